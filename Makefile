@@ -1,0 +1,64 @@
+# What has to be built, and from what. Called by scripts/setup.sh; quick when nothing is out of date.
+CLANG ?= clang
+STRIP ?= llvm-strip
+CXX ?= g++
+ARCH := $(shell uname -m)
+BPF_ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(ARCH)))
+PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+export PATH
+
+BPF_SRC := $(wildcard bpf/*.bpf.c)
+BPF_OBJ := $(BPF_SRC:bpf/%.bpf.c=build/bpf/%.bpf.o)
+BPF_HDR := $(wildcard bpf/*.h)
+# -mcpu=v3: compare-and-swap and 32-bit jumps; clang 14 defaults to v2.
+BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) \
+  -I/usr/include/$(ARCH)-linux-gnu -Wall -Wextra -Werror -Wno-unused-parameter
+
+CC_SRC := $(wildcard native/*.cc)
+CC_HDR := $(wildcard native/*.h)
+CC_OBJ := $(CC_SRC:native/%.cc=build/native/%.o)
+SAN_OBJ := $(CC_SRC:native/%.cc=build/native-san/%.o)
+CXXFLAGS := -std=c++20 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror \
+  -Inode_modules/node-api-headers/include -DNAPI_VERSION=9
+SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1
+LDLIBS := -lbpf -lpcap
+
+TS_SRC := $(shell find src lab bench -name '*.ts' 2>/dev/null)
+
+.PHONY: all bpf native sanitized ts clean
+all: bpf native ts
+bpf: $(BPF_OBJ)
+native: build/sluice.node
+sanitized: build/sluice-san.node
+ts: dist/.built
+
+build/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HDR) Makefile
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@.tmp
+	$(STRIP) -g $@.tmp
+	mv $@.tmp $@
+
+build/native/%.o: native/%.cc $(CC_HDR) Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) -c $< -o $@
+
+build/sluice.node: $(CC_OBJ)
+	$(CXX) -shared -o $@.tmp $^ $(LDLIBS)
+	mv $@.tmp $@
+
+build/native-san/%.o: native/%.cc $(CC_HDR) Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) $(SANFLAGS) -c $< -o $@
+
+build/sluice-san.node: $(SAN_OBJ)
+	$(CXX) -shared $(SANFLAGS) -o $@.tmp $^ $(LDLIBS)
+	mv $@.tmp $@
+
+# Built beside the old one and then exchanged, so that a failed build leaves what ran before.
+dist/.built: $(TS_SRC) tsconfig.json package.json
+	@rm -rf build/ts
+	tsc -p tsconfig.json --outDir build/ts
+	@rm -rf dist && mv build/ts dist && touch $@
+
+clean:
+	rm -rf build dist

@@ -1,0 +1,139 @@
+/**
+ * The contract between the flow engine and what composes it (src/sensor): pure types.
+ *
+ * A flow lives in a slot (a small integer, reused after it has closed). Side 0 is the endpoint with the
+ * lower (address, port) in network byte order, side 1 the other: the gate's order (ADR 0002). Originator and
+ * responder are a property of the flow that a flip may exchange; `origSide` says which side the originator is.
+ */
+
+/** 0: from the lower endpoint to the higher one; 1: back. */
+export type Side = 0 | 1;
+
+/** One letter that the gate saw happen, in order of happening; `side` is who sent the packet. */
+export interface ShuntEvent {
+  letter: 'D' | 'A' | 'T' | 'W';
+  side: Side;
+}
+
+/** What the gate counted of one direction since the last time it was absorbed: differences, not totals. */
+export interface SideDelta {
+  pkts: number;
+  /** Sum of IP total lengths. */
+  ipBytes: number;
+  /** UDP and ICMP: payload bytes. TCP: ignored (payload comes from sequence numbers). */
+  payloadBytes: number;
+  /** TCP: highest sequence end and acknowledgement seen from this side, absolute 32-bit values; -1: none. */
+  seq: number;
+  ack: number;
+  /** TCP: how many times the highest sequence wrapped past 2^32 inside the shunted phase. */
+  seqWraps: number;
+  /** TCP: occurrences of retransmission (T) and zero window (W). */
+  retransmits: number;
+  zeroWindows: number;
+  /** Time of the last dropped packet, seconds since the epoch; 0: none. */
+  last: number;
+}
+
+/** One connection as it is written to conn.log; undefined means that Zeek would leave it unset. */
+export interface ConnRecord {
+  ts: number;
+  uid: string;
+  origHost: string;
+  origPort: number;
+  respHost: string;
+  respPort: number;
+  proto: 'tcp' | 'udp' | 'icmp' | 'unknown_transport';
+  ipProto: number;
+  service: string | undefined;
+  duration: number | undefined;
+  origBytes: number | undefined;
+  respBytes: number | undefined;
+  connState: string;
+  localOrig: boolean;
+  localResp: boolean;
+  missedBytes: number;
+  history: string | undefined;
+  origPkts: number;
+  origIpBytes: number;
+  respPkts: number;
+  respIpBytes: number;
+  tunnelParents: string[] | undefined;
+  vlan: number | undefined;
+  innerVlan: number | undefined;
+}
+
+/** What the sensor hooks into the engine. The engine calls none of them for a flow without a mark, save `closed`. */
+export interface FlowHooks {
+  /** A packet of a marked flow is about to be accounted; the sensor may absorb what the gate holds first. */
+  beforePacket(slot: number, side: Side, tcpFlags: number): void;
+  /** A timer is about to end a marked flow at packet time `now`; false keeps it (the engine asks again later). */
+  mayExpire(slot: number, now: number): boolean;
+  /** The flow has ended and its slot is about to be freed: read the record now. */
+  closed(slot: number): void;
+}
+
+/** The handshake as the TLS recognizer saw it; kept by the engine per flow, readable until `closed` returns. */
+export interface TlsInfo {
+  /** 0x0303 is TLS 1.2, 0x0304 TLS 1.3; 0 while unknown. */
+  version: number;
+  cipher: number;
+  serverName: string | undefined;
+  alpn: string | undefined;
+  established: boolean;
+  resumed: boolean;
+}
+
+/** The gate's key for a flow, and which side its originator is. */
+export interface GateKey {
+  /** 4: 16 bytes, 6: 48 bytes (ADR 0002). */
+  family: 4 | 6;
+  bytes: Uint8Array;
+}
+
+/** TCP state of one side as the gate needs it to take over. */
+export interface TcpSideState {
+  /** Highest sequence end seen from this side, absolute, 32 bits; -1 when it has sent nothing. */
+  seq: number;
+  /** Highest acknowledgement seen from this side, absolute, 32 bits; -1 when none. */
+  ack: number;
+  /** Occurrences of T and W so far. */
+  retransmits: number;
+  zeroWindows: number;
+}
+
+/** What src/sensor uses of the flow engine (src/flow/engine.ts implements it). */
+export interface FlowEngineApi {
+  /** Accounts one packet; the slot of its flow, or -1 when it belongs to none. Never throws, whatever the bytes. */
+  process(packet: import('../packet/packet.ts').Packet): number;
+  /** Runs the timers up to this time (seconds since the epoch). `process` does so by itself with packet time. */
+  advance(now: number): void;
+  /** Ends every flow, in the order of the table; `closed` is called for each. */
+  finish(): void;
+
+  readonly active: number;
+  /** A number that changes each time the slot is used for another flow. */
+  generation(slot: number): number;
+  isOpen(slot: number): boolean;
+  setMark(slot: number, marked: boolean): void;
+  isMarked(slot: number): boolean;
+
+  key(slot: number): GateKey;
+  /** Finds the flow that has this gate key, or -1. `bytes` may be a view into a larger buffer at `offset`. */
+  find(family: 4 | 6, bytes: Uint8Array, offset: number): number;
+  origSide(slot: number): Side;
+  proto(slot: number): number;
+  /** IP bytes and packets of both sides as accounted so far (absorbed ones included). */
+  ipBytes(slot: number, side: Side): number;
+  packets(slot: number, side: Side): number;
+  lastTime(slot: number): number;
+  /** Seconds of silence after which this flow would be ended now. */
+  idleTimeout(slot: number): number;
+  tcpSide(slot: number, side: Side, out: TcpSideState): void;
+  /** TCP: both sides established and neither has sent FIN or RST. Other protocols: true. */
+  isShuntable(slot: number): boolean;
+  tls(slot: number): TlsInfo | undefined;
+
+  /** Takes in what the gate dropped: counts, sequence state, letters in order, time. */
+  absorb(slot: number, sides: readonly [SideDelta, SideDelta], events: readonly ShuntEvent[]): void;
+  record(slot: number): ConnRecord;
+}

@@ -1,0 +1,21 @@
+import { defineConfig } from 'vitest/config';
+
+const shared = {
+  pool: 'forks' as const,
+  // A child per file: descriptors, mappings and links that a file leaks are its own, and are checked when it ends.
+  isolate: true,
+  setupFiles: ['test/support/leaks.ts'],
+  testTimeout: 60_000,
+  hookTimeout: 60_000,
+};
+
+export default defineConfig({
+  test: {
+    maxWorkers: 2,
+    reporters: ['default', './test/support/reporter.ts'],
+    projects: [
+      { test: { ...shared, name: 'short', include: ['test/**/*.test.ts'], exclude: ['test/long/**'] } },
+      { test: { ...shared, name: 'long', include: ['test/long/**/*.test.ts'], testTimeout: 900_000, hookTimeout: 120_000 } },
+    ],
+  },
+});
