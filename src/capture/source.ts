@@ -1,0 +1,16 @@
+import type { SluiceError } from '../base/errors.ts';
+import type { PacketSink } from '../packet/packet.ts';
+
+/** Where packets come from. A source owns one `Packet` cursor; what it shows is valid only during the call of the sink. */
+export interface PacketSource {
+  /** How it is named to people: a file, an interface, an address. */
+  readonly name: string;
+  /** Packets handed out so far. */
+  readonly packets: number;
+  /** Why the source ended before its time; everything before was handed out. */
+  readonly problem: SluiceError | undefined;
+  /** Hands out up to `maxPackets`; false when the source has ended and nothing will follow. */
+  drain(sink: PacketSink, maxPackets: number): boolean;
+  /** Lets go of what it holds; further calls do nothing. */
+  close(): void;
+}
