@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Layouts shared by the in-kernel programs and, through BTF, by src/gate/layout.gen.ts. Nothing here is typed twice. */
+#ifndef SLUICE_GATE_H
+#define SLUICE_GATE_H
+
+#include <linux/types.h>
+
+/* A change of any layout below changes this number, and with it the directory of the pins. */
+#define SL_LAYOUT 1
+
+#define SL_MAX_TAGS 4
+#define SL_MAX_EXT_HEADERS 6
+#define SL_OWNERS 256
+#define SL_LOG_EVENTS 32
+
+/*
+ * Keys. "low" is the endpoint whose (address, port) is smaller in memcmp order; direction 0 goes from low to high.
+ * word = protocol | outer VLAN id << 8 | inner VLAN id << 20; the VLANs are 0 unless they are to be told apart.
+ * Addresses and ports are in network order, words in host order.
+ */
+struct sl_key4 {
+	__be32 low_addr;
+	__be32 high_addr;
+	__be16 low_port;
+	__be16 high_port;
+	__u32 word;
+};
+_Static_assert(sizeof(struct sl_key4) == 16, "no implicit padding");
+
+struct sl_key6 {
+	__u8 low_addr[16];
+	__u8 high_addr[16];
+	__be16 low_port;
+	__be16 high_port;
+	__u32 word;
+	__u32 vxlan; /* tunnel ids; the spare top byte tells the tunnel kind, 0 is no tunnel */
+	__u32 geneve;
+};
+_Static_assert(sizeof(struct sl_key6) == 48, "no implicit padding");
+
+enum sl_state {
+	SL_NONE = 0,
+	SL_ARMED = 1,  /* packets pass; highest sequence and acknowledgement are tracked */
+	SL_SHUNT = 2,  /* packets are counted and dropped */
+	SL_ENDING = 3, /* packets pass; nothing is written any more */
+};
+
+enum sl_end_reason {
+	SL_END_NONE = 0,
+	SL_END_SYN = 1,
+	SL_END_FIN = 2,
+	SL_END_RST = 3,
+	SL_END_LEASE = 4,
+	SL_END_IDLE = 5,
+	SL_END_LOG = 6, /* the log of history events is full */
+	SL_END_ASKED = 7,
+};
+
+/* Bits of sl_dir.cpu beside the number of the owning CPU + 1. */
+#define SL_CPU_MASK 0xffffU
+#define SL_SEEN_DATA (1U << 16)
+#define SL_SEEN_ACK (1U << 17)
+
+/*
+ * Everything that a hit touches, one cache line per direction (two CPUs on two directions share no line).
+ * The CPU that owns the direction adds plainly; others add atomically to the spare counters of sl_flow.
+ */
+struct sl_dir {
+	__u32 state; /* enum sl_state | enum sl_end_reason << 8 | lease owner << 16 */
+	__u32 cpu;   /* owning CPU + 1, SL_SEEN_* */
+	__u64 pkts;
+	__u64 ip_bytes;
+	__u64 seq;  /* TCP: highest sequence end, wraps carried into the upper half. Others: payload bytes */
+	__u64 last; /* CLOCK_MONOTONIC ns, coarse */
+	__u32 ack;  /* TCP: highest acknowledgement sent in this direction */
+	__u32 idle_ms; /* 0: no idle limit */
+	/* Retransmissions (T) and zero windows (W) since the shunt began, and 1 + those before it (0: not known yet). */
+	__u32 rexmits;
+	__u32 zero_windows;
+	__u32 base_rexmits;
+	__u32 base_zero_windows;
+};
+_Static_assert(sizeof(struct sl_dir) == 64, "one cache line");
+
+struct sl_spare {
+	__u64 pkts;
+	__u64 ip_bytes;
+};
+
+/* Letters of the history that happened while packets were dropped, in order: 4 bits each, see enum sl_event. */
+enum sl_event {
+	SL_EV_PENDING = 0,
+	SL_EV_DATA = 1,
+	SL_EV_ACK = 2,
+	SL_EV_REXMIT = 3,        /* every one, until the base is known */
+	SL_EV_ZERO_WINDOW = 4,
+	SL_EV_REXMIT_POW = 5,    /* the total is a power of ten */
+	SL_EV_ZERO_WINDOW_POW = 6,
+	SL_EV_DIR1 = 8,          /* added for direction 1 */
+};
+
+struct sl_flow {
+	struct sl_dir dir[2];
+	struct sl_spare spare[2];
+	__u64 log[2]; /* TCP: events. Others: payload bytes of the spare counters */
+	__u32 log_len;
+	__u32 cookie;   /* the owner's own number for this flow */
+	__u64 first;    /* time of the first dropped packet, CLOCK_MONOTONIC ns, coarse */
+};
+_Static_assert(sizeof(struct sl_flow) == 192, "three cache lines");
+
+/* In the kernel's hash element the value stands behind 48 bytes and the key: pad so that the lines are aligned. */
+struct sl_value4 {
+	struct sl_flow flow; /* 48 + 16 = 64 */
+};
+struct sl_value6 {
+	__u64 pad[4]; /* 48 + 48 + 32 = 128 */
+	struct sl_flow flow;
+};
+
+/* Each packet is counted once, under what became of it. */
+enum sl_verdict {
+	SL_V_ABORTED = 0,
+	SL_V_SHUNTED = 1,
+	SL_V_PASS_NO_ENTRY = 2,
+	SL_V_PASS_NOT_IP = 3,
+	SL_V_PASS_FRAGMENT = 4,
+	SL_V_PASS_PARSE = 5, /* cut, malformed, or beyond what is parsed */
+	SL_V_PASS_ARMED = 6,
+	SL_V_PASS_ENDING = 7,
+	SL_V_PASS_CLOSE = 8, /* the SYN, FIN or RST that ended a shunt */
+	SL_V_PASS_LEASE = 9,
+	SL_V_PASS_IDLE = 10,
+	SL_V_PASS_OTHER = 11, /* a protocol that has no key */
+	SL_VERDICTS = 12,
+};
+
+struct sl_count {
+	__u64 pkts;
+	__u64 bytes; /* L2 bytes */
+};
+
+struct sl_ledger {
+	struct sl_count count[SL_VERDICTS];
+};
+_Static_assert(sizeof(struct sl_ledger) == 192, "whole cache lines");
+
+enum sl_op_code {
+	SL_OP_ARM = 1,
+	SL_OP_FLIP = 2,
+	SL_OP_BASE = 3,
+	SL_OP_END = 4,
+};
+
+/* One change of one entry. User space fills a row of these in the mapped array and runs sluice_ops over it. */
+struct sl_op {
+	__u32 code;
+	__u32 family; /* 4 or 6 */
+	__u8 key[48];
+	__u32 owner;
+	__u32 idle_ms;
+	__u32 cookie;
+	__s32 result; /* 0, or a negative errno */
+	__u32 state[2]; /* out: both state words */
+	/* ARM, FLIP: the owner's highest sequence ends and acknowledgements. BASE: rexmits and zero windows so far. */
+	__u32 seq[2];
+	__u32 ack[2];
+	__u32 pad[8];
+};
+_Static_assert(sizeof(struct sl_op) == 128, "two cache lines");
+
+struct sl_ops_range {
+	__u32 first;
+	__u32 count;
+	__u32 done;
+	__u32 pad;
+};
+
+/* Who made what is pinned here. */
+struct sl_meta {
+	__u32 layout;
+	__u32 flags;
+	__u64 instance;
+	__u8 boot_id[16];
+	__u32 pid;
+	__u32 netns;
+	__u32 ifindex;
+	__u32 pad;
+};
+
+#endif
