@@ -11,15 +11,27 @@ export const ERROR_CODES = {
   INTERNAL: { exit: Exit.failed, meaning: 'A defect in Sluice.' },
   ADDON_MISSING: { exit: Exit.lacking, meaning: 'The native addon is missing or does not load.' },
   PRIVILEGE: { exit: Exit.lacking, meaning: 'The process lacks a privilege that the command needs.' },
-  KERNEL_FEATURE: { exit: Exit.lacking, meaning: 'The running kernel lacks a feature that the command needs.' },
+  KERNEL_FEATURE: {
+    exit: Exit.lacking,
+    meaning: 'The running kernel lacks a feature that the command needs.',
+  },
   KERNEL_CALL: { exit: Exit.failed, meaning: 'A system call failed in a way that no other code describes.' },
-  VERIFIER: { exit: Exit.failed, meaning: 'The kernel verifier refused a program; the whole log comes with the error.' },
-  OBJECT_INVALID: { exit: Exit.failed, meaning: 'A BPF object file is missing, damaged, or not one of ours.' },
+  VERIFIER: {
+    exit: Exit.failed,
+    meaning: 'The kernel verifier refused a program; the whole log comes with the error.',
+  },
+  OBJECT_INVALID: {
+    exit: Exit.failed,
+    meaning: 'A BPF object file is missing, damaged, or not one of ours.',
+  },
   MAP_FULL: { exit: Exit.failed, meaning: 'A map has no room for another entry.' },
   CLOSED: { exit: Exit.failed, meaning: 'A handle was used after it had been closed.' },
   INTERFACE_UNKNOWN: { exit: Exit.usage, meaning: 'There is no network interface of that name.' },
   INTERFACE_IN_USE: { exit: Exit.usage, meaning: "The interface carries the host's own traffic." },
-  INTERFACE_BUSY: { exit: Exit.failed, meaning: 'Another XDP program or another Sluice holds the interface.' },
+  INTERFACE_BUSY: {
+    exit: Exit.failed,
+    meaning: 'Another XDP program or another Sluice holds the interface.',
+  },
   PIN_FOREIGN: { exit: Exit.failed, meaning: 'What is pinned there was not made by this version of Sluice.' },
   FILE: { exit: Exit.failed, meaning: 'A file could not be read or written.' },
   FILE_FORMAT: { exit: Exit.failed, meaning: 'A file is not of a format that Sluice reads, or is damaged.' },
@@ -56,5 +68,8 @@ export class SluiceError extends Error {
 export function asSluiceError(thrown: unknown): SluiceError {
   if (thrown instanceof SluiceError) return thrown;
   const message = thrown instanceof Error ? thrown.message : String(thrown);
-  return new SluiceError('INTERNAL', message, { cause: thrown, help: 'this is a defect: please report it with the command that led to it' });
+  return new SluiceError('INTERNAL', message, {
+    cause: thrown,
+    help: 'this is a defect: please report it with the command that led to it',
+  });
 }

@@ -1,0 +1,283 @@
+import { z } from 'zod';
+import { bytes, count, duration, flag, interfaceName, key, list, network, policyText } from './options.ts';
+import { bytesText, durationText } from './units.ts';
+
+/**
+ * Every option of Sluice, declared once. Types, defaults, flags, `sluice.yaml`, `sluice config` and
+ * docs/configuration.md come from here. A key `logDir` is `--log-dir` as a flag and `log-dir` in the file.
+ */
+
+const seconds = (min: number, max: number) => duration(min, max, durationText);
+const size = (min: number, max: number) => bytes(min, max, bytesText);
+const DAY = 86_400;
+
+const source = {
+  interface: key(
+    list(interfaceName).prefault([]),
+    {
+      group: 'Source',
+      short: '-i',
+      arg: 'IFACE,…',
+      help: 'Capture on these interfaces; without one, in the lab.',
+      otherwise: 'the lab',
+    },
+    'list',
+  ),
+  tap: flag(false, {
+    group: 'Source',
+    help: "The interfaces are taps: capture there although an address, a route or a master is set. Without it an interface with the host's own traffic is refused.",
+  }),
+  duration: key(
+    seconds(0.1, 365 * DAY).optional(),
+    {
+      group: 'Source',
+      arg: 'SECONDS',
+      help: 'Stop after this time.',
+      otherwise: '30s in the lab, else no limit',
+    },
+    'value',
+    'duration',
+  ),
+  workers: key(count(1, 256).prefault(1), {
+    group: 'Source',
+    arg: 'N',
+    help: 'Capture workers for each interface, each with a ring and a flow table of its own.',
+  }),
+  ringBytes: key(
+    size(2 ** 20, 2 ** 34).prefault('64MiB'),
+    {
+      group: 'Source',
+      arg: 'BYTES',
+      help: 'Memory of each capture ring: what bridges a stall of its worker.',
+    },
+    'value',
+    'bytes',
+  ),
+  ringBlock: key(
+    size(2 ** 16, 2 ** 26)
+      .refine((n) => Number.isInteger(Math.log2(n)), { error: 'must be a power of two' })
+      .prefault('1MiB'),
+    { group: 'Source', arg: 'BYTES', help: 'Block of a capture ring; a power of two.' },
+    'value',
+    'bytes',
+  ),
+  retire: key(
+    seconds(0.001, 1).prefault('20ms'),
+    { group: 'Source', arg: 'TIME', help: 'Hand over a block that is not full after this time.' },
+    'value',
+    'duration',
+  ),
+};
+
+const policies = {
+  policy: key(
+    list(policyText).prefault(['tls', 'bulk=1MB']),
+    {
+      group: 'Policies',
+      arg: 'NAME[=ARG],…',
+      help: 'What is shunted: tls (TLS once established), bulk=BYTES (connections beyond so many IP bytes in one direction), none.',
+    },
+    'list',
+  ),
+};
+
+const gate = {
+  gate: flag(true, { group: 'Gate', help: 'Attach the XDP gate; --no-gate only watches.' }),
+  mode: key(z.enum(['auto', 'native', 'generic', 'offload']).default('auto'), {
+    group: 'Gate',
+    arg: 'MODE',
+    help: 'Where XDP runs: native in the driver, generic in the stack, offload on the card; auto takes native where the driver has it.',
+  }),
+  lease: key(
+    seconds(0.1, 3600).prefault('2s'),
+    {
+      group: 'Gate',
+      arg: 'TIME',
+      help: 'Shunts of a worker that has made no progress for this long stop matching.',
+    },
+    'value',
+    'duration',
+  ),
+  shuntIdle: key(
+    seconds(1, 7 * DAY).prefault('5m'),
+    {
+      group: 'Gate',
+      arg: 'TIME',
+      help: 'A shunt that saw no packet for this long no longer matches: the next packet passes.',
+    },
+    'value',
+    'duration',
+  ),
+  maxShunts4: key(count(1, 2 ** 24).prefault(65_536), {
+    group: 'Gate',
+    arg: 'N',
+    help: 'Room for shunted IPv4 connections.',
+  }),
+  maxShunts6: key(count(1, 2 ** 24).prefault(16_384), {
+    group: 'Gate',
+    arg: 'N',
+    help: 'Room for shunted IPv6 connections.',
+  }),
+};
+
+const connections = {
+  checksums: flag(true, {
+    group: 'Connections',
+    help: 'Validate checksums; --no-checksums takes packets whatever theirs say.',
+  }),
+  bare: flag(false, {
+    group: 'Connections',
+    help: "As Zeek's bare mode: no protocol analyzers, and only the base set of likely server ports.",
+  }),
+  localNets: key(
+    list(network).prefault([]),
+    {
+      group: 'Connections',
+      arg: 'CIDR,…',
+      help: 'Networks that count as local, beside the private and special-purpose ranges.',
+      otherwise: 'private ranges only',
+    },
+    'list',
+  ),
+  vlanKey: flag(false, {
+    group: 'Connections',
+    help: 'Connections of different VLANs are different, also with the same addresses and ports.',
+  }),
+  maxFlows: key(count(1024, 2 ** 24).prefault(262_144), {
+    group: 'Connections',
+    arg: 'N',
+    help: 'Room for open connections in each worker.',
+  }),
+  timeoutTcp: key(
+    seconds(1, 7 * DAY).prefault('5m'),
+    { group: 'Connections', arg: 'TIME', help: 'TCP: end after this time of silence.' },
+    'value',
+    'duration',
+  ),
+  timeoutTcpAttempt: key(
+    seconds(0.1, DAY).prefault('5s'),
+    { group: 'Connections', arg: 'TIME', help: 'TCP: end an attempt that nobody answered after this time.' },
+    'value',
+    'duration',
+  ),
+  timeoutUdp: key(
+    seconds(1, 7 * DAY).prefault('1m'),
+    { group: 'Connections', arg: 'TIME', help: 'UDP: end after this time of silence.' },
+    'value',
+    'duration',
+  ),
+  timeoutIcmp: key(
+    seconds(1, 7 * DAY).prefault('1m'),
+    { group: 'Connections', arg: 'TIME', help: 'ICMP and other protocols: end after this time of silence.' },
+    'value',
+    'duration',
+  ),
+};
+
+const logs = {
+  logDir: key(z.string().min(1).max(4096).default('./logs'), {
+    group: 'Logs',
+    arg: 'DIR',
+    help: 'Where the logs are written.',
+  }),
+};
+
+const liveLogs = {
+  shuntFields: key(z.enum(['within', 'added']).default('within'), {
+    group: 'Logs',
+    arg: 'HOW',
+    help: 'conn.log of shunted connections: within: packets and IP bytes are whole, and the shunted fields say which part was shunted; added: the shunted part comes on top.',
+  }),
+  logRotateSize: key(
+    size(0, 2 ** 50).prefault('1GB'),
+    { group: 'Logs', arg: 'BYTES', help: 'Begin a new file when a log has reached this size; 0: never.' },
+    'value',
+    'bytes',
+  ),
+  logRotateTime: key(
+    seconds(0, 365 * DAY).prefault(0),
+    {
+      group: 'Logs',
+      arg: 'TIME',
+      help: 'Begin new files at each multiple of this time, for instance 1h; 0: never.',
+    },
+    'value',
+    'duration',
+  ),
+};
+
+const output = {
+  json: flag(false, { group: 'Output', help: 'The result as JSON on stdout; errors too.' }),
+  quiet: flag(false, {
+    group: 'Output',
+    short: '-q',
+    help: 'No progress and no talk; errors and warnings only.',
+  }),
+  verbose: flag(false, { group: 'Output', short: '-v', help: 'Say more.' }),
+  color: flag(true, {
+    group: 'Output',
+    help: 'Colours on a terminal; --no-color, NO_COLOR or TERM=dumb turn them off.',
+  }),
+};
+
+export const outputSchema = z.object({ ...output });
+export const readSchema = z.object({ ...connections, ...logs, ...output });
+export const runSchema = z.object({
+  ...source,
+  ...policies,
+  ...gate,
+  ...connections,
+  ...logs,
+  ...liveLogs,
+  ...output,
+});
+
+export type OutputConfig = z.output<typeof outputSchema>;
+/** What `sluice read` runs with; durations in seconds, sizes in bytes. */
+export type ReadConfig = z.output<typeof readSchema>;
+/** What `sluice run` runs with; durations in seconds, sizes in bytes. */
+export type RunConfig = z.output<typeof runSchema>;
+
+/** Two settings that cannot both hold; `broken` gets the settings of one schema, of which some keys may be missing. */
+export interface Conflict {
+  keys: readonly [keyof RunConfig, keyof RunConfig];
+  broken: (config: Partial<RunConfig>) => boolean;
+  /** What joins the two names in the message. */
+  verb: string;
+  why: string;
+}
+
+const EXCLUDES = 'does not go together with';
+
+export const CONFLICTS: readonly Conflict[] = [
+  {
+    keys: ['quiet', 'verbose'],
+    verb: EXCLUDES,
+    broken: (c) => c.quiet === true && c.verbose === true,
+    why: 'one asks for less talk, the other for more',
+  },
+  {
+    keys: ['gate', 'mode'],
+    verb: EXCLUDES,
+    broken: (c) => c.gate === false && c.mode !== undefined && c.mode !== 'auto',
+    why: 'without a gate there is no mode to choose',
+  },
+  {
+    keys: ['ringBlock', 'ringBytes'],
+    verb: 'does not divide',
+    broken: (c) => c.ringBlock !== undefined && c.ringBytes !== undefined && c.ringBytes % c.ringBlock !== 0,
+    why: 'a ring is a whole number of blocks',
+  },
+  {
+    keys: ['tap', 'interface'],
+    verb: 'needs',
+    broken: (c) => c.tap === true && c.interface?.length === 0,
+    why: 'a tap has to be named (-i IFACE)',
+  },
+  {
+    keys: ['policy', 'policy'],
+    verb: EXCLUDES,
+    broken: (c) => (c.policy?.length ?? 0) > 1 && c.policy?.includes('none') === true,
+    why: "'none' stands alone",
+  },
+];
