@@ -1,0 +1,90 @@
+// Kernel memory as external ArrayBuffers: mmapable maps, ring buffers, packet rings.
+//
+// On release the buffer is detached and the region is replaced in place by anonymous zero pages: what stood behind
+// it (map, socket) is let go at once, and a view that survived elsewhere (ArrayBuffer.prototype.transfer moves the
+// memory to a buffer that we do not know) reads zeros instead of faulting. The address range itself is returned when
+// the engine has dropped the buffer.
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "addon.h"
+
+namespace sluice {
+
+struct Mapping {
+  void* address;
+  size_t size;
+  bool live;
+  std::shared_ptr<State> state;
+};
+
+namespace {
+
+void let_go(Mapping* mapping) {
+  if (!mapping->live) return;
+  mapping->live = false;
+  mapping->state->mappings.erase(mapping->address);
+  mmap(mapping->address, mapping->size, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+       -1, 0);
+}
+
+void finalize(napi_env, void*, void* hint) {
+  auto* mapping = static_cast<Mapping*>(hint);
+  if (mapping->live) mapping->state->mappings.erase(mapping->address);
+  munmap(mapping->address, mapping->size);
+  delete mapping;
+}
+
+// (fd, length, offset, writable) -> ArrayBuffer
+napi_value map_fd(napi_env env, napi_callback_info info) {
+  Args args(env, info, 4);
+  int fd = args.i32(0);
+  size_t size = args.u64(1);
+  uint64_t offset = args.u64(2);
+  bool writable = args.boolean(3);
+  if (!args.ok) return nullptr;
+  void* address = mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd,
+                       static_cast<off_t>(offset));
+  if (address == MAP_FAILED) return throw_errno(env, errno, "mmap");
+  auto* mapping = new Mapping{address, size, true, state_of(env)};
+  napi_value buffer = nullptr;
+  if (napi_create_external_arraybuffer(env, address, size, finalize, mapping, &buffer) != napi_ok) {
+    munmap(address, size);
+    delete mapping;
+    return throw_errno(env, ENOTSUP, "this Node.js has no external buffers");
+  }
+  mapping->state->mappings[address] = mapping;
+  return buffer;
+}
+
+// (ArrayBuffer) -> true when it was a live mapping
+napi_value unmap(napi_env env, napi_callback_info info) {
+  Args args(env, info, 1);
+  if (!args.ok) return nullptr;
+  void* address = nullptr;
+  size_t size = 0;
+  if (napi_get_arraybuffer_info(env, args.value(0), &address, &size) != napi_ok) {
+    napi_throw_type_error(env, nullptr, "argument 0: an ArrayBuffer");
+    return nullptr;
+  }
+  std::shared_ptr<State> state = state_of(env);
+  auto found = state->mappings.find(address);
+  bool live = address != nullptr && found != state->mappings.end();
+  if (live) {
+    Mapping* mapping = found->second;
+    let_go(mapping);
+    napi_detach_arraybuffer(env, args.value(0));
+  }
+  napi_value out = nullptr;
+  napi_get_boolean(env, live, &out);
+  return out;
+}
+
+}  // namespace
+
+void register_memory(napi_env env, napi_value exports) {
+  const Function functions[] = {{"mapFd", map_fd}, {"unmap", unmap}};
+  define(env, exports, functions, 2);
+}
+
+}  // namespace sluice

@@ -1,0 +1,242 @@
+// Loads an object file through libbpf and keeps nothing of it but descriptors: what the kernel holds lives on by
+// them, and no libbpf state has to be shared between threads.
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+
+#include <cstring>
+
+#include "addon.h"
+
+namespace sluice {
+
+namespace {
+
+struct Failure {
+  int error;
+  std::string text;
+};
+
+struct Constant {
+  std::string name;
+  Bytes bytes;
+  bool scalar;
+};
+
+// Writes a `const volatile` global; its place comes from the BTF of its section.
+void set_constant(bpf_object* object, const Constant& constant) {
+  btf* types = bpf_object__btf(object);
+  for (uint32_t id = 1; types != nullptr && id < btf__type_cnt(types); id++) {
+    const btf_type* section = btf__type_by_id(types, id);
+    if (!btf_is_datasec(section)) continue;
+    const char* section_name = btf__name_by_offset(types, section->name_off);
+    if (section_name == nullptr || strncmp(section_name, ".rodata", 7) != 0) continue;
+    const btf_var_secinfo* vars = btf_var_secinfos(section);
+    for (int i = 0; i < btf_vlen(section); i++) {
+      const btf_type* var = btf__type_by_id(types, vars[i].type);
+      const char* name = btf__name_by_offset(types, var->name_off);
+      if (name == nullptr || constant.name != name) continue;
+      // libbpf finds the maps of data sections by the section's name.
+      bpf_map* map = bpf_object__find_map_by_name(object, section_name);
+      size_t size = 0;
+      // Until the load this is libbpf's own writable copy of the section.
+      auto* memory = map == nullptr
+                         ? nullptr
+                         : static_cast<uint8_t*>(const_cast<void*>(bpf_map__initial_value(map, &size)));
+      if (memory == nullptr || vars[i].offset + static_cast<uint64_t>(vars[i].size) > size) {
+        throw Failure{EINVAL, "constant " + constant.name + " lies outside its section"};
+      }
+      if (constant.scalar) {
+        // Eight bytes, two's complement: what does not fit must be an extension of the sign or zero.
+        size_t width = vars[i].size;
+        if (width > 8) throw Failure{EINVAL, "constant " + constant.name + " is not a scalar"};
+        bool negative = width > 0 && (constant.bytes.data[width - 1] & 0x80) != 0;
+        bool zeros = true, ones = true;
+        for (size_t at = width; at < 8; at++) {
+          zeros = zeros && constant.bytes.data[at] == 0;
+          ones = ones && constant.bytes.data[at] == 0xff;
+        }
+        if (width < 8 && !zeros && !(ones && negative)) {
+          throw Failure{ERANGE, "constant " + constant.name + " has " + std::to_string(width) + " bytes"};
+        }
+        memcpy(memory + vars[i].offset, constant.bytes.data, width);
+      } else {
+        if (constant.bytes.size != vars[i].size) {
+          throw Failure{ERANGE, "constant " + constant.name + " has " + std::to_string(vars[i].size) + " bytes"};
+        }
+        memcpy(memory + vars[i].offset, constant.bytes.data, vars[i].size);
+      }
+      return;
+    }
+  }
+  throw Failure{ENOENT, "the object has no constant named " + constant.name};
+}
+
+bpf_map* map_named(bpf_object* object, const std::string& name) {
+  bpf_map* map = bpf_object__find_map_by_name(object, name.c_str());
+  if (map == nullptr) throw Failure{ENOENT, "the object has no map named " + name};
+  return map;
+}
+
+int duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }
+
+struct ObjectHandle {
+  bpf_object* object = nullptr;
+  ~ObjectHandle() { bpf_object__close(object); }
+};
+
+
+std::vector<Constant> read_constants(napi_env env, napi_value list) {
+  std::vector<Constant> out;
+  for (uint32_t i = 0; i < length_of(env, list); i++) {
+    napi_value entry = element(env, list, i);
+    Constant constant;
+    if (!read_text(env, element(env, entry, 0), &constant.name) ||
+        !read_bytes(env, element(env, entry, 1), &constant.bytes) ||
+        napi_get_value_bool(env, element(env, entry, 2), &constant.scalar) != napi_ok ||
+        (constant.scalar && constant.bytes.size < 8)) {
+      throw Failure{EINVAL, "constants: [name, bytes, scalar]"};
+    }
+    out.push_back(std::move(constant));
+  }
+  return out;
+}
+
+// Each entry [name, number]: sizes of maps, or descriptors to use instead of making a map.
+template <typename Use>
+void each_pair(napi_env env, napi_value list, Use use) {
+  for (uint32_t i = 0; i < length_of(env, list); i++) {
+    napi_value entry = element(env, list, i);
+    std::string name;
+    int64_t value = 0;
+    if (!read_text(env, element(env, entry, 0), &name) ||
+        napi_get_value_int64(env, element(env, entry, 1), &value) != napi_ok) {
+      throw Failure{EINVAL, "entries: [name, number]"};
+    }
+    use(name, value);
+  }
+}
+
+// Each entry [name, expectedAttachType | -1, flags | -1, autoload].
+void set_programs(napi_env env, bpf_object* object, napi_value list) {
+  for (uint32_t i = 0; i < length_of(env, list); i++) {
+    napi_value entry = element(env, list, i);
+    std::string name;
+    int64_t attach_type = -1;
+    int64_t flags = -1;
+    bool autoload = true;
+    if (!read_text(env, element(env, entry, 0), &name) ||
+        napi_get_value_int64(env, element(env, entry, 1), &attach_type) != napi_ok ||
+        napi_get_value_int64(env, element(env, entry, 2), &flags) != napi_ok ||
+        napi_get_value_bool(env, element(env, entry, 3), &autoload) != napi_ok) {
+      throw Failure{EINVAL, "programs: [name, attachType, flags, autoload]"};
+    }
+    bpf_program* program = bpf_object__find_program_by_name(object, name.c_str());
+    if (program == nullptr) throw Failure{ENOENT, "the object has no program named " + name};
+    if (attach_type >= 0) {
+      bpf_program__set_expected_attach_type(program, static_cast<bpf_attach_type>(attach_type));
+    }
+    if (flags >= 0) bpf_program__set_flags(program, static_cast<uint32_t>(flags));
+    bpf_program__set_autoload(program, autoload);
+  }
+}
+
+napi_value pair(napi_env env, const std::string& name, int fd) {
+  napi_value out = nullptr;
+  napi_create_array_with_length(env, 2, &out);
+  napi_set_element(env, out, 0, text(env, name));
+  napi_set_element(env, out, 1, number(env, own(env, fd)));
+  return out;
+}
+
+napi_value results(napi_env env, bpf_object* object) {
+  napi_value maps = nullptr;
+  napi_value programs = nullptr;
+  napi_value out = nullptr;
+  napi_create_array(env, &maps);
+  napi_create_array(env, &programs);
+  uint32_t count = 0;
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    if (bpf_map__fd(map) < 0) continue;
+    std::string name = bpf_map__name(map);
+    // libbpf puts part of the object's name before that of a data section.
+    if (bpf_map__is_internal(map) && name.find('.') != std::string::npos) name = name.substr(name.find('.'));
+    int fd = duplicate(bpf_map__fd(map));
+    if (fd < 0) throw Failure{errno, "map " + name};
+    napi_set_element(env, maps, count++, pair(env, name, fd));
+  }
+  count = 0;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object) {
+    if (bpf_program__fd(program) < 0) continue;
+    int fd = duplicate(bpf_program__fd(program));
+    if (fd < 0) throw Failure{errno, std::string("program ") + bpf_program__name(program)};
+    napi_set_element(env, programs, count++, pair(env, bpf_program__name(program), fd));
+  }
+  napi_create_object(env, &out);
+  set(env, out, "maps", maps);
+  set(env, out, "programs", programs);
+  return out;
+}
+
+// (path, constants, mapSizes, reuseMaps, programs, logSize)
+//   -> {maps: [name, fd][], programs: [name, fd][]} or {error, text, log}
+napi_value load_object(napi_env env, napi_callback_info info) {
+  Args args(env, info, 6);
+  std::string path = args.text(0);
+  uint32_t log_size = args.u32(5);
+  if (!args.ok) return nullptr;
+  LibbpfLog messages;
+  std::vector<char> log(log_size + 1, 0);
+  ObjectHandle handle;
+  Failure failure{0, ""};
+  try {
+    // Log level 0 with a buffer: libbpf loads each program without a log and repeats the one that fails with it.
+    LIBBPF_OPTS(bpf_object_open_opts, options, .kernel_log_buf = log_size > 0 ? log.data() : nullptr,
+                .kernel_log_size = log_size);
+    handle.object = bpf_object__open_file(path.c_str(), &options);
+    if (handle.object == nullptr) throw Failure{errno, "open"};
+    bpf_program* program = nullptr;
+    bpf_object__for_each_program(program, handle.object) {
+      // Kernels since 6.18 refuse tail calls between programs of different attach types; 0 is what others use.
+      if (bpf_program__type(program) == BPF_PROG_TYPE_XDP &&
+          bpf_program__expected_attach_type(program) == BPF_XDP) {
+        bpf_program__set_expected_attach_type(program, static_cast<bpf_attach_type>(0));
+      }
+    }
+    for (const Constant& constant : read_constants(env, args.value(1))) set_constant(handle.object, constant);
+    each_pair(env, args.value(2), [&](const std::string& name, int64_t value) {
+      bpf_map__set_max_entries(map_named(handle.object, name), static_cast<uint32_t>(value));
+    });
+    each_pair(env, args.value(3), [&](const std::string& name, int64_t value) {
+      if (int error = bpf_map__reuse_fd(map_named(handle.object, name), static_cast<int>(value)); error < 0) {
+        throw Failure{-error, "map " + name + " cannot be reused"};
+      }
+    });
+    set_programs(env, handle.object, args.value(4));
+    if (int error = bpf_object__load(handle.object); error < 0) throw Failure{-error, "load"};
+    return results(env, handle.object);
+  } catch (const Failure& thrown) {
+    failure = thrown;
+  }
+  napi_value out = nullptr;
+  napi_create_object(env, &out);
+  set(env, out, "error", number(env, failure.error));
+  set(env, out, "step", text(env, failure.text));
+  set(env, out, "text", text(env, messages.text));
+  set(env, out, "log", text(env, std::string(log.data())));
+  return out;
+}
+
+}  // namespace
+
+void register_object(napi_env env, napi_value exports) {
+  const Function functions[] = {{"loadObject", load_object}};
+  define(env, exports, functions, 1);
+}
+
+}  // namespace sluice

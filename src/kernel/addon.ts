@@ -1,0 +1,211 @@
+import { existsSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SluiceError } from '../base/errors.ts';
+
+/**
+ * What build/sluice.node exports: system calls, and memory of the kernel as ArrayBuffers. Numbers that may be
+ * negative are negative errnos. Only src/kernel calls it; everything else goes through the classes there.
+ */
+export interface Addon {
+  holdings(): { fds: number; mappings: number; watches: number };
+  closeFd(fd: number): number;
+
+  mapCreate(
+    type: number,
+    name: string,
+    keySize: number,
+    valueSize: number,
+    maxEntries: number,
+    flags: number,
+  ): number;
+  mapLookup(
+    fd: number,
+    key: Uint8Array,
+    value: Uint8Array,
+    flags: number,
+    keySize: number,
+    valueSize: number,
+  ): number;
+  mapUpdate(
+    fd: number,
+    key: Uint8Array,
+    value: Uint8Array,
+    flags: number,
+    keySize: number,
+    valueSize: number,
+  ): number;
+  mapDelete(fd: number, key: Uint8Array, keySize: number): number;
+  mapNextKey(fd: number, key: Uint8Array | undefined, next: Uint8Array, keySize: number): number;
+  /** Elements read; -1 - elements when they were the last; -2^32 - errno. */
+  mapLookupBatch(
+    fd: number,
+    cursor: Uint8Array,
+    first: boolean,
+    keys: Uint8Array,
+    values: Uint8Array,
+    count: number,
+    keySize: number,
+    valueSize: number,
+  ): Promise<number>;
+  mapSupportsBatch(fd: number): number;
+  mapInfo(fd: number): RawMapInfo;
+
+  progInfo(fd: number, dump: boolean): RawProgramInfo;
+  progLoad(
+    instructions: Uint8Array,
+    type: number,
+    name: string,
+    license: string,
+    expectedAttachType: number,
+    flags: number,
+    logSize: number,
+  ): { fd: number; log: string };
+  progTestRun(
+    fd: number,
+    data: Uint8Array | undefined,
+    dataOut: Uint8Array | undefined,
+    context: Uint8Array | undefined,
+    contextOut: Uint8Array | undefined,
+    repeat: number,
+    flags: number,
+    cpu: number,
+    result: Uint8Array,
+  ): number;
+  progRunSyscall(fd: number, context: Uint8Array): number;
+
+  objPin(fd: number, path: string): number;
+  objGet(path: string): number;
+  /** kind: 0 map, 1 program, 2 link. */
+  fdById(kind: number, id: number): number;
+
+  linkInfo(fd: number): { type: number; id: number; programId: number; ifindex: number };
+  linkCreate(programFd: number, ifindex: number, attachType: number, flags: number): number;
+  linkDetach(fd: number): number;
+  xdpQuery(ifindex: number): { mode: number; programId: number };
+  attachInNewNetns(
+    programFd: number,
+    attachType: number,
+    flags: number,
+    netlinkRequest: Uint8Array | undefined,
+    interfaceName: string,
+  ): number;
+
+  loadObject(
+    path: string,
+    constants: [name: string, bytes: Uint8Array, scalar: boolean][],
+    mapSizes: [name: string, entries: number][],
+    reuseMaps: [name: string, fd: number][],
+    programs: [name: string, attachType: number, flags: number, autoload: boolean][],
+    logSize: number,
+  ): RawObject | RawObjectFailure;
+
+  mapFd(fd: number, length: number, offset: number, writable: boolean): ArrayBuffer;
+  unmap(buffer: ArrayBuffer): boolean;
+  watchStart(fd: number, ready: (error: number) => void, keepAlive: boolean): number;
+  watchStop(id: number): boolean;
+
+  packetRing(
+    ifindex: number,
+    blockSize: number,
+    blocks: number,
+    frameSize: number,
+    retireMs: number,
+    promiscuous: boolean,
+    ignoreOutgoing: boolean,
+    filter: Uint8Array | undefined,
+    fanout: number,
+  ): number;
+  packetStats(fd: number, out: Uint8Array): number;
+  packetSender(ifindex: number, qdiscBypass: boolean): number;
+  packetSend(fd: number, frames: Uint8Array, offsets: Uint8Array, first: number, count: number): number;
+  netlink(request: Uint8Array): Uint8Array;
+
+  compileFilter(
+    expression: string,
+    linkType: number,
+    snaplen: number,
+    optimize: boolean,
+  ): Uint8Array | string;
+  runFilter(filter: Uint8Array, packet: Uint8Array, wireLength: number): number;
+
+  possibleCpus(): number;
+  monotonic(): number;
+  realtimeOffset(): number;
+  membarrier(): Promise<number>;
+  membarrierQuery(): number;
+  lockFile(path: string): number;
+  mountBpffs(path: string): number;
+  setAffinity(cpu: number): number;
+}
+
+export interface RawMapInfo {
+  type: number;
+  id: number;
+  keySize: number;
+  valueSize: number;
+  maxEntries: number;
+  flags: number;
+  name: string;
+}
+
+export interface RawProgramInfo {
+  type: number;
+  id: number;
+  name: string;
+  tag: string;
+  xlatedBytes: number;
+  jitedBytes: number;
+  verifiedInstructions: number;
+  /** CLOCK_MONOTONIC (with suspend) seconds. */
+  loadTime: number;
+  xlated: Uint8Array | undefined;
+}
+
+export interface RawObject {
+  maps: [name: string, fd: number][];
+  programs: [name: string, fd: number][];
+}
+
+export interface RawObjectFailure {
+  error: number;
+  step: string;
+  text: string;
+  log: string;
+}
+
+/** The package's root: the nearest folder upwards with a package.json (this file runs from src/ and from dist/src/). */
+export function packageRoot(): string {
+  let at = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(at, 'package.json'))) {
+    const up = dirname(at);
+    if (up === at)
+      throw new SluiceError('INTERNAL', 'Sluice runs from a folder without a package.json above it');
+    at = up;
+  }
+  return at;
+}
+
+let loaded: Addon | undefined;
+
+/** The addon; loaded on first use. SLUICE_ADDON names another build of it (the sanitizer's). */
+export function addon(): Addon {
+  if (loaded !== undefined) return loaded;
+  const path = process.env['SLUICE_ADDON'] ?? join(packageRoot(), 'build', 'sluice.node');
+  try {
+    statSync(path);
+    loaded = createRequire(import.meta.url)(path) as Addon;
+  } catch (error) {
+    throw new SluiceError('ADDON_MISSING', `the native addon ${path} does not load`, {
+      cause: error,
+      help: 'build it with `npm run build` (in a checkout: `npm run setup`)',
+    });
+  }
+  return loaded;
+}
+
+/** The addon if some part of this process has loaded it already: for checks that must not load it themselves. */
+export function loadedAddon(): Addon | undefined {
+  return loaded;
+}

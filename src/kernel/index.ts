@@ -1,0 +1,67 @@
+/** The only door to native code and the kernel: objects, maps, programs, links, rings, sockets; errno as advice. */
+export { packageRoot } from './addon.ts';
+export { compileFilter, runClassicFilter } from './classic.ts';
+export {
+  AttachType,
+  Fanout,
+  LinkType,
+  MapFlag,
+  MapType,
+  ProgramFlag,
+  ProgramType,
+  TPacket3,
+  UpdateFlag,
+  XdpAction,
+} from './constants.ts';
+export { errnoName, KernelError, type Operation, VerifierError } from './errors.ts';
+export {
+  findInterface,
+  type InterfaceAddress,
+  type InterfaceCounters,
+  type InterfaceInfo,
+  type InterfaceRoute,
+  interfaceCounters,
+  interfaceInfo,
+  interfaces,
+} from './interfaces.ts';
+export {
+  attachTcx,
+  attachXdp,
+  BpfLink,
+  type LinkInfo,
+  programInfo,
+  type XdpAttachment,
+  type XdpAttachOptions,
+  type XdpMode,
+  xdpAttachment,
+} from './link.ts';
+export { BatchCursor, BpfMap, type MapOptions } from './map.ts';
+export { BpfObject, loadObject, type ObjectOptions, type ProgramOptions } from './object.ts';
+export { openPacketRing, PacketRing, type PacketRingOptions, type PacketRingStats } from './packet-ring.ts';
+export { FEATURES, type Feature, type ProbeResult, probe, probeAll } from './probe.ts';
+export {
+  BpfProgram,
+  type InstructionOptions,
+  loadInstructions,
+  type ProgramInfo,
+  type TestRunOptions,
+  type TestRunResult,
+} from './program.ts';
+export { type RecordCallback, RingBuffer } from './ringbuf.ts';
+export { PacketSender } from './sender.ts';
+export {
+  bootId,
+  type Capabilities,
+  capabilities,
+  ensureBpffs,
+  FileLock,
+  lockFile,
+  membarrier,
+  monotonic,
+  monotonicNs,
+  netnsInode,
+  possibleCpus,
+  realtimeOffset,
+  setThreadAffinity,
+} from './system.ts';
+export { Watch } from './watch.ts';

@@ -1,0 +1,104 @@
+import { mkdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
+import { addon } from './addon.ts';
+import { check, errnoName, KernelError } from './errors.ts';
+
+let cpus = 0;
+
+/** CPUs that may ever come up: the number of slots of a per-CPU value. */
+export function possibleCpus(): number {
+  if (cpus === 0) cpus = check('info', addon().possibleCpus(), () => 'count the possible CPUs');
+  return cpus;
+}
+
+/** Waits until every running thread of the machine has passed a full memory barrier (about 20 ms); thread pool. */
+export async function membarrier(): Promise<void> {
+  check('membarrier', await addon().membarrier(), () => 'membarrier');
+}
+
+/** CLOCK_MONOTONIC in seconds: the clock of bpf_ktime_get_ns and its coarse sister. */
+export function monotonic(): number {
+  return addon().monotonic();
+}
+
+/** CLOCK_MONOTONIC in nanoseconds. */
+export function monotonicNs(): bigint {
+  return process.hrtime.bigint();
+}
+
+/** What to add to a CLOCK_MONOTONIC time to get seconds since the epoch; changes when the clock is set. */
+export function realtimeOffset(): number {
+  return addon().realtimeOffset();
+}
+
+/** A new random one for each boot. */
+export function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+}
+
+/** Tells network namespaces apart: the inode of the calling thread's. */
+export function netnsInode(): number {
+  return statSync('/proc/thread-self/ns/net').ino;
+}
+
+const BPFFS = '/sys/fs/bpf';
+const BPF_FS_MAGIC = 0xcafe4a11;
+
+/** Mounts the bpf file system on /sys/fs/bpf unless it is there; its path. */
+export function ensureBpffs(): string {
+  try {
+    if (statfsSync(BPFFS).type === BPF_FS_MAGIC) return BPFFS;
+  } catch {
+    // Not there yet: the mount below says why if it cannot be.
+    mkdirSync(BPFFS, { recursive: true });
+  }
+  check('bpffs.mount', addon().mountBpffs(BPFFS), () => `mount bpffs on ${BPFFS}`);
+  return BPFFS;
+}
+
+export interface Capabilities {
+  bpf: boolean;
+  netAdmin: boolean;
+  netRaw: boolean;
+  sysAdmin: boolean;
+}
+
+/** Effective capabilities of the calling thread. */
+export function capabilities(): Capabilities {
+  const status = readFileSync('/proc/thread-self/status', 'utf8');
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'}`);
+  const has = (bit: bigint): boolean => ((effective >> bit) & 1n) === 1n;
+  // Before CAP_BPF (39) existed, and still, CAP_SYS_ADMIN (21) stands for it.
+  return { bpf: has(39n) || has(21n), netAdmin: has(12n), netRaw: has(13n), sysAdmin: has(21n) };
+}
+
+/** Pins the calling thread to one CPU. */
+export function setThreadAffinity(cpu: number): void {
+  check('affinity', addon().setAffinity(cpu), () => `run on CPU ${cpu}`);
+}
+
+/** An exclusive advisory lock, held until `release` or the end of the process. */
+export class FileLock {
+  #fd: number;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  release(): void {
+    if (this.#fd < 0) return;
+    addon().closeFd(this.#fd);
+    this.#fd = -1;
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+}
+
+/** Locks a file (made when missing); undefined when someone else, or another handle of this process, holds it. */
+export function lockFile(path: string): FileLock | undefined {
+  const fd = addon().lockFile(path);
+  if (fd >= 0) return new FileLock(fd);
+  if (errnoName(-fd) === 'EAGAIN') return undefined;
+  throw new KernelError('lock', -fd, `lock ${path}`);
+}
