@@ -186,7 +186,7 @@ const liveLogs = {
   shuntFields: key(z.enum(['within', 'added']).default('within'), {
     group: 'Logs',
     arg: 'HOW',
-    help: 'conn.log of shunted connections: within: packets and IP bytes are whole, and the shunted fields say which part was shunted; added: the shunted part comes on top.',
+    help: "Shunted connections in conn.log: with 'within', packets and IP bytes are whole and the shunted fields say which part of them was shunted; with 'added', that part comes on top.",
   }),
   logRotateSize: key(
     size(0, 2 ** 50).prefault('1GB'),

@@ -69,7 +69,9 @@ export const bytes = (min: number, max: number, show: (n: number) => string) =>
 export const count = (min: number, max: number) =>
   within(
     z
-      .union([z.number().int(), z.string().regex(/^\d{1,12}$/)], { error: 'must be a whole number' })
+      .union([z.number().int(), z.string().regex(/^\d{1,12}$/, { error: 'must be a whole number' })], {
+        error: 'must be a whole number',
+      })
       .transform(Number),
     min,
     max,

@@ -1,7 +1,7 @@
 import { SluiceError } from './errors.ts';
 
 /** A number with a unit: `1MB`, `2.5 s`. No sign, no exponent: both are more often a slip than meant. */
-const QUANTITY = /^\s*(\d{1,15}(?:\.\d{1,9})?)\s*([a-zA-Z]*)\s*$/;
+const QUANTITY = /^\s*(\d{1,16}(?:\.\d{1,9})?)\s*([a-zA-Z]*)\s*$/;
 
 const BYTE_UNITS: Record<string, number> = {
   '': 1,
@@ -44,7 +44,7 @@ function quantity(
 }
 
 function plain(value: number): string {
-  return Number.isFinite(value) && Math.abs(value) < 1e15 ? String(Number(value.toFixed(9))) : String(value);
+  return Number.isFinite(value) && Math.abs(value) < 1e9 ? String(Number(value.toFixed(9))) : String(value);
 }
 
 /**

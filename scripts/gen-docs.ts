@@ -1,0 +1,89 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { runSchema } from '../src/base/config.ts';
+import { keysOf } from '../src/base/config-text.ts';
+import { ERROR_CODES } from '../src/base/errors.ts';
+
+/** Writes the pages of docs/ that are made from the source: `npm run docs`. A test fails when one is stale. */
+
+const root = new URL('../', import.meta.url);
+
+/** A cell of a Markdown table. */
+const cell = (text: string) => text.replaceAll('|', '\\|');
+
+export function configurationPage(): string {
+  const lines = [
+    '# Configuration',
+    '',
+    'Made from `src/base/config.ts` by `npm run docs`; do not edit.',
+    '',
+    'Every key is a line of a YAML file that `--config FILE` names, and a flag: `log-dir: /var/log/sluice` is',
+    '`--log-dir /var/log/sluice`. Flags win over the file, the file over the defaults. A key that is `true` or `false` has the',
+    'flags `--KEY` and `--no-KEY`. Lists are YAML lists, or texts with commas.',
+    '',
+    'Sizes are bytes, or have a unit: kB, MB, GB are powers of 1000, KiB, MiB, GiB powers of 1024. Times are seconds, or have a',
+    'unit: us, ms, s, m, h, d.',
+    '',
+    '`sluice config check FILE` checks a file, `sluice config show` prints what would be in force and where each value comes from,',
+    '`sluice config schema` prints a JSON Schema for editors. An unknown key or value, or two that exclude each other, is an error (exit 2).',
+  ];
+  let group = '';
+  for (const { key, meta, preset, choices } of keysOf(runSchema)) {
+    if (meta.group !== group) {
+      group = meta.group;
+      lines.push('', `## ${group}`, '', '| key | value | default | |', '| --- | --- | --- | --- |');
+    }
+    const value =
+      meta.kind === 'switch'
+        ? 'true, false'
+        : (choices?.map((choice) => `\`${choice}\``).join(', ') ?? (meta.arg as string));
+    const short = meta.short === undefined ? '' : ` (\`${meta.short}\`)`;
+    const otherwise = preset === undefined ? (meta.otherwise ?? '') : `\`${preset}\``;
+    lines.push(`| \`${key}\`${short} | ${cell(value)} | ${cell(otherwise)} | ${cell(meta.help)} |`);
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+export function errorsPage(): string {
+  const lines = [
+    '# Errors',
+    '',
+    'Made from `ERROR_CODES` in `src/base/errors.ts` by `npm run docs`; do not edit.',
+    '',
+    'An error reads `error[CODE]: what happened`, with its cause below it and the next step behind `help:`, on stderr. With `--json`',
+    'stdout has `{"error":{"code","message","cause","help"}}`, or the result with the same member `error` when there is one in spite of it.',
+    'Codes are a contract: match on them, not on the text.',
+    '',
+    '| code | exit | meaning |',
+    '| --- | --- | --- |',
+  ];
+  for (const [code, { exit, meaning }] of Object.entries(ERROR_CODES))
+    lines.push(`| \`${code}\` | ${exit} | ${cell(meaning)} |`);
+  lines.push(
+    '',
+    'Exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 the machine lacks something (the message names it and what still',
+    'works), 130 after SIGINT, 0 after SIGTERM.',
+  );
+  return `${lines.join('\n')}\n`;
+}
+
+export const PAGES: Readonly<Record<string, () => string>> = {
+  'docs/configuration.md': configurationPage,
+  'docs/errors.md': errorsPage,
+};
+
+/** Pages whose file is not what the source makes. */
+export function stalePages(): string[] {
+  return Object.entries(PAGES)
+    .filter(([path, make]) => {
+      try {
+        return readFileSync(new URL(path, root), 'utf8') !== make();
+      } catch {
+        return true;
+      }
+    })
+    .map(([path]) => path);
+}
+
+if (process.argv[1] === import.meta.filename) {
+  for (const [path, make] of Object.entries(PAGES)) writeFileSync(new URL(path, root), make());
+}
