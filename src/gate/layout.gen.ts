@@ -1,0 +1,80 @@
+/** Sizes and offsets in bytes of the structures in bpf/gate.h. Written by scripts/gen-layouts.ts: do not edit. */
+
+/** struct sl_count */
+export const SlCount = { size: 16, members: { pkts: 0, bytes: 8 } } as const;
+
+/** struct sl_dir */
+export const SlDir = {
+  size: 64,
+  members: {
+    state: 0,
+    cpu: 4,
+    pkts: 8,
+    ip_bytes: 16,
+    seq: 24,
+    last: 32,
+    ack: 40,
+    idle_ms: 44,
+    rexmits: 48,
+    zero_windows: 52,
+    base_rexmits: 56,
+    base_zero_windows: 60,
+  },
+} as const;
+
+/** struct sl_flow */
+export const SlFlow = {
+  size: 192,
+  members: { dir: 0, spare: 128, log: 160, log_len: 176, cookie: 180, first: 184 },
+} as const;
+
+/** struct sl_key4 */
+export const SlKey4 = {
+  size: 16,
+  members: { low_addr: 0, high_addr: 4, low_port: 8, high_port: 10, word: 12 },
+} as const;
+
+/** struct sl_key6 */
+export const SlKey6 = {
+  size: 48,
+  members: { low_addr: 0, high_addr: 16, low_port: 32, high_port: 34, word: 36, vxlan: 40, geneve: 44 },
+} as const;
+
+/** struct sl_ledger */
+export const SlLedger = { size: 192, members: { count: 0 } } as const;
+
+/** struct sl_meta */
+export const SlMeta = {
+  size: 48,
+  members: { layout: 0, flags: 4, instance: 8, boot_id: 16, pid: 32, netns: 36, ifindex: 40, pad: 44 },
+} as const;
+
+/** struct sl_op */
+export const SlOp = {
+  size: 128,
+  members: {
+    code: 0,
+    family: 4,
+    key: 8,
+    owner: 56,
+    idle_ms: 60,
+    cookie: 64,
+    result: 68,
+    state: 72,
+    seq: 80,
+    ack: 88,
+    pad: 96,
+  },
+} as const;
+
+/** struct sl_ops_range */
+export const SlOpsRange = { size: 16, members: { first: 0, count: 4, done: 8, pad: 12 } } as const;
+
+/** struct sl_spare */
+export const SlSpare = { size: 16, members: { pkts: 0, ip_bytes: 8 } } as const;
+
+/** struct sl_value4 */
+export const SlValue4 = { size: 192, members: { flow: 0 } } as const;
+
+/** struct sl_value6 */
+export const SlValue6 = { size: 224, members: { pad: 0, flow: 32 } } as const;
