@@ -1,0 +1,151 @@
+import type { ShuntEvent, Side } from '../flow/types.ts';
+import { SlDir, SlFlow, SlSpare, SlValue4, SlValue6 } from './layout.gen.ts';
+import { END_REASONS, type EndReason, LOG_EVENTS, State } from './layout.ts';
+
+/** One direction of an entry as the gate counted it. Totals since the entry was armed. */
+export interface DirectionCounts {
+  state: number;
+  reason: EndReason;
+  pkts: number;
+  /** Sum of IP total lengths. */
+  ipBytes: number;
+  /** Sum of UDP or ICMP payload; meaningless for TCP. */
+  payloadBytes: number;
+  /** TCP: highest sequence end, 32 bits, and how often it wrapped since the entry was armed. */
+  seq: number;
+  seqWraps: number;
+  /** TCP: highest acknowledgement, 32 bits. */
+  ack: number;
+  rexmits: number;
+  zeroWindows: number;
+  /** CLOCK_MONOTONIC seconds of the last packet, coarse (one kernel tick). */
+  last: number;
+}
+
+const direction = (): DirectionCounts => ({
+  state: 0,
+  reason: '',
+  pkts: 0,
+  ipBytes: 0,
+  payloadBytes: 0,
+  seq: 0,
+  seqWraps: 0,
+  ack: 0,
+  rexmits: 0,
+  zeroWindows: 0,
+  last: 0,
+});
+
+/** A value of the flow tables, decoded; reused from read to read. */
+export class Entry {
+  readonly dirs: readonly [DirectionCounts, DirectionCounts] = [direction(), direction()];
+  owner = 0;
+  cookie = 0;
+  /** CLOCK_MONOTONIC seconds of the first dropped packet; 0: none yet. */
+  first = 0;
+  /** Raw history events, 4 bits each, oldest first; `logLength` says how many are complete. */
+  readonly log = new Uint8Array(LOG_EVENTS);
+  logLength = 0;
+
+  /** Both directions hold nothing back any more: what is counted stays as it is. */
+  get ending(): boolean {
+    return this.dirs[0].state === State.ending && this.dirs[1].state === State.ending;
+  }
+
+  get pkts(): number {
+    return this.dirs[0].pkts + this.dirs[1].pkts;
+  }
+
+  /** Latest packet of either direction that was dropped, CLOCK_MONOTONIC seconds; 0: none. */
+  get last(): number {
+    const [a, b] = this.dirs;
+    return Math.max(a.pkts > 0 ? a.last : 0, b.pkts > 0 ? b.last : 0);
+  }
+}
+
+export const VALUE_SIZE = { 4: SlValue4.size, 6: SlValue6.size } as const;
+const FLOW_AT = { 4: SlValue4.members.flow, 6: SlValue6.members.flow } as const;
+const F = SlFlow.members;
+const D = SlDir.members;
+
+function u64(view: DataView, at: number): number {
+  return view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
+}
+
+const EVENT_LETTERS = ['', 'D', 'A', 'T', 'W', 'T', 'W'] as const;
+const EVENT_SCALED = 5;
+const EVENT_SIDE1 = 8;
+
+/** Decodes the value at `at` into `out`. `tcp` says how the sequence fields are to be read. */
+export function readEntry(view: DataView, at: number, family: 4 | 6, tcp: boolean, out: Entry): void {
+  const flow = at + FLOW_AT[family];
+  for (let side = 0; side < 2; side++) {
+    const d = flow + F.dir + side * SlDir.size;
+    const s = flow + F.spare + side * SlSpare.size;
+    const dir = out.dirs[side as Side];
+    const word = view.getUint32(d + D.state, true);
+    dir.state = word & 0xff;
+    dir.reason = END_REASONS[(word >> 8) & 0xff] ?? 'asked';
+    out.owner = word >>> 16;
+    dir.pkts = u64(view, d + D.pkts) + u64(view, s + SlSpare.members.pkts);
+    dir.ipBytes = u64(view, d + D.ip_bytes) + u64(view, s + SlSpare.members.ip_bytes);
+    dir.seq = view.getUint32(d + D.seq, true);
+    dir.seqWraps = view.getUint32(d + D.seq + 4, true);
+    dir.payloadBytes = tcp ? 0 : u64(view, d + D.seq) + u64(view, flow + F.log + side * 8);
+    dir.ack = view.getUint32(d + D.ack, true);
+    dir.rexmits = view.getUint32(d + D.rexmits, true);
+    dir.zeroWindows = view.getUint32(d + D.zero_windows, true);
+    dir.last = u64(view, d + D.last) / 1e9;
+  }
+  out.cookie = view.getUint32(flow + F.cookie, true);
+  out.first = u64(view, flow + F.first) / 1e9;
+  out.logLength = 0;
+  if (!tcp) return;
+  const length = Math.min(view.getUint32(flow + F.log_len, true), LOG_EVENTS);
+  for (let i = 0; i < length; i++) {
+    const event = (view.getUint32(flow + F.log + (i >> 3) * 4, true) >>> ((i & 7) * 4)) & 0xf;
+    // A slot that was taken but not written yet: what follows is read next time.
+    if (event === 0) break;
+    out.log[i] = event;
+    out.logLength = i + 1;
+  }
+}
+
+/** Occurrences of T or W per side, as the 1, 10, 100 … scaling of Zeek's history counts them. */
+export interface LetterCounts {
+  T: [number, number];
+  W: [number, number];
+}
+
+function isPowerOfTen(n: number): boolean {
+  while (n >= 10 && n % 10 === 0) n /= 10;
+  return n === 1;
+}
+
+function nextPowerOfTen(n: number): number {
+  let p = 1;
+  while (p <= n) p *= 10;
+  return p;
+}
+
+/**
+ * The history letters of events `from` … of an entry. Until the gate knows how many there were before it logs
+ * every T and W: those are counted on from `counts` and become letters at 1, 10, 100 …; afterwards it logs only
+ * those that are letters. `counts` is moved along.
+ */
+export function historyEvents(entry: Entry, from: number, counts: LetterCounts): ShuntEvent[] {
+  const events: ShuntEvent[] = [];
+  for (let i = from; i < entry.logLength; i++) {
+    const kind = entry.log[i] & ~EVENT_SIDE1;
+    const side: Side = (entry.log[i] & EVENT_SIDE1) !== 0 ? 1 : 0;
+    const letter = EVENT_LETTERS[kind];
+    if (letter === undefined || letter === '') continue;
+    if (letter === 'T' || letter === 'W') {
+      const of = counts[letter];
+      of[side] = kind >= EVENT_SCALED ? nextPowerOfTen(of[side]) : of[side] + 1;
+      if (!isPowerOfTen(of[side])) continue;
+    }
+    events.push({ letter, side });
+  }
+  return events;
+}

@@ -1,0 +1,4 @@
+/** The XDP gate of an interface: load, attach, change entries, read the books. */
+export { GateClient } from './client.ts';
+export { bpfObjectPath, Gate, type GateOptions, type Orphan } from './gate.ts';
+export { addLedger, type Count, emptyLedger, type Ledger } from './ledger.ts';

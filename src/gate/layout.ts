@@ -1,0 +1,31 @@
+/**
+ * Numbers of bpf/gate.h that are enumerations there; structures come from BTF (layout.gen.ts). A test holds
+ * both against the object's BTF.
+ */
+export const State = { none: 0, armed: 1, shunt: 2, ending: 3 } as const;
+
+export const END_REASONS = ['', 'syn', 'fin', 'rst', 'lease', 'idle', 'log_full', 'asked'] as const;
+export type EndReason = (typeof END_REASONS)[number];
+
+export const OpCode = { arm: 1, flip: 2, base: 3, end: 4 } as const;
+
+/** Ledger rows in the order of enum sl_verdict, and what each counts as for the contract of `gate status`. */
+export const VERDICTS = [
+  'aborted',
+  'shunted',
+  'passNoEntry',
+  'passNotIp',
+  'passFragment',
+  'passParse',
+  'passArmed',
+  'passEnding',
+  'passClose',
+  'passLease',
+  'passIdle',
+  'passOther',
+] as const;
+export type Verdict = (typeof VERDICTS)[number];
+
+export const LAYOUT_VERSION = 1;
+export const OWNERS = 256;
+export const LOG_EVENTS = 32;

@@ -1,0 +1,26 @@
+import { monotonicSeconds } from './clock.ts';
+
+/**
+ * An owner's lease: a deadline in the mapped `leases` map (CLOCK_MONOTONIC ns). The kernel stops matching the
+ * owner's entries once it has passed, so renew it from progress, not from a timer of another thread.
+ */
+export class Lease {
+  readonly #slots: BigUint64Array;
+  readonly #owner: number;
+  readonly #seconds: number;
+
+  constructor(memory: ArrayBuffer, owner: number, seconds: number) {
+    this.#slots = new BigUint64Array(memory);
+    this.#owner = owner;
+    this.#seconds = seconds;
+  }
+
+  renew(): void {
+    Atomics.store(this.#slots, this.#owner, BigInt(Math.round((monotonicSeconds() + this.#seconds) * 1e9)));
+  }
+
+  /** Lets the lease lapse at once. */
+  drop(): void {
+    Atomics.store(this.#slots, this.#owner, 0n);
+  }
+}

@@ -1,0 +1,124 @@
+import type { CommandIo } from '../base/io.ts';
+import { scaled } from '../base/units.ts';
+import type { Ledger } from '../gate/index.ts';
+import type { Snapshot } from './run.ts';
+
+/** What `sluice run --json` ends with. */
+export interface RunSummary {
+  seconds: number;
+  interfaces: { interface: string; mode: string }[];
+  /** Undefined without a gate. */
+  ledger: Ledger | undefined;
+  /** The capture ring: frames that reached it, and those it had no room for. */
+  ring: { packets: number; drops: number };
+  connections: number;
+  shuntedConnections: number;
+  policies: Record<string, { connections: number; pkts: number; bytes: number }>;
+  refused: number;
+  latePackets: number;
+  /** Seconds from the packet that triggered a shunt to the first dropped one. */
+  timeToDrop: { shunts: number; median: number; p99: number } | undefined;
+  cpuSeconds: number;
+  logLinesLost: number;
+  logDir: string;
+}
+
+function quantile(sorted: readonly number[], q: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
+}
+
+export function summarize(
+  end: Snapshot,
+  seconds: number,
+  delays: readonly number[],
+  interfaces: RunSummary['interfaces'],
+  logDir: string,
+): RunSummary {
+  const sorted = delays.toSorted((a, b) => a - b);
+  return {
+    seconds,
+    interfaces,
+    ledger: end.ledger,
+    ring: { packets: end.ringPackets, drops: end.ringDrops },
+    connections: end.connections,
+    shuntedConnections: end.shuntedConnections,
+    policies: Object.fromEntries(end.policies.map(({ name, ...counts }) => [name, counts])),
+    refused: end.refused,
+    latePackets: end.latePackets,
+    timeToDrop:
+      sorted.length === 0
+        ? undefined
+        : { shunts: sorted.length, median: quantile(sorted, 0.5), p99: quantile(sorted, 0.99) },
+    cpuSeconds: end.cpu,
+    logLinesLost: end.logLinesLost,
+    logDir,
+  };
+}
+
+const percent = (part: number, whole: number): string =>
+  whole > 0 ? `${((100 * part) / whole).toFixed(1)} %` : '–';
+const rate = (now: number, before: number, seconds: number): number =>
+  seconds > 0 ? (now - before) / seconds : 0;
+
+/** The live view: what arrives, what the gate drops of it, what that leaves to the sensor. */
+export function progressText(now: Snapshot, last: Snapshot, first: Snapshot, io: CommandIo): string {
+  const seconds = now.at - last.at;
+  const cpu = `sensor CPU ${(100 * rate(now.cpu, last.cpu, seconds)).toFixed(0)} %`;
+  const clock = `${(now.at - first.at).toFixed(0)} s`;
+  const flows = `${now.activeFlows} connections open, ${now.shuntsLive} in the gate`;
+  if (now.ledger === undefined || last.ledger === undefined) {
+    const bits = scaled(rate(now.bytes, last.bytes, seconds) * 8, 'bit/s');
+    const lost = now.ringDrops > 0 ? `, ${now.ringDrops} lost` : '';
+    return `${clock}  ${bits}, ${scaled(rate(now.packets, last.packets, seconds), 'pkt/s')}${lost} · ${flows} · ${cpu}`;
+  }
+  const seen = now.ledger.seen;
+  const shunted = now.ledger.shunted;
+  const bits = rate(seen.bytes, last.ledger.seen.bytes, seconds) * 8;
+  const dropped = rate(shunted.bytes, last.ledger.shunted.bytes, seconds) * 8;
+  const lost = now.ringDrops > 0 ? io.paint('red', `, ${now.ringDrops} lost in the ring`) : '';
+  return (
+    `${clock}  tap ${scaled(bits, 'bit/s')}, ${scaled(rate(seen.pkts, last.ledger.seen.pkts, seconds), 'pkt/s')}` +
+    ` · ${io.paint('green', `shunted ${percent(dropped, bits)}`)} (in all ${percent(shunted.bytes, seen.bytes)})` +
+    `${lost} · ${flows} · ${cpu}`
+  );
+}
+
+/** The end of a run for people: aligned, one fact a line. */
+export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string {
+  const lines: [string, string][] = [];
+  const ledger = s.ledger;
+  const count = (n: number): string => n.toLocaleString('en-US');
+  lines.push(['interface', s.interfaces.map((i) => `${i.interface} (gate: ${i.mode})`).join(', ')]);
+  lines.push(['time', `${s.seconds.toFixed(1)} s, ${s.cpuSeconds.toFixed(1)} s of CPU`]);
+  if (ledger !== undefined) {
+    const of = (c: { pkts: number; bytes: number }): string =>
+      `${count(c.pkts)} packets, ${scaled(c.bytes, 'B')}`;
+    lines.push(['seen', of(ledger.seen)]);
+    lines.push([
+      'shunted',
+      `${of(ledger.shunted)}  (${percent(ledger.shunted.bytes, ledger.seen.bytes)} of the bytes dropped before the sensor)`,
+    ]);
+    lines.push(['passed', of(ledger.passed)]);
+    if (ledger.aborted.pkts > 0) lines.push(['aborted', of(ledger.aborted)]);
+  }
+  lines.push(['ring', `${count(s.ring.packets)} packets, ${count(s.ring.drops)} lost`]);
+  lines.push(['connections', `${count(s.connections)}, of which ${count(s.shuntedConnections)} shunted`]);
+  for (const [name, p] of Object.entries(s.policies)) {
+    lines.push([
+      `policy ${name}`,
+      `${count(p.connections)} connections, ${count(p.pkts)} packets, ${scaled(p.bytes, 'B')} not sent to the sensor`,
+    ]);
+  }
+  if (s.timeToDrop !== undefined) {
+    const ms = (seconds: number): string => `${(seconds * 1000).toFixed(0)} ms`;
+    lines.push([
+      'time to drop',
+      `median ${ms(s.timeToDrop.median)}, p99 ${ms(s.timeToDrop.p99)} from the triggering packet (${count(s.timeToDrop.shunts)} shunts)`,
+    ]);
+  }
+  if (s.refused > 0) lines.push(['refused', `${count(s.refused)} shunts (see shunt.log)`]);
+  if (s.logLinesLost > 0) lines.push(['log lines lost', count(s.logLinesLost)]);
+  lines.push(['logs', s.logDir]);
+  const width = Math.max(...lines.map(([name]) => name.length));
+  return `${lines.map(([name, value]) => `${io.paint('bold', name.padEnd(width))}  ${value}`).join('\n')}\n`;
+}

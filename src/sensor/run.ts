@@ -1,0 +1,389 @@
+import { Worker } from 'node:worker_threads';
+import type { RunConfig } from '../base/config.ts';
+import { ERROR_CODES, type ErrorCode, SluiceError } from '../base/errors.ts';
+import type { CommandIo } from '../base/io.ts';
+import { checkInterface, localAddresses } from '../gate/guard.ts';
+import { addLedger, emptyLedger, Gate, type Ledger, type Orphan } from '../gate/index.ts';
+import type { InterfaceInfo } from '../kernel/index.ts';
+import { LinkTarget, LogThread, LogWriter, noticeLine, shuntLine, statsLine } from '../log/index.ts';
+import { ipText } from '../packet/address.ts';
+import { compilePolicies, parsePolicies } from '../policy/index.ts';
+import { progressText, type RunSummary, summarize } from './report.ts';
+import {
+  type FromWorker,
+  POLICY_STATS,
+  Stat,
+  statsBuffer,
+  type ToWorker,
+  type WorkerSetup,
+} from './setup.ts';
+
+const PROGRESS_MS = 500;
+const STATS_LOG_SECONDS = 60;
+/** A worker that does not end by then is given up: its lease lapses, and the process goes on with the end. */
+const STOP_SECONDS = 15;
+
+interface Station {
+  info: InterfaceInfo;
+  gate: Gate | undefined;
+  mode: string;
+  workers: { thread: Worker; stats: Float64Array; stopped: Promise<Float64Array> }[];
+}
+
+/** Sums of what the workers count, and the ledger of all gates. */
+export interface Snapshot {
+  /** CLOCK_MONOTONIC seconds. */
+  at: number;
+  packets: number;
+  bytes: number;
+  activeFlows: number;
+  connections: number;
+  shuntedConnections: number;
+  shuntsLive: number;
+  shuntsStarted: number;
+  refused: number;
+  latePackets: number;
+  ringPackets: number;
+  ringDrops: number;
+  logLinesLost: number;
+  /** CPU seconds of this process, all threads. */
+  cpu: number;
+  policies: { name: string; connections: number; pkts: number; bytes: number }[];
+  /** Undefined without a gate. */
+  ledger: Ledger | undefined;
+}
+
+/**
+ * The main job on interfaces: gate, capture workers, logs. Returns when the duration is over or `io.stop` fires,
+ * with everything detached, every record written.
+ */
+export async function runSensor(config: RunConfig, io: CommandIo): Promise<RunSummary> {
+  const infos = config.interface.map((name) => checkInterface(name, config.tap));
+  const sensor = new Sensor(config, io, infos);
+  try {
+    await sensor.start();
+    await sensor.untilTheEnd();
+    return await sensor.finish();
+  } finally {
+    await sensor.close();
+  }
+}
+
+class Sensor {
+  readonly #config: RunConfig;
+  readonly #io: CommandIo;
+  readonly #infos: readonly InterfaceInfo[];
+  readonly #policyNames: string[];
+  readonly #stations: Station[] = [];
+  #log: LogThread | undefined;
+  #target: LinkTarget | undefined;
+  #writer: LogWriter | undefined;
+  #started = 0;
+  #failed: SluiceError | undefined;
+  #wake: () => void = () => {};
+
+  constructor(config: RunConfig, io: CommandIo, infos: readonly InterfaceInfo[]) {
+    this.#config = config;
+    this.#io = io;
+    this.#infos = infos;
+    const policies = compilePolicies(parsePolicies(config.policy));
+    this.#policyNames = policies.names;
+  }
+
+  async start(): Promise<void> {
+    const { logDir, logRotateSize, logRotateTime } = this.#config;
+    this.#log = await LogThread.start(
+      { dir: logDir, rotateSize: logRotateSize, rotateTime: logRotateTime },
+      (problem) =>
+        this.#io.warn(
+          problem === undefined
+            ? 'the logs are being written again'
+            : `the logs cannot be written: ${problem}`,
+        ),
+    );
+    this.#target = new LinkTarget(this.#log.link());
+    this.#writer = new LogWriter(this.#target);
+    for (const torn of this.#log.torn)
+      this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
+    const local = [...localAddresses()];
+    for (const info of this.#infos) {
+      const station: Station = { info, gate: undefined, mode: 'none', workers: [] };
+      this.#stations.push(station);
+      if (this.#config.gate) station.gate = this.#openGate(info);
+      await this.#startWorkers(station, local);
+      // Attached last: from the first packet that the gate judges there is someone to see what passes.
+      if (station.gate !== undefined) {
+        const { mode, warning } = station.gate.attach(this.#config.mode);
+        station.mode = mode;
+        if (warning !== undefined) this.#io.warn(warning);
+      }
+      this.#io.detail(`${info.name}: ${this.#config.workers} worker(s), gate ${station.mode}`);
+    }
+    this.#started = performance.now() / 1000;
+    this.#io.say('ready');
+  }
+
+  #openGate(info: InterfaceInfo): Gate {
+    const gate = Gate.open({
+      ifname: info.name,
+      ifindex: info.index,
+      maxShunts4: this.#config.maxShunts4,
+      maxShunts6: this.#config.maxShunts6,
+      vlanKey: this.#config.vlanKey,
+      workers: this.#config.workers,
+    });
+    if (gate.orphans.length > 0) {
+      this.#notice(
+        'Sluice::Orphans',
+        `removed ${gate.orphans.length} shunts that an earlier run had left on ${info.name}`,
+      );
+      for (const orphan of gate.orphans) this.#writer?.write('shunt', orphanLine(orphan));
+    }
+    return gate;
+  }
+
+  async #startWorkers(station: Station, localAddressList: string[]): Promise<void> {
+    const c = this.#config;
+    for (let number = 0; number < c.workers; number++) {
+      const stats = statsBuffer(this.#policyNames.length);
+      const log = this.#log?.link();
+      if (log === undefined) throw new SluiceError('CLOSED', 'the log thread has ended');
+      const setup: WorkerSetup = {
+        ifname: station.info.name,
+        ifindex: station.info.index,
+        ringBytes: c.ringBytes,
+        ringBlock: c.ringBlock,
+        retireMs: Math.max(1, Math.round(c.retire * 1000)),
+        // Fanout ids are per namespace: the interface makes them differ, the process makes two runs differ.
+        fanoutId: c.workers > 1 ? (process.pid * 31 + station.info.index) & 0xffff : undefined,
+        gate: station.gate?.handles(number),
+        leaseSeconds: c.lease,
+        shuntIdleSeconds: c.shuntIdle,
+        policies: c.policy,
+        checksums: c.checksums,
+        bare: c.bare,
+        vlanKey: c.vlanKey,
+        localNets: c.localNets,
+        maxFlows: c.maxFlows,
+        timeouts: {
+          tcpInactivity: c.timeoutTcp,
+          tcpAttempt: c.timeoutTcpAttempt,
+          udpInactivity: c.timeoutUdp,
+          icmpInactivity: c.timeoutIcmp,
+        },
+        shuntFields: c.shuntFields,
+        localAddresses: localAddressList,
+        log,
+        stats,
+      };
+      const body = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
+      const thread = new Worker(body, {
+        name: `sluice-${station.info.name}-${number}`,
+        workerData: setup,
+        transferList: [log.port],
+      });
+      await this.#follow(thread, station, new Float64Array(stats));
+    }
+  }
+
+  /** Waits for `ready`, and afterwards for whatever the worker has to say. */
+  #follow(thread: Worker, station: Station, stats: Float64Array): Promise<void> {
+    let resolveStopped: (delays: Float64Array) => void = () => {};
+    const stopped = new Promise<Float64Array>((resolve) => {
+      resolveStopped = resolve;
+    });
+    station.workers.push({ thread, stats, stopped });
+    return new Promise((resolve, reject) => {
+      const failed = (error: SluiceError): void => {
+        this.#failed ??= error;
+        resolveStopped(new Float64Array(0));
+        reject(error);
+        this.#wake();
+      };
+      thread.on('message', (message: FromWorker) => {
+        if (message.kind === 'ready') resolve();
+        else if (message.kind === 'stopped') resolveStopped(message.delays);
+        else failed(fromWorker(message));
+      });
+      thread.on('error', (cause) =>
+        failed(new SluiceError('INTERNAL', 'a capture worker has failed', { cause })),
+      );
+      thread.on('exit', () => failed(new SluiceError('INTERNAL', 'a capture worker has ended')));
+    });
+  }
+
+  async untilTheEnd(): Promise<void> {
+    const { stop } = this.#io;
+    const { duration } = this.#config;
+    const first = this.snapshot();
+    let last = first;
+    let nextStats = first.at + STATS_LOG_SECONDS;
+    const timer = setInterval(() => {
+      const now = this.snapshot();
+      this.#io.progress(progressText(now, last, first, this.#io));
+      last = now;
+      if (now.at < nextStats) return;
+      nextStats = now.at + STATS_LOG_SECONDS;
+      this.#logStats();
+    }, PROGRESS_MS);
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      if (stop.aborted || this.#failed !== undefined) resolve();
+      stop.addEventListener('abort', () => resolve(), { once: true });
+      if (duration !== undefined) setTimeout(resolve, duration * 1000).unref();
+    });
+    clearInterval(timer);
+    this.#io.progressDone();
+  }
+
+  snapshot(): Snapshot {
+    const usage = process.cpuUsage();
+    const sum = (place: number): number => {
+      let total = 0;
+      for (const { workers } of this.#stations) for (const { stats } of workers) total += stats[place];
+      return total;
+    };
+    let ledger: Ledger | undefined;
+    for (const { gate } of this.#stations) {
+      if (gate === undefined) continue;
+      ledger ??= emptyLedger();
+      addLedger(ledger, gate.ledger());
+    }
+    return {
+      at: performance.now() / 1000,
+      packets: sum(Stat.packets),
+      bytes: sum(Stat.bytes),
+      activeFlows: sum(Stat.activeFlows),
+      connections: sum(Stat.connections),
+      shuntedConnections: sum(Stat.shuntedConnections),
+      shuntsLive: sum(Stat.shuntsLive),
+      shuntsStarted: sum(Stat.shuntsStarted),
+      refused: sum(Stat.refused),
+      latePackets: sum(Stat.latePackets),
+      ringPackets: sum(Stat.ringPackets),
+      ringDrops: sum(Stat.ringDrops),
+      logLinesLost: sum(Stat.logLinesLost),
+      cpu: (usage.user + usage.system) / 1e6,
+      policies: this.#policyNames.map((name, i) => ({
+        name,
+        connections: sum(Stat.policies + i * POLICY_STATS),
+        pkts: sum(Stat.policies + i * POLICY_STATS + 1),
+        bytes: sum(Stat.policies + i * POLICY_STATS + 2),
+      })),
+      ledger,
+    };
+  }
+
+  #logStats(): void {
+    const s = this.snapshot();
+    const { reasons, ...verdicts } = s.ledger ?? { ...emptyLedger() };
+    this.#writer?.write(
+      'stats',
+      statsLine({
+        ts: Date.now() / 1000,
+        peer: this.#infos.map((i) => i.name).join(','),
+        mem: Math.round(process.memoryUsage.rss() / 2 ** 20),
+        pktsProc: s.packets,
+        bytesRecv: s.bytes,
+        pktsDropped: s.ringDrops,
+        pktsLink: s.ledger?.seen.pkts,
+        activeConns: s.activeFlows,
+        conns: s.connections,
+        shunts: s.shuntsLive,
+        logLost: s.logLinesLost,
+        ledger: s.ledger === undefined ? undefined : { ...verdicts, ...reasons },
+      }),
+    );
+    this.#writer?.flush();
+  }
+
+  #notice(note: string, msg: string): void {
+    this.#io.warn(msg);
+    this.#writer?.write('notice', noticeLine({ ts: Date.now() / 1000, note, msg }));
+    this.#writer?.flush();
+  }
+
+  /** Stops the workers, detaches, and sums up. */
+  async finish(): Promise<RunSummary> {
+    const delays: number[] = [];
+    for (const { workers } of this.#stations) {
+      for (const { thread, stopped } of workers) {
+        thread.removeAllListeners('exit');
+        thread.postMessage({ kind: 'stop' } satisfies ToWorker);
+        for (const delay of await within(stopped, STOP_SECONDS)) delays.push(delay);
+      }
+    }
+    // The ledger is complete when nothing is judged any more, and gone with the tables: read it in between.
+    for (const { gate } of this.#stations) gate?.detach();
+    const end = this.snapshot();
+    if (end.latePackets > 0)
+      this.#notice('Sluice::Late', `${end.latePackets} packets were counted after their record`);
+    this.#logStats();
+    if (this.#failed !== undefined) throw this.#failed;
+    const summary = summarize(
+      end,
+      end.at - this.#started,
+      delays,
+      this.#stations.map(({ info, mode }) => ({ interface: info.name, mode })),
+      this.#config.logDir,
+    );
+    return summary;
+  }
+
+  /** Lets go of everything, in whatever state it is; the second time does nothing. */
+  async close(): Promise<void> {
+    for (const station of this.#stations) {
+      for (const { thread } of station.workers) {
+        thread.removeAllListeners();
+        await thread.terminate();
+      }
+      station.workers = [];
+      station.gate?.close();
+    }
+    this.#writer?.flush();
+    this.#target?.close();
+    await this.#log?.close();
+    this.#log = undefined;
+  }
+}
+
+async function within(promise: Promise<Float64Array>, seconds: number): Promise<Float64Array> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<Float64Array>((resolve) => {
+    timer = setTimeout(() => resolve(new Float64Array(0)), seconds * 1000);
+  });
+  try {
+    return await Promise.race([promise, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function fromWorker(message: FromWorker & { kind: 'failed' }): SluiceError {
+  const code: ErrorCode = message.code in ERROR_CODES ? (message.code as ErrorCode) : 'INTERNAL';
+  return new SluiceError(code, message.message, message.help === undefined ? {} : { help: message.help });
+}
+
+const PROTOCOLS: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmp' };
+
+/** Whose it was is not known any more: the endpoints stand in the order of the key. */
+function orphanLine(orphan: Orphan): string {
+  const { family, key } = orphan;
+  const view = new DataView(key.buffer, key.byteOffset, key.byteLength);
+  const size = family === 4 ? 4 : 16;
+  const word = view.getUint32(size * 2 + 4, true);
+  return shuntLine({
+    ts: Date.now() / 1000,
+    uid: undefined,
+    origHost: ipText(key, 0, size),
+    origPort: view.getUint16(size * 2),
+    respHost: ipText(key, size, size),
+    respPort: view.getUint16(size * 2 + 2),
+    proto: PROTOCOLS[word & 0xff] ?? 'unknown_transport',
+    event: 'orphaned',
+    trigger: undefined,
+    reason: 'owner gone',
+    origPkts: orphan.pkts,
+    origBytes: orphan.ipBytes,
+  });
+}

@@ -1,0 +1,592 @@
+import type { FlowEngineApi, ShuntEvent, Side, SideDelta, TcpSideState } from '../flow/types.ts';
+import type { GateClient } from '../gate/client.ts';
+import { monotonicSeconds } from '../gate/clock.ts';
+import { type DirectionCounts, Entry, historyEvents, type LetterCounts, readEntry } from '../gate/entry.ts';
+import type { EndReason } from '../gate/layout.ts';
+
+const IPPROTO_TCP = 6;
+const SYN_FIN_RST = 0x07;
+const EEXIST = -17;
+const EAGAIN = -11;
+
+/** Turns that a flow may wait for its entry to catch up with the worker before it is armed anew. */
+const FLIP_TURNS = 100;
+/** A refused or ended shunt is not tried again before this many seconds. */
+const RETRY_SECONDS = 5;
+/** Longer than a block of the ring stays open. */
+const SETTLE_MS = 60;
+/** Shunts of one connection, so that spoofed SYNs and RSTs cannot keep the gate busy for good. */
+const MAX_EPISODES = 64;
+
+export interface ShuntTotals {
+  origPkts: number;
+  origIpBytes: number;
+  respPkts: number;
+  respIpBytes: number;
+}
+
+/** What is told to the log and to the counters; all of it happens at most a few times per connection. */
+export interface ShunterEvents {
+  started(slot: number, trigger: number): void;
+  /** `seconds` from the triggering packet to the first dropped one; undefined when none was dropped. */
+  ended(
+    slot: number,
+    trigger: number,
+    reason: EndReason,
+    pkts: number,
+    ipBytes: number,
+    seconds: number | undefined,
+  ): void;
+  refused(slot: number, trigger: number, reason: 'full' | 'local'): void;
+  /** Packets that were dropped after the connection's record had been written. */
+  late(pkts: number, ipBytes: number): void;
+}
+
+/** Where the source stands (src/capture/afpacket.ts). */
+export interface RingPosition {
+  readonly sequence: number;
+  openBlock(): number;
+}
+
+type Phase = 'waiting' | 'armed' | 'shunted' | 'ending' | 'refused';
+
+/** One stay of a connection in the gate's table. */
+interface Episode {
+  readonly slot: number;
+  readonly generation: number;
+  readonly family: 4 | 6;
+  readonly key: Uint8Array;
+  readonly tcp: boolean;
+  readonly trigger: number;
+  /** Time of the packet that triggered it, seconds since the epoch. */
+  readonly triggered: number;
+  phase: Phase;
+  /** What the ring has to have handed out before the next step: a block number. */
+  barrier: number;
+  /** Refused or waiting: not before this time (CLOCK_MONOTONIC seconds). */
+  notBefore: number;
+  tries: number;
+  /** The gate knows how many T and W came before the shunt. */
+  based: boolean;
+  counts: LetterCounts | undefined;
+  consumed: number;
+  readonly absorbed: readonly [DirectionTotals, DirectionTotals];
+  /** Time of the last dropped packet as of the last sweep, seconds since the epoch. */
+  lastDropped: number;
+  reason: EndReason;
+  /** The flip went through, and was told. */
+  started: boolean;
+  refusalTold: boolean;
+}
+
+interface DirectionTotals {
+  pkts: number;
+  ipBytes: number;
+  payloadBytes: number;
+  seqWraps: number;
+  rexmits: number;
+  zeroWindows: number;
+}
+
+interface Books {
+  totals: ShuntTotals;
+  trigger: number;
+  episodes: number;
+  current: Episode | undefined;
+}
+
+const totals = (): DirectionTotals => ({
+  pkts: 0,
+  ipBytes: 0,
+  payloadBytes: 0,
+  seqWraps: 0,
+  rexmits: 0,
+  zeroWindows: 0,
+});
+const delta = (): SideDelta => ({
+  pkts: 0,
+  ipBytes: 0,
+  payloadBytes: 0,
+  seq: -1,
+  ack: -1,
+  seqWraps: 0,
+  retransmits: 0,
+  zeroWindows: 0,
+  last: 0,
+});
+
+/**
+ * The hand-off of connections between the flow engine and the gate (ADR 0005). XDP comes before the ring, so each
+ * packet is counted on exactly one side and sums are exact by themselves; what needs care is order:
+ *
+ * armed    the gate passes and tracks; wait until the ring has handed out all that had reached it by then
+ * shunted  the gate drops and counts; what is left in the ring from before the flip is handled as ever, and then
+ *          the gate is told how many T and W there had been
+ * ending   the gate passes again; before the first packet from after the end is handled, what the gate counted
+ *          is absorbed; after a grace period the entry is read once more and deleted
+ */
+export class Shunter {
+  readonly #engine: FlowEngineApi;
+  readonly #gate: GateClient;
+  readonly #ring: RingPosition;
+  readonly #events: ShunterEvents;
+  readonly #idleMs: number;
+  readonly #isLocal: (family: 4 | 6, key: Uint8Array) => boolean;
+  /** CLOCK_REALTIME − CLOCK_MONOTONIC, seconds: only for what is shown, never for decisions between packets. */
+  readonly #clockOffset: number;
+
+  readonly #books = new Map<number, Books>();
+  /** Episodes that have a step to take; each is in one list. */
+  #waiting: Episode[] = [];
+  #armed: Episode[] = [];
+  #unbased: Episode[] = [];
+  #ending: Episode[] = [];
+  #cleaning = false;
+  #sweeping = false;
+  readonly #entry = new Entry();
+  readonly #deltas: [SideDelta, SideDelta] = [delta(), delta()];
+  readonly #state: TcpSideState = { seq: 0, ack: 0, retransmits: 0, zeroWindows: 0 };
+
+  constructor(options: {
+    engine: FlowEngineApi;
+    gate: GateClient;
+    ring: RingPosition;
+    events: ShunterEvents;
+    /** Idle limit that the kernel holds each entry to. */
+    idleSeconds: number;
+    clockOffset: number;
+    isLocal: (family: 4 | 6, key: Uint8Array) => boolean;
+  }) {
+    this.#engine = options.engine;
+    this.#gate = options.gate;
+    this.#ring = options.ring;
+    this.#events = options.events;
+    this.#idleMs = Math.max(1, Math.round(options.idleSeconds * 1000));
+    this.#clockOffset = options.clockOffset;
+    this.#isLocal = options.isLocal;
+  }
+
+  /** Shunt this flow. Call it for flows without a mark only. */
+  request(slot: number, trigger: number, triggered: number): void {
+    const engine = this.#engine;
+    if (!engine.isShuntable(slot)) return;
+    let books = this.#books.get(slot);
+    if (books === undefined) {
+      books = {
+        totals: { origPkts: 0, origIpBytes: 0, respPkts: 0, respIpBytes: 0 },
+        trigger,
+        episodes: 0,
+        current: undefined,
+      };
+      this.#books.set(slot, books);
+    }
+    if (books.current !== undefined) return;
+    const key = engine.key(slot);
+    const episode: Episode = {
+      slot,
+      generation: engine.generation(slot),
+      family: key.family,
+      key: key.bytes,
+      tcp: engine.proto(slot) === IPPROTO_TCP,
+      trigger,
+      triggered,
+      phase: 'waiting',
+      barrier: 0,
+      notBefore: 0,
+      tries: 0,
+      based: false,
+      counts: undefined,
+      consumed: 0,
+      absorbed: [totals(), totals()],
+      lastDropped: 0,
+      reason: '',
+      started: false,
+      refusalTold: false,
+    };
+    books.current = episode;
+    engine.setMark(slot, true);
+    if (books.episodes >= MAX_EPISODES) episode.phase = 'refused';
+    else if (this.#isLocal(key.family, key.bytes)) {
+      episode.phase = 'refused';
+      this.#events.refused(slot, trigger, 'local');
+    } else {
+      // Again after an end: not at once, so that whoever ends it from outside cannot make work for every packet.
+      if (books.episodes > 0)
+        episode.notBefore = monotonicSeconds() + Math.min(RETRY_SECONDS, books.episodes - 1);
+      books.episodes++;
+      this.#waiting.push(episode);
+    }
+  }
+
+  /** Engine hook: a packet of a marked flow is about to be accounted. */
+  beforePacket(slot: number, _side: Side, tcpFlags: number): void {
+    const episode = this.#books.get(slot)?.current;
+    if (episode === undefined || episode.phase !== 'shunted') return;
+    // Up to the barrier only the SYN, FIN or RST itself can come from after the end: the rest was passed while armed.
+    if (this.#ring.sequence <= episode.barrier && (tcpFlags & SYN_FIN_RST) === 0) return;
+    if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return;
+    if (this.#entry.ending) this.#endEpisode(episode);
+  }
+
+  /** Engine hook: a timer is about to end a marked flow. */
+  mayExpire(slot: number, now: number): boolean {
+    const episode = this.#books.get(slot)?.current;
+    if (episode === undefined) return true;
+    if (episode.phase === 'ending') return false;
+    if (episode.phase !== 'shunted') return true;
+    const timeout = this.#engine.idleTimeout(slot);
+    if (now - episode.lastDropped < timeout) return false;
+    if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return true;
+    this.#noteLast(episode, this.#entry);
+    if (now - Math.max(episode.lastDropped, this.#engine.lastTime(slot)) < timeout) return false;
+    // Silent on both sides of the gate: stop it, and let the engine end the flow once the last count is in.
+    this.#askEnd([episode]);
+    if (this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry))
+      this.#endEpisode(episode, 'idle');
+    return false;
+  }
+
+  /** Engine hook: the flow has ended; its record is read after this. Returns what of it was shunted. */
+  closed(slot: number): { totals: ShuntTotals; trigger: number } | undefined {
+    const books = this.#books.get(slot);
+    if (books === undefined) return undefined;
+    this.#books.delete(slot);
+    const episode = books.current;
+    if (episode !== undefined) {
+      // Evicted, or ended by something else than its own packets: the gate lets go first.
+      if (episode.phase === 'shunted' || episode.phase === 'armed') {
+        this.#askEnd([episode]);
+        if (this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) {
+          this.#absorb(episode, books);
+          this.#announceEnd(episode, books);
+        }
+        this.#toEnding(episode);
+      }
+    }
+    const t = books.totals;
+    return t.origPkts + t.respPkts > 0 ? { totals: t, trigger: books.trigger } : undefined;
+  }
+
+  /** After the packets of a turn: takes every step that is due. */
+  turn(): void {
+    if (this.#waiting.length > 0) this.#arm();
+    if (this.#armed.length > 0) this.#flip();
+    if (this.#unbased.length > 0) this.#tellBases();
+    if (this.#ending.length > 0 && !this.#cleaning) void this.#clean();
+  }
+
+  /** What of an open flow was shunted so far, as far as it has been taken in. */
+  totals(slot: number): ShuntTotals | undefined {
+    return this.#books.get(slot)?.totals;
+  }
+
+  get live(): number {
+    return this.#books.size;
+  }
+
+  #valid(episode: Episode): boolean {
+    return (
+      this.#engine.generation(episode.slot) === episode.generation &&
+      this.#books.get(episode.slot)?.current === episode
+    );
+  }
+
+  /** The engine's sequence ends and acknowledgements of both sides, and its letter counts. */
+  #sides(episode: Episode): { seq: [number, number]; ack: [number, number]; counts: LetterCounts } {
+    const seq: [number, number] = [0, 0];
+    const ack: [number, number] = [0, 0];
+    const counts: LetterCounts = { T: [0, 0], W: [0, 0] };
+    if (episode.tcp) {
+      const s = this.#state;
+      for (const side of [0, 1] as const) {
+        this.#engine.tcpSide(episode.slot, side, s);
+        seq[side] = Math.max(0, s.seq);
+        ack[side] = Math.max(0, s.ack);
+        counts.T[side] = s.retransmits;
+        counts.W[side] = s.zeroWindows;
+      }
+    }
+    return { seq, ack, counts };
+  }
+
+  /** Runs `name` over the episodes in batches; `done` gets each result. */
+  #batch(
+    name: 'arm' | 'flip' | 'base' | 'end',
+    episodes: readonly Episode[],
+    done: (episode: Episode, result: number) => void,
+  ): void {
+    const ops = this.#gate.ops;
+    for (let from = 0; from < episodes.length; from += ops.size) {
+      const part = episodes.slice(from, from + ops.size);
+      ops.clear();
+      for (const e of part) {
+        const { seq, ack, counts } = this.#sides(e);
+        const [first, second] = name === 'base' ? [counts.T, counts.W] : [seq, ack];
+        if (name === 'base') e.counts = counts;
+        ops.push(name, e.family, e.key, this.#gate.owner, this.#idleMs, e.slot, first, second);
+      }
+      ops.run();
+      part.forEach((e, row) => done(e, ops.result(row)));
+    }
+  }
+
+  #askEnd(episodes: readonly Episode[]): void {
+    this.#batch('end', episodes, () => {});
+  }
+
+  #arm(): void {
+    const now = monotonicSeconds();
+    const later: Episode[] = [];
+    const due: Episode[] = [];
+    for (const e of this.#waiting) {
+      if (!this.#valid(e)) continue;
+      if (e.notBefore > now) later.push(e);
+      else if (this.#engine.isShuntable(e.slot)) due.push(e);
+      else this.#forget(e);
+    }
+    this.#waiting = later;
+    if (due.length === 0) return;
+    const armed: Episode[] = [];
+    this.#batch('arm', due, (e, result) => {
+      if (result === 0) {
+        e.phase = 'armed';
+        armed.push(e);
+      } else {
+        // The entry of an earlier connection on this tuple is about to be deleted, or the table is full.
+        if (result !== EEXIST && !e.refusalTold) {
+          e.refusalTold = true;
+          this.#events.refused(e.slot, e.trigger, 'full');
+        }
+        e.notBefore = now + (result === EEXIST ? 0.1 : RETRY_SECONDS);
+        this.#waiting.push(e);
+      }
+    });
+    const barrier = this.#ring.openBlock();
+    for (const e of armed) {
+      e.barrier = barrier;
+      this.#armed.push(e);
+    }
+  }
+
+  #flip(): void {
+    const keep: Episode[] = [];
+    const due: Episode[] = [];
+    for (const e of this.#armed) {
+      if (!this.#valid(e) || e.phase !== 'armed') continue;
+      if (this.#ring.sequence > e.barrier) due.push(e);
+      else keep.push(e);
+    }
+    this.#armed = keep;
+    if (due.length === 0) return;
+    const shunted: Episode[] = [];
+    this.#batch('flip', due, (e, result) => {
+      if (result === EAGAIN && ++e.tries < FLIP_TURNS) this.#armed.push(e);
+      else {
+        // Also when it has ended meanwhile: one direction may have dropped a packet or two.
+        e.phase = 'shunted';
+        shunted.push(e);
+        if (result === EAGAIN) this.#askEnd([e]);
+        else if (result === 0) {
+          e.started = true;
+          this.#events.started(e.slot, e.trigger);
+        }
+      }
+    });
+    const barrier = this.#ring.openBlock();
+    for (const e of shunted) {
+      e.barrier = barrier;
+      this.#unbased.push(e);
+    }
+  }
+
+  /** Once all that had passed before the flip is handled, the engine's counts are those at the flip. */
+  #tellBases(): void {
+    const keep: Episode[] = [];
+    const due: Episode[] = [];
+    for (const e of this.#unbased) {
+      if (!this.#valid(e) || e.phase !== 'shunted') continue;
+      if (this.#ring.sequence > e.barrier) due.push(e);
+      else keep.push(e);
+    }
+    this.#unbased = keep;
+    this.#batch('base', due, (e) => {
+      e.based = true;
+      // It may have ended in between without a packet that would show it.
+      if (this.#gate.read(e.family, e.key, e.tcp, this.#entry) && this.#entry.ending) this.#endEpisode(e);
+    });
+  }
+
+  #noteLast(episode: Episode, entry: Entry): void {
+    if (entry.last > 0) episode.lastDropped = entry.last + this.#clockOffset;
+  }
+
+  /** The entry (in #entry) is ending and everything from before the shunt has been handled: take its counts over. */
+  #endEpisode(episode: Episode, reason?: EndReason): void {
+    const books = this.#books.get(episode.slot);
+    if (books === undefined) return;
+    this.#absorb(episode, books);
+    episode.reason = reason ?? (this.#entry.dirs[0].reason || this.#entry.dirs[1].reason);
+    this.#announceEnd(episode, books);
+    this.#toEnding(episode);
+  }
+
+  #announceEnd(episode: Episode, books: Books): void {
+    const [a, b] = episode.absorbed;
+    if (!episode.started && a.pkts + b.pkts === 0) return;
+    const first =
+      this.#entry.first > 0
+        ? Math.max(0, this.#entry.first + this.#clockOffset - episode.triggered)
+        : undefined;
+    books.trigger = episode.trigger;
+    this.#events.ended(
+      episode.slot,
+      episode.trigger,
+      episode.reason || 'asked',
+      a.pkts + b.pkts,
+      a.ipBytes + b.ipBytes,
+      first,
+    );
+  }
+
+  #toEnding(episode: Episode): void {
+    episode.phase = 'ending';
+    this.#ending.push(episode);
+  }
+
+  /** Moves what #entry has beyond what was absorbed before into the engine. */
+  #absorb(episode: Episode, books: Books): void {
+    const entry = this.#entry;
+    episode.counts ??= this.#sides(episode).counts;
+    const events: ShuntEvent[] = historyEvents(entry, episode.consumed, episode.counts);
+    episode.consumed = entry.logLength;
+    let pkts = 0;
+    for (const side of [0, 1] as const) {
+      this.#difference(entry.dirs[side], episode.absorbed[side], episode.tcp, this.#deltas[side]);
+      pkts += this.#deltas[side].pkts;
+    }
+    if (pkts === 0 && events.length === 0) return;
+    const orig = this.#engine.origSide(episode.slot);
+    const [o, r] = [this.#deltas[orig], this.#deltas[orig === 0 ? 1 : 0]];
+    books.totals.origPkts += o.pkts;
+    books.totals.origIpBytes += o.ipBytes;
+    books.totals.respPkts += r.pkts;
+    books.totals.respIpBytes += r.ipBytes;
+    this.#engine.absorb(episode.slot, this.#deltas, events);
+  }
+
+  #difference(now: DirectionCounts, before: DirectionTotals, tcp: boolean, out: SideDelta): void {
+    out.pkts = now.pkts - before.pkts;
+    out.ipBytes = now.ipBytes - before.ipBytes;
+    out.payloadBytes = now.payloadBytes - before.payloadBytes;
+    out.retransmits = now.rexmits - before.rexmits;
+    out.zeroWindows = now.zeroWindows - before.zeroWindows;
+    out.seqWraps = now.seqWraps - before.seqWraps;
+    out.seq = tcp && now.pkts > 0 ? now.seq : -1;
+    out.ack = tcp && now.pkts > 0 ? now.ack : -1;
+    out.last = out.pkts > 0 ? now.last + this.#clockOffset : 0;
+    before.pkts = now.pkts;
+    before.ipBytes = now.ipBytes;
+    before.payloadBytes = now.payloadBytes;
+    before.rexmits = now.rexmits;
+    before.zeroWindows = now.zeroWindows;
+    before.seqWraps = now.seqWraps;
+  }
+
+  #forget(episode: Episode): void {
+    const books = this.#books.get(episode.slot);
+    if (books?.current !== episode) return;
+    books.current = undefined;
+    this.#engine.setMark(episode.slot, false);
+    if (books.episodes === 0) this.#books.delete(episode.slot);
+  }
+
+  /** Deletes entries that are ending, after a grace period, with a last look at what they counted. */
+  async #clean(): Promise<void> {
+    this.#cleaning = true;
+    try {
+      const batch = this.#ending;
+      this.#ending = [];
+      await this.#gate.grace();
+      for (const e of batch) {
+        if (!this.#gate.read(e.family, e.key, e.tcp, this.#entry)) continue;
+        const books = this.#books.get(e.slot);
+        if (books !== undefined && books.current === e) this.#absorb(e, books);
+        else {
+          // The record is written. Nothing should be left; if there is, it is told.
+          const pkts = this.#entry.pkts - e.absorbed[0].pkts - e.absorbed[1].pkts;
+          const bytes =
+            this.#entry.dirs[0].ipBytes +
+            this.#entry.dirs[1].ipBytes -
+            e.absorbed[0].ipBytes -
+            e.absorbed[1].ipBytes;
+          if (pkts > 0) this.#events.late(pkts, bytes);
+        }
+        this.#gate.remove(e.family, e.key);
+        this.#forget(e);
+      }
+    } finally {
+      this.#cleaning = false;
+    }
+  }
+
+  /**
+   * One batched read of the tables: notes when each shunted flow was last seen by the gate, and takes in entries that
+   * ended without a packet to show it. The number of entries read.
+   */
+  async sweep(): Promise<number> {
+    if (this.#sweeping) return 0;
+    this.#sweeping = true;
+    let total = 0;
+    try {
+      for (const family of [4, 6] as const) {
+        total += await this.#gate.sweep(family, (keys, offset, values, at) =>
+          this.#swept(family, keys, offset, values, at),
+        );
+      }
+    } finally {
+      this.#sweeping = false;
+    }
+    return total;
+  }
+
+  #swept(family: 4 | 6, keys: Uint8Array, offset: number, values: DataView, at: number): void {
+    const entry = this.#entry;
+    readEntry(values, at, family, true, entry);
+    if (entry.owner !== this.#gate.owner) return;
+    const slot = this.#engine.find(family, keys, offset);
+    const episode = slot < 0 ? undefined : this.#books.get(slot)?.current;
+    if (episode === undefined || episode.phase !== 'shunted') return;
+    this.#noteLast(episode, entry);
+    // The slice is some time old: read again before anything is taken in.
+    if (
+      entry.ending &&
+      this.#ring.sequence > episode.barrier &&
+      this.#gate.read(family, episode.key, episode.tcp, entry)
+    )
+      this.#endEpisode(episode);
+  }
+
+  /** Ends every shunt and takes in the last counts: afterwards the tables hold nothing of this owner. */
+  async stop(): Promise<void> {
+    const all: Episode[] = [];
+    for (const books of this.#books.values()) {
+      const e = books.current;
+      if (e === undefined) continue;
+      if (e.phase === 'armed' || e.phase === 'shunted') all.push(e);
+    }
+    this.#waiting = [];
+    this.#askEnd(all);
+    await this.#gate.grace();
+    // What was passed before the flips has to be handled before the counts are taken in: let the ring run dry.
+    await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+    for (const e of all) {
+      if (e.phase !== 'shunted' && e.phase !== 'armed') continue;
+      if (this.#gate.read(e.family, e.key, e.tcp, this.#entry))
+        this.#endEpisode(e, e.phase === 'shunted' ? 'asked' : '');
+    }
+    while (this.#ending.length > 0 || this.#cleaning) {
+      if (this.#cleaning) await new Promise((resolve) => setTimeout(resolve, 5));
+      else await this.#clean();
+    }
+  }
+}

@@ -1,0 +1,276 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { asSluiceError } from '../base/errors.ts';
+import { AfPacketSource } from '../capture/afpacket.ts';
+import { createFlowEngine } from '../flow/index.ts';
+import type { FlowEngineApi } from '../flow/types.ts';
+import { GateClient } from '../gate/client.ts';
+import { monotonicSeconds } from '../gate/clock.ts';
+import { hasLocalEndpoint } from '../gate/local.ts';
+import { Fanout, openPacketRing, realtimeOffset } from '../kernel/index.ts';
+import { connLine, LinkTarget, LogWriter, shuntLine } from '../log/index.ts';
+import type { Packet } from '../packet/packet.ts';
+import { compilePolicies, parsePolicies } from '../policy/index.ts';
+import { type FromWorker, POLICY_STATS, Stat, type ToWorker, type WorkerSetup } from './setup.ts';
+import { Shunter } from './shunter.ts';
+
+/** Packets between two looks at the other things that a worker has to do. */
+const TURN_PACKETS = 16_384;
+const TICK_MS = 100;
+const SWEEP_SECONDS = 5;
+/** The ring hands a packet over up to a block's time after it came: timers stay behind by more than that. */
+const TIMER_LAG = 0.25;
+const MAX_DELAYS = 100_000;
+
+/** One capture ring, one flow table, one owner of shunts; runs in a worker thread until it is told to stop. */
+class CaptureWorker {
+  readonly #setup: WorkerSetup;
+  readonly #stats: Float64Array;
+  readonly #source: AfPacketSource;
+  readonly #ring: ReturnType<typeof openPacketRing>;
+  readonly #engine: FlowEngineApi;
+  readonly #gate: GateClient | undefined;
+  readonly #shunter: Shunter | undefined;
+  readonly #policies: ReturnType<typeof compilePolicies>;
+  readonly #writer: LogWriter;
+  readonly #target: LinkTarget;
+  readonly #delays: number[] = [];
+  readonly #tick: NodeJS.Timeout;
+  readonly #sink: (packet: Packet) => void;
+  #nextSweep = 0;
+  #nextRenewal = 0;
+  #stopping = false;
+
+  constructor(setup: WorkerSetup) {
+    this.#setup = setup;
+    this.#stats = new Float64Array(setup.stats);
+    this.#policies = compilePolicies(parsePolicies(setup.policies));
+    this.#target = new LinkTarget(setup.log);
+    this.#writer = new LogWriter(this.#target);
+    this.#ring = openPacketRing({
+      interface: setup.ifindex,
+      blockSize: setup.ringBlock,
+      blocks: Math.max(4, Math.floor(setup.ringBytes / setup.ringBlock)),
+      retireMs: setup.retireMs,
+      promiscuous: true,
+      ignoreOutgoing: true,
+      ...(setup.fanoutId === undefined ? {} : { fanout: { id: setup.fanoutId, mode: Fanout.hash } }),
+    });
+    this.#source = new AfPacketSource(this.#ring, setup.ifname);
+    let shunter: Shunter | undefined;
+    this.#engine = createFlowEngine(
+      {
+        checksums: setup.checksums,
+        bare: setup.bare,
+        vlanInKey: setup.vlanKey,
+        localNets: setup.localNets,
+        maxFlows: setup.maxFlows,
+        timeouts: setup.timeouts,
+      },
+      {
+        beforePacket: (slot, side, flags) => shunter?.beforePacket(slot, side, flags),
+        mayExpire: (slot, now) => shunter?.mayExpire(slot, now) ?? true,
+        closed: (slot) => this.#closed(slot),
+      },
+    );
+    if (setup.gate !== undefined) {
+      const local = new Set(setup.localAddresses);
+      this.#gate = new GateClient(setup.gate, setup.leaseSeconds);
+      shunter = new Shunter({
+        engine: this.#engine,
+        gate: this.#gate,
+        ring: this.#source,
+        idleSeconds: setup.shuntIdleSeconds,
+        clockOffset: realtimeOffset(),
+        isLocal: (family, key) => hasLocalEndpoint(local, family, key),
+        events: {
+          started: (slot, trigger) => this.#shuntStarted(slot, trigger),
+          ended: (...what) => this.#shuntEnded(...what),
+          refused: (slot, trigger, reason) => {
+            this.#stats[Stat.refused]++;
+            this.#shuntLog(slot, 'refused', trigger, reason);
+          },
+          late: (pkts) => {
+            this.#stats[Stat.latePackets] += pkts;
+          },
+        },
+      });
+      this.#gate.lease.renew();
+    }
+    this.#shunter = shunter;
+    this.#sink = this.#gate === undefined ? (p) => void this.#engine.process(p) : (p) => this.#watch(p);
+    this.#tick = setInterval(() => this.turn(), TICK_MS);
+    this.#ring.onReadable(() => this.turn());
+  }
+
+  #watch(packet: Packet): void {
+    const engine = this.#engine;
+    const slot = engine.process(packet);
+    if (slot < 0 || engine.isMarked(slot)) return;
+    const trigger = this.#policies.evaluate(
+      engine.flags(slot),
+      engine.packets(slot, 0) + engine.packets(slot, 1),
+      engine.ipBytes(slot, 0),
+      engine.ipBytes(slot, 1),
+    );
+    if (trigger >= 0) this.#shunter?.request(slot, trigger, packet.ts);
+  }
+
+  /** One turn: what the ring holds, then what is due. The lease is renewed by turns that were finished. */
+  turn(): void {
+    const before = this.#source.packets;
+    this.#source.drain(this.#sink, TURN_PACKETS);
+    const now = monotonicSeconds();
+    if (this.#source.packets === before) this.#engine.advance(Date.now() / 1000 - TIMER_LAG);
+    this.#shunter?.turn();
+    if (now < this.#nextRenewal) return;
+    this.#nextRenewal = now + TICK_MS / 1000;
+    this.#gate?.lease.renew();
+    this.#writer.flush();
+    this.#publish(now);
+    if (this.#shunter !== undefined && now >= this.#nextSweep && !this.#stopping) {
+      this.#nextSweep = now + SWEEP_SECONDS;
+      this.#shunter.sweep().then(
+        (entries) => {
+          this.#stats[Stat.sweptEntries] = entries;
+          this.#stats[Stat.sweepSeconds] = monotonicSeconds() - now;
+        },
+        (error: unknown) => fail(error),
+      );
+    }
+  }
+
+  #publish(now: number): void {
+    const s = this.#stats;
+    const ring = this.#ring.stats();
+    s[Stat.packets] = this.#source.packets;
+    s[Stat.bytes] = this.#source.bytes;
+    s[Stat.activeFlows] = this.#engine.active;
+    s[Stat.shuntsLive] = this.#shunter?.live ?? 0;
+    s[Stat.ringPackets] = ring.packets;
+    s[Stat.ringDrops] = ring.drops;
+    s[Stat.lastTurn] = now;
+    s[Stat.logLinesLost] = this.#target.lost;
+  }
+
+  #closed(slot: number): void {
+    const shunted = this.#shunter?.closed(slot);
+    const record = this.#engine.record(slot);
+    const s = this.#stats;
+    s[Stat.connections]++;
+    if (shunted === undefined) {
+      this.#writer.write('conn', connLine(record));
+      return;
+    }
+    const t = shunted.totals;
+    const at = Stat.policies + shunted.trigger * POLICY_STATS;
+    s[Stat.shuntedConnections]++;
+    s[at]++;
+    this.#writer.write(
+      'conn',
+      connLine(
+        record,
+        {
+          origPkts: t.origPkts,
+          origIpBytes: t.origIpBytes,
+          respPkts: t.respPkts,
+          respIpBytes: t.respIpBytes,
+          trigger: this.#policies.trigger(shunted.trigger),
+        },
+        { shuntFields: this.#setup.shuntFields },
+      ),
+    );
+  }
+
+  #shuntStarted(slot: number, trigger: number): void {
+    this.#stats[Stat.shuntsStarted]++;
+    this.#shuntLog(slot, 'start', trigger, undefined);
+  }
+
+  #shuntEnded(
+    slot: number,
+    trigger: number,
+    reason: string,
+    pkts: number,
+    ipBytes: number,
+    delay: number | undefined,
+  ): void {
+    const at = Stat.policies + trigger * POLICY_STATS;
+    this.#stats[at + 1] += pkts;
+    this.#stats[at + 2] += ipBytes;
+    if (delay !== undefined && this.#delays.length < MAX_DELAYS) this.#delays.push(delay);
+    this.#shuntLog(slot, 'end', trigger, reason, delay);
+  }
+
+  #shuntLog(
+    slot: number,
+    event: 'start' | 'end' | 'refused',
+    trigger: number,
+    reason: string | undefined,
+    delay?: number,
+  ): void {
+    const r = this.#engine.record(slot);
+    const t = this.#shunter?.totals(slot);
+    this.#writer.write(
+      'shunt',
+      shuntLine({
+        ts: Date.now() / 1000,
+        uid: r.uid,
+        origHost: r.origHost,
+        origPort: r.origPort,
+        respHost: r.respHost,
+        respPort: r.respPort,
+        proto: r.proto,
+        event,
+        trigger: this.#policies.trigger(trigger),
+        reason,
+        origPkts: event === 'end' ? t?.origPkts : undefined,
+        origBytes: event === 'end' ? t?.origIpBytes : undefined,
+        respPkts: event === 'end' ? t?.respPkts : undefined,
+        respBytes: event === 'end' ? t?.respIpBytes : undefined,
+        delay,
+      }),
+    );
+  }
+
+  /** Ends every shunt, takes the last counts in, writes every record. */
+  async stop(): Promise<Float64Array> {
+    this.#stopping = true;
+    await this.#shunter?.stop();
+    clearInterval(this.#tick);
+    this.#source.drain(this.#sink, Number.MAX_SAFE_INTEGER);
+    this.#engine.finish();
+    this.#writer.flush();
+    this.#publish(monotonicSeconds());
+    this.#gate?.lease.drop();
+    this.#source.close();
+    this.#gate?.close();
+    this.#target.close();
+    return Float64Array.from(this.#delays);
+  }
+}
+
+function post(message: FromWorker): void {
+  parentPort?.postMessage(message);
+}
+
+function fail(thrown: unknown): void {
+  const error = asSluiceError(thrown);
+  post({ kind: 'failed', code: error.code, message: error.message, help: error.help });
+}
+
+try {
+  const worker = new CaptureWorker(workerData as WorkerSetup);
+  parentPort?.on('message', (message: ToWorker) => {
+    if (message.kind !== 'stop') return;
+    worker.stop().then(
+      (delays) => {
+        post({ kind: 'stopped', delays });
+        parentPort?.close();
+      },
+      (error: unknown) => fail(error),
+    );
+  });
+  post({ kind: 'ready' });
+} catch (error) {
+  fail(error);
+}
