@@ -35,7 +35,7 @@ export function configurationPage(): string {
     const value =
       meta.kind === 'switch'
         ? 'true, false'
-        : (choices?.map((choice) => `\`${choice}\``).join(', ') ?? (meta.arg as string));
+        : (choices?.map((choice) => `\`${choice}\``).join(', ') ?? meta.arg ?? 'VALUE');
     const short = meta.short === undefined ? '' : ` (\`${meta.short}\`)`;
     const otherwise = preset === undefined ? (meta.otherwise ?? '') : `\`${preset}\``;
     lines.push(`| \`${key}\`${short} | ${cell(value)} | ${cell(otherwise)} | ${cell(meta.help)} |`);

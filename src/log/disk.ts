@@ -11,14 +11,14 @@ import {
 
 /** The system calls that a log file lives on; tests put a failing disk in their place. */
 export interface Disk {
-  mkdir(path: string): void;
-  open(path: string): number;
-  stat(fd: number): { size: number; mtime: number; regular: boolean };
-  read(fd: number, into: Uint8Array, at: number): number;
-  write(fd: number, bytes: Uint8Array, from: number): number;
-  truncate(fd: number, size: number): void;
-  rename(from: string, to: string): void;
-  close(fd: number): void;
+  mkdir: (path: string) => void;
+  open: (path: string) => number;
+  stat: (fd: number) => { size: number; mtime: number; regular: boolean };
+  read: (fd: number, into: Uint8Array, at: number) => number;
+  write: (fd: number, bytes: Uint8Array, from: number) => number;
+  truncate: (fd: number, size: number) => void;
+  rename: (from: string, to: string) => void;
+  close: (fd: number) => void;
 }
 
 export const systemDisk: Disk = {

@@ -48,7 +48,7 @@ export function shuntLine(record: ShuntLogRecord): string {
   );
 }
 
-/** One line of stats.log: what happened since the line before (Zeek's policy/misc/stats). */
+/** One line of stats.log: totals since the start (names from Zeek's policy/misc/stats, which writes differences). */
 export interface StatsRecord {
   ts: number;
   /** The interface. */
@@ -63,12 +63,10 @@ export interface StatsRecord {
   pktsLink?: number | undefined;
   /** Seconds that the newest packet waited. */
   pktLag?: number | undefined;
-  activeTcpConns: number;
-  activeUdpConns: number;
-  activeIcmpConns: number;
-  tcpConns: number;
-  udpConns: number;
-  icmpConns: number;
+  /** Connections that are open, of all protocols. */
+  activeConns?: number | undefined;
+  /** Connections that have ended. */
+  conns?: number | undefined;
   /** Live entries of the gate. */
   shunts?: number | undefined;
   /** Log lines that were lost. */
@@ -87,12 +85,8 @@ export function statsLine(record: StatsRecord): string {
     number('pkts_dropped', record.pktsDropped) +
     number('pkts_link', record.pktsLink) +
     time('pkt_lag', record.pktLag) +
-    number('active_tcp_conns', record.activeTcpConns) +
-    number('active_udp_conns', record.activeUdpConns) +
-    number('active_icmp_conns', record.activeIcmpConns) +
-    number('tcp_conns', record.tcpConns) +
-    number('udp_conns', record.udpConns) +
-    number('icmp_conns', record.icmpConns) +
+    number('active_conns', record.activeConns) +
+    number('conns', record.conns) +
     number('shunts', record.shunts) +
     number('log_lost', record.logLost);
   for (const [verdict, { pkts, bytes }] of Object.entries(record.ledger ?? {})) {
