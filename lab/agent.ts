@@ -1,0 +1,53 @@
+// Runs inside the hub's namespace: attaches the lab's traffic-control programs there and holds their links, which go
+// with it. Talks over the IPC channel of whoever started it, and ends with that.
+import { type BpfObject, loadObject } from '../src/kernel/object.ts';
+import { attachTcx, type BpfLink } from '../src/kernel/link.ts';
+import type { AgentAttachment, AgentReply, AgentRequest } from './agent-protocol.ts';
+
+const held: { object: BpfObject; links: BpfLink[] }[] = [];
+const key = new Uint32Array(1);
+const value = new BigUint64Array(1);
+
+function attach(attachment: AgentAttachment): number {
+  const object = loadObject(attachment.object, { constants: attachment.constants });
+  held.push({ object, links: [] });
+  for (const { program, ifindex, direction } of attachment.hooks) {
+    held.at(-1)?.links.push(attachTcx(object.program(program), ifindex, direction));
+  }
+  return held.length - 1;
+}
+
+/** The elements of an array map of 64-bit counters. */
+function read(id: number, map: string): number[] {
+  const handle = held[id]?.object.map(map);
+  return Array.from({ length: handle?.maxEntries ?? 0 }, (_, index) => {
+    key[0] = index;
+    handle?.get(new Uint8Array(key.buffer), new Uint8Array(value.buffer));
+    return Number(value[0]);
+  });
+}
+
+function detach(id: number): void {
+  const entry = held[id];
+  for (const link of entry?.links ?? []) link.close();
+  entry?.object.close();
+}
+
+function answer(request: AgentRequest): AgentReply {
+  try {
+    switch (request.kind) {
+      case 'attach':
+        return { id: request.id, value: attach(request.attachment) };
+      case 'read':
+        return { id: request.id, value: read(request.handle, request.map) };
+      case 'detach':
+        detach(request.handle);
+        return { id: request.id, value: 0 };
+    }
+  } catch (error) {
+    return { id: request.id, error: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+process.on('message', (request: AgentRequest) => process.send?.(answer(request)));
+process.on('disconnect', () => process.exit(0));
