@@ -97,6 +97,23 @@ napi_value set_affinity(napi_env env, napi_callback_info info) {
   return number(env, sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0);
 }
 
+// The calling thread's network namespace only: sockets, links and child processes made by this thread from now on.
+napi_value unshare_netns(napi_env env, napi_callback_info) {
+  return number(env, unshare(CLONE_NEWNET) < 0 ? -errno : 0);
+}
+
+// (path), such as /proc/PID/ns/net
+napi_value enter_netns(napi_env env, napi_callback_info info) {
+  Args args(env, info, 1);
+  std::string path = args.text(0);
+  if (!args.ok) return nullptr;
+  int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return number(env, -errno);
+  int error = setns(fd, CLONE_NEWNET) < 0 ? -errno : 0;
+  close(fd);
+  return number(env, error);
+}
+
 }  // namespace
 
 void register_system(napi_env env, napi_value exports) {
@@ -104,7 +121,8 @@ void register_system(napi_env env, napi_value exports) {
       {"monotonic", monotonic},           {"realtimeOffset", realtime_offset},
       {"membarrier", membarrier_global},  {"membarrierQuery", membarrier_query},
       {"lockFile", lock_file},            {"mountBpffs", mount_bpffs},
-      {"setAffinity", set_affinity},
+      {"setAffinity", set_affinity},      {"unshareNetns", unshare_netns},
+      {"enterNetns", enter_netns},
   };
   define(env, exports, functions, sizeof functions / sizeof functions[0]);
 }

@@ -138,6 +138,8 @@ export interface Addon {
   lockFile(path: string): number;
   mountBpffs(path: string): number;
   setAffinity(cpu: number): number;
+  unshareNetns(): number;
+  enterNetns(path: string): number;
 }
 
 export interface RawMapInfo {

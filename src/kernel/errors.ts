@@ -45,6 +45,7 @@ export type Operation =
   | 'bpffs.mount'
   | 'lock'
   | 'affinity'
+  | 'netns'
   | 'watch';
 
 interface Advice {

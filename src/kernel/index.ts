@@ -54,6 +54,7 @@ export {
   type Capabilities,
   capabilities,
   ensureBpffs,
+  enterNetns,
   FileLock,
   lockFile,
   membarrier,
@@ -63,5 +64,6 @@ export {
   possibleCpus,
   realtimeOffset,
   setThreadAffinity,
+  unshareNetns,
 } from './system.ts';
 export { Watch } from './watch.ts';

@@ -76,6 +76,19 @@ export function setThreadAffinity(cpu: number): void {
   check('affinity', addon().setAffinity(cpu), () => `run on CPU ${cpu}`);
 }
 
+/**
+ * Moves the calling thread into a network namespace of its own, which ends with the thread. Sockets, attachments and
+ * child processes that this thread makes from then on live in it; other threads stay where they are.
+ */
+export function unshareNetns(): void {
+  check('netns', addon().unshareNetns(), () => 'make a network namespace');
+}
+
+/** Moves the calling thread into the network namespace behind a path such as `/proc/PID/ns/net`. */
+export function enterNetns(path: string): void {
+  check('netns', addon().enterNetns(path), () => `enter the network namespace ${path}`);
+}
+
 /** An exclusive advisory lock, held until `release` or the end of the process. */
 export class FileLock {
   #fd: number;

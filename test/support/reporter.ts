@@ -1,0 +1,26 @@
+/** Says at the end how many kernel tests ran, which were skipped and why, and how many tests there were in all. */
+import type { Reporter, TestModule } from 'vitest/node';
+import type {} from './kernel.ts';
+
+export default class KernelReporter implements Reporter {
+  onTestRunEnd(modules: readonly TestModule[]): void {
+    let ran = 0;
+    const skipped: string[] = [];
+    const totals = { passed: 0, failed: 0, skipped: 0, pending: 0 };
+    for (const module of modules) {
+      for (const test of module.children.allTests()) {
+        totals[test.result().state]++;
+        const { kernel } = test.meta();
+        if (kernel === undefined) continue;
+        if (kernel.skipped === undefined) ran++;
+        else skipped.push(`${test.fullName} (${kernel.skipped})`);
+      }
+    }
+    const lines = [
+      `kernel tests: ${ran} ran, ${skipped.length} skipped`,
+      ...skipped.map((line) => `  skipped: ${line}`),
+      `all tests: ${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`,
+    ];
+    process.stdout.write(`${lines.join('\n')}\n`);
+  }
+}
