@@ -1,0 +1,119 @@
+import { Command, CommanderError } from 'commander';
+import { asSluiceError, Exit, SluiceError } from '../base/errors.ts';
+import type { CommandHost } from './command.ts';
+import { registerConfig } from './commands/config.ts';
+import { registerRead } from './commands/read.ts';
+import { registerRun } from './commands/run.ts';
+import { errorDocument, sayError } from './report-error.ts';
+import { type Streams, Terminal } from './terminal.ts';
+import { version } from './version.ts';
+
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** What was asked for and done: --help and --version are thrown by commander as well. */
+const DONE = new Set(['commander.helpDisplayed', 'commander.version', 'commander.help']);
+
+function usageError(error: CommanderError): SluiceError {
+  const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
+  const meant =
+    suggestion === undefined ? undefined : /\(Did you mean (?:one of )?(.*?)\?\)/.exec(suggestion)?.[1];
+  return new SluiceError('USAGE', first, {
+    help:
+      meant === undefined
+        ? 'sluice --help lists the commands, sluice COMMAND --help their flags'
+        : `did you mean ${meant}?`,
+  });
+}
+
+function build(terminal: Terminal, host: CommandHost): Command {
+  const program = new Command('sluice')
+    .description(
+      'An XDP gate in front of network sensors: drops what they learn nothing from, and keeps the books.',
+    )
+    .version(version(), '-V, --version', 'Print the version.')
+    .helpOption('-h, --help', 'Print this help.')
+    .helpCommand('help [COMMAND]', 'Print the help of a command.')
+    .showSuggestionAfterError(true)
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: () => {}, outputError: () => {} });
+  registerRun(program, host);
+  registerRead(program, host);
+  registerConfig(program, host);
+  program.addHelpText(
+    'after',
+    `
+Examples:
+  sluice run                          shunt real traffic in a test network of its own
+  sluice run -i eth1 --tap            the same on a tap
+  sluice read trace.pcap --log-dir d  connections of a capture file, no privileges needed`,
+  );
+  return program;
+}
+
+/**
+ * The command line: parses, runs one command, reports. Resolves to the exit code (docs/cli.md); never rejects.
+ * @param argv arguments behind the program's name
+ */
+export async function main(
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv,
+  streams: Streams = { stdout: process.stdout, stderr: process.stderr },
+): Promise<number> {
+  const terminal = new Terminal(streams, env);
+  let json = argv.includes('--json');
+  let verbose = argv.includes('--verbose') || argv.includes('-v');
+  let reported = false;
+  let stoppedBy: NodeJS.Signals | undefined;
+
+  const onSignal = (signal: NodeJS.Signals) => {
+    stoppedBy ??= signal;
+    // Asked twice: whoever asks does not want to wait for the clean end.
+    if (terminal.requestStop(signal)) process.exit(Exit.interrupted);
+  };
+  const host: CommandHost = {
+    async run(config, body) {
+      json = config.json;
+      verbose = config.verbose;
+      terminal.configure(config);
+      for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
+      try {
+        const problem = await body(terminal);
+        if (problem !== undefined) {
+          reported = true;
+          throw problem;
+        }
+      } finally {
+        for (const signal of STOP_SIGNALS) process.off(signal, onSignal);
+      }
+    },
+  };
+
+  const fail = (error: SluiceError): number => {
+    terminal.progressDone();
+    if (json && !reported) terminal.out(`${JSON.stringify({ error: errorDocument(error) })}\n`);
+    sayError(terminal, error, verbose);
+    return error.exit;
+  };
+
+  let code: number = Exit.done;
+  try {
+    if (argv.length === 0) {
+      throw new SluiceError('USAGE', 'no command given', {
+        help: 'sluice --help lists the commands; npm start runs the main job',
+      });
+    }
+    await build(terminal, host).parseAsync([...argv], { from: 'user' });
+  } catch (thrown) {
+    if (!(thrown instanceof CommanderError)) code = fail(asSluiceError(thrown));
+    else if (!DONE.has(thrown.code)) code = fail(usageError(thrown));
+  }
+  if (stoppedBy !== undefined && code === Exit.done)
+    code = stoppedBy === 'SIGINT' ? Exit.interrupted : Exit.done;
+  try {
+    await terminal.finish();
+  } catch (thrown) {
+    json = false;
+    if (code === Exit.done) code = fail(asSluiceError(thrown));
+  }
+  return code;
+}
