@@ -6,6 +6,7 @@ import {
   type BpfLink,
   BpfMap,
   type BpfObject,
+  type BpfProgram,
   bootId,
   loadObject,
   netnsInode,
@@ -107,8 +108,9 @@ export class Gate {
     }
   }
 
-  get programId(): number {
-    return this.#object.program('sluice_gate').id;
+  /** The XDP program, for test runs and for its figures. */
+  get program(): BpfProgram {
+    return this.#object.program('sluice_gate');
   }
 
   get pins(): Record<string, string> {
@@ -130,7 +132,7 @@ export class Gate {
         },
       );
     }
-    const program = this.#object.program('sluice_gate');
+    const { program } = this;
     const { ifindex } = this;
     if (mode !== 'auto') {
       this.#link = attachXdp({ program, ifindex, mode });

@@ -5,10 +5,13 @@ import type { CommandIo } from '../base/io.ts';
 import { checkInterface, localAddresses } from '../gate/guard.ts';
 import { addLedger, emptyLedger, Gate, type Ledger, type Orphan } from '../gate/index.ts';
 import type { InterfaceInfo } from '../kernel/index.ts';
-import { LinkTarget, LogThread, LogWriter, noticeLine, shuntLine, statsLine } from '../log/index.ts';
+import { LinkTarget } from '../log/log-link.ts';
+import { LogThread } from '../log/log-thread.ts';
+import { LogWriter } from '../log/log-writer.ts';
+import { noticeLine, shuntLine, statsLine } from '../log/other-logs.ts';
 import { ipText } from '../packet/address.ts';
 import { compilePolicies, parsePolicies } from '../policy/index.ts';
-import { progressText, type RunSummary, summarize } from './report.ts';
+import { progressText, type RunSummary, summarize, summaryText } from './report.ts';
 import {
   type FromWorker,
   POLICY_STATS,
@@ -57,7 +60,7 @@ export interface Snapshot {
  * The main job on interfaces: gate, capture workers, logs. Returns when the duration is over or `io.stop` fires,
  * with everything detached, every record written.
  */
-export async function runSensor(config: RunConfig, io: CommandIo): Promise<RunSummary> {
+export async function sense(config: RunConfig, io: CommandIo): Promise<RunSummary> {
   const infos = config.interface.map((name) => checkInterface(name, config.tap));
   const sensor = new Sensor(config, io, infos);
   try {
@@ -67,6 +70,12 @@ export async function runSensor(config: RunConfig, io: CommandIo): Promise<RunSu
   } finally {
     await sensor.close();
   }
+}
+
+/** `sense`, with the summary printed: on stdout, as text or (`--json`) one document. */
+export async function runSensor(config: RunConfig, io: CommandIo): Promise<undefined> {
+  const summary = await sense(config, io);
+  io.out(config.json ? `${JSON.stringify(summary)}\n` : summaryText(summary, io));
 }
 
 class Sensor {
@@ -87,7 +96,7 @@ class Sensor {
     this.#io = io;
     this.#infos = infos;
     const policies = compilePolicies(parsePolicies(config.policy));
-    this.#policyNames = policies.names;
+    this.#policyNames = policies.policies.map((p) => p.kind);
   }
 
   async start(): Promise<void> {

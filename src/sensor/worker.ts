@@ -7,7 +7,10 @@ import { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
 import { hasLocalEndpoint } from '../gate/local.ts';
 import { Fanout, openPacketRing, realtimeOffset } from '../kernel/index.ts';
-import { connLine, LinkTarget, LogWriter, shuntLine } from '../log/index.ts';
+import { connLine } from '../log/conn-log.ts';
+import { LinkTarget } from '../log/log-link.ts';
+import { LogWriter } from '../log/log-writer.ts';
+import { shuntLine } from '../log/other-logs.ts';
 import type { Packet } from '../packet/packet.ts';
 import { compilePolicies, parsePolicies } from '../policy/index.ts';
 import { type FromWorker, POLICY_STATS, Stat, type ToWorker, type WorkerSetup } from './setup.ts';
@@ -174,7 +177,7 @@ class CaptureWorker {
           origIpBytes: t.origIpBytes,
           respPkts: t.respPkts,
           respIpBytes: t.respIpBytes,
-          trigger: this.#policies.trigger(shunted.trigger),
+          trigger: this.#policies.policies[shunted.trigger].trigger,
         },
         { shuntFields: this.#setup.shuntFields },
       ),
@@ -221,7 +224,7 @@ class CaptureWorker {
         respPort: r.respPort,
         proto: r.proto,
         event,
-        trigger: this.#policies.trigger(trigger),
+        trigger: this.#policies.policies[trigger].trigger,
         reason,
         origPkts: event === 'end' ? t?.origPkts : undefined,
         origBytes: event === 'end' ? t?.origIpBytes : undefined,

@@ -1,0 +1,107 @@
+import type { Side } from '../../src/flow/types.ts';
+import { GateClient } from '../../src/gate/client.ts';
+import { Entry } from '../../src/gate/entry.ts';
+import { Gate, type GateOptions } from '../../src/gate/gate.ts';
+import type { Verdict } from '../../src/gate/layout.ts';
+import type { PacketBuilder } from '../../src/packet/build.ts';
+import { ipBytes } from '../../src/packet/address.ts';
+
+export interface Endpoint {
+  addr: string;
+  port: number;
+}
+
+export interface GateKey {
+  family: 4 | 6;
+  bytes: Uint8Array;
+  tcp: boolean;
+}
+
+/** A gate key written down from its definition in bpf/gate.h, apart from the code under test. */
+export function gateKey(proto: number, a: Endpoint, b: Endpoint, vlan = 0, innerVlan = 0): GateKey {
+  const side = (e: Endpoint): Buffer => {
+    const port = Buffer.alloc(2);
+    port.writeUInt16BE(e.port);
+    return Buffer.concat([ipBytes(e.addr) as Uint8Array, port]);
+  };
+  const [low, high] = [side(a), side(b)].sort((x, y) => Buffer.compare(x, y));
+  const size = low.length - 2;
+  const word = Buffer.alloc(4);
+  word.writeUInt32LE((proto | (vlan << 8) | (innerVlan << 20)) >>> 0);
+  const parts = [low.subarray(0, size), high.subarray(0, size), low.subarray(size), high.subarray(size), word];
+  if (size === 16) parts.push(Buffer.alloc(8));
+  return { family: size === 4 ? 4 : 6, bytes: new Uint8Array(Buffer.concat(parts)), tcp: proto === 6 };
+}
+
+export const XDP_DROP = 1;
+export const XDP_PASS = 2;
+
+/** A gate on the loopback interface that is loaded but attached to nothing: packets come by test-run. */
+export class TestGate {
+  readonly gate: Gate;
+  readonly client: GateClient;
+  readonly entry = new Entry();
+
+  constructor(options: Partial<GateOptions> = {}) {
+    this.gate = Gate.open({
+      ifname: 'lo',
+      ifindex: 1,
+      maxShunts4: 1024,
+      maxShunts6: 1024,
+      vlanKey: false,
+      workers: 1,
+      ...options,
+    });
+    this.client = new GateClient(this.gate.handles(0), 10);
+    this.client.lease.renew();
+  }
+
+  op(
+    name: 'arm' | 'flip' | 'base' | 'end',
+    key: GateKey,
+    options: { owner?: number; idleMs?: number; first?: [number, number]; second?: [number, number] } = {},
+  ): number {
+    const { owner = 1, idleMs = 0, first = [0, 0], second = [0, 0] } = options;
+    const { ops } = this.client;
+    ops.clear();
+    const row = ops.push(name, key.family, key.bytes, owner, idleMs, 0, first, second);
+    ops.run();
+    return ops.result(row);
+  }
+
+  /** Arms and flips; `seq` and `ack` are what each side has sent so far. */
+  shunt(key: GateKey, options: { owner?: number; idleMs?: number; seq?: [number, number]; ack?: [number, number] } = {}): void {
+    const { seq = [0, 0], ack = [0, 0], ...rest } = options;
+    for (const name of ['arm', 'flip'] as const) {
+      const result = this.op(name, key, { ...rest, first: seq, second: ack });
+      if (result !== 0) throw new Error(`${name}: ${result}`);
+    }
+  }
+
+  read(key: GateKey): Entry | undefined {
+    return this.client.read(key.family, key.bytes, key.tcp, this.entry) ? this.entry : undefined;
+  }
+
+  /** Runs one frame through the program: what it returned, and the one ledger row that it was counted under. */
+  run(packet: PacketBuilder | Uint8Array): { action: number; verdict: Verdict | 'several' } {
+    const data = packet instanceof Uint8Array ? packet : packet.bytes();
+    const before = this.gate.ledger();
+    const { retval } = this.gate.program.testRun({ data });
+    const after = this.gate.ledger();
+    const rows: Verdict[] = [];
+    if (after.shunted.pkts > before.shunted.pkts) rows.push('shunted');
+    if (after.aborted.pkts > before.aborted.pkts) rows.push('aborted');
+    for (const [name, count] of Object.entries(after.reasons)) {
+      if (count.pkts > (before.reasons[name as Verdict]?.pkts ?? 0)) rows.push(name as Verdict);
+    }
+    const one = rows.length === 1 && after.seen.pkts === before.seen.pkts + 1 && after.seen.bytes === before.seen.bytes + data.length;
+    return { action: retval, verdict: one ? rows[0] : 'several' };
+  }
+
+  [Symbol.dispose](): void {
+    this.client.close();
+    this.gate.close();
+  }
+}
+
+export const other = (side: Side): Side => (side === 0 ? 1 : 0);
