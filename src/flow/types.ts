@@ -1,3 +1,5 @@
+import type { Packet } from '../packet/packet.ts';
+
 /**
  * The contract between the flow engine and what composes it (src/sensor): pure types.
  *
@@ -104,7 +106,7 @@ export interface TcpSideState {
 /** What src/sensor uses of the flow engine (src/flow/engine.ts implements it). */
 export interface FlowEngineApi {
   /** Accounts one packet; the slot of its flow, or -1 when it belongs to none. Never throws, whatever the bytes. */
-  process(packet: import('../packet/packet.ts').Packet): number;
+  process(packet: Packet): number;
   /** Runs the timers up to this time (seconds since the epoch). `process` does so by itself with packet time. */
   advance(now: number): void;
   /** Ends every flow, in the order of the table; `closed` is called for each. */
@@ -122,6 +124,8 @@ export interface FlowEngineApi {
   find(family: 4 | 6, bytes: Uint8Array, offset: number): number;
   origSide(slot: number): Side;
   proto(slot: number): number;
+  /** Bits of `FlowFlag` (src/flow/layout.ts): cheap enough to test after each packet. */
+  flags(slot: number): number;
   /** IP bytes and packets of both sides as accounted so far (absorbed ones included). */
   ipBytes(slot: number, side: Side): number;
   packets(slot: number, side: Side): number;

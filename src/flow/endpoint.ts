@@ -1,0 +1,181 @@
+import {
+  ENDPOINT,
+  ENDPOINT_WORDS,
+  EP_ACK,
+  EP_ACK_WRAPS,
+  EP_F_SEEN,
+  EP_F_TRIM,
+  EP_LAST,
+  EP_LAST_WRAPS,
+  EP_START,
+  EP_STATE,
+  WORDS,
+} from './layout.ts';
+import type { Side } from './types.ts';
+
+/** States of a TCP endpoint, as in Zeek. */
+export const Tcp = {
+  inactive: 0,
+  synSent: 1,
+  /** A SYN-ACK was the first that was seen of it. */
+  synAckSent: 2,
+  /** Heard, but without a SYN. */
+  partial: 3,
+  established: 4,
+  /** Has sent a FIN. */
+  closed: 5,
+  /** Has sent a RST. */
+  reset: 6,
+} as const;
+
+/** The word at EP_STATE: state, the state before it << 4, and these bits. */
+export const STATE_MASK = 15;
+export const PREVIOUS_SHIFT = 4;
+export const Ep = {
+  /** Nothing is outstanding any more after its FIN or RST. */
+  didClose: 1 << 8,
+  finSeen: 1 << 9,
+  /** Gap detection has ended for what it sends. */
+  skip: 1 << 10,
+  /** All that it sent up to its end has been accounted for. */
+  didEof: 1 << 11,
+} as const;
+
+const WRAP = 4_294_967_296;
+
+/** Index of the endpoint's first word; half of it is its index among the doubles. */
+export function endpointOf(slot: number, side: Side): number {
+  return slot * WORDS + ENDPOINT + side * ENDPOINT_WORDS;
+}
+
+/** The other endpoint of the same flow: records and endpoints are aligned so that one bit tells them apart. */
+export function peerOf(ep: number): number {
+  return ep ^ ENDPOINT_WORDS;
+}
+
+export function sideOf(ep: number): Side {
+  return (ep & ENDPOINT_WORDS) === 0 ? 0 : 1;
+}
+
+/** Signed distance from b to a in sequence space. */
+export function distance(a: number, b: number): number {
+  return (a - b) | 0;
+}
+
+/** Sequence arithmetic over the endpoints of a table; every `ep` is an index made by `endpointOf`. */
+export class Endpoints {
+  readonly words: Int32Array;
+  readonly doubles: Float64Array;
+
+  constructor(words: Int32Array, doubles: Float64Array) {
+    this.words = words;
+    this.doubles = doubles;
+  }
+
+  state(ep: number): number {
+    return this.words[ep + EP_STATE] & STATE_MASK;
+  }
+
+  previous(ep: number): number {
+    return (this.words[ep + EP_STATE] >>> PREVIOUS_SHIFT) & STATE_MASK;
+  }
+
+  has(ep: number, bit: number): boolean {
+    return (this.words[ep + EP_STATE] & bit) !== 0;
+  }
+
+  mark(ep: number, bit: number): void {
+    this.words[ep + EP_STATE] = this.words[ep + EP_STATE] | bit;
+  }
+
+  /** Begins the numbering: start and acknowledgement at `start`, the highest sequence end at `last`. */
+  init(ep: number, start: number, last: number): void {
+    this.words[ep + EP_START] = start;
+    this.words[ep + EP_ACK] = start;
+    this.words[ep + EP_LAST] = last;
+  }
+
+  /** First relative sequence number of data is 1. */
+  initTracking(ep: number): void {
+    this.doubles[(ep >>> 1) + EP_F_SEEN] = 1;
+    this.doubles[(ep >>> 1) + EP_F_TRIM] = 1;
+  }
+
+  advanceLast(ep: number, seq: number): void {
+    const words = this.words;
+    if (seq >>> 0 < words[ep + EP_LAST] >>> 0) words[ep + EP_LAST_WRAPS] = words[ep + EP_LAST_WRAPS] + 1;
+    words[ep + EP_LAST] = seq;
+  }
+
+  advanceAck(ep: number, ack: number): void {
+    const words = this.words;
+    if (ack >>> 0 < words[ep + EP_ACK] >>> 0) words[ep + EP_ACK_WRAPS] = words[ep + EP_ACK_WRAPS] + 1;
+    words[ep + EP_ACK] = ack;
+  }
+
+  start(ep: number): number {
+    return this.words[ep + EP_START] >>> 0;
+  }
+
+  /** Highest sequence end, with its wraps. */
+  last(ep: number): number {
+    return this.words[ep + EP_LAST_WRAPS] * WRAP + (this.words[ep + EP_LAST] >>> 0);
+  }
+
+  /** Highest acknowledgement of what it sent, with its wraps. */
+  ack(ep: number): number {
+    return this.words[ep + EP_ACK_WRAPS] * WRAP + (this.words[ep + EP_ACK] >>> 0);
+  }
+
+  relativeLast(ep: number): number {
+    return this.last(ep) - this.start(ep);
+  }
+
+  relativeAck(ep: number): number {
+    return this.ack(ep) - this.start(ep);
+  }
+
+  /** A sequence number relative to the start; below 0 when it lies before it. */
+  relativeSeq(ep: number, seq: number): number {
+    return this.#relative(ep, seq, this.words[ep + EP_LAST], this.words[ep + EP_LAST_WRAPS]);
+  }
+
+  /** An acknowledgement of what it sent relative to the start; below 0 when it lies before it. */
+  relativeAckOf(ep: number, ack: number): number {
+    return this.#relative(ep, ack, this.words[ep + EP_ACK], this.words[ep + EP_ACK_WRAPS]);
+  }
+
+  #relative(ep: number, seq: number, reference: number, referenceWraps: number): number {
+    const delta = distance(seq, reference);
+    let wraps = referenceWraps;
+    if (delta < 0) {
+      if (wraps !== 0 && seq >>> 0 > reference >>> 0) wraps--;
+    } else if (delta > 0 && seq >>> 0 < reference >>> 0) {
+      wraps++;
+    }
+    if (wraps === 0) return distance(seq, this.words[ep + EP_START]);
+    return wraps * WRAP + (seq >>> 0) - this.start(ep);
+  }
+
+  /** Nothing but perhaps its SYN has been acknowledged. */
+  noDataAcked(ep: number): boolean {
+    const acked = this.relativeAck(ep);
+    return acked === 0 || acked === 1;
+  }
+
+  /** Payload bytes as the sequence numbers tell. */
+  size(ep: number): number {
+    if (
+      this.previous(ep) === Tcp.synSent &&
+      this.state(ep) === Tcp.reset &&
+      this.state(peerOf(ep)) === Tcp.inactive &&
+      !this.noDataAcked(ep)
+    ) {
+      return 0;
+    }
+    let size = Math.max(0, this.last(ep), this.ack(ep)) - this.start(ep);
+    if (size > 0) size--;
+    if (size > 0 && this.has(ep, Ep.finSeen)) size--;
+    return Math.max(0, size);
+  }
+}

@@ -1,0 +1,607 @@
+import { randomFillSync } from 'node:crypto';
+import { SluiceError } from '../base/errors.ts';
+import { DECODED_REASONS, Decoded, Decoder, IpProto } from '../packet/decode.ts';
+import type { Packet } from '../packet/packet.ts';
+import { Absorber, addPayload } from './absorb.ts';
+import { Endpoints, endpointOf, peerOf, Tcp } from './endpoint.ts';
+import { GapTracker } from './gaps.ts';
+import { Histories, isRecorded } from './history.ts';
+import { KEY4_BYTES, KEY6_BYTES, keyWord, writeGateKey } from './keys.ts';
+import {
+  BAD_CHECKSUMS,
+  DOUBLES,
+  EP_ACK,
+  EP_F_PAYLOAD,
+  EP_LAST,
+  EP_RETRANSMITS,
+  EP_START,
+  EP_ZERO_WINDOWS,
+  F_ATTEMPT,
+  F_DEADLINE,
+  F_EXPIRE,
+  F_IP_BYTES,
+  F_LAST,
+  F_PACKETS,
+  F_START,
+  FLAGS,
+  Flag,
+  GENERATION,
+  PROTOCOL_SHIFT,
+  RECORD_BYTES,
+  Seen,
+  TIMEOUT_MASK,
+  TIMEOUT_SHIFT,
+  UID,
+  VLANS,
+  WORDS,
+} from './layout.ts';
+import { NetSet } from './nets.ts';
+import type { FlowEngineOptions } from './options.ts';
+import { BARE_SERVER_PORTS, DEFAULT_SERVER_PORTS, portSet } from './ports.ts';
+import { RangePool } from './ranges.ts';
+import { connRecord, portOf } from './record.ts';
+import { StreamNews, Streams } from './streams.ts';
+import { FlowTable } from './table.ts';
+import { type TcpHost, TcpTracker } from './tcp.ts';
+import { completeTimeouts, type FlowTimeouts, setTimeoutClass, Timeout, timeoutTable } from './timeouts.ts';
+import { type TimerOwner, TimerWheel } from './timers.ts';
+import type {
+  ConnRecord,
+  FlowEngineApi,
+  FlowHooks,
+  GateKey,
+  ShuntEvent,
+  Side,
+  SideDelta,
+  TcpSideState,
+  TlsInfo,
+} from './types.ts';
+import { UidSource } from './uid.ts';
+
+const DEFAULT_MAX_FLOWS = 1 << 17;
+const MAX_FLOWS = 1 << 22;
+const MIN_FLOWS = 16;
+/** How many of a full table are looked at for the one that has been silent for longest. */
+const EVICTION_SAMPLE = 64;
+/** Seconds until a flow is looked at again that the sensor wants to keep. */
+const KEPT_FOR = 1;
+const RANGE_NODES = 1 << 15;
+const LETTER_C = 0x43;
+const LETTER_D = 0x44;
+const INTERACTIVE = portSet([21, 22, 23, 513]);
+const DNS = portSet([53, 137, 5353, 5355]);
+
+/** What the engine has counted. */
+export interface FlowStats {
+  /** Packets that belong to a flow. */
+  packets: number;
+  /** Packets that belong to none, by reason: indices are those of `Decoded`. */
+  ignored: Float64Array;
+  opened: number;
+  /** Ended early because the table was full. */
+  evicted: number;
+}
+
+/** Tracks connections as Zeek's conn.log does; see FlowEngineApi. */
+export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
+  readonly stats: FlowStats = {
+    packets: 0,
+    ignored: new Float64Array(DECODED_REASONS),
+    opened: 0,
+    evicted: 0,
+  };
+
+  readonly #hooks: FlowHooks;
+  readonly #checksums: boolean;
+  readonly #vlanInKey: boolean;
+  readonly #tls: boolean;
+  readonly #dns: boolean;
+  readonly #clockStep: number;
+  readonly #tcpServers: Uint8Array;
+  readonly #udpServers: Uint8Array;
+  readonly #localNets: NetSet;
+  readonly #timeouts: FlowTimeouts;
+  readonly #inactivity: Float64Array;
+  readonly #table: FlowTable;
+  readonly #words: Int32Array;
+  readonly #doubles: Float64Array;
+  readonly #wheel: TimerWheel;
+  readonly #decoder: Decoder;
+  readonly #endpoints: Endpoints;
+  readonly #gaps: GapTracker;
+  readonly #histories: Histories;
+  readonly #tcp: TcpTracker;
+  readonly #absorber: Absorber;
+  readonly #streams: Streams;
+  readonly #uids: UidSource;
+  readonly #key = new Uint8Array(KEY6_BYTES);
+  readonly #keyWords = new Int32Array(this.#key.buffer);
+  #now = Number.NEGATIVE_INFINITY;
+
+  /** Errors: USAGE for options out of range. */
+  constructor(options: FlowEngineOptions, hooks: FlowHooks) {
+    const maxFlows = options.maxFlows ?? DEFAULT_MAX_FLOWS;
+    if (!Number.isInteger(maxFlows) || maxFlows < MIN_FLOWS || maxFlows > MAX_FLOWS)
+      throw new SluiceError('USAGE', `${maxFlows} flows cannot be kept`, {
+        help: `choose a number from ${MIN_FLOWS} to ${MAX_FLOWS}`,
+      });
+    const bare = options.bare ?? false;
+    const ports = options.likelyServerPorts ?? (bare ? BARE_SERVER_PORTS : DEFAULT_SERVER_PORTS);
+    const seed = new Int32Array(6);
+    if (options.seed === undefined) randomFillSync(seed);
+    else for (let i = 0; i < seed.length; i++) seed[i] = Math.imul(options.seed + i + 1, 0x9e3779b1);
+    seed[1] = seed[1] | 1;
+    seed[2] = seed[2] | 1;
+
+    this.#hooks = hooks;
+    this.#checksums = options.checksums ?? true;
+    this.#vlanInKey = options.vlanInKey ?? false;
+    this.#tls = options.tls ?? !bare;
+    this.#dns = !bare;
+    this.#clockStep = options.clockStep ?? Number.POSITIVE_INFINITY;
+    this.#tcpServers = portSet(ports.tcp);
+    this.#udpServers = portSet(ports.udp);
+    const given = options.localNets ?? [];
+    this.#localNets = (options.privateIsLocal ?? true) ? NetSet.local(given) : new NetSet(given);
+    this.#timeouts = completeTimeouts(options.timeouts ?? {});
+    this.#inactivity = timeoutTable(this.#timeouts);
+    this.#table = new FlowTable(maxFlows, seed);
+    this.#words = this.#table.words;
+    this.#doubles = this.#table.doubles;
+    this.#wheel = new TimerWheel(maxFlows, this);
+    this.#decoder = new Decoder(this.#checksums);
+    this.#endpoints = new Endpoints(this.#words, this.#doubles);
+    this.#histories = new Histories(this.#table);
+    this.#gaps = new GapTracker(this.#endpoints, new RangePool(RANGE_NODES), this.#histories);
+    this.#tcp = new TcpTracker(this.#endpoints, this.#gaps, this.#histories, this.#timeouts, this);
+    this.#absorber = new Absorber(this.#endpoints, this.#gaps, this.#histories, this.#tcp);
+    this.#streams = new Streams(options.tlsBufferBytes ?? 65_536, options.tlsBuffersBytes ?? 16_777_216);
+    this.#uids = new UidSource(seed.subarray(3));
+  }
+
+  process(packet: Packet): number {
+    const ts = packet.ts;
+    if (ts > this.#now) this.advance(ts);
+    else if (ts < this.#now - this.#clockStep) this.#stepBack(ts);
+    const decoder = this.#decoder;
+    const verdict = decoder.decode(packet);
+    if (verdict !== Decoded.ok) {
+      this.stats.ignored[verdict] = this.stats.ignored[verdict] + 1;
+      return -1;
+    }
+    this.stats.packets++;
+    const u8 = packet.u8;
+    const protocol = decoder.protocol;
+    const narrow = decoder.family === 4 && decoder.vxlan === 0 && decoder.geneve === 0;
+    const side = writeGateKey(
+      this.#key,
+      0,
+      decoder.family === 4 ? 4 : 16,
+      u8,
+      decoder.source,
+      decoder.destination,
+      decoder.sourcePort,
+      decoder.destinationPort,
+      this.#vlanInKey ? keyWord(protocol, decoder.vlan, decoder.innerVlan) : protocol,
+      decoder.vxlan,
+      decoder.geneve,
+    );
+    const size = narrow ? KEY4_BYTES / 4 : KEY6_BYTES / 4;
+    const table = this.#table;
+    const hash = table.hash(this.#keyWords, 0, size);
+    let slot = table.find(this.#keyWords, 0, size, hash);
+    if (slot >= 0) {
+      // The wheel may be late by a fraction of a second; here it has to be to the point.
+      if (this.#doubles[slot * DOUBLES + F_DEADLINE] <= this.#now && !this.#look(slot, this.#now)) {
+        slot = -1;
+      } else {
+        if ((this.#words[slot * WORDS + FLAGS] & Flag.marked) !== 0)
+          this.#hooks.beforePacket(slot, side, protocol === IpProto.tcp ? u8[decoder.transport + 13] : 0);
+        if (protocol === IpProto.tcp && this.#tcp.isReuse(slot, u8, decoder.transport)) {
+          this.#end(slot);
+          slot = -1;
+        }
+      }
+    }
+    if (slot < 0) slot = this.#open(packet, side, size, hash);
+    switch (protocol) {
+      case IpProto.tcp:
+        this.#onTcp(packet, slot, side);
+        break;
+      case IpProto.udp:
+        this.#onUdp(packet, slot, side);
+        break;
+      case IpProto.icmp:
+      case IpProto.icmpv6:
+        this.#onIcmp(packet, slot, side);
+        break;
+      default:
+        this.#doubles[slot * DOUBLES + F_LAST] = ts;
+        this.#count(slot, side);
+        break;
+    }
+    return slot;
+  }
+
+  advance(now: number): void {
+    if (!(now > this.#now)) return;
+    this.#now = now;
+    if (now >= this.#wheel.next) this.#wheel.advance(now);
+  }
+
+  finish(): void {
+    for (let slot = 0; slot < this.#table.used; slot++) if (this.#table.isOpen(slot)) this.#end(slot);
+  }
+
+  get active(): number {
+    return this.#table.active;
+  }
+
+  generation(slot: number): number {
+    return this.#words[slot * WORDS + GENERATION];
+  }
+
+  isOpen(slot: number): boolean {
+    return this.#table.isOpen(slot);
+  }
+
+  setMark(slot: number, marked: boolean): void {
+    const at = slot * WORDS + FLAGS;
+    const flags = this.#words[at];
+    this.#words[at] = marked ? flags | Flag.marked : flags & ~Flag.marked;
+  }
+
+  isMarked(slot: number): boolean {
+    return (this.#words[slot * WORDS + FLAGS] & Flag.marked) !== 0;
+  }
+
+  flags(slot: number): number {
+    return this.#words[slot * WORDS + FLAGS] & (Flag.tlsConfirmed | Flag.tlsEstablished);
+  }
+
+  key(slot: number): GateKey {
+    const wide = (this.#words[slot * WORDS + FLAGS] & Flag.wide) !== 0;
+    const at = slot * RECORD_BYTES;
+    return {
+      family: wide ? 6 : 4,
+      bytes: this.#table.bytes.slice(at, at + (wide ? KEY6_BYTES : KEY4_BYTES)),
+    };
+  }
+
+  find(family: 4 | 6, bytes: Uint8Array, offset: number): number {
+    const size = family === 4 ? KEY4_BYTES : KEY6_BYTES;
+    for (let i = 0; i < size; i++) this.#key[i] = bytes[offset + i] ?? 0;
+    return this.#table.find(this.#keyWords, 0, size / 4, this.#table.hash(this.#keyWords, 0, size / 4));
+  }
+
+  origSide(slot: number): Side {
+    return (this.#words[slot * WORDS + FLAGS] & Flag.origHigh) === 0 ? 0 : 1;
+  }
+
+  proto(slot: number): number {
+    return this.#words[slot * WORDS + FLAGS] >>> PROTOCOL_SHIFT;
+  }
+
+  ipBytes(slot: number, side: Side): number {
+    return this.#doubles[slot * DOUBLES + F_IP_BYTES + side];
+  }
+
+  packets(slot: number, side: Side): number {
+    return this.#doubles[slot * DOUBLES + F_PACKETS + side];
+  }
+
+  lastTime(slot: number): number {
+    return this.#doubles[slot * DOUBLES + F_LAST];
+  }
+
+  idleTimeout(slot: number): number {
+    if ((this.#words[slot * WORDS + FLAGS] & Flag.closing) !== 0) return this.#timeouts.close;
+    const dns = this.proto(slot) === IpProto.udp && this.#doubles[slot * DOUBLES + F_EXPIRE] < Infinity;
+    return dns ? this.#timeouts.dns - 1 : this.#inactivityOf(slot);
+  }
+
+  tcpSide(slot: number, side: Side, out: TcpSideState): void {
+    const ep = endpointOf(slot, side);
+    const peer = peerOf(ep);
+    const words = this.#words;
+    out.seq = this.#endpoints.state(ep) === Tcp.inactive ? -1 : words[ep + EP_LAST] >>> 0;
+    out.ack = words[peer + EP_ACK] === words[peer + EP_START] ? -1 : words[peer + EP_ACK] >>> 0;
+    out.retransmits = words[ep + EP_RETRANSMITS];
+    out.zeroWindows = words[ep + EP_ZERO_WINDOWS];
+  }
+
+  isShuntable(slot: number): boolean {
+    if (this.proto(slot) !== IpProto.tcp) return true;
+    const a = endpointOf(slot, 0);
+    const b = peerOf(a);
+    return (
+      this.#endpoints.state(a) === Tcp.established &&
+      this.#endpoints.state(b) === Tcp.established &&
+      // What lies above a hole may still turn out to be a gap: that has to be seen.
+      !this.#gaps.hasHole(a) &&
+      !this.#gaps.hasHole(b)
+    );
+  }
+
+  tls(slot: number): TlsInfo | undefined {
+    return this.#streams.info(slot);
+  }
+
+  absorb(slot: number, sides: readonly [SideDelta, SideDelta], events: readonly ShuntEvent[]): void {
+    const protocol = this.proto(slot);
+    if (protocol === IpProto.tcp) {
+      this.#absorber.tcp(slot, sides, events);
+      // The recognizer missed what was dropped.
+      if (sides[0].pkts + sides[1].pkts > 0) this.#stopTls(slot);
+    } else {
+      this.#absorber.other(slot, sides, events, protocol === IpProto.udp);
+    }
+  }
+
+  record(slot: number): ConnRecord {
+    return connRecord(this.#table, slot, this.#endpoints, this.#histories, this.#localNets);
+  }
+
+  /** TimerOwner. */
+  deadline(slot: number): number {
+    return this.#deadlineOf(slot);
+  }
+
+  /** TimerOwner. */
+  due(slot: number, now: number): void {
+    this.#look(slot, now);
+  }
+
+  /** TcpHost. */
+  flip(slot: number): void {
+    const at = slot * WORDS + FLAGS;
+    this.#words[at] = this.#words[at] ^ Flag.origHigh;
+  }
+
+  /** TcpHost. */
+  established(slot: number): void {
+    const resp: Side = this.origSide(slot) === 0 ? 1 : 0;
+    if (INTERACTIVE[portOf(this.#table, slot, resp)] === 1)
+      setTimeoutClass(this.#words, slot, Timeout.tcpInteractive);
+  }
+
+  /** TcpHost. */
+  timerSet(slot: number): void {
+    if (this.#deadlineOf(slot) < this.#doubles[slot * DOUBLES + F_DEADLINE]) this.#schedule(slot);
+  }
+
+  #open(packet: Packet, side: Side, size: number, hash: number): number {
+    const decoder = this.#decoder;
+    const protocol = decoder.protocol;
+    let slot = this.#table.insert(this.#keyWords, 0, size, hash);
+    if (slot < 0) {
+      this.#evict();
+      slot = this.#table.insert(this.#keyWords, 0, size, hash);
+    }
+    this.stats.opened++;
+    const words = this.#words;
+    const doubles = this.#doubles;
+    const record = slot * DOUBLES;
+    const at = slot * WORDS;
+    words[at + FLAGS] = words[at + FLAGS] | (protocol << PROTOCOL_SHIFT);
+    words[at + VLANS] = decoder.vlan | (decoder.innerVlan << 16);
+    for (let i = 0; i < 3; i++) words[at + UID + i] = this.#uids.next();
+    doubles[record + F_START] = packet.ts;
+    doubles[record + F_LAST] = packet.ts;
+    doubles[record + F_ATTEMPT] = Number.POSITIVE_INFINITY;
+    doubles[record + F_EXPIRE] = Number.POSITIVE_INFINITY;
+    if (side === 1) this.flip(slot);
+    if (this.#beginsAtServer(packet)) {
+      this.flip(slot);
+      this.#histories.flipped(slot);
+    }
+    if (protocol === IpProto.tcp) {
+      this.#tcp.open(slot);
+      setTimeoutClass(words, slot, Timeout.tcpHandshake);
+      if (this.#tls) words[at + FLAGS] = words[at + FLAGS] | Flag.tlsWanted;
+    } else {
+      doubles[(endpointOf(slot, 0) >>> 1) + EP_F_PAYLOAD] = -1;
+      doubles[(endpointOf(slot, 1) >>> 1) + EP_F_PAYLOAD] = -1;
+      if (protocol === IpProto.udp) {
+        setTimeoutClass(words, slot, Timeout.udp);
+        const resp: Side = this.origSide(slot) === 0 ? 1 : 0;
+        if (this.#dns && DNS[portOf(this.#table, slot, resp)] === 1)
+          doubles[record + F_EXPIRE] = packet.ts + this.#timeouts.dns;
+      } else {
+        const icmp = protocol === IpProto.icmp || protocol === IpProto.icmpv6;
+        setTimeoutClass(words, slot, icmp ? Timeout.icmp : Timeout.other);
+      }
+    }
+    this.#schedule(slot);
+    return slot;
+  }
+
+  /** Whether the first packet of a flow looks as if the responder had sent it. */
+  #beginsAtServer(packet: Packet): boolean {
+    const decoder = this.#decoder;
+    const { u8 } = packet;
+    let flip = false;
+    if (decoder.protocol === IpProto.udp) {
+      flip = this.#udpServers[decoder.sourcePort] === 1 && this.#udpServers[decoder.destinationPort] === 0;
+    } else if (decoder.protocol === IpProto.tcp) {
+      const flags = u8[decoder.transport + 13] & 0x12;
+      if (flags === 2 || this.#tcpServers[decoder.sourcePort] === 0) return false;
+      flip =
+        this.#tcpServers[decoder.destinationPort] === 0 ||
+        ((flags & 2) === 0 && decoder.sourcePort < decoder.destinationPort);
+    }
+    if (!flip || decoder.family === 6) return flip;
+    // Nobody is reached at the broadcast address: the first sender stays the originator.
+    const to = decoder.destination;
+    return !(u8[to] === 255 && u8[to + 1] === 255 && u8[to + 2] === 255 && u8[to + 3] === 255);
+  }
+
+  #onTcp(packet: Packet, slot: number, side: Side): void {
+    const decoder = this.#decoder;
+    const u8 = packet.u8;
+    const header = (u8[decoder.transport + 12] >>> 4) * 4;
+    if (header < 20 || header > decoder.captured) {
+      this.#tcp.checkExpiry(slot);
+      return;
+    }
+    if (this.#checksums && !decoder.checksumHolds(packet)) {
+      this.#corrupt(slot, side);
+      this.#tcp.checkExpiry(slot);
+      return;
+    }
+    this.#tcp.segment(slot, side, decoder, u8, header, packet.ts);
+    this.#count(slot, side);
+    if (this.#tcp.dataSeq > 0 && (this.#words[slot * WORDS + FLAGS] & Flag.tlsWanted) !== 0)
+      this.#onPayload(slot, side, u8, decoder.transport + header, decoder.transportBytes - header);
+  }
+
+  #onPayload(slot: number, side: Side, u8: Uint8Array, offset: number, bytes: number): void {
+    const fromOrig = this.#tcp.isOrig(slot, side);
+    const news = this.#streams.deliver(slot, side, fromOrig, this.#tcp.dataSeq, u8, offset, bytes);
+    if (news === 0) return;
+    const at = slot * WORDS + FLAGS;
+    let flags = this.#words[at];
+    if ((news & StreamNews.confirmed) !== 0) flags |= Flag.tlsConfirmed;
+    if ((news & StreamNews.established) !== 0) flags |= Flag.tlsEstablished;
+    if ((news & StreamNews.done) !== 0) flags &= ~Flag.tlsWanted;
+    this.#words[at] = flags;
+  }
+
+  #stopTls(slot: number): void {
+    const at = slot * WORDS + FLAGS;
+    const flags = this.#words[at];
+    if ((flags & Flag.tlsWanted) === 0) return;
+    this.#words[at] = flags & ~Flag.tlsWanted;
+    this.#streams.stop(slot);
+  }
+
+  #onUdp(packet: Packet, slot: number, side: Side): void {
+    const decoder = this.#decoder;
+    const u8 = packet.u8;
+    if (this.#checksums && !decoder.checksumHolds(packet)) {
+      this.#corrupt(slot, side);
+      return;
+    }
+    this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
+    this.#histories.once(slot, Seen.data, LETTER_D, this.#tcp.isOrig(slot, side));
+    const at = decoder.transport;
+    const bytes = ((u8[at + 4] << 8) | u8[at + 5]) - 8;
+    addPayload(this.#doubles, endpointOf(slot, side), bytes);
+    this.#count(slot, side);
+  }
+
+  #onIcmp(packet: Packet, slot: number, side: Side): void {
+    const decoder = this.#decoder;
+    if (this.#checksums && !decoder.checksumHolds(packet)) return;
+    this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
+    addPayload(this.#doubles, endpointOf(slot, side), decoder.transportBytes - 8);
+    if (decoder.captured >= decoder.transportBytes) this.#count(slot, side);
+  }
+
+  #count(slot: number, side: Side): void {
+    const doubles = this.#doubles;
+    const at = slot * DOUBLES + side;
+    doubles[at + F_PACKETS] = doubles[at + F_PACKETS] + 1;
+    doubles[at + F_IP_BYTES] = doubles[at + F_IP_BYTES] + this.#decoder.ipBytes;
+  }
+
+  #corrupt(slot: number, side: Side): void {
+    const at = slot * WORDS + BAD_CHECKSUMS + side;
+    const count = (this.#words[at] + 1) | 0;
+    this.#words[at] = count;
+    if (isRecorded(count)) this.#histories.add(slot, LETTER_C, this.#tcp.isOrig(slot, side));
+  }
+
+  #inactivityOf(slot: number): number {
+    const flags = this.#words[slot * WORDS + FLAGS];
+    return this.#inactivity[(flags & TIMEOUT_MASK) >>> TIMEOUT_SHIFT];
+  }
+
+  #deadlineOf(slot: number): number {
+    const doubles = this.#doubles;
+    const record = slot * DOUBLES;
+    const expire = doubles[record + F_EXPIRE];
+    if ((this.#words[slot * WORDS + FLAGS] & Flag.closing) !== 0) return expire;
+    const idle = doubles[record + F_LAST] + this.#inactivityOf(slot);
+    return Math.min(idle, expire, doubles[record + F_ATTEMPT]);
+  }
+
+  #schedule(slot: number): void {
+    this.#scheduleAt(slot, this.#deadlineOf(slot));
+  }
+
+  #scheduleAt(slot: number, deadline: number): void {
+    this.#doubles[slot * DOUBLES + F_DEADLINE] = deadline;
+    this.#wheel.set(slot, deadline);
+  }
+
+  /** Runs the timers of a flow; false when that ended it. */
+  #look(slot: number, now: number): boolean {
+    const flags = this.#words[slot * WORDS + FLAGS];
+    const closing = (flags & Flag.closing) !== 0;
+    const tcp = flags >>> PROTOCOL_SHIFT === IpProto.tcp;
+    const expired = tcp ? this.#tcp.expired(slot, now) : this.#dnsExpired(slot, now);
+    if (expired || (!closing && this.#isIdle(slot, now))) {
+      if ((flags & Flag.marked) === 0) {
+        this.#end(slot);
+        return false;
+      }
+      if (this.#hooks.mayExpire(slot, now)) {
+        // What the hook absorbed may show that the flow was not idle at all.
+        if (expired || this.#isIdle(slot, now)) {
+          this.#end(slot);
+          return false;
+        }
+      } else if (this.#deadlineOf(slot) <= now) {
+        this.#scheduleAt(slot, now + KEPT_FOR);
+        return true;
+      }
+    }
+    this.#schedule(slot);
+    return true;
+  }
+
+  #isIdle(slot: number, now: number): boolean {
+    return this.#doubles[slot * DOUBLES + F_LAST] + this.#inactivityOf(slot) <= now;
+  }
+
+  #dnsExpired(slot: number, now: number): boolean {
+    const record = slot * DOUBLES;
+    if (this.#doubles[record + F_EXPIRE] > now) return false;
+    if (now - this.#doubles[record + F_LAST] >= this.#timeouts.dns - 1) return true;
+    this.#doubles[record + F_EXPIRE] = now + this.#timeouts.dns;
+    return false;
+  }
+
+  #end(slot: number): void {
+    this.#hooks.closed(slot);
+    this.#tcp.close(slot);
+    this.#streams.release(slot);
+    this.#histories.release(slot);
+    this.#wheel.clear(slot);
+    this.#table.remove(slot);
+  }
+
+  /** The table is full: ends the flow that has been silent for longest among some, rather one without a mark. */
+  #evict(): void {
+    let worst = -1;
+    let since = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < EVICTION_SAMPLE; i++) {
+      const slot = (this.#uids.next() >>> 0) % this.#table.capacity;
+      const last = this.isMarked(slot) ? Number.MAX_VALUE : this.lastTime(slot);
+      if (last < since) {
+        worst = slot;
+        since = last;
+      }
+    }
+    this.stats.evicted++;
+    this.#end(worst);
+  }
+
+  /** The clock was set back: timers go by the new time. */
+  #stepBack(now: number): void {
+    this.#now = now;
+    this.#wheel.rewind(now);
+    for (let slot = 0; slot < this.#table.used; slot++) if (this.#table.isOpen(slot)) this.#schedule(slot);
+  }
+}

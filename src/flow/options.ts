@@ -1,0 +1,32 @@
+import type { LikelyServerPorts } from './ports.ts';
+import type { FlowTimeouts } from './timeouts.ts';
+
+/** How connections are tracked. */
+export interface FlowEngineOptions {
+  /** Flows that are kept at once; beyond, one that has been silent for long is ended early. 131,072 unless told. */
+  maxFlows?: number;
+  /** Validate IPv4, TCP, UDP and ICMP checksums: true unless told. */
+  checksums?: boolean;
+  /** As Zeek's bare mode: no protocol analyzers, so no service and no DNS timeouts, and few likely server ports. */
+  bare?: boolean;
+  likelyServerPorts?: LikelyServerPorts;
+  /** Tell flows apart by the ids of their two outermost VLAN tags. */
+  vlanInKey?: boolean;
+  /** Networks that count as local beside the private and special-purpose ranges. */
+  localNets?: readonly string[];
+  /** Whether those ranges count as local: true unless told. */
+  privateIsLocal?: boolean;
+  timeouts?: Partial<FlowTimeouts>;
+  /** Recognize TLS: true unless bare. */
+  tls?: boolean;
+  /** Bytes held back for the TLS recognizer when segments come out of order: per flow (64 KiB) and for all (16 MiB). */
+  tlsBufferBytes?: number;
+  tlsBuffersBytes?: number;
+  /**
+   * Seconds that packet time may go back before it is taken for a step of the clock. Without it time never goes back,
+   * as in Zeek.
+   */
+  clockStep?: number;
+  /** Seed of the hash and the uids, for tests; random unless told. */
+  seed?: number;
+}

@@ -1,0 +1,152 @@
+import { ipText } from '../packet/address.ts';
+import { IpProto } from '../packet/decode.ts';
+import { ICMP_ONE_WAY } from '../packet/icmp.ts';
+import { type Endpoints, endpointOf, Tcp } from './endpoint.ts';
+import type { Histories } from './history.ts';
+import {
+  DOUBLES,
+  EP_F_PAYLOAD,
+  F_IP_BYTES,
+  F_LAST,
+  F_MISSED,
+  F_PACKETS,
+  F_START,
+  FLAGS,
+  Flag,
+  PROTOCOL_SHIFT,
+  RECORD_BYTES,
+  UID,
+  VLANS,
+  WORDS,
+} from './layout.ts';
+import type { NetSet } from './nets.ts';
+import type { FlowTable } from './table.ts';
+import type { ConnRecord, Side } from './types.ts';
+import { uidText } from './uid.ts';
+
+interface Address {
+  at: number;
+  bytes: 4 | 16;
+}
+
+/** The address of a side inside of the table's bytes; an IPv4 address that was mapped into a wide key is found again. */
+function addressOf(table: FlowTable, slot: number, side: Side): Address {
+  const at = slot * RECORD_BYTES;
+  if ((table.words[slot * WORDS + FLAGS] & Flag.wide) === 0) return { at: at + side * 4, bytes: 4 };
+  const wide = at + side * 16;
+  for (let i = 0; i < 12; i++)
+    if (table.bytes[wide + i] !== (i < 10 ? 0 : 0xff)) return { at: wide, bytes: 16 };
+  return { at: wide + 12, bytes: 4 };
+}
+
+/** The port of a side as in the key: for ICMP the type or code. */
+export function portOf(table: FlowTable, slot: number, side: Side): number {
+  const wide = (table.words[slot * WORDS + FLAGS] & Flag.wide) !== 0;
+  const at = slot * RECORD_BYTES + (wide ? 32 : 8) + side * 2;
+  return (table.bytes[at] << 8) | table.bytes[at + 1];
+}
+
+/** RSTOS0: a SYN and then a RST with nothing of importance in between. */
+const SYN_THEN_RST = /^\^?S[^HAFGIQ]*R/;
+
+function tcpState(orig: number, resp: number, empty: boolean, history: string): string {
+  const origUnheard = orig === Tcp.inactive || orig === Tcp.partial;
+  const respUnheard = resp === Tcp.inactive || resp === Tcp.partial;
+  if (resp === Tcp.reset) {
+    if (orig === Tcp.synSent || orig === Tcp.synAckSent || (orig === Tcp.reset && empty)) return 'REJ';
+    return origUnheard ? 'RSTRH' : 'RSTR';
+  }
+  if (orig === Tcp.reset) {
+    if (!respUnheard) return 'RSTO';
+    return SYN_THEN_RST.test(history) ? 'RSTOS0' : 'OTH';
+  }
+  if (orig === Tcp.closed && resp === Tcp.closed) return 'SF';
+  if (orig === Tcp.closed) return respUnheard ? 'SH' : 'S2';
+  if (resp === Tcp.closed) return origUnheard ? 'SHR' : 'S3';
+  if (orig === Tcp.synSent && resp === Tcp.inactive) return 'S0';
+  if (orig === Tcp.established && resp === Tcp.established) return 'S1';
+  return 'OTH';
+}
+
+function udpState(orig: number, resp: number): string {
+  if (orig >= 0) return resp >= 0 ? 'SF' : 'S0';
+  return resp >= 0 ? 'SHR' : 'OTH';
+}
+
+/** The flow as Zeek would log it now. */
+export function connRecord(
+  table: FlowTable,
+  slot: number,
+  endpoints: Endpoints,
+  histories: Histories,
+  localNets: NetSet,
+): ConnRecord {
+  const words = table.words;
+  const doubles = table.doubles;
+  const flags = words[slot * WORDS + FLAGS];
+  const record = slot * DOUBLES;
+  const orig: Side = (flags & Flag.origHigh) === 0 ? 0 : 1;
+  const resp: Side = orig === 0 ? 1 : 0;
+  const origEp = endpointOf(slot, orig);
+  const respEp = endpointOf(slot, resp);
+  const protocol = flags >>> PROTOCOL_SHIFT;
+  const history = histories.text(slot);
+
+  let proto: ConnRecord['proto'] = 'unknown_transport';
+  let connState = 'OTH';
+  let origBytes = 0;
+  let respBytes = 0;
+  let origPort = portOf(table, slot, orig);
+  let respPort = portOf(table, slot, resp);
+  if (protocol === IpProto.tcp) {
+    proto = 'tcp';
+    origBytes = endpoints.size(origEp);
+    respBytes = endpoints.size(respEp);
+    const empty = origBytes === 0 && respBytes === 0;
+    connState = tcpState(endpoints.state(origEp), endpoints.state(respEp), empty, history);
+  } else if (protocol === IpProto.udp || protocol === IpProto.icmp || protocol === IpProto.icmpv6) {
+    origBytes = doubles[(origEp >>> 1) + EP_F_PAYLOAD];
+    respBytes = doubles[(respEp >>> 1) + EP_F_PAYLOAD];
+    if (protocol === IpProto.udp) {
+      proto = 'udp';
+      connState = udpState(origBytes, respBytes);
+    } else {
+      proto = 'icmp';
+      origPort &= ~ICMP_ONE_WAY;
+      respPort &= ~ICMP_ONE_WAY;
+    }
+    origBytes = Math.max(0, origBytes);
+    respBytes = Math.max(0, respBytes);
+  }
+  const origAddress = addressOf(table, slot, orig);
+  const respAddress = addressOf(table, slot, resp);
+  const ts = doubles[record + F_START];
+  const duration = doubles[record + F_LAST] - ts;
+  const vlans = words[slot * WORDS + VLANS];
+  return {
+    ts,
+    uid: uidText(words[slot * WORDS + UID], words[slot * WORDS + UID + 1], words[slot * WORDS + UID + 2]),
+    origHost: ipText(table.bytes, origAddress.at, origAddress.bytes),
+    origPort,
+    respHost: ipText(table.bytes, respAddress.at, respAddress.bytes),
+    respPort,
+    proto,
+    ipProto: protocol,
+    service: (flags & Flag.tlsConfirmed) === 0 ? undefined : 'ssl',
+    duration: duration > 0 ? duration : undefined,
+    origBytes: duration > 0 ? origBytes : undefined,
+    respBytes: duration > 0 ? respBytes : undefined,
+    connState,
+    localOrig: localNets.has(table.bytes, origAddress.at, origAddress.bytes),
+    localResp: localNets.has(table.bytes, respAddress.at, respAddress.bytes),
+    missedBytes: doubles[record + F_MISSED],
+    history: history === '' ? undefined : history,
+    origPkts: doubles[record + F_PACKETS + orig],
+    origIpBytes: doubles[record + F_IP_BYTES + orig],
+    respPkts: doubles[record + F_PACKETS + resp],
+    respIpBytes: doubles[record + F_IP_BYTES + resp],
+    tunnelParents: undefined,
+    vlan: (vlans & 0xfff) === 0 ? undefined : vlans & 0xfff,
+    innerVlan: vlans >>> 16 === 0 ? undefined : vlans >>> 16,
+  };
+}

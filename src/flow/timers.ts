@@ -1,0 +1,124 @@
+const TICKS_PER_SECOND = 8;
+const SLOTS = 512;
+const LEVEL_BITS = 9;
+/** Ticks that both levels reach over: 9 hours. */
+const REACH = SLOTS * SLOTS;
+/** A second head beside the buckets takes a list out before it is worked on, for what is put back may come into it again. */
+const BUCKETS = 2 * SLOTS + 1;
+
+/** What the wheel asks of its owner. */
+export interface TimerOwner {
+  /** The time at which the node is due. */
+  deadline(node: number): number;
+  /** The node, taken out of the wheel, is due: put it back or let it go. */
+  due(node: number, now: number): void;
+}
+
+/**
+ * A timer wheel of two levels (64 s in steps of 1/8 s, 9 hours in steps of 64 s) over numbered nodes, each of which has
+ * at most one timer. Every operation costs the same however many nodes there are. A node is due up to 1/8 s late: who
+ * needs it to the point compares the deadline itself.
+ */
+export class TimerWheel {
+  /** Packet time from which on `advance` has something to do. */
+  next = Number.NEGATIVE_INFINITY;
+  readonly #owner: TimerOwner;
+  readonly #heads: number;
+  readonly #forward: Int32Array;
+  readonly #backward: Int32Array;
+  #base = 0;
+  #tick = 0;
+  #started = false;
+
+  constructor(nodes: number, owner: TimerOwner) {
+    this.#owner = owner;
+    this.#heads = nodes;
+    this.#forward = new Int32Array(nodes + BUCKETS).fill(-1);
+    this.#backward = new Int32Array(nodes + BUCKETS).fill(-1);
+    for (let head = nodes; head < nodes + BUCKETS; head++) {
+      this.#forward[head] = head;
+      this.#backward[head] = head;
+    }
+  }
+
+  /** Puts a node in, or moves it, for `deadline` (seconds). */
+  set(node: number, deadline: number): void {
+    this.clear(node);
+    const now = this.#tick;
+    const wanted = Math.ceil((deadline - this.#base) * TICKS_PER_SECOND);
+    const tick = wanted > now ? Math.min(wanted, now + REACH - SLOTS) : now + 1;
+    const bucket = tick - now < SLOTS ? tick & (SLOTS - 1) : SLOTS + (Math.floor(tick / SLOTS) & (SLOTS - 1));
+    const head = this.#heads + bucket;
+    const last = this.#backward[head];
+    this.#forward[last] = node;
+    this.#backward[node] = last;
+    this.#forward[node] = head;
+    this.#backward[head] = node;
+  }
+
+  /** Takes a node out, if it is in. */
+  clear(node: number): void {
+    const after = this.#forward[node];
+    if (after < 0) return;
+    const before = this.#backward[node];
+    this.#forward[before] = after;
+    this.#backward[after] = before;
+    this.#forward[node] = -1;
+    this.#backward[node] = -1;
+  }
+
+  /** Works off all that was due before `now`. */
+  advance(now: number): void {
+    if (!this.#started) {
+      this.#started = true;
+      this.#base = Math.floor(now);
+    }
+    const target = Math.floor((now - this.#base) * TICKS_PER_SECOND);
+    if (target - this.#tick >= REACH) {
+      // A leap over all that the wheel holds: look at each list once, whatever the size of the leap.
+      this.#base += Math.floor(target / TICKS_PER_SECOND);
+      this.#tick = 0;
+      for (let bucket = 0; bucket < 2 * SLOTS; bucket++) this.#work(bucket, now);
+    } else {
+      while (this.#tick < target) {
+        this.#tick++;
+        if ((this.#tick & (SLOTS - 1)) === 0)
+          this.#work(SLOTS + ((this.#tick >>> LEVEL_BITS) & (SLOTS - 1)), now);
+        this.#work(this.#tick & (SLOTS - 1), now);
+      }
+    }
+    this.next = this.#base + (this.#tick + 1) / TICKS_PER_SECOND;
+  }
+
+  /** Starts over at an earlier time: every node has to be put in again. */
+  rewind(now: number): void {
+    this.#base = Math.floor(now);
+    this.#tick = 0;
+    this.next = this.#base + 1 / TICKS_PER_SECOND;
+  }
+
+  #work(bucket: number, now: number): void {
+    const head = this.#heads + bucket;
+    const first = this.#forward[head];
+    if (first === head) return;
+    const hold = this.#heads + 2 * SLOTS;
+    const last = this.#backward[head];
+    this.#forward[hold] = first;
+    this.#backward[first] = hold;
+    this.#backward[hold] = last;
+    this.#forward[last] = hold;
+    this.#forward[head] = head;
+    this.#backward[head] = head;
+    for (;;) {
+      const node = this.#forward[hold];
+      if (node === hold) return;
+      const deadline = this.#owner.deadline(node);
+      if (deadline > now) {
+        this.set(node, deadline);
+      } else {
+        this.clear(node);
+        this.#owner.due(node, now);
+      }
+    }
+  }
+}

@@ -1,0 +1,133 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { FileSource } from '../../../src/capture/file.ts';
+import { type ConnRecord, createFlowEngine, type LikelyServerPorts } from '../../../src/flow/index.ts';
+
+export interface CorpusCase {
+  name: string;
+  tier: number;
+  bare: boolean;
+  checksums_ignored: boolean;
+  likely_server_ports: string[] | 'default';
+  linktype: string;
+  format: string;
+  tags: string[];
+}
+
+const NOT_YET = new Set(['tunnel', 'mpls', 'pppoe', 'pbb', 'vntag', 'igmp', 'fragments']);
+
+/** The folder with cases.json, or undefined when there is none. */
+export function corpusRoot(): string | undefined {
+  const root = resolve(process.env['SLUICE_CORPUS'] ?? '../shared/corpus/zeek');
+  return existsSync(join(root, 'cases.json')) ? root : undefined;
+}
+
+/** Ethernet, TCP or UDP, no carriers: what the flow engine can do. */
+export function selectCases(root: string): CorpusCase[] {
+  const all = JSON.parse(readFileSync(join(root, 'cases.json'), 'utf8')) as CorpusCase[];
+  return all.filter(
+    ({ linktype, tags }) =>
+      linktype === 'Ethernet' &&
+      (tags.includes('tcp') || tags.includes('udp')) &&
+      !tags.some((tag) => NOT_YET.has(tag)),
+  );
+}
+
+function portsOf(list: string[]): LikelyServerPorts {
+  const of = (proto: string) =>
+    list.filter((port) => port.endsWith(`/${proto}`)).map((port) => Number.parseInt(port, 10));
+  return { tcp: of('tcp'), udp: of('udp') };
+}
+
+/** All connections of a case. */
+export function runCase(root: string, entry: CorpusCase): ConnRecord[] {
+  const records: ConnRecord[] = [];
+  const ports = entry.likely_server_ports;
+  const engine = createFlowEngine(
+    {
+      bare: entry.bare,
+      checksums: !entry.checksums_ignored,
+      maxFlows: 1 << 14,
+      ...(ports === 'default' ? {} : { likelyServerPorts: portsOf(ports) }),
+    },
+    {
+      beforePacket: () => undefined,
+      mayExpire: () => true,
+      closed: (slot) => records.push(engine.record(slot)),
+    },
+  );
+  const source = FileSource.open(join(root, entry.name, `trace.${entry.format}`));
+  try {
+    while (source.drain((packet) => engine.process(packet), 100_000));
+    if (source.problem !== undefined) throw source.problem;
+  } finally {
+    source.close();
+  }
+  engine.finish();
+  return records;
+}
+
+/** A record with the names of conn.log. */
+export function logLine(record: ConnRecord): string {
+  return JSON.stringify({
+    ts: record.ts,
+    uid: record.uid,
+    'id.orig_h': record.origHost,
+    'id.orig_p': record.origPort,
+    'id.resp_h': record.respHost,
+    'id.resp_p': record.respPort,
+    proto: record.proto,
+    ip_proto: record.ipProto,
+    service: record.service,
+    duration: record.duration === undefined ? undefined : Number(record.duration.toFixed(6)),
+    orig_bytes: record.origBytes,
+    resp_bytes: record.respBytes,
+    conn_state: record.connState,
+    local_orig: record.localOrig,
+    local_resp: record.localResp,
+    missed_bytes: record.missedBytes,
+    history: record.history,
+    orig_pkts: record.origPkts,
+    orig_ip_bytes: record.origIpBytes,
+    resp_pkts: record.respPkts,
+    resp_ip_bytes: record.respIpBytes,
+    tunnel_parents: record.tunnelParents,
+  });
+}
+
+export interface Comparison {
+  agree: number;
+  total: number;
+  matched: number;
+  expected: number;
+  text: string;
+}
+
+/** Runs the cases and the corpus' own comparison over them. */
+export function compare(root: string, cases: readonly CorpusCase[], args: readonly string[]): Comparison {
+  const dir = mkdtempSync(join(tmpdir(), 'sluice-corpus-'));
+  try {
+    const actual = join(dir, 'actual');
+    mkdirSync(actual);
+    for (const entry of cases) {
+      const lines = runCase(root, entry).map(logLine);
+      writeFileSync(join(actual, `${entry.name}.jsonl`), lines.map((line) => `${line}\n`).join(''));
+    }
+    const list = join(dir, 'cases.json');
+    writeFileSync(list, JSON.stringify(cases));
+    const script = resolve(root, '..', 'compare-conn.py');
+    const run = spawnSync(
+      'python3',
+      [script, '--cases', list, '--root', root, '--actual-dir', actual, ...args],
+      { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 },
+    );
+    const match = /agree (\d+)\/(\d+) conns (\d+)\/(\d+)\s*$/.exec(run.stdout);
+    if (match === null) throw new Error(`compare-conn.py failed: ${run.stderr}${run.stdout}`);
+    const [agree, total, matched, expected] = match.slice(1).map(Number) as [number, number, number, number];
+    return { agree, total, matched, expected, text: run.stdout };
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
