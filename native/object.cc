@@ -81,6 +81,18 @@ bpf_map* map_named(bpf_object* object, const std::string& name) {
   return map;
 }
 
+// libbpf would take a map of any shape; the program would then fail to load, or worse, load.
+void reuse_map(bpf_map* map, const std::string& name, int fd) {
+  bpf_map_info info = {};
+  uint32_t size = sizeof info;
+  if (int error = bpf_obj_get_info_by_fd(fd, &info, &size); error < 0) throw Failure{-error, "map " + name};
+  if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
+      info.value_size != bpf_map__value_size(map)) {
+    throw Failure{EINVAL, "map " + name + " cannot be reused: its type or sizes are others"};
+  }
+  if (int error = bpf_map__reuse_fd(map, fd); error < 0) throw Failure{-error, "map " + name + " cannot be reused"};
+}
+
 int duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }
 
 struct ObjectHandle {
@@ -213,9 +225,7 @@ napi_value load_object(napi_env env, napi_callback_info info) {
       bpf_map__set_max_entries(map_named(handle.object, name), static_cast<uint32_t>(value));
     });
     each_pair(env, args.value(3), [&](const std::string& name, int64_t value) {
-      if (int error = bpf_map__reuse_fd(map_named(handle.object, name), static_cast<int>(value)); error < 0) {
-        throw Failure{-error, "map " + name + " cannot be reused"};
-      }
+      reuse_map(map_named(handle.object, name), name, static_cast<int>(value));
     });
     set_programs(env, handle.object, args.value(4));
     if (int error = bpf_object__load(handle.object); error < 0) throw Failure{-error, "load"};

@@ -241,13 +241,16 @@ function meaningful(log: string[]): string[] {
   return log.filter((line) => line.trim() !== '' && !STATISTICS.test(line));
 }
 
+/** The lines after the last instruction: the reason, at most the last two of them. */
 function summaryOf(log: string[]): string {
   const lines = meaningful(log);
+  const reasons: string[] = [];
   for (let i = lines.length - 1; i >= 0; i--) {
     const line = lines[i];
-    if (!INSTRUCTION.test(line) && !CONTEXT.test(line)) return line.trim();
+    if (!INSTRUCTION.test(line) && !CONTEXT.test(line)) reasons.unshift(line.trim());
+    else if (reasons.length > 0) break;
   }
-  return lines.at(-1)?.trim() ?? 'it gave no reason';
+  return reasons.slice(-2).join('; ') || (lines.at(-1)?.trim() ?? 'it gave no reason');
 }
 
 function instructionOf(log: string[]): number | undefined {
