@@ -1,8 +1,69 @@
-import type { RunConfig } from '../base/config.ts';
+import type { ChildProcess } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { createLab } from '../../lab/lab.ts';
+import { demoPlan } from '../../lab/plan.ts';
+import { runTraffic } from '../../lab/traffic.ts';
+import { type RunConfig, runSchema } from '../base/config.ts';
+import { configYaml } from '../base/config-text.ts';
 import { SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
+import { packageRoot } from '../kernel/index.ts';
 
-/** The main job in a test network of its own. Resolves to an error when the printed result has it in it. */
-export async function runInLab(_config: RunConfig, _io: CommandIo): Promise<SluiceError | undefined> {
-  throw new SluiceError('INTERNAL', 'the lab is not there yet');
+const DEFAULT_SECONDS = 30;
+/** What is under way when the traffic ends still has to reach the tap. */
+const TAIL_MS = 1500;
+
+/**
+ * The main job in a test network of its own: the sensor runs as its own process on one of the lab's taps, just as it
+ * would on a real one, while real clients and servers talk behind it.
+ */
+export async function runInLab(config: RunConfig, io: CommandIo): Promise<SluiceError | undefined> {
+  const seconds = config.duration ?? DEFAULT_SECONDS;
+  io.say('lab: making a client, a server and a tap in network namespaces');
+  await using lab = await createLab();
+  const tap = lab.tap('a');
+  const file = join(lab.directory, 'run.yaml');
+  const { duration: _, ...rest } = config;
+  const settings = { ...rest, interface: [tap.ifname], tap: true, logDir: resolve(config.logDir) };
+  await writeFile(file, configYaml(runSchema, settings, {}));
+  const sensor = lab.spawn(
+    'tapA',
+    [process.execPath, join(packageRoot(), 'bin', 'sluice.js'), 'run', '--config', file],
+    { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] },
+  );
+  const ended = exitOf(sensor);
+  const ready = new Promise<void>((done) => sensor.once('message', () => done()));
+  const traffic = new AbortController();
+  const stop = (): void => {
+    traffic.abort();
+    sensor.kill('SIGTERM');
+  };
+  io.stop.addEventListener('abort', stop, { once: true });
+  try {
+    await Promise.race([ready, ended]);
+    if (sensor.exitCode === null && !io.stop.aborted) {
+      io.say(`lab: ${seconds} s of real traffic (HTTPS, HTTP, TCP, UDP, DNS; IPv4 and IPv6)`);
+      await Promise.race([runTraffic(lab, demoPlan(seconds), { signal: traffic.signal }), ended]);
+      if (!io.stop.aborted) await new Promise((done) => setTimeout(done, TAIL_MS));
+    }
+    sensor.kill('SIGTERM');
+    const code = await ended;
+    if (code !== 0)
+      throw new SluiceError('LAB', `the sensor in the lab ended with exit status ${code}`, {
+        help: 'its own message stands above',
+      });
+    return undefined;
+  } finally {
+    io.stop.removeEventListener('abort', stop);
+    if (sensor.exitCode === null) sensor.kill('SIGKILL');
+    await ended;
+  }
+}
+
+function exitOf(child: ChildProcess): Promise<number> {
+  return new Promise((done) => {
+    child.once('error', () => done(1));
+    child.once('exit', (code) => done(code ?? 1));
+  });
 }

@@ -130,6 +130,8 @@ class Sensor {
     }
     this.#started = performance.now() / 1000;
     this.#io.say('ready');
+    // For whoever has started this process with a channel (the lab): the same, not to be read from talk.
+    process.send?.('ready');
   }
 
   #openGate(info: InterfaceInfo): Gate {
@@ -175,10 +177,11 @@ class Sensor {
         localNets: c.localNets,
         maxFlows: c.maxFlows,
         timeouts: {
-          tcpInactivity: c.timeoutTcp,
-          tcpAttempt: c.timeoutTcpAttempt,
-          udpInactivity: c.timeoutUdp,
-          icmpInactivity: c.timeoutIcmp,
+          tcp: c.timeoutTcp,
+          attempt: c.timeoutTcpAttempt,
+          udp: c.timeoutUdp,
+          icmp: c.timeoutIcmp,
+          other: c.timeoutIcmp,
         },
         shuntFields: c.shuntFields,
         localAddresses: localAddressList,

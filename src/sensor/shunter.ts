@@ -232,7 +232,6 @@ export class Shunter {
   mayExpire(slot: number, now: number): boolean {
     const episode = this.#books.get(slot)?.current;
     if (episode === undefined) return true;
-    if (episode.phase === 'ending') return false;
     if (episode.phase !== 'shunted') return true;
     const timeout = this.#engine.idleTimeout(slot);
     if (now - episode.lastDropped < timeout) return false;

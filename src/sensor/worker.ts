@@ -1,8 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { asSluiceError } from '../base/errors.ts';
 import { AfPacketSource } from '../capture/afpacket.ts';
-import { createFlowEngine } from '../flow/index.ts';
-import type { FlowEngineApi } from '../flow/types.ts';
+import { createFlowEngine, type FlowEngine, FlowFlag } from '../flow/index.ts';
 import { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
 import { hasLocalEndpoint } from '../gate/local.ts';
@@ -12,7 +11,7 @@ import { LinkTarget } from '../log/log-link.ts';
 import { LogWriter } from '../log/log-writer.ts';
 import { shuntLine } from '../log/other-logs.ts';
 import type { Packet } from '../packet/packet.ts';
-import { compilePolicies, parsePolicies } from '../policy/index.ts';
+import { compilePolicies, FlowFlag as PolicyFlag, parsePolicies } from '../policy/index.ts';
 import { type FromWorker, POLICY_STATS, Stat, type ToWorker, type WorkerSetup } from './setup.ts';
 import { Shunter } from './shunter.ts';
 
@@ -22,6 +21,8 @@ const TICK_MS = 100;
 const SWEEP_SECONDS = 5;
 /** The ring hands a packet over up to a block's time after it came: timers stay behind by more than that. */
 const TIMER_LAG = 0.25;
+/** Packet time that goes back by more than this is a clock that was set, not a packet that came late. */
+const CLOCK_STEP = 5;
 const MAX_DELAYS = 100_000;
 
 /** One capture ring, one flow table, one owner of shunts; runs in a worker thread until it is told to stop. */
@@ -30,7 +31,7 @@ class CaptureWorker {
   readonly #stats: Float64Array;
   readonly #source: AfPacketSource;
   readonly #ring: ReturnType<typeof openPacketRing>;
-  readonly #engine: FlowEngineApi;
+  readonly #engine: FlowEngine;
   readonly #gate: GateClient | undefined;
   readonly #shunter: Shunter | undefined;
   readonly #policies: ReturnType<typeof compilePolicies>;
@@ -68,6 +69,7 @@ class CaptureWorker {
         localNets: setup.localNets,
         maxFlows: setup.maxFlows,
         timeouts: setup.timeouts,
+        clockStep: CLOCK_STEP,
       },
       {
         beforePacket: (slot, side, flags) => shunter?.beforePacket(slot, side, flags),
@@ -110,7 +112,7 @@ class CaptureWorker {
     const slot = engine.process(packet);
     if (slot < 0 || engine.isMarked(slot)) return;
     const trigger = this.#policies.evaluate(
-      engine.flags(slot),
+      (engine.flags(slot) & FlowFlag.tlsEstablished) === 0 ? 0 : PolicyFlag.tlsEstablished,
       engine.packets(slot, 0) + engine.packets(slot, 1),
       engine.ipBytes(slot, 0),
       engine.ipBytes(slot, 1),

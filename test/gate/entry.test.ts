@@ -1,7 +1,7 @@
 import { expect } from 'vitest';
-import { eth, type PacketBuilder } from '../../src/packet/build.ts';
 import { historyEvents } from '../../src/gate/entry.ts';
 import { State } from '../../src/gate/layout.ts';
+import { eth, type PacketBuilder } from '../../src/packet/build.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
 import { gateKey, TestGate, XDP_DROP, XDP_PASS } from './support.ts';
 
@@ -59,32 +59,36 @@ kernelTest('sequence numbers wrap and pass 4 GiB', [...FEATURES], () => {
   expect(gate.read(key)?.dirs[0]).toMatchObject({ seq: 1, seqWraps: 3, pkts: 10 });
 });
 
-kernelTest('history: retransmissions and zero windows in order, scaled once the base is known', [...FEATURES], () => {
-  using gate = new TestGate();
-  gate.shunt(key, { seq: [100, 900], ack: [900, 100] });
-  gate.run(data(0, 100, 900, 10));
-  gate.run(data(1, 900, 110, 0, 0));
-  gate.run(data(0, 100, 900, 10));
-  gate.run(data(0, 105, 900, 5));
-  const counts = { T: [8, 0] as [number, number], W: [0, 0] as [number, number] };
-  let entry = gate.read(key);
-  // D of side 0; A and W of side 1; two T, the 9th and 10th: the tenth is a letter.
-  expect(historyEvents(entry as never, 0, counts)).toEqual([
-    { letter: 'D', side: 0 },
-    { letter: 'A', side: 1 },
-    { letter: 'W', side: 1 },
-    { letter: 'T', side: 0 },
-  ]);
-  const consumed = entry?.logLength ?? 0;
-  expect(gate.op('base', key, { first: [8, 0], second: [0, 0] })).toBe(0);
-  for (let i = 0; i < 89; i++) gate.run(data(0, 100, 900, 10));
-  entry = gate.read(key);
-  expect(entry?.logLength).toBe(consumed);
-  gate.run(data(0, 100, 900, 10));
-  entry = gate.read(key);
-  expect(historyEvents(entry as never, consumed, counts)).toEqual([{ letter: 'T', side: 0 }]);
-  expect(entry?.dirs[0].rexmits).toBe(92);
-});
+kernelTest(
+  'history: retransmissions and zero windows in order, scaled once the base is known',
+  [...FEATURES],
+  () => {
+    using gate = new TestGate();
+    gate.shunt(key, { seq: [100, 900], ack: [900, 100] });
+    gate.run(data(0, 100, 900, 10));
+    gate.run(data(1, 900, 110, 0, 0));
+    gate.run(data(0, 100, 900, 10));
+    gate.run(data(0, 105, 900, 5));
+    const counts = { T: [8, 0] as [number, number], W: [0, 0] as [number, number] };
+    let entry = gate.read(key);
+    // D of side 0; A and W of side 1; two T, the 9th and 10th: the tenth is a letter.
+    expect(historyEvents(entry as never, 0, counts)).toEqual([
+      { letter: 'D', side: 0 },
+      { letter: 'A', side: 1 },
+      { letter: 'W', side: 1 },
+      { letter: 'T', side: 0 },
+    ]);
+    const consumed = entry?.logLength ?? 0;
+    expect(gate.op('base', key, { first: [8, 0], second: [0, 0] })).toBe(0);
+    for (let i = 0; i < 89; i++) gate.run(data(0, 100, 900, 10));
+    entry = gate.read(key);
+    expect(entry?.logLength).toBe(consumed);
+    gate.run(data(0, 100, 900, 10));
+    entry = gate.read(key);
+    expect(historyEvents(entry as never, consumed, counts)).toEqual([{ letter: 'T', side: 0 }]);
+    expect(entry?.dirs[0].rexmits).toBe(92);
+  },
+);
 
 kernelTest('a full event log ends the shunt instead of losing order', [...FEATURES], () => {
   using gate = new TestGate();
@@ -131,7 +135,8 @@ kernelTest('an entry needs a lease or a limit, and a key only once', [...FEATURE
   expect(gate.op('arm', key, { owner: 0, idleMs: 10 })).toBe(-17);
   expect(gate.op('flip', gateKey(6, A, { ...B, port: 9 }))).toBe(-2);
   let full = 0;
-  for (let port = 1; port < 8; port++) full = gate.op('arm', gateKey(6, { ...A, port }, B), { idleMs: 10, owner: 1 });
+  for (let port = 1; port < 8; port++)
+    full = gate.op('arm', gateKey(6, { ...A, port }, B), { idleMs: 10, owner: 1 });
   expect(full).toBe(-7);
 });
 
@@ -140,7 +145,12 @@ kernelTest('UDP: payload is summed from its lengths', [...FEATURES], () => {
   const udp = gateKey(17, A, B);
   gate.shunt(udp);
   for (const size of [10, 20, 30]) {
-    gate.run(eth().ipv4({ src: A.addr, dst: B.addr }).udp({ sport: A.port, dport: B.port }).payload('x'.repeat(size)));
+    gate.run(
+      eth()
+        .ipv4({ src: A.addr, dst: B.addr })
+        .udp({ sport: A.port, dport: B.port })
+        .payload('x'.repeat(size)),
+    );
   }
   expect(gate.read(udp)?.dirs[0]).toMatchObject({ pkts: 3, ipBytes: 3 * 28 + 60, payloadBytes: 60 });
 });

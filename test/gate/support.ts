@@ -3,8 +3,8 @@ import { GateClient } from '../../src/gate/client.ts';
 import { Entry } from '../../src/gate/entry.ts';
 import { Gate, type GateOptions } from '../../src/gate/gate.ts';
 import type { Verdict } from '../../src/gate/layout.ts';
-import type { PacketBuilder } from '../../src/packet/build.ts';
 import { ipBytes } from '../../src/packet/address.ts';
+import type { PacketBuilder } from '../../src/packet/build.ts';
 
 export interface Endpoint {
   addr: string;
@@ -28,7 +28,13 @@ export function gateKey(proto: number, a: Endpoint, b: Endpoint, vlan = 0, inner
   const size = low.length - 2;
   const word = Buffer.alloc(4);
   word.writeUInt32LE((proto | (vlan << 8) | (innerVlan << 20)) >>> 0);
-  const parts = [low.subarray(0, size), high.subarray(0, size), low.subarray(size), high.subarray(size), word];
+  const parts = [
+    low.subarray(0, size),
+    high.subarray(0, size),
+    low.subarray(size),
+    high.subarray(size),
+    word,
+  ];
   if (size === 16) parts.push(Buffer.alloc(8));
   return { family: size === 4 ? 4 : 6, bytes: new Uint8Array(Buffer.concat(parts)), tcp: proto === 6 };
 }
@@ -70,7 +76,10 @@ export class TestGate {
   }
 
   /** Arms and flips; `seq` and `ack` are what each side has sent so far. */
-  shunt(key: GateKey, options: { owner?: number; idleMs?: number; seq?: [number, number]; ack?: [number, number] } = {}): void {
+  shunt(
+    key: GateKey,
+    options: { owner?: number; idleMs?: number; seq?: [number, number]; ack?: [number, number] } = {},
+  ): void {
     const { seq = [0, 0], ack = [0, 0], ...rest } = options;
     for (const name of ['arm', 'flip'] as const) {
       const result = this.op(name, key, { ...rest, first: seq, second: ack });
@@ -94,7 +103,10 @@ export class TestGate {
     for (const [name, count] of Object.entries(after.reasons)) {
       if (count.pkts > (before.reasons[name as Verdict]?.pkts ?? 0)) rows.push(name as Verdict);
     }
-    const one = rows.length === 1 && after.seen.pkts === before.seen.pkts + 1 && after.seen.bytes === before.seen.bytes + data.length;
+    const one =
+      rows.length === 1 &&
+      after.seen.pkts === before.seen.pkts + 1 &&
+      after.seen.bytes === before.seen.bytes + data.length;
     return { action: retval, verdict: one ? rows[0] : 'several' };
   }
 
