@@ -1,7 +1,6 @@
 // Runs inside the hub's namespace: attaches the lab's traffic-control programs there and holds their links, which go
 // with it. Talks over the IPC channel of whoever started it, and ends with that.
-import { type BpfObject, loadObject } from '../src/kernel/object.ts';
-import { attachTcx, type BpfLink } from '../src/kernel/link.ts';
+import { attachTcx, type BpfLink, type BpfObject, loadObject } from '../src/kernel/index.ts';
 import type { AgentAttachment, AgentReply, AgentRequest } from './agent-protocol.ts';
 
 const held: { object: BpfObject; links: BpfLink[] }[] = [];
@@ -33,17 +32,16 @@ function detach(id: number): void {
   entry?.object.close();
 }
 
+function perform(request: AgentRequest): number | number[] {
+  if (request.kind === 'attach') return attach(request.attachment);
+  if (request.kind === 'read') return read(request.handle, request.map);
+  detach(request.handle);
+  return 0;
+}
+
 function answer(request: AgentRequest): AgentReply {
   try {
-    switch (request.kind) {
-      case 'attach':
-        return { id: request.id, value: attach(request.attachment) };
-      case 'read':
-        return { id: request.id, value: read(request.handle, request.map) };
-      case 'detach':
-        detach(request.handle);
-        return { id: request.id, value: 0 };
-    }
+    return { id: request.id, value: perform(request) };
   } catch (error) {
     return { id: request.id, error: error instanceof Error ? error.message : String(error) };
   }

@@ -38,7 +38,11 @@ export async function linkStats(ns: Namespace, ifname: string): Promise<LinkStat
 }
 
 /** @param pushedBytes bytes that a program has added to the frames after the queue had counted them */
-export async function mirrorCounters(ns: Namespace, port: string, pushedBytes: number): Promise<MirrorCounters> {
+export async function mirrorCounters(
+  ns: Namespace,
+  port: string,
+  pushedBytes: number,
+): Promise<MirrorCounters> {
   const { stdout } = await ns.exec(['tc', '-s', '-j', 'qdisc', 'show', 'dev', port, 'root']);
   const qdisc = (JSON.parse(stdout) as QdiscStats[]).find((one) => one.root === true);
   const { tx } = (await linkStats(ns, port)).stats64;

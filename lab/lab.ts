@@ -1,11 +1,13 @@
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SluiceError } from '../src/base/errors.ts';
 import { makeCertificate } from './certificate.ts';
 import { type MirrorCounters, mirrorCounters } from './counters.ts';
 import { Namespace, processesIn } from './namespace.ts';
+import { objectPath } from './objects.ts';
 import {
   type LabOptions,
   type NamespaceName,
@@ -14,7 +16,7 @@ import {
   type TapName,
   type VlanOptions,
 } from './options.ts';
-import { type CommandResult, objectPath, type RunOptions } from './process.ts';
+import type { CommandResult, RunOptions } from './process.ts';
 import { HubPrograms, type ImpairCounters } from './programs.ts';
 import { type ReplayOptions, type ReplayResult, replay } from './replay.ts';
 import { build, type Namespaces, taps } from './topology.ts';
@@ -29,6 +31,9 @@ export interface Tap {
   netns: string;
   ifname: string;
 }
+
+/** Of the directories in the temporary folder; the number of the owning process follows. */
+const DIRECTORY = 'sluice-lab-';
 
 const namespaceNames: readonly NamespaceName[] = ['client', 'server', 'hub', 'tapA', 'tapB', 'replay'];
 
@@ -94,7 +99,8 @@ export class Lab {
   /** Tags what the taps see from now on, in place of what tagged it before; undefined ends it. */
   async setVlan(options: VlanOptions | undefined): Promise<void> {
     await this.#programs?.untag();
-    if (options !== undefined) await this.#hubPrograms().tag(resolveOptions({ vlan: options }).vlan as VlanOptions);
+    if (options !== undefined)
+      await this.#hubPrograms().tag(resolveOptions({ vlan: options }).vlan as VlanOptions);
   }
 
   /** What the impairment did to the frames that this endpoint sent; undefined without an impairment. */
@@ -146,7 +152,8 @@ export class Lab {
   async prepare(): Promise<void> {
     await build(this.#ns, this.options);
     for (const name of this.options.passOn) await this.setPass(name, true);
-    if (this.options.impair !== undefined) await this.#hubPrograms().impair(this.options.impair, this.options.mtu);
+    if (this.options.impair !== undefined)
+      await this.#hubPrograms().impair(this.options.impair, this.options.mtu);
     if (this.options.vlan !== undefined) await this.setVlan(this.options.vlan);
   }
 
@@ -157,7 +164,10 @@ export class Lab {
 
   async #close(): Promise<void> {
     const namespaces = Object.values(this.#ns);
-    await Promise.all([...namespaces.map((ns) => ns.close()), rm(this.directory, { recursive: true, force: true })]);
+    await Promise.all([
+      ...namespaces.map((ns) => ns.close()),
+      rm(this.directory, { recursive: true, force: true }),
+    ]);
     const inodes = new Set(namespaces.map((ns) => ns.inode));
     const deadline = performance.now() + LEAVING_MS;
     let left = processesIn(inodes);
@@ -190,7 +200,8 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
     await Promise.all(Object.values(made).map((ns) => ns.close()));
     throw error;
   }
-  const directory = await mkdtemp(join(tmpdir(), 'sluice-lab-'));
+  await sweep();
+  const directory = await mkdtemp(join(tmpdir(), `${DIRECTORY}${process.pid}-`));
   const lab = new Lab(resolved, directory, made as Namespaces);
   try {
     await lab.prepare();
@@ -199,4 +210,13 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
     throw error;
   }
   return lab;
+}
+
+/** Removes directories of labs whose process was killed: all that such a one leaves. */
+async function sweep(): Promise<void> {
+  for (const entry of await readdir(tmpdir())) {
+    const pid = entry.startsWith(DIRECTORY) ? entry.slice(DIRECTORY.length).split('-')[0] : undefined;
+    if (pid === undefined || !/^\d+$/.test(pid) || existsSync(`/proc/${pid}`)) continue;
+    await rm(join(tmpdir(), entry), { recursive: true, force: true });
+  }
 }

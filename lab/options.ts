@@ -72,7 +72,8 @@ export function resolveOptions(options: LabOptions): ResolvedOptions {
     const { seed, drop = 0, duplicate = 0, reorder = 0 } = options.impair;
     within('impair.seed', seed, 0, 0xffff_ffff);
     for (const share of [drop, duplicate, reorder, drop + duplicate + reorder]) {
-      if (!(share >= 0 && share <= 1)) throw usage('the shares of an impairment and their sum lie between 0 and 1');
+      if (!(share >= 0 && share <= 1))
+        throw usage('the shares of an impairment and their sum lie between 0 and 1');
     }
     resolved.impair = { seed, drop, duplicate, reorder };
   }

@@ -51,10 +51,14 @@ const LIMITS = { count: 100_000, bytes: 4e9, seconds: 3600 } as const;
 export function jobsOf(plan: TrafficPlan): Job[] {
   const groups = plan.transfers.map((transfer) => ({ job: jobOf(transfer), count: transfer.count ?? 1 }));
   const total = groups.reduce((sum, group) => sum + group.count, 0);
-  for (const { count } of groups) check(Number.isInteger(count) && count > 0, 'count is a whole number from 1 up');
+  for (const { count } of groups)
+    check(Number.isInteger(count) && count > 0, 'count is a whole number from 1 up');
   check(total > 0 && total <= LIMITS.count, `a plan has 1 to ${LIMITS.count} transfers, not ${total}`);
   check((plan.repeatSeconds ?? 1) > 0, 'repeatSeconds is more than 0');
-  check((plan.maxSeconds ?? 1) > 0 && (plan.maxSeconds ?? 1) <= LIMITS.seconds, `maxSeconds is at most ${LIMITS.seconds}`);
+  check(
+    (plan.maxSeconds ?? 1) > 0 && (plan.maxSeconds ?? 1) <= LIMITS.seconds,
+    `maxSeconds is at most ${LIMITS.seconds}`,
+  );
   // Each group is spread evenly over the whole.
   const placed = groups.flatMap(({ job, count }, group) =>
     Array.from({ length: count }, (_, nth) => ({ job, at: (nth + 0.5) / count, group })),
@@ -77,10 +81,16 @@ function jobOf(transfer: Transfer): Job {
     datagram: transfer.datagram ?? 1200,
     echoes: transfer.echoes ?? 5,
   };
-  check(Number.isSafeInteger(job.bytes) && job.bytes >= 0 && job.bytes <= LIMITS.bytes, `bytes is at most ${LIMITS.bytes}`);
+  check(
+    Number.isSafeInteger(job.bytes) && job.bytes >= 0 && job.bytes <= LIMITS.bytes,
+    `bytes is at most ${LIMITS.bytes}`,
+  );
   check(job.datagram >= 16 && job.datagram <= 8000, 'datagram lies between 16 and 8,000');
   check(job.mbps > 0, 'mbps is more than 0');
-  check(Number.isInteger(job.echoes) && job.echoes >= 1 && job.echoes <= 10_000, 'echoes lies between 1 and 10,000');
+  check(
+    Number.isInteger(job.echoes) && job.echoes >= 1 && job.echoes <= 10_000,
+    'echoes lies between 1 and 10,000',
+  );
   if (job.with === 'curl') {
     check(kind === 'http' || kind === 'https', 'curl speaks http and https');
     check(job.close.endsWith('fin'), 'curl closes by FIN');
@@ -130,7 +140,15 @@ export function mixedPlan(): TrafficPlan {
       }
       transfers.push({ kind: 'https', tls, family, bytes: 200_000, close: 'open', count: 4 });
       transfers.push({ kind: 'https', tls, family, bytes: 100_000, with: 'curl', count: 6 });
-      transfers.push({ kind: 'https', tls, family, bytes: 2_000_000, with: 'curl', direction: 'upload', count: 1 });
+      transfers.push({
+        kind: 'https',
+        tls,
+        family,
+        bytes: 2_000_000,
+        with: 'curl',
+        direction: 'upload',
+        count: 1,
+      });
     }
     for (const close of ['server-fin', 'client-fin', 'server-rst', 'client-rst', 'open'] as const) {
       transfers.push({ kind: 'tcp', family, close, bytes: 2_500_000, count: 3 });

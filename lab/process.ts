@@ -1,12 +1,12 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SluiceError } from '../src/base/errors.ts';
 
 /** What a finished command left. */
 export interface CommandResult {
-  /** Exit status; 128 + signal number is not used, a killed command has -1. */
+  /** Exit status; -1 when a signal ended it. */
   code: number;
   stdout: string;
   stderr: string;
@@ -86,9 +86,10 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   if (why !== '' || (code !== 0 && options.check !== false)) {
     throw new SluiceError('LAB', `\`${argv.join(' ')}\` ${why === '' ? `failed (${code})` : why}`, {
       cause: result.stderr.trim() || result.stdout.trim() || undefined,
-      help: code === 127 || why.includes('ENOENT')
-        ? 'a tool is missing: `bash scripts/setup.sh` installs what the lab needs'
-        : 'the line above is what the command itself said',
+      help:
+        code === 127 || why.includes('ENOENT')
+          ? 'a tool is missing: `bash scripts/setup.sh` installs what the lab needs'
+          : 'the line above is what the command itself said',
     });
   }
   return result;
@@ -108,17 +109,6 @@ function collect(stream: NodeJS.ReadableStream | null, limit: number): () => str
 export function programPath(name: string): string {
   const here = fileURLToPath(import.meta.url);
   return join(dirname(here), name + extname(here));
-}
-
-/** Path of a built BPF object of this package. @throws SluiceError OBJECT_INVALID when it has not been built. */
-export function objectPath(name: string): string {
-  let root = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(root, 'package.json')) && dirname(root) !== root) root = dirname(root);
-  const path = join(root, 'build', 'bpf', `${name}.bpf.o`);
-  if (!existsSync(path)) {
-    throw new SluiceError('OBJECT_INVALID', `${path} is missing`, { help: 'build it with `npm run build`' });
-  }
-  return path;
 }
 
 /** The first CPU that this process may run on. */

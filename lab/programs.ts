@@ -1,6 +1,6 @@
 import { linkStats } from './counters.ts';
+import { objectPath } from './objects.ts';
 import type { ImpairOptions, VlanOptions } from './options.ts';
-import { objectPath } from './process.ts';
 import { endpoints, type Namespaces, sides, taps } from './topology.ts';
 import { Worker } from './worker.ts';
 
@@ -19,6 +19,8 @@ export interface ImpairCounters {
 const directions = ['client', 'server'] as const;
 const mirrors = ['a', 'b'] as const;
 
+const perMillion = (share: number) => Math.round(share * 1_000_000);
+
 /** The lab's traffic-control programs, held by a process inside the hub's namespace. */
 export class HubPrograms {
   readonly #ns: Namespaces;
@@ -34,7 +36,6 @@ export class HubPrograms {
   /** Makes the link between client and server bad, in each direction with draws of its own. */
   async impair(options: Required<ImpairOptions>, mtu: number): Promise<void> {
     const object = objectPath('lab_impair');
-    const perMillion = (share: number) => Math.round(share * 1_000_000);
     const handles = { client: -1, server: -1 };
     for (const [index, name] of directions.entries()) {
       const { out, back } = sides[name];
@@ -104,7 +105,8 @@ export class HubPrograms {
 
   /** Ends the tagging. */
   async untag(): Promise<void> {
-    for (const handle of Object.values(this.#vlan ?? {})) await this.#agent.request({ kind: 'detach', handle });
+    for (const handle of Object.values(this.#vlan ?? {}))
+      await this.#agent.request({ kind: 'detach', handle });
     this.#vlan = undefined;
   }
 

@@ -38,21 +38,25 @@ export async function replay(lab: Lab, file: string, options: ReplayOptions = {}
   ];
   if (speeds.length > 1) throw new SluiceError('USAGE', 'a replay has one speed: mbps, pps or topspeed');
   const cpu = lab.options.hubCpu;
-  const { stdout, stderr } = await lab.exec(
-    'replay',
-    [
-      // On the hub's CPU: what is replayed then has one order with everything else that the taps see.
-      ...(cpu === 'any' ? [] : ['taskset', '-c', String(cpu)]),
-      ...['tcpreplay', '--intf1', replayPort.ifname, ...speeds, `--loop=${positive('loops', loops)}`, file],
-    ],
-    {
-      timeoutMs: (options.maxSeconds ?? 120) * 1000,
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-    },
-  );
+  // On the hub's CPU: what is replayed then has one order with everything else that the taps see.
+  const pinned = cpu === 'any' ? [] : ['taskset', '-c', String(cpu)];
+  const send = [
+    'tcpreplay',
+    '--intf1',
+    replayPort.ifname,
+    ...speeds,
+    `--loop=${positive('loops', loops)}`,
+    file,
+  ];
+  const { stdout, stderr } = await lab.exec('replay', [...pinned, ...send], {
+    timeoutMs: (options.maxSeconds ?? 120) * 1000,
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
   const actual = /Actual: (\d+) packets \((\d+) bytes\) sent in ([\d.]+) seconds/.exec(stdout);
   if (actual === null) {
-    throw new SluiceError('LAB', 'tcpreplay did not say what it sent', { cause: `${stdout}${stderr}`.trim() });
+    throw new SluiceError('LAB', 'tcpreplay did not say what it sent', {
+      cause: `${stdout}${stderr}`.trim(),
+    });
   }
   return {
     sent: Number(actual[1]),

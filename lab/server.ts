@@ -138,7 +138,12 @@ function serveDns(): void {
 }
 
 const secure = createHttps(
-  { key: readFileSync(keyFile), cert: readFileSync(certificateFile), minVersion: 'TLSv1.2', maxVersion: 'TLSv1.3' },
+  {
+    key: readFileSync(keyFile),
+    cert: readFileSync(certificateFile),
+    minVersion: 'TLSv1.2',
+    maxVersion: 'TLSv1.3',
+  },
   serve,
 );
 const plain = createHttp(serve);
@@ -161,14 +166,20 @@ const listening = [
   [createTcp({ allowHalfOpen: false }, servePlain), ports.tcp],
 ] as const;
 const ready = Promise.all(
-  listening.map(([server, port]) => new Promise<void>((resolve) => server.listen({ port, host: '::', backlog: 1024 }, resolve))),
+  listening.map(
+    ([server, port]) =>
+      new Promise<void>((resolve) => server.listen({ port, host: '::', backlog: 1024 }, resolve)),
+  ),
 );
 serveDatagrams();
 serveDns();
 
 process.on('message', (request: { id: number; kind: 'ready' | 'datagrams' }) => {
   void ready.then(() =>
-    process.send?.({ id: request.id, value: request.kind === 'ready' ? true : { datagrams, bytes: datagramBytes } }),
+    process.send?.({
+      id: request.id,
+      value: request.kind === 'ready' ? true : { datagrams, bytes: datagramBytes },
+    }),
   );
 });
 process.on('disconnect', () => process.exit(0));

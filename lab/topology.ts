@@ -1,6 +1,6 @@
 import type { Namespace } from './namespace.ts';
+import { objectPath } from './objects.ts';
 import type { NamespaceName, ResolvedOptions, TapName } from './options.ts';
-import { objectPath } from './process.ts';
 
 export type Namespaces = Record<NamespaceName, Namespace>;
 
@@ -44,7 +44,9 @@ export async function build(ns: Namespaces, options: ResolvedOptions): Promise<v
   }
   await ns.hub.ip([
     'link add hub type bridge ageing_time 0 stp_state 0 mcast_snooping 0 forward_delay 0',
-    ...endpointNames.map((name) => `link add ${endpoints[name].port} type veth peer name eth0 netns ${ns[name].pid}`),
+    ...endpointNames.map(
+      (name) => `link add ${endpoints[name].port} type veth peer name eth0 netns ${ns[name].pid}`,
+    ),
     ...tapNames.map((name) => {
       const { port, ifname, namespace } = taps[name];
       return `link add name ${port} ${queues} type veth peer name ${ifname} ${queues} netns ${ns[namespace].pid}`;
@@ -66,7 +68,10 @@ export async function build(ns: Namespaces, options: ResolvedOptions): Promise<v
     ...tapNames.map((name) => `link set dev ${taps[name].port} master hub`),
     ...endpointNames.map((name) => `link set dev ${endpoints[name].port} master hub`),
   ]);
-  for (const port of [...tapNames.map((name) => taps[name].port), ...endpointNames.map((name) => endpoints[name].port)]) {
+  for (const port of [
+    ...tapNames.map((name) => taps[name].port),
+    ...endpointNames.map((name) => endpoints[name].port),
+  ]) {
     await ns.hub.exec(['bridge', 'link', 'set', 'dev', port, 'learning', 'off']);
   }
   await ns.hub.exec(['tc', '-batch', '-'], {
@@ -91,7 +96,11 @@ async function buildTap(ns: Namespaces, name: TapName, mtu: number): Promise<voi
   await ns[namespace].ip([`link set dev ${ifname} mtu ${mtu} arp off multicast off up`]);
 }
 
-async function buildEndpoint(ns: Namespace, name: 'client' | 'server', options: ResolvedOptions): Promise<void> {
+async function buildEndpoint(
+  ns: Namespace,
+  name: 'client' | 'server',
+  options: ResolvedOptions,
+): Promise<void> {
   const self = endpoints[name];
   const peer = endpoints[name === 'client' ? 'server' : 'client'];
   await sysctl(ns, [

@@ -24,7 +24,11 @@ const MAX_BYTES = 8e9;
  * Connections that the plan leaves open stay so until `lab.endTraffic()` or the lab's end.
  * @throws SluiceError USAGE for a plan that makes no sense, LAB when a process of the lab ends
  */
-export async function runTraffic(lab: Lab, plan: TrafficPlan, options: TrafficOptions = {}): Promise<TrafficReport> {
+export async function runTraffic(
+  lab: Lab,
+  plan: TrafficPlan,
+  options: TrafficOptions = {},
+): Promise<TrafficReport> {
   const jobs = jobsOf(plan);
   await lab.server();
   const client = lab.client();
@@ -39,10 +43,16 @@ export async function runTraffic(lab: Lab, plan: TrafficPlan, options: TrafficOp
   const stop = () => void client.request({ kind: 'stop' }).catch(() => undefined);
   options.signal?.addEventListener('abort', stop, { once: true });
   try {
-    const running = client.request<TrafficTally>(request, (tally) => options.onProgress?.(tally as TrafficTally));
+    const running = client.request<TrafficTally>(request, (tally) =>
+      options.onProgress?.(tally as TrafficTally),
+    );
     if (options.signal?.aborted === true) stop();
     const tally = await running;
-    return { ...tally, plan: plan.name, connections: Object.values(tally.done).reduce((sum, count) => sum + count, 0) };
+    return {
+      ...tally,
+      plan: plan.name,
+      connections: Object.values(tally.done).reduce((sum, count) => sum + count, 0),
+    };
   } finally {
     options.signal?.removeEventListener('abort', stop);
   }

@@ -18,7 +18,11 @@ export class Worker {
   readonly #name: string;
   readonly #waiting = new Map<
     number,
-    { resolve: (value: unknown) => void; reject: (error: SluiceError) => void; progress: ((value: unknown) => void) | undefined }
+    {
+      resolve: (value: unknown) => void;
+      reject: (error: SluiceError) => void;
+      progress: ((value: unknown) => void) | undefined;
+    }
   >();
   #next = 1;
   #said = '';
