@@ -9,6 +9,9 @@ const volatile __u64 test_wide = 0;
 const volatile __s16 test_short = 0;
 const volatile __u8 test_mac[6] = {};
 
+enum test_state { TEST_ON = 1, TEST_ODD = -2 };
+const volatile enum test_state test_state = TEST_ON;
+
 struct test_inner {
 	__u8 small;
 	__u32 words[3];

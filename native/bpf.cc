@@ -306,11 +306,29 @@ napi_value obj_pin(napi_env env, napi_callback_info info) {
   return number(env, bpf_obj_pin(fd, path.c_str()));
 }
 
+// What the kernel calls the three kinds of objects in /proc/self/fd; newer kernels write bpf-link, older bpf_link.
+constexpr const char* kKinds[] = {"bpf-map", "bpf-prog", "bpf-link"};
+
+bool is_kind(int fd, int kind) {
+  std::string link = "/proc/thread-self/fd/" + std::to_string(fd);
+  char target[64] = {};
+  if (readlink(link.c_str(), target, sizeof target - 1) < 0) return false;
+  for (char& c : target) c = c == '_' ? '-' : c;
+  return strstr(target, kKinds[kind]) != nullptr;
+}
+
+// (path, kind): -EINVAL for an object of another kind, whose information would be taken for something else
 napi_value obj_get(napi_env env, napi_callback_info info) {
-  Args args(env, info, 1);
+  Args args(env, info, 2);
   std::string path = args.text(0);
+  int kind = args.i32(1);
   if (!args.ok) return nullptr;
-  return owned(env, bpf_obj_get(path.c_str()));
+  int fd = bpf_obj_get(path.c_str());
+  if (fd >= 0 && (kind < 0 || kind > 2 || !is_kind(fd, kind))) {
+    close(fd);
+    fd = -EINVAL;
+  }
+  return owned(env, fd);
 }
 
 // (kind, id): a descriptor for the map (0), program (1) or link (2) with this id

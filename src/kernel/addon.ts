@@ -76,8 +76,8 @@ export interface Addon {
   progRunSyscall(fd: number, context: Uint8Array): number;
 
   objPin(fd: number, path: string): number;
-  objGet(path: string): number;
   /** kind: 0 map, 1 program, 2 link. */
+  objGet(path: string, kind: number): number;
   fdById(kind: number, id: number): number;
 
   linkInfo(fd: number): { type: number; id: number; programId: number; ifindex: number };

@@ -125,7 +125,8 @@ export class Btf {
         name: this.#text(type.name),
         values: type.members.map((member) => ({
           name: this.#text(member.name),
-          value: type.kindFlag ? member.type | 0 : member.type >>> 0,
+          // clang before 16 does not say whether they are signed; negative ones are likelier than such large ones.
+          value: member.type | 0,
         })),
       }));
   }

@@ -41,7 +41,7 @@ export class BpfLink {
   }
 
   static openPinned(path: string): BpfLink {
-    return new BpfLink(check('pin.open', addon().objGet(path), () => `open the link pinned at ${path}`));
+    return new BpfLink(check('pin.open', addon().objGet(path, 2), () => `open the link pinned at ${path}`));
   }
 
   get fd(): number {

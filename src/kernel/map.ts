@@ -99,7 +99,7 @@ export class BpfMap {
 
   static openPinned(path: string): BpfMap {
     return new BpfMap(
-      check('pin.open', addon().objGet(path), () => `open the map pinned at ${path}`),
+      check('pin.open', addon().objGet(path, 0), () => `open the map pinned at ${path}`),
       true,
     );
   }

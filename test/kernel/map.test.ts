@@ -125,10 +125,10 @@ describe('batches', () => {
       new Uint8Array(1_600_000),
       200_000,
     );
-    let settled = false;
-    void read.then(() => (settled = true));
+    const state = { settled: false };
+    void read.then(() => (state.settled = true));
     let turns = 0;
-    while (!settled) {
+    while (!state.settled) {
       await new Promise((resolve) => setImmediate(resolve));
       turns++;
     }
@@ -252,14 +252,15 @@ describe('sharing', () => {
   });
 });
 
-describe('ring buffer', () => {
-  function args(events: number, discarded = 0): Uint8Array {
-    const bytes = new Uint8Array(24);
-    new DataView(bytes.buffer).setUint32(16, events, true);
-    new DataView(bytes.buffer).setUint32(20, discarded, true);
-    return bytes;
-  }
+/** The context of test_syscall. */
+function args(events: number, discarded = 0): Uint8Array {
+  const bytes = new Uint8Array(24);
+  new DataView(bytes.buffer).setUint32(16, events, true);
+  new DataView(bytes.buffer).setUint32(20, discarded, true);
+  return bytes;
+}
 
+describe('ring buffer', () => {
   kernelTest(
     'records come in order over many rounds of the ring, without the discarded ones',
     ['ringBuffer'],

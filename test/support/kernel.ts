@@ -4,10 +4,14 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'vitest';
 import { capabilities, type Feature, packageRoot, probe, unshareNetns } from '../../src/kernel/index.ts';
 
+/** What reporter.ts counts: why a kernel test was skipped, or undefined when it ran. */
+export interface KernelMeta {
+  skipped: string | undefined;
+}
+
 declare module 'vitest' {
   interface TaskMeta {
-    /** What reporter.ts counts: why a kernel test was skipped, or undefined when it ran. */
-    kernel?: { skipped: string | undefined };
+    kernel?: KernelMeta;
   }
 }
 

@@ -1,6 +1,6 @@
 /** Says at the end how many kernel tests ran, which were skipped and why, and how many tests there were in all. */
 import type { Reporter, TestModule } from 'vitest/node';
-import type {} from './kernel.ts';
+import type { KernelMeta } from './kernel.ts';
 
 export default class KernelReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
@@ -10,7 +10,7 @@ export default class KernelReporter implements Reporter {
     for (const module of modules) {
       for (const test of module.children.allTests()) {
         totals[test.result().state]++;
-        const { kernel } = test.meta();
+        const kernel: KernelMeta | undefined = test.meta().kernel;
         if (kernel === undefined) continue;
         if (kernel.skipped === undefined) ran++;
         else skipped.push(`${test.fullName} (${kernel.skipped})`);
