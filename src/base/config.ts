@@ -82,7 +82,7 @@ const policies = {
 };
 
 const gate = {
-  gate: flag(true, { group: 'Gate', help: 'Attach the XDP gate; --no-gate only watches.' }),
+  gate: flag(true, { group: 'Gate', help: 'Attach the XDP gate.', off: 'Attach no gate: only watch.' }),
   mode: key(z.enum(['auto', 'native', 'generic', 'offload']).default('auto'), {
     group: 'Gate',
     arg: 'MODE',
@@ -123,7 +123,8 @@ const gate = {
 const connections = {
   checksums: flag(true, {
     group: 'Connections',
-    help: 'Validate checksums; --no-checksums takes packets whatever theirs say.',
+    help: 'Validate checksums.',
+    off: 'Take packets whatever their checksums say.',
   }),
   bare: flag(false, {
     group: 'Connections',
@@ -216,7 +217,8 @@ const output = {
   verbose: flag(false, { group: 'Output', short: '-v', help: 'Say more.' }),
   color: flag(true, {
     group: 'Output',
-    help: 'Colours on a terminal; --no-color, NO_COLOR or TERM=dumb turn them off.',
+    help: 'Colours on a terminal; NO_COLOR and TERM=dumb turn them off too.',
+    off: 'No colours; NO_COLOR and TERM=dumb do the same.',
   }),
 };
 

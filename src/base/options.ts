@@ -16,6 +16,8 @@ export interface OptionAbout {
   short?: string;
   /** Placeholder of the argument in --help. */
   arg?: string;
+  /** What --no-KEY does, of a switch that is on unless told. */
+  off?: string;
   /** What the default is, where the schema alone does not say it. */
   otherwise?: string;
 }

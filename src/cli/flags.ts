@@ -18,7 +18,7 @@ function optionsFor(info: KeyInfo): Option[] {
   if (meta.kind === 'switch') {
     // Both ways exist, so that a flag can undo what the file says; --help shows the one that changes the default.
     const on = new Option(`${short}--${key}`, description(info)).hideHelp(preset === 'true');
-    const off = new Option(`--no-${key}`, description(info)).hideHelp(preset !== 'true');
+    const off = new Option(`--no-${key}`, meta.off ?? meta.help).hideHelp(preset !== 'true');
     return [on, off];
   }
   const option = new Option(`${short}--${key} <${meta.arg ?? 'VALUE'}>`, description(info));

@@ -10,10 +10,12 @@ import { version } from './version.ts';
 
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** What was asked for and done: --help and --version are thrown by commander as well. */
-const DONE = new Set(['commander.helpDisplayed', 'commander.version', 'commander.help']);
-
 function usageError(error: CommanderError): SluiceError {
+  if (error.code === 'commander.help') {
+    return new SluiceError('USAGE', 'a command is missing', {
+      help: 'sluice COMMAND --help lists what it takes',
+    });
+  }
   const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
   const meant =
     suggestion === undefined ? undefined : /\(Did you mean (?:one of )?(.*?)\?\)/.exec(suggestion)?.[1];
@@ -105,7 +107,8 @@ export async function main(
     await build(terminal, host).parseAsync([...argv], { from: 'user' });
   } catch (thrown) {
     if (!(thrown instanceof CommanderError)) code = fail(asSluiceError(thrown));
-    else if (!DONE.has(thrown.code)) code = fail(usageError(thrown));
+    // Help and version that were asked for are thrown by commander as well.
+    else if (thrown.exitCode !== 0) code = fail(usageError(thrown));
   }
   if (stoppedBy !== undefined && code === Exit.done)
     code = stoppedBy === 'SIGINT' ? Exit.interrupted : Exit.done;

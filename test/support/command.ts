@@ -5,7 +5,7 @@ import { main } from '../../src/cli/main.ts';
 
 export interface Outcome {
   code: number | null;
-  signal: NodeJS.Signals | null;
+  signal: string | null;
   stdout: string;
   stderr: string;
 }

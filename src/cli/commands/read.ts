@@ -39,6 +39,8 @@ interface ReadSummary {
   error?: ErrorDocument;
 }
 
+const plural = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
+
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 /** Bytes of all files together; undefined when one is a pipe. */
@@ -198,7 +200,7 @@ async function read(
   if (config.json) io.out(`${JSON.stringify(summary)}\n`);
   else {
     io.out(
-      `${summary.packets} packets, ${scaled(summary.bytes, 'B')}, ${summary.flows} connections in ${seconds.toFixed(2)} s ` +
+      `${plural(summary.packets, 'packet')}, ${scaled(summary.bytes, 'B')}, ${plural(summary.flows, 'connection')} in ${seconds.toFixed(2)} s ` +
         `(${scaled(summary.packetsPerSecond, 'packets/s')}); the capture spans ${clockText(summary.captureSeconds)}; logs in ${config.logDir}\n`,
     );
   }
