@@ -165,15 +165,15 @@ group('what the caller asks for is what is sent', () => {
   });
 });
 
-group('checksums', () => {
-  /** RFC 1071 section 4.1, in the plainest words. */
-  function plain(u8: Uint8Array): number {
-    let sum = 0n;
-    for (let i = 0; i < u8.length; i += 2) sum += BigInt((u8[i] << 8) | (u8[i + 1] ?? 0));
-    while (sum >> 16n) sum = (sum & 0xffffn) + (sum >> 16n);
-    return Number(sum);
-  }
+/** RFC 1071 section 4.1, in the plainest words. */
+function plain(u8: Uint8Array): number {
+  let sum = 0n;
+  for (let i = 0; i < u8.length; i += 2) sum += BigInt((u8[i] << 8) | (u8[i + 1] ?? 0));
+  while (sum >> 16n) sum = (sum & 0xffffn) + (sum >> 16n);
+  return Number(sum);
+}
 
+group('checksums', () => {
   test('the example of RFC 1071', () => {
     expect(onesSum(Uint8Array.of(0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7), 0, 8)).toBe(0xddf2);
   });
