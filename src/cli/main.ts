@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander';
 import { asSluiceError, Exit, SluiceError } from '../base/errors.ts';
 import type { CommandHost } from './command.ts';
 import { registerConfig } from './commands/config.ts';
+import { registerLab } from './commands/lab.ts';
 import { registerRead } from './commands/read.ts';
 import { registerRun } from './commands/run.ts';
 import { errorDocument, sayError } from './report-error.ts';
@@ -40,6 +41,7 @@ function build(terminal: Terminal, host: CommandHost): Command {
     .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: () => {}, outputError: () => {} });
   registerRun(program, host);
   registerRead(program, host);
+  registerLab(program, host);
   registerConfig(program, host);
   program.addHelpText(
     'after',
