@@ -4,7 +4,7 @@ import type { Packet } from '../packet/packet.ts';
  * The contract between the flow engine and what composes it (src/sensor): pure types.
  *
  * A flow lives in a slot (a small integer, reused after it has closed). Side 0 is the endpoint with the
- * lower (address, port) in network byte order, side 1 the other: the gate's order (ADR 0002). Originator and
+ * lower (address, port) in network byte order, side 1 the other: the gate's order (ADR 0001). Originator and
  * responder are a property of the flow that a flip may exchange; `origSide` says which side the originator is.
  */
 
@@ -87,7 +87,7 @@ export interface TlsInfo {
 
 /** The gate's key for a flow, and which side its originator is. */
 export interface GateKey {
-  /** 4: 16 bytes, 6: 48 bytes (ADR 0002). */
+  /** 4: 16 bytes, 6: 48 bytes (ADR 0001). */
   family: 4 | 6;
   bytes: Uint8Array;
 }
