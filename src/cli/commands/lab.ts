@@ -18,6 +18,7 @@ import { SluiceError } from '../../base/errors.ts';
 import { parseDuration, scaled } from '../../base/units.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
+import { errorDocument } from '../report-error.ts';
 
 interface UpOptions {
   socket: string;
@@ -114,14 +115,19 @@ Examples:
         const request = { command: 'traffic', preset, seconds: duration } as const;
         const report = await askLab<TrafficReport>(socket, request, { onProgress, signal: io.stop });
         io.progressDone();
-        if (config.json) io.out(`${JSON.stringify(report)}\n`);
-        else io.out(reportText(report));
+        const problem =
+          report.failures === 0
+            ? undefined
+            : new SluiceError('LAB', `${report.failures} transfers failed`, {
+                help: 'the warnings say how the first of them failed',
+              });
         for (const error of report.errors) io.warn(error);
-        return report.failures === 0
-          ? undefined
-          : new SluiceError('LAB', `${report.failures} transfers failed`, {
-              help: 'the lines above say which',
-            });
+        if (!config.json) io.out(reportText(report));
+        else {
+          const failure = problem === undefined ? {} : { error: errorDocument(problem) };
+          io.out(`${JSON.stringify({ ...report, ...failure })}\n`);
+        }
+        return problem;
       });
     });
   withSocket(traffic);

@@ -1,0 +1,91 @@
+import { once } from 'node:events';
+import { createLab, type Lab, type LabOptions, type TapName } from '../../lab/index.ts';
+import { kernelTest } from '../support/kernel.ts';
+
+/** A test with a lab of its own, which is taken down after it. */
+export function labTest(name: string, options: LabOptions, body: (lab: Lab) => Promise<void>): void {
+  kernelTest(name, ['xdpNativeVeth', 'xdpFrags', 'tcx'], async () => {
+    const lab = await createLab(options);
+    try {
+      await body(lab);
+    } finally {
+      await lab.close();
+    }
+  });
+}
+
+/** Frames of a classic pcap file in memory. */
+export function pcapFrames(file: Buffer): Buffer[] {
+  const frames: Buffer[] = [];
+  for (let at = 24; at + 16 <= file.length; ) {
+    const length = file.readUInt32LE(at + 8);
+    frames.push(file.subarray(at + 16, at + 16 + length));
+    at += 16 + length;
+  }
+  return frames;
+}
+
+/** A classic pcap file, one frame a millisecond. */
+export function pcapFile(frames: readonly Buffer[]): Buffer {
+  const header = Buffer.alloc(24);
+  header.writeUInt32LE(0xa1b2c3d4, 0);
+  header.writeUInt16LE(2, 4);
+  header.writeUInt16LE(4, 6);
+  header.writeUInt32LE(65_535, 16);
+  header.writeUInt32LE(1, 20);
+  const parts: Buffer[] = [header];
+  for (const [index, frame] of frames.entries()) {
+    const record = Buffer.alloc(16);
+    record.writeUInt32LE(1_700_000_000 + Math.floor(index / 1000), 0);
+    record.writeUInt32LE((index % 1000) * 1000, 4);
+    record.writeUInt32LE(frame.length, 8);
+    record.writeUInt32LE(frame.length, 12);
+    parts.push(record, frame);
+  }
+  return Buffer.concat(parts);
+}
+
+/** What tcpdump, a reader that is not ours, takes from a tap between now and `stop`. */
+export async function watchTap(lab: Lab, name: TapName, filter: readonly string[] = []) {
+  const { ifname } = lab.tap(name);
+  const tuning = ['-B', '131072', '-s', String(lab.options.mtu + 100), '-n', '-U', '-w', '-'];
+  const argv = ['tcpdump', '-i', ifname, '--immediate-mode', ...tuning, ...filter];
+  const child = lab.spawn(name === 'a' ? 'tapA' : 'tapB', argv, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const chunks: Buffer[] = [];
+  let said = '';
+  child.stdout?.on('data', (chunk: Buffer) => chunks.push(chunk));
+  const listening = new Promise<void>((resolve) => {
+    child.stderr?.on('data', (chunk: Buffer) => {
+      said += chunk.toString('latin1');
+      if (said.includes('listening on')) resolve();
+    });
+  });
+  await listening;
+  return {
+    async stop(): Promise<{ frames: Buffer[]; lost: number }> {
+      // At the signal it ends, and leaves what the kernel still holds for it: let it come to rest first.
+      for (let before = -1; before !== chunks.length; ) {
+        before = chunks.length;
+        await new Promise((resolve) => setTimeout(resolve, 300));
+      }
+      const closed = once(child, 'close');
+      child.kill('SIGINT');
+      await closed;
+      return {
+        frames: pcapFrames(Buffer.concat(chunks)),
+        lost: Number(/(\d+) packets dropped by kernel/.exec(said)?.[1] ?? Number.NaN),
+      };
+    },
+  };
+}
+
+/** Whether two taps saw the same frames in the same order. */
+export function sameFrames(a: readonly Buffer[], b: readonly Buffer[]): boolean {
+  return a.length === b.length && a.every((frame, index) => frame.equals(b[index]));
+}
+
+export const totalBytes = (frames: readonly Buffer[]): number =>
+  frames.reduce((sum, frame) => sum + frame.length, 0);
+
+export const longest = (frames: readonly Buffer[]): number =>
+  frames.reduce((most, frame) => Math.max(most, frame.length), 0);
