@@ -117,7 +117,9 @@ class Describer {
     switch (protocol) {
       case 6: {
         if (!this.#room(at, 20, 'tcp')) return;
-        const flags = Array.from('FSRPAUEC').filter((_, bit) => u8[at + 13] & (1 << bit)).join('');
+        const flags = Array.from('FSRPAUEC')
+          .filter((_, bit) => u8[at + 13] & (1 << bit))
+          .join('');
         const numbers = `seq ${this.#u32(at + 4)} ack ${this.#u32(at + 8)} flags ${flags} window ${this.#u16(at + 14)}`;
         this.#line(`tcp ${this.#u16(at)} > ${this.#u16(at + 2)} ${numbers}${sum(seed)}`);
         return this.#rest(at + Math.max(20, (u8[at + 12] >>> 4) * 4), end);
