@@ -154,12 +154,11 @@ static __noinline int log_scaled(struct sl_flow *f, __u32 event, __u32 *count, _
 	__u32 n = __sync_fetch_and_add(count, 1) + 1;
 	__u32 before = READ_ONCE(*base);
 
-	if (before) {
-		if (!is_power_of_ten(before - 1 + n))
-			return 0;
-		event += SL_EV_REXMIT_POW - SL_EV_REXMIT;
-	}
-	return log_event(f, event);
+	if (!before)
+		return n <= SL_UNSCALED_EVENTS ? log_event(f, event) : 0;
+	if (!is_power_of_ten(before - 1 + n))
+		return 0;
+	return log_event(f, event + SL_EV_REXMIT_POW - SL_EV_REXMIT);
 }
 
 /* ---------------------------------------------------------------- the hit */

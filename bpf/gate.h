@@ -12,6 +12,8 @@
 #define SL_MAX_EXT_HEADERS 6
 #define SL_OWNERS 256
 #define SL_LOG_EVENTS 32
+/* Of each kind and direction, before it is known how many there were before the shunt. */
+#define SL_UNSCALED_EVENTS 10
 
 /*
  * Keys. "low" is the endpoint whose (address, port) is smaller in memcmp order; direction 0 goes from low to high.
@@ -92,7 +94,7 @@ enum sl_event {
 	SL_EV_PENDING = 0,
 	SL_EV_DATA = 1,
 	SL_EV_ACK = 2,
-	SL_EV_REXMIT = 3,        /* every one, until the base is known */
+	SL_EV_REXMIT = 3,        /* each of the first SL_UNSCALED_EVENTS, until the base is known */
 	SL_EV_ZERO_WINDOW = 4,
 	SL_EV_REXMIT_POW = 5,    /* the total is a power of ten */
 	SL_EV_ZERO_WINDOW_POW = 6,

@@ -23,6 +23,12 @@ double seconds(clockid_t clock) {
 
 napi_value monotonic(napi_env env, napi_callback_info) { return number(env, seconds(CLOCK_MONOTONIC)); }
 
+napi_value coarse_step(napi_env env, napi_callback_info) {
+  timespec step = {};
+  clock_getres(CLOCK_MONOTONIC_COARSE, &step);
+  return number(env, static_cast<double>(step.tv_sec) + static_cast<double>(step.tv_nsec) * 1e-9);
+}
+
 int64_t nanoseconds(clockid_t clock) {
   timespec now = {};
   clock_gettime(clock, &now);
@@ -119,6 +125,7 @@ napi_value enter_netns(napi_env env, napi_callback_info info) {
 void register_system(napi_env env, napi_value exports) {
   const Function functions[] = {
       {"monotonic", monotonic},           {"realtimeOffset", realtime_offset},
+      {"coarseStep", coarse_step},
       {"membarrier", membarrier_global},  {"membarrierQuery", membarrier_query},
       {"lockFile", lock_file},            {"mountBpffs", mount_bpffs},
       {"setAffinity", set_affinity},      {"unshareNetns", unshare_netns},

@@ -129,11 +129,17 @@ function nextPowerOfTen(n: number): number {
 }
 
 /**
- * The history letters of events `from` … of an entry. Until the gate knows how many there were before it logs
- * every T and W: those are counted on from `counts` and become letters at 1, 10, 100 …; afterwards it logs only
- * those that are letters. `counts` is moved along.
+ * The history letters of events `from` … of an entry. Until the gate knows how many T and W there were before, it logs
+ * the first few of each: those are counted on from `counts` and become letters at 1, 10, 100 …; afterwards it logs only
+ * those that are letters. What crossed a power of ten unlogged (many at once before the base was known) comes last.
+ * `counts` is moved along to what the entry has in all, `base` being what there was before it.
  */
-export function historyEvents(entry: Entry, from: number, counts: LetterCounts): ShuntEvent[] {
+export function historyEvents(
+  entry: Entry,
+  from: number,
+  base: LetterCounts,
+  counts: LetterCounts,
+): ShuntEvent[] {
   const events: ShuntEvent[] = [];
   for (let i = from; i < entry.logLength; i++) {
     const kind = entry.log[i] & ~EVENT_SIDE1;
@@ -146,6 +152,17 @@ export function historyEvents(entry: Entry, from: number, counts: LetterCounts):
       if (!isPowerOfTen(of[side])) continue;
     }
     events.push({ letter, side });
+  }
+  for (const side of [0, 1] as const) {
+    const { rexmits, zeroWindows } = entry.dirs[side];
+    for (const [letter, happened] of [
+      ['T', rexmits],
+      ['W', zeroWindows],
+    ] as const) {
+      const total = base[letter][side] + happened;
+      for (let p = nextPowerOfTen(counts[letter][side]); p <= total; p *= 10) events.push({ letter, side });
+      counts[letter][side] = total;
+    }
   }
   return events;
 }

@@ -132,6 +132,7 @@ export interface Addon {
 
   possibleCpus(): number;
   monotonic(): number;
+  coarseStep(): number;
   realtimeOffset(): number;
   membarrier(): Promise<number>;
   membarrierQuery(): number;

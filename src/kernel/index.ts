@@ -53,6 +53,7 @@ export {
   bootId,
   type Capabilities,
   capabilities,
+  coarseStep,
   ensureBpffs,
   enterNetns,
   FileLock,

@@ -20,6 +20,11 @@ export function monotonic(): number {
   return addon().monotonic();
 }
 
+/** Seconds between two values of the coarse clocks: one kernel tick (4 ms at HZ=250). */
+export function coarseStep(): number {
+  return addon().coarseStep();
+}
+
 /** CLOCK_MONOTONIC in nanoseconds. */
 export function monotonicNs(): bigint {
   return process.hrtime.bigint();

@@ -68,6 +68,8 @@ interface Episode {
   tries: number;
   /** The gate knows how many T and W came before the shunt. */
   based: boolean;
+  /** T and W up to the flip, and as far as they have been made letters. */
+  base: LetterCounts | undefined;
   counts: LetterCounts | undefined;
   consumed: number;
   readonly absorbed: readonly [DirectionTotals, DirectionTotals];
@@ -134,6 +136,8 @@ export class Shunter {
   readonly #isLocal: (family: 4 | 6, key: Uint8Array) => boolean;
   /** CLOCK_REALTIME − CLOCK_MONOTONIC, seconds: only for what is shown, never for decisions between packets. */
   readonly #clockOffset: number;
+  /** Seconds between two values of the gate's clock. */
+  readonly #tick: number;
 
   readonly #books = new Map<number, Books>();
   /** Episodes that have a step to take; each is in one list. */
@@ -155,6 +159,7 @@ export class Shunter {
     /** Idle limit that the kernel holds each entry to. */
     idleSeconds: number;
     clockOffset: number;
+    tick: number;
     isLocal: (family: 4 | 6, key: Uint8Array) => boolean;
   }) {
     this.#engine = options.engine;
@@ -163,6 +168,7 @@ export class Shunter {
     this.#events = options.events;
     this.#idleMs = Math.max(1, Math.round(options.idleSeconds * 1000));
     this.#clockOffset = options.clockOffset;
+    this.#tick = options.tick;
     this.#isLocal = options.isLocal;
   }
 
@@ -195,6 +201,7 @@ export class Shunter {
       notBefore: 0,
       tries: 0,
       based: false,
+      base: undefined,
       counts: undefined,
       consumed: 0,
       absorbed: [totals(), totals()],
@@ -256,6 +263,7 @@ export class Shunter {
       if (episode.phase === 'shunted' || episode.phase === 'armed') {
         this.#askEnd([episode]);
         if (this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) {
+          episode.reason = 'asked';
           this.#absorb(episode, books);
           this.#announceEnd(episode, books);
         }
@@ -321,7 +329,7 @@ export class Shunter {
       for (const e of part) {
         const { seq, ack, counts } = this.#sides(e);
         const [first, second] = name === 'base' ? [counts.T, counts.W] : [seq, ack];
-        if (name === 'base') e.counts = counts;
+        if (name === 'base') e.base = counts;
         ops.push(name, e.family, e.key, this.#gate.owner, this.#idleMs, e.slot, first, second);
       }
       ops.run();
@@ -423,8 +431,8 @@ export class Shunter {
   #endEpisode(episode: Episode, reason?: EndReason): void {
     const books = this.#books.get(episode.slot);
     if (books === undefined) return;
-    this.#absorb(episode, books);
     episode.reason = reason ?? (this.#entry.dirs[0].reason || this.#entry.dirs[1].reason);
+    this.#absorb(episode, books);
     this.#announceEnd(episode, books);
     this.#toEnding(episode);
   }
@@ -455,12 +463,13 @@ export class Shunter {
   /** Moves what #entry has beyond what was absorbed before into the engine. */
   #absorb(episode: Episode, books: Books): void {
     const entry = this.#entry;
-    episode.counts ??= this.#sides(episode).counts;
-    const events: ShuntEvent[] = historyEvents(entry, episode.consumed, episode.counts);
+    episode.base ??= this.#sides(episode).counts;
+    episode.counts ??= structuredClone(episode.base);
+    const events: ShuntEvent[] = historyEvents(entry, episode.consumed, episode.base, episode.counts);
     episode.consumed = entry.logLength;
     let pkts = 0;
     for (const side of [0, 1] as const) {
-      this.#difference(entry.dirs[side], episode.absorbed[side], episode.tcp, this.#deltas[side]);
+      this.#difference(entry.dirs[side], episode, side, this.#deltas[side]);
       pkts += this.#deltas[side].pkts;
     }
     if (pkts === 0 && events.length === 0) return;
@@ -473,7 +482,11 @@ export class Shunter {
     this.#engine.absorb(episode.slot, this.#deltas, events);
   }
 
-  #difference(now: DirectionCounts, before: DirectionTotals, tcp: boolean, out: SideDelta): void {
+  #difference(now: DirectionCounts, episode: Episode, side: Side, out: SideDelta): void {
+    const { tcp, reason } = episode;
+    const before = episode.absorbed[side];
+    // The gate's clock shows the tick before. Where no packet follows that would tell the time, take the middle.
+    const late = reason === 'idle' || reason === 'asked' ? this.#tick / 2 : 0;
     out.pkts = now.pkts - before.pkts;
     out.ipBytes = now.ipBytes - before.ipBytes;
     out.payloadBytes = now.payloadBytes - before.payloadBytes;
@@ -482,7 +495,7 @@ export class Shunter {
     out.seqWraps = now.seqWraps - before.seqWraps;
     out.seq = tcp && now.pkts > 0 ? now.seq : -1;
     out.ack = tcp && now.pkts > 0 ? now.ack : -1;
-    out.last = out.pkts > 0 ? now.last + this.#clockOffset : 0;
+    out.last = out.pkts > 0 ? now.last + this.#clockOffset + late : 0;
     before.pkts = now.pkts;
     before.ipBytes = now.ipBytes;
     before.payloadBytes = now.payloadBytes;

@@ -5,7 +5,7 @@ import { createFlowEngine, type FlowEngine, FlowFlag } from '../flow/index.ts';
 import { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
 import { hasLocalEndpoint } from '../gate/local.ts';
-import { Fanout, openPacketRing, realtimeOffset } from '../kernel/index.ts';
+import { coarseStep, Fanout, openPacketRing, realtimeOffset } from '../kernel/index.ts';
 import { connLine } from '../log/conn-log.ts';
 import { LinkTarget } from '../log/log-link.ts';
 import { LogWriter } from '../log/log-writer.ts';
@@ -86,6 +86,7 @@ class CaptureWorker {
         ring: this.#source,
         idleSeconds: setup.shuntIdleSeconds,
         clockOffset: realtimeOffset(),
+        tick: coarseStep(),
         isLocal: (family, key) => hasLocalEndpoint(local, family, key),
         events: {
           started: (slot, trigger) => this.#shuntStarted(slot, trigger),

@@ -1,0 +1,107 @@
+/** Record against record of two conn.logs of the same traffic, in every field that Zeek's own comparison looks at. */
+export type ConnLine = Record<string, unknown> & { ts: number };
+
+const EXACT = [
+  'id.orig_h',
+  'id.orig_p',
+  'id.resp_h',
+  'id.resp_p',
+  'proto',
+  'service',
+  'orig_bytes',
+  'resp_bytes',
+  'conn_state',
+  'history',
+  'missed_bytes',
+  'orig_pkts',
+  'orig_ip_bytes',
+  'resp_pkts',
+  'resp_ip_bytes',
+] as const;
+
+/** Two taps get one frame within microseconds of each other; what ends by silence has the gate's clock, one tick. */
+const CLOSED_SECONDS = 0.0005;
+const TICK_SECONDS = 0.004;
+
+export interface Comparison {
+  connections: number;
+  shunted: number;
+  /** Connections in whose record of the reference tap is a gap or a bad checksum: XDP cannot know those. */
+  apart: number;
+  /** How many connections there are of each kind: protocol, address family, closing. */
+  kinds: Record<string, number>;
+  differences: string[];
+  largestClosed: number;
+  largestIdle: number;
+}
+
+function key(r: ConnLine): string {
+  const ends = [`${r['id.orig_h']}|${r['id.orig_p']}`, `${r['id.resp_h']}|${r['id.resp_p']}`].sort();
+  return [r['proto'], ...ends].join(' ');
+}
+
+function grouped(records: readonly ConnLine[]): Map<string, ConnLine[]> {
+  const groups = new Map<string, ConnLine[]>();
+  for (const record of records.toSorted((a, b) => a.ts - b.ts)) {
+    const k = key(record);
+    groups.set(k, [...(groups.get(k) ?? []), record]);
+  }
+  return groups;
+}
+
+function closing(history: string): string {
+  if (/r/i.test(history)) return 'rst';
+  return /f/i.test(history) ? 'fin' : 'idle';
+}
+
+export function compare(gated: readonly ConnLine[], reference: readonly ConnLine[]): Comparison {
+  const out: Comparison = {
+    connections: 0,
+    shunted: 0,
+    apart: 0,
+    kinds: {},
+    differences: [],
+    largestClosed: 0,
+    largestIdle: 0,
+  };
+  const a = grouped(gated);
+  const b = grouped(reference);
+  for (const k of new Set([...a.keys(), ...b.keys()])) {
+    const [mine, theirs] = [a.get(k) ?? [], b.get(k) ?? []];
+    if (mine.length !== theirs.length) {
+      out.differences.push(`${k}: ${mine.length} records with the gate, ${theirs.length} without`);
+      continue;
+    }
+    mine.forEach((x, i) => one(k, x, theirs[i], out));
+  }
+  return out;
+}
+
+function one(k: string, x: ConnLine, y: ConnLine, out: Comparison): void {
+  out.connections++;
+  const shunted = x['is_shunted'] === true;
+  if (shunted) out.shunted++;
+  const history = String(y['history'] ?? '');
+  const end = closing(history);
+  if (shunted) {
+    const family = String(y['id.orig_h']).includes(':') ? 'IPv6' : 'IPv4';
+    const kind = `${y['service'] ?? y['proto']} ${family} ${end}`;
+    out.kinds[kind] = (out.kinds[kind] ?? 0) + 1;
+  }
+  const wrong = EXACT.filter((field) => x[field] !== y[field]).map(
+    (f) => `${f} ${x[f]} (without the gate ${y[f]})`,
+  );
+  const [dx, dy] = [x['duration'] as number | undefined, y['duration'] as number | undefined];
+  if ((dx === undefined) !== (dy === undefined)) wrong.push(`duration ${dx} (without the gate ${dy})`);
+  else if (dx !== undefined && dy !== undefined) {
+    const off = Math.abs(dx - dy);
+    const idle = shunted && end === 'idle';
+    if (idle) out.largestIdle = Math.max(out.largestIdle, off);
+    else out.largestClosed = Math.max(out.largestClosed, off);
+    if (off > (idle ? TICK_SECONDS : 0) + CLOSED_SECONDS)
+      wrong.push(`duration ${dx} (without the gate ${dy})`);
+  }
+  if (wrong.length === 0) return;
+  if (/[gc]/i.test(history)) out.apart++;
+  else out.differences.push(`${k}${shunted ? ' (shunted)' : ''}: ${wrong.join(', ')}`);
+}
