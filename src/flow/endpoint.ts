@@ -92,7 +92,9 @@ export class Endpoints {
   init(ep: number, start: number, last: number): void {
     this.words[ep + EP_START] = start;
     this.words[ep + EP_ACK] = start;
+    this.words[ep + EP_ACK_WRAPS] = 0;
     this.words[ep + EP_LAST] = last;
+    this.words[ep + EP_LAST_WRAPS] = last >>> 0 < start >>> 0 ? 1 : 0;
   }
 
   /** First relative sequence number of data is 1. */
@@ -135,26 +137,14 @@ export class Endpoints {
     return this.ack(ep) - this.start(ep);
   }
 
-  /** A sequence number relative to the start; below 0 when it lies before it. */
+  /** A sequence number relative to the start, taken as near to the highest one; below 0 when it lies before it. */
   relativeSeq(ep: number, seq: number): number {
-    return this.#relative(ep, seq, this.words[ep + EP_LAST], this.words[ep + EP_LAST_WRAPS]);
+    return this.last(ep) + distance(seq, this.words[ep + EP_LAST]) - this.start(ep);
   }
 
-  /** An acknowledgement of what it sent relative to the start; below 0 when it lies before it. */
+  /** An acknowledgement of what it sent, likewise. */
   relativeAckOf(ep: number, ack: number): number {
-    return this.#relative(ep, ack, this.words[ep + EP_ACK], this.words[ep + EP_ACK_WRAPS]);
-  }
-
-  #relative(ep: number, seq: number, reference: number, referenceWraps: number): number {
-    const delta = distance(seq, reference);
-    let wraps = referenceWraps;
-    if (delta < 0) {
-      if (wraps !== 0 && seq >>> 0 > reference >>> 0) wraps--;
-    } else if (delta > 0 && seq >>> 0 < reference >>> 0) {
-      wraps++;
-    }
-    if (wraps === 0) return distance(seq, this.words[ep + EP_START]);
-    return wraps * WRAP + (seq >>> 0) - this.start(ep);
+    return this.ack(ep) + distance(ack, this.words[ep + EP_ACK]) - this.start(ep);
   }
 
   /** Nothing but perhaps its SYN has been acknowledged. */

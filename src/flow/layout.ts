@@ -66,9 +66,9 @@ export const LAST_SYN = 66;
 export const LAST_FIN = 67;
 export const LAST_RST = 68;
 export const CONTROL_WORDS = 3;
-/** TCP: when an unanswered attempt ends. */
+/** TCP: when an unanswered attempt ends; later (Flag.halfClosed) when the close of one side is looked at. */
 export const F_ATTEMPT = 36;
-/** TCP: when a closing connection is looked at, or ends (Flag.closing). UDP: when a DNS flow is looked at. */
+/** TCP: the regular look while it can matter, or the end (Flag.closing). UDP: when a DNS flow is looked at. */
 export const F_EXPIRE = 37;
 export const UID = 76;
 
@@ -102,6 +102,8 @@ export const Flag = {
   quiet: 1 << 11,
   /** TCP: ends at F_EXPIRE whatever happens. */
   closing: 1 << 12,
+  /** TCP: one side has closed, F_ATTEMPT is when that is looked at. */
+  halfClosed: 1 << 13,
 } as const;
 /** Which inactivity timeout holds: three bits. */
 export const TIMEOUT_SHIFT = 16;

@@ -515,8 +515,8 @@ export class TcpTracker {
       this.#host.timerSet(slot);
     } else if (endpoints.previous(ep) !== Tcp.inactive) {
       const record = slot * DOUBLES;
-      const check = this.#doubles[record + F_LAST] + this.#timeouts.halfClosedCheck;
-      this.#doubles[record + F_EXPIRE] = Math.min(this.#doubles[record + F_EXPIRE], check);
+      this.#words[at] |= Flag.halfClosed;
+      this.#doubles[record + F_ATTEMPT] = this.#doubles[record + F_LAST] + this.#timeouts.halfClosedCheck;
       this.#host.timerSet(slot);
     }
   }
@@ -556,27 +556,38 @@ export class TcpTracker {
     const flags = this.#words[slot * WORDS + FLAGS];
     const expire = doubles[record + F_EXPIRE];
     if ((flags & Flag.closing) !== 0) return expire <= now;
-    const orig = this.#origOf(slot);
-    const resp = peerOf(orig);
     if (doubles[record + F_ATTEMPT] <= now) {
       doubles[record + F_ATTEMPT] = Number.POSITIVE_INFINITY;
-      const state = this.#endpoints.state(orig);
-      if (
-        (flags & Flag.quiet) === 0 &&
-        (state === Tcp.synSent || state === Tcp.synAckSent) &&
-        this.#endpoints.state(resp) === Tcp.inactive
-      ) {
-        return true;
+      if ((flags & Flag.quiet) === 0) {
+        if ((flags & Flag.halfClosed) !== 0) {
+          if (this.#mayExpire(slot) && this.#isSilent(slot, now)) return true;
+          doubles[record + F_ATTEMPT] = now + this.#timeouts.halfClosedCheck;
+        } else if (this.#isUnanswered(slot)) {
+          return true;
+        }
       }
     }
     if (expire <= now) {
       doubles[record + F_EXPIRE] = Number.POSITIVE_INFINITY;
       if (this.#mayExpire(slot)) {
-        if (doubles[record + F_LAST] + this.#timeouts.linger < now) return true;
+        if (this.#isSilent(slot, now)) return true;
         doubles[record + F_EXPIRE] = now + this.#timeouts.halfClosedCheck;
       }
     }
     return false;
+  }
+
+  #isUnanswered(slot: number): boolean {
+    const orig = this.#origOf(slot);
+    const state = this.#endpoints.state(orig);
+    return (
+      (state === Tcp.synSent || state === Tcp.synAckSent) &&
+      this.#endpoints.state(peerOf(orig)) === Tcp.inactive
+    );
+  }
+
+  #isSilent(slot: number, now: number): boolean {
+    return this.#doubles[slot * DOUBLES + F_LAST] + this.#timeouts.linger < now;
   }
 }
 

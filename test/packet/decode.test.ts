@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { eth, type PacketBuilder } from '../../src/packet/build.ts';
 import { Decoded, Decoder } from '../../src/packet/decode.ts';
@@ -10,6 +10,11 @@ function decode(frame: PacketBuilder | Uint8Array, options: FrameOptions = {}, c
   const packet = packetOf(frame instanceof Uint8Array ? frame : frame.bytes(), 0, options);
   const verdict = decoder.decode(packet);
   return { verdict, decoder, holds: verdict === Decoded.ok && decoder.checksumHolds(packet) };
+}
+
+function ports(frame: PacketBuilder): [number, number] {
+  const { decoder } = decode(frame);
+  return [decoder.sourcePort, decoder.destinationPort];
 }
 
 const tcp = { sport: 1234, dport: 443 };
@@ -107,10 +112,6 @@ describe('frames that become packets', () => {
 });
 
 describe('ICMP ports', () => {
-  const ports = (frame: PacketBuilder) => {
-    const { decoder } = decode(frame);
-    return [decoder.sourcePort, decoder.destinationPort];
-  };
   test('a type and its counterpart', () => {
     expect(ports(eth().ipv4().icmp({ type: 8 }))).toEqual([8, 0]);
     expect(ports(eth().ipv4().icmp({ type: 0 }))).toEqual([0, 8]);
