@@ -1,4 +1,23 @@
 #!/usr/bin/env node
-import { main } from '../dist/src/cli/main.js';
+import { existsSync } from 'node:fs';
 
-process.exitCode = await main(process.argv.slice(2), process.env);
+const [major, minor] = process.versions.node.split('.').map(Number);
+const built = new URL('../dist/src/cli/main.js', import.meta.url);
+
+function refuse(code, message, help) {
+  process.stderr.write(`error[${code}]: ${message}\nhelp: ${help}\n`);
+  process.exitCode = 3;
+}
+
+if (major < 22 || (major === 22 && minor < 12)) {
+  refuse(
+    'NODE',
+    `Node.js ${process.versions.node} is too old`,
+    'Sluice needs 22.12 or newer; in a checkout npx sluice and the npm scripts bring their own',
+  );
+} else if (!existsSync(built)) {
+  refuse('SETUP', 'Sluice has not been built', 'in a checkout: npm run setup');
+} else {
+  const { main } = await import(built.href);
+  process.exitCode = await main(process.argv.slice(2), process.env);
+}

@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Two commands at once (npm start beside npm test) build one after the other.
+if command -v flock >/dev/null 2>&1; then exec 9<scripts/setup.sh; flock 9; fi
+
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'error[SETUP]: %s\nhelp: %s\n' "$1" "$2" >&2; exit 3; }
 
