@@ -17,4 +17,6 @@ export interface AgentReply {
   id: number;
   value?: number | number[];
   error?: string;
+  /** ErrorCode of the error, when it has one. */
+  code?: string;
 }

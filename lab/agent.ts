@@ -1,5 +1,6 @@
 // Runs inside the hub's namespace: attaches the lab's traffic-control programs there and holds their links, which go
 // with it. Talks over the IPC channel of whoever started it, and ends with that.
+import { asSluiceError } from '../src/base/errors.ts';
 import { attachTcx, type BpfLink, type BpfObject, loadObject } from '../src/kernel/index.ts';
 import type { AgentAttachment, AgentReply, AgentRequest } from './agent-protocol.ts';
 
@@ -43,7 +44,8 @@ function answer(request: AgentRequest): AgentReply {
   try {
     return { id: request.id, value: perform(request) };
   } catch (error) {
-    return { id: request.id, error: error instanceof Error ? error.message : String(error) };
+    const { code, message } = asSluiceError(error);
+    return { id: request.id, error: message, code };
   }
 }
 

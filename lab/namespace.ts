@@ -31,6 +31,9 @@ export class Namespace {
     });
     holder.stdin?.on('error', () => undefined);
     let said = '';
+    holder.once('error', (error) => {
+      said = error.message;
+    });
     const ready = await new Promise<boolean>((resolve) => {
       holder.stdout?.once('data', () => resolve(true));
       holder.stderr?.on('data', (chunk: Buffer) => {
@@ -42,7 +45,7 @@ export class Namespace {
     if (holder.pid === undefined || inode === undefined) {
       throw new SluiceError('PRIVILEGE', 'cannot make a network namespace', {
         cause: said.trim() || 'the process that was to hold it ended',
-        help: 'the lab needs CAP_SYS_ADMIN and CAP_NET_ADMIN: run it as root',
+        help: 'the lab needs CAP_SYS_ADMIN and CAP_NET_ADMIN: run it as root; `bash scripts/setup.sh` installs its tools',
       });
     }
     // What keeps this process alive is its own business, not the holder's pipes.

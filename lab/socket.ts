@@ -6,7 +6,7 @@ import type { Lab } from './lab.ts';
 import { presets } from './plan.ts';
 import { runTraffic } from './traffic.ts';
 
-/** What another process may ask of a running lab. */
+/** What another process may ask of a running lab. `down` is answered when the lab is gone. */
 export type LabRequest =
   | { command: 'info' }
   | { command: 'traffic'; preset: string; seconds: number }
@@ -29,6 +29,8 @@ export interface LabInfo {
 }
 
 const MAX_LINE = 65_536;
+/** Milliseconds to say what is wanted. */
+const REQUEST_MS = 5000;
 
 /** Where a lab listens unless told otherwise: a place of this user's own. */
 export function defaultSocket(): string {
@@ -54,11 +56,15 @@ export function labInfo(lab: Lab): LabInfo {
 
 /**
  * Lets other processes of the same user use a lab, over a Unix socket that only its owner may open.
- * @param down called when one asks for the lab's end
- * @returns a function that closes the socket and removes it
+ * @param down called when one asks for the lab's end; settles when it is gone
+ * @returns a function that closes the socket, once everyone has been answered, and removes it
  * @throws SluiceError LAB when a lab is already listening there
  */
-export async function serveLab(lab: Lab, path: string, down: () => void): Promise<() => Promise<void>> {
+export async function serveLab(
+  lab: Lab,
+  path: string,
+  down: () => Promise<void>,
+): Promise<() => Promise<void>> {
   if (await answers(path)) {
     throw new SluiceError('LAB', `a lab is already up at ${path}`, {
       help: '`sluice lab down` ends it; `--socket PATH` lets a second one live beside it',
@@ -67,11 +73,11 @@ export async function serveLab(lab: Lab, path: string, down: () => void): Promis
   mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
   // Left by a process that was killed.
   rmSync(path, { force: true });
-  const open = new Set<Socket>();
+  const attended = new Set<Promise<void>>();
   const server = createServer((socket) => {
-    open.add(socket);
-    socket.once('close', () => open.delete(socket));
-    attend(lab, socket, down);
+    const visit = attend(lab, socket, down);
+    attended.add(visit);
+    void visit.then(() => attended.delete(visit));
   });
   // The file must at no time be open to others, not even between its making and a chmod.
   const mask = process.umask(0o177);
@@ -84,35 +90,53 @@ export async function serveLab(lab: Lab, path: string, down: () => void): Promis
   process.umask(mask);
   await listening;
   chmodSync(path, 0o600);
-  return () =>
-    new Promise((resolve) => {
-      server.close(() => resolve());
-      for (const socket of open) socket.destroySoon();
-    });
+  return async () => {
+    const closed = new Promise((resolve) => server.close(resolve));
+    await Promise.all(attended);
+    await closed;
+  };
 }
 
-/** Reads one request from a connection and answers it. */
-function attend(lab: Lab, socket: Socket, down: () => void): void {
+/** Reads one request from a connection and answers it. Never rejects. */
+async function attend(lab: Lab, socket: Socket, down: () => Promise<void>): Promise<void> {
   const gone = new AbortController();
-  let text = '';
   socket.on('error', () => undefined);
-  socket.once('close', () => gone.abort());
+  const closed = new Promise<void>((resolve) =>
+    socket.once('close', () => {
+      gone.abort();
+      resolve();
+    }),
+  );
   const say = (answer: Answer) => socket.writable && socket.write(`${JSON.stringify(answer)}\n`);
-  socket.on('data', (chunk: Buffer) => {
-    text += chunk.toString('utf8');
-    const end = text.indexOf('\n');
-    if (end < 0 && text.length < MAX_LINE) return;
-    socket.removeAllListeners('data');
+  // Who says nothing must not hold up the lab's end.
+  socket.setTimeout(REQUEST_MS, () => socket.destroy());
+  const line = await Promise.race([firstLine(socket), closed]);
+  if (line !== undefined) {
+    socket.setTimeout(0);
     socket.resume();
-    void perform(lab, end < 0 ? '' : text.slice(0, end), gone.signal, (progress) => say({ progress }), down)
-      .then(
-        (result) => say({ result }),
-        (thrown: unknown) => {
-          const { code, message, help } = asSluiceError(thrown);
-          say({ error: { code, message, help } });
-        },
-      )
-      .then(() => socket.end());
+    try {
+      say({ result: await perform(lab, line, gone.signal, (progress) => say({ progress }), down) });
+    } catch (thrown) {
+      const { code, message, help } = asSluiceError(thrown);
+      say({ error: { code, message, help } });
+    }
+    socket.end();
+  }
+  await closed;
+}
+
+/** The first line; empty when it is too long for a request. */
+function firstLine(socket: Socket): Promise<string> {
+  return new Promise((resolve) => {
+    let text = '';
+    const take = (chunk: Buffer) => {
+      text += chunk.toString('utf8');
+      const end = text.indexOf('\n');
+      if (end < 0 && text.length < MAX_LINE) return;
+      socket.off('data', take);
+      resolve(end < 0 ? '' : text.slice(0, end));
+    };
+    socket.on('data', take);
   });
 }
 
@@ -121,7 +145,7 @@ async function perform(
   line: string,
   signal: AbortSignal,
   progress: (value: unknown) => void,
-  down: () => void,
+  down: () => Promise<void>,
 ): Promise<unknown> {
   const request = parse(line);
   switch (request.command) {
@@ -138,7 +162,7 @@ async function perform(
       return lab.replay(file, { ...options, signal });
     }
     case 'down':
-      down();
+      await down();
       return true;
     default:
       throw unknownRequest('no such request');

@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
-import { SluiceError } from '../src/base/errors.ts';
+import { ERROR_CODES, type ErrorCode, SluiceError } from '../src/base/errors.ts';
 import type { Namespace } from './namespace.ts';
 import { ended, programPath } from './process.ts';
 
@@ -7,6 +7,7 @@ import { ended, programPath } from './process.ts';
 interface Numbered {
   id: number;
   error?: string;
+  code?: string;
   value?: unknown;
   /** Not the answer yet. */
   progress?: unknown;
@@ -65,7 +66,10 @@ export class Worker {
     }
     this.#waiting.delete(message.id);
     if (message.error === undefined) entry?.resolve(message.value);
-    else entry?.reject(new SluiceError('LAB', `${this.#name}: ${message.error}`));
+    else {
+      const code = Object.hasOwn(ERROR_CODES, message.code ?? '') ? (message.code as ErrorCode) : 'LAB';
+      entry?.reject(new SluiceError(code, `lab ${this.#name}: ${message.error}`));
+    }
   }
 
   #fail(): void {

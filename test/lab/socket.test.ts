@@ -20,9 +20,11 @@ function sayRaw(path: string, line: string): Promise<string> {
 labTest('another process of the owner uses a lab over its socket', {}, async (lab) => {
   const path = join(lab.directory, 'socket', 'lab.sock');
   let asked = 0;
-  const close = await serveLab(lab, path, () => asked++);
+  const close = await serveLab(lab, path, async () => {
+    asked++;
+  });
   expect(statSync(path).mode & 0o777).toBe(0o600);
-  await expect(serveLab(lab, path, () => undefined)).rejects.toMatchObject({ code: 'LAB' });
+  await expect(serveLab(lab, path, async () => undefined)).rejects.toMatchObject({ code: 'LAB' });
 
   const info = await askLab<LabInfo>(path, { command: 'info' });
   expect(info).toMatchObject({ pid: process.pid, taps: { a: { ifname: 'tapA', pid: lab.tap('a').pid } } });

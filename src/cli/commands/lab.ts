@@ -31,6 +31,9 @@ interface UpOptions {
   duration?: number;
 }
 
+/** Seconds; timers of the runtime hold no more than some weeks. */
+const WEEK = 604_800;
+
 /** `sluice lab up|traffic|down`. */
 export const registerLab: Register = (program, host) => {
   const lab = program
@@ -72,7 +75,10 @@ export const registerLab: Register = (program, host) => {
       await host.run(config, async (io) => {
         const { promise: ended, resolve: end } = Promise.withResolvers<void>();
         await using made = await createLab(labOptions(given, pass));
-        const closeSocket = await serveLab(made, socket, end);
+        const closeSocket = await serveLab(made, socket, () => {
+          end();
+          return made.close();
+        });
         const timer = duration === undefined ? undefined : setTimeout(end, duration * 1000);
         io.stop.addEventListener('abort', () => end(), { once: true });
         if (config.json) io.out(`${JSON.stringify({ socket, ...labInfo(made) })}\n`);
@@ -81,6 +87,7 @@ export const registerLab: Register = (program, host) => {
         // Aborted while the lab was being made: its listener came too late.
         if (!io.stop.aborted) await ended;
         clearTimeout(timer);
+        await made.close();
         await closeSocket();
         return undefined;
       });
@@ -142,7 +149,7 @@ Examples:
       await host.run(config, async (io) => {
         await askLab(socket, { command: 'down' });
         if (config.json) io.out(`${JSON.stringify({ socket, down: true })}\n`);
-        else io.say('the lab goes down');
+        else io.say('the lab is down');
         return undefined;
       });
     });
@@ -177,11 +184,11 @@ function whole(text: string): number {
 function seconds(text: string): number {
   try {
     const value = parseDuration(text);
-    if (value > 0) return value;
+    if (value > 0 && value <= WEEK) return value;
   } catch {
     // Told below.
   }
-  throw new InvalidArgumentError('not a time, such as 30 or 5m');
+  throw new InvalidArgumentError('not a time up to 7d, such as 30 or 5m');
 }
 
 function tapNames(text: string): ('a' | 'b')[] {
