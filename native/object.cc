@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -93,8 +94,6 @@ void reuse_map(bpf_map* map, const std::string& name, int fd) {
   if (int error = bpf_map__reuse_fd(map, fd); error < 0) throw Failure{-error, "map " + name + " cannot be reused"};
 }
 
-int duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }
-
 struct ObjectHandle {
   bpf_object* object = nullptr;
   ~ObjectHandle() { bpf_object__close(object); }
@@ -156,42 +155,59 @@ void set_programs(napi_env env, bpf_object* object, napi_value list) {
   }
 }
 
-napi_value pair(napi_env env, const std::string& name, int fd) {
+using Descriptors = std::vector<std::pair<std::string, int>>;
+
+// Duplicates that outlive the libbpf object; all or none.
+struct Kept {
+  Descriptors maps;
+  Descriptors programs;
+  bool handed_over = false;
+
+  ~Kept() {
+    if (handed_over) return;
+    for (const Descriptors* list : {&maps, &programs}) {
+      for (const auto& [name, fd] : *list) close(fd);
+    }
+  }
+  static void keep(Descriptors* list, const std::string& name, int original) {
+    if (original < 0) return;  // not loaded
+    int fd = fcntl(original, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) throw Failure{errno, name};
+    list->emplace_back(name, fd);
+  }
+};
+
+napi_value pairs(napi_env env, const Descriptors& list) {
   napi_value out = nullptr;
-  napi_create_array_with_length(env, 2, &out);
-  napi_set_element(env, out, 0, text(env, name));
-  napi_set_element(env, out, 1, number(env, own(env, fd)));
+  napi_create_array(env, &out);
+  for (uint32_t i = 0; i < list.size(); i++) {
+    napi_value entry = nullptr;
+    napi_create_array_with_length(env, 2, &entry);
+    napi_set_element(env, entry, 0, text(env, list[i].first));
+    napi_set_element(env, entry, 1, number(env, own(env, list[i].second)));
+    napi_set_element(env, out, i, entry);
+  }
   return out;
 }
 
 napi_value results(napi_env env, bpf_object* object) {
-  napi_value maps = nullptr;
-  napi_value programs = nullptr;
-  napi_value out = nullptr;
-  napi_create_array(env, &maps);
-  napi_create_array(env, &programs);
-  uint32_t count = 0;
+  Kept kept;
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object) {
-    if (bpf_map__fd(map) < 0) continue;
     std::string name = bpf_map__name(map);
     // libbpf puts part of the object's name before that of a data section.
     if (bpf_map__is_internal(map) && name.find('.') != std::string::npos) name = name.substr(name.find('.'));
-    int fd = duplicate(bpf_map__fd(map));
-    if (fd < 0) throw Failure{errno, "map " + name};
-    napi_set_element(env, maps, count++, pair(env, name, fd));
+    Kept::keep(&kept.maps, name, bpf_map__fd(map));
   }
-  count = 0;
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object) {
-    if (bpf_program__fd(program) < 0) continue;
-    int fd = duplicate(bpf_program__fd(program));
-    if (fd < 0) throw Failure{errno, std::string("program ") + bpf_program__name(program)};
-    napi_set_element(env, programs, count++, pair(env, bpf_program__name(program), fd));
+    Kept::keep(&kept.programs, bpf_program__name(program), bpf_program__fd(program));
   }
+  kept.handed_over = true;
+  napi_value out = nullptr;
   napi_create_object(env, &out);
-  set(env, out, "maps", maps);
-  set(env, out, "programs", programs);
+  set(env, out, "maps", pairs(env, kept.maps));
+  set(env, out, "programs", pairs(env, kept.programs));
   return out;
 }
 

@@ -43,6 +43,12 @@ class Setup {
     address.sll_ifindex = ifindex;
     if (error == 0 && bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) fail("bind");
   }
+  // As far as the privileges go; a smaller one only means that sending waits more often.
+  void enlarge_send_buffer(int bytes) {
+    if (setsockopt(fd_, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0) {
+      setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    }
+  }
   int release() {
     int fd = fd_;
     fd_ = -1;
@@ -125,8 +131,7 @@ napi_value packet_sender(napi_env env, napi_callback_info info) {
   int bypass = args.boolean(1) ? 1 : 0;
   if (!args.ok) return nullptr;
   Setup setup(0);
-  int buffer = 8 << 20;
-  setup.option(SO_SNDBUFFORCE, buffer, "SO_SNDBUFFORCE", SOL_SOCKET);
+  setup.enlarge_send_buffer(8 << 20);
   if (bypass != 0) setup.option(PACKET_QDISC_BYPASS, bypass, "PACKET_QDISC_BYPASS");
   setup.bind_to(ifindex, 0);
   if (setup.error != 0) return throw_errno(env, setup.error, setup.step);

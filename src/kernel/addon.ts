@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SluiceError } from '../base/errors.ts';
 
@@ -195,7 +195,7 @@ let loaded: Addon | undefined;
 /** The addon; loaded on first use. SLUICE_ADDON names another build of it (the sanitizer's). */
 export function addon(): Addon {
   if (loaded !== undefined) return loaded;
-  const path = process.env['SLUICE_ADDON'] ?? join(packageRoot(), 'build', 'sluice.node');
+  const path = resolve(process.env['SLUICE_ADDON'] ?? join(packageRoot(), 'build', 'sluice.node'));
   try {
     statSync(path);
     loaded = createRequire(import.meta.url)(path) as Addon;

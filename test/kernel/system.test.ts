@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
@@ -20,7 +21,7 @@ import {
   setThreadAffinity,
 } from '../../src/kernel/index.ts';
 import { attribute, attributes, concat, messages, request, textOf } from '../../src/kernel/netlink.ts';
-import { kernelTest, ownNetns } from '../support/kernel.ts';
+import { kernelTest, ownNetns, until } from '../support/kernel.ts';
 
 const hostNetns = netnsInode();
 ownNetns();
@@ -75,6 +76,47 @@ describe('the machine', () => {
     if (held.sysAdmin) expect(bare.stdout).toMatch(/CapEff:\s+0+$/m);
     expect(Object.keys(held)).toEqual(['bpf', 'netAdmin', 'netRaw', 'sysAdmin']);
   });
+});
+
+/** What the first call of a process says whose addon is at this path. */
+function use(addon: string): ReturnType<typeof spawnSync> {
+  const script = `
+    import { monotonic } from ${JSON.stringify(new URL('../../src/kernel/index.ts', import.meta.url).pathname)};
+    try { monotonic(); } catch (error) { process.stdout.write(error.code + ' ' + error.exit + ' ' + error.message); }`;
+  return spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    encoding: 'utf8',
+    env: { ...process.env, SLUICE_ADDON: addon },
+  });
+}
+
+/** Descriptors of this process. */
+function open(): number {
+  return readdirSync('/proc/self/fd').length;
+}
+
+describe('the addon', () => {
+  test('that is missing or damaged is ADDON_MISSING, not a crash', () => {
+    expect(use('/nowhere/sluice.node').stdout).toMatch(/^ADDON_MISSING 3 .*\/nowhere\/sluice.node/);
+    expect(use(new URL(import.meta.url).pathname).stdout).toMatch(/^ADDON_MISSING 3 /);
+  });
+
+  kernelTest(
+    'of a worker that is terminated lets go of everything, in the middle of its work',
+    ['packetRing', 'ringBuffer'],
+    async () => {
+      const before = open();
+      for (let round = 0; round < 3; round++) {
+        const worker = new Worker(new URL('../long/fixtures/exercise-worker.ts', import.meta.url));
+        await new Promise((resolve, reject) => {
+          worker.once('message', resolve);
+          worker.once('error', reject);
+        });
+        expect(open()).toBeGreaterThan(before + 10);
+        await worker.terminate();
+      }
+      await until(() => open() <= before + 1, 'descriptors stay open');
+    },
+  );
 });
 
 describe('locks', () => {
