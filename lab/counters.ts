@@ -5,7 +5,10 @@ import type { Namespace } from './namespace.ts';
 export interface MirrorCounters {
   /** Frames that left the port's queue. */
   packets: number;
-  /** Their bytes as on a wire without check sequence, tags included. */
+  /**
+   * Their bytes as on a wire without check sequence, with the tags that the lab pushed; the outer tag of replayed
+   * frames that came with one is not counted.
+   */
   bytes: number;
   /** Frames lost at the queue or behind it; `packets` counts those behind it too. */
   dropped: number;

@@ -17,7 +17,7 @@ needs=(
   libelf-dev:/usr/include/libelf.h zlib1g-dev:/usr/include/zlib.h
   linux-libc-dev:/usr/include/linux/bpf.h
   iproute2:ip ethtool:ethtool util-linux:nsenter procps:sysctl
-  curl:curl openssl:openssl tcpreplay:tcpreplay tcpdump:tcpdump python3:python3
+  curl:curl iputils-ping:ping openssl:openssl tcpreplay:tcpreplay tcpdump:tcpdump python3:python3
 )
 missing=()
 for need in "${needs[@]}"; do
