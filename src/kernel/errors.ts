@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { getSystemErrorMessage } from 'node:util';
+import { getSystemErrorMap } from 'node:util';
 import { type ErrorCode, SluiceError, type SluiceErrorOptions } from '../base/errors.ts';
 
 const names = new Map<number, string>(
@@ -195,7 +195,7 @@ export class KernelError extends SluiceError {
 function describe(errno: number): string {
   const name = errnoName(errno);
   if (!names.has(errno) || errno === 524) return name;
-  return `${getSystemErrorMessage(-errno) ?? 'unknown error'} (${name})`;
+  return `${getSystemErrorMap().get(-errno)?.[1] ?? 'unknown error'} (${name})`;
 }
 
 /** The verifier refused a program. */
