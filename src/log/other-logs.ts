@@ -61,8 +61,6 @@ export interface StatsRecord {
   pktsDropped?: number | undefined;
   /** Packets that reached the link, dropped and shunted ones included. */
   pktsLink?: number | undefined;
-  /** Seconds that the newest packet waited. */
-  pktLag?: number | undefined;
   /** Connections that are open, of all protocols. */
   activeConns?: number | undefined;
   /** Connections that have ended. */
@@ -84,7 +82,6 @@ export function statsLine(record: StatsRecord): string {
     number('bytes_recv', record.bytesRecv) +
     number('pkts_dropped', record.pktsDropped) +
     number('pkts_link', record.pktsLink) +
-    time('pkt_lag', record.pktLag) +
     number('active_conns', record.activeConns) +
     number('conns', record.conns) +
     number('shunts', record.shunts) +
