@@ -37,10 +37,17 @@ export const diesWithParent = (argv: readonly string[]): string[] => [
   ...argv,
 ];
 
-/** Starts a command that dies with this process. Errors of the start itself come as the child's 'error' event. */
+/**
+ * Starts a command that dies with this process, in a session of its own: Ctrl-C on the terminal asks this process alone,
+ * which then ends what it has started in order. Errors of the start itself come as the child's 'error' event.
+ */
 export function startBound(argv: readonly string[], options: SpawnOptions): ChildProcess {
   const [program, ...args] = diesWithParent(argv) as [string, ...string[]];
-  return spawn(program, args, { ...options, env: { ...process.env, ...options.env, PATH: toolPath } });
+  return spawn(program, args, {
+    detached: true,
+    ...options,
+    env: { ...process.env, ...options.env, PATH: toolPath },
+  });
 }
 
 /** Resolves when the child has ended and its streams are closed. Never rejects. */
