@@ -234,7 +234,7 @@ describe('rotation', () => {
     disk.failOpen = false;
     logs.append('conn', bytes('end'), 1);
     expect(logs.close()).toMatchObject({ lines: 4, lost: 0, failures: 2, rotations: 1 });
-    expect(readFileSync(join(dir, rotated()[0] as string), 'utf8')).toBe('12345678\nabcdefgh\nABCDEFGH\n');
+    expect(readFileSync(join(dir, rotated()[0]), 'utf8')).toBe('12345678\nabcdefgh\nABCDEFGH\n');
     expect(conn()).toBe('end\n');
   });
 });
