@@ -137,7 +137,11 @@ export class Endpoints {
     return this.ack(ep) - this.start(ep);
   }
 
-  /** A sequence number relative to the start, taken as near to the highest one; below 0 when it lies before it. */
+  /**
+   * A sequence number relative to the start, the one nearest to the highest; below 0 when it lies before it. Zeek takes
+   * what lies 2 GiB and more behind the start for something before it until the first wrap, and finds a gap there later;
+   * we do not.
+   */
   relativeSeq(ep: number, seq: number): number {
     return this.last(ep) + distance(seq, this.words[ep + EP_LAST]) - this.start(ep);
   }

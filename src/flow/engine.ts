@@ -42,7 +42,7 @@ import { RangePool } from './ranges.ts';
 import { connRecord, portOf } from './record.ts';
 import { StreamNews, Streams } from './streams.ts';
 import { FlowTable } from './table.ts';
-import { type TcpHost, TcpTracker } from './tcp.ts';
+import { TcpFlag, type TcpHost, TcpTracker } from './tcp.ts';
 import { completeTimeouts, type FlowTimeouts, setTimeoutClass, Timeout, timeoutTable } from './timeouts.ts';
 import { type TimerOwner, TimerWheel } from './timers.ts';
 import type {
@@ -114,8 +114,9 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
   readonly #absorber: Absorber;
   readonly #streams: Streams;
   readonly #uids: UidSource;
-  readonly #key = new Uint8Array(KEY6_BYTES);
-  readonly #keyWords = new Int32Array(this.#key.buffer);
+  readonly #keyWords = new Int32Array(KEY6_BYTES / 4);
+  readonly #sought = new Uint8Array(KEY6_BYTES);
+  readonly #soughtWords = new Int32Array(this.#sought.buffer);
   #now = Number.NEGATIVE_INFINITY;
 
   /** Errors: USAGE for options out of range. */
@@ -166,7 +167,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
     const decoder = this.#decoder;
     const verdict = decoder.decode(packet);
     if (verdict !== Decoded.ok) {
-      this.stats.ignored[verdict] = this.stats.ignored[verdict] + 1;
+      this.stats.ignored[verdict]++;
       return -1;
     }
     this.stats.packets++;
@@ -174,8 +175,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
     const protocol = decoder.protocol;
     const narrow = decoder.family === 4 && decoder.vxlan === 0 && decoder.geneve === 0;
     const side = writeGateKey(
-      this.#key,
-      0,
+      this.#keyWords,
       decoder.family === 4 ? 4 : 16,
       u8,
       decoder.source,
@@ -197,7 +197,11 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
       } else {
         if ((this.#words[slot * WORDS + FLAGS] & Flag.marked) !== 0)
           this.#hooks.beforePacket(slot, side, protocol === IpProto.tcp ? u8[decoder.transport + 13] : 0);
-        if (protocol === IpProto.tcp && this.#tcp.isReuse(slot, u8, decoder.transport)) {
+        if (
+          protocol === IpProto.tcp &&
+          (u8[decoder.transport + 13] & TcpFlag.syn) !== 0 &&
+          this.#tcp.isReuse(slot, u8, decoder.transport)
+        ) {
           this.#end(slot);
           slot = -1;
         }
@@ -270,8 +274,10 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
 
   find(family: 4 | 6, bytes: Uint8Array, offset: number): number {
     const size = family === 4 ? KEY4_BYTES : KEY6_BYTES;
-    for (let i = 0; i < size; i++) this.#key[i] = bytes[offset + i] ?? 0;
-    return this.#table.find(this.#keyWords, 0, size / 4, this.#table.hash(this.#keyWords, 0, size / 4));
+    // Not the key of the packet: a hook may look for another flow while that one is in work.
+    for (let i = 0; i < size; i++) this.#sought[i] = bytes[offset + i] ?? 0;
+    const words = this.#soughtWords;
+    return this.#table.find(words, 0, size / 4, this.#table.hash(words, 0, size / 4));
   }
 
   origSide(slot: number): Side {
@@ -449,7 +455,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
       this.#tcp.checkExpiry(slot);
       return;
     }
-    this.#tcp.segment(slot, side, decoder, u8, header, packet.ts);
+    this.#tcp.segment(slot, side, decoder, packet, header);
     this.#count(slot, side);
     if (this.#tcp.dataSeq > 0 && (this.#words[slot * WORDS + FLAGS] & Flag.tlsWanted) !== 0)
       this.#onPayload(slot, side, u8, decoder.transport + header, decoder.transportBytes - header);

@@ -19,29 +19,27 @@ export function keyWord(protocol: number, vlan: number, innerVlan: number): numb
   return protocol | (vlan << 8) | (innerVlan << 20);
 }
 
-/** Which side of the key the source is: the order of memcmp over (address, port). */
-export function sourceSide(
-  u8: Uint8Array,
-  source: number,
-  destination: number,
-  addressBytes: number,
-  sourcePort: number,
-  destinationPort: number,
-): Side {
-  for (let i = 0; i < addressBytes; i++) {
-    const difference = u8[source + i] - u8[destination + i];
-    if (difference !== 0) return difference < 0 ? 0 : 1;
-  }
-  return sourcePort <= destinationPort ? 0 : 1;
+function bigWord(u8: Uint8Array, at: number): number {
+  return ((u8[at] << 24) | (u8[at + 1] << 16) | (u8[at + 2] << 8) | u8[at + 3]) >>> 0;
+}
+
+/** A word of the key in which these 32 bits lie in network order. */
+function swapped(word: number): number {
+  return (word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24);
+}
+
+/** Two ports in network order, the first in front. */
+function portsWord(first: number, second: number): number {
+  return swapped((first << 16) | second);
 }
 
 /**
- * Writes the key of a packet at out[at] and returns the side that its source is: 16 bytes when the addresses (at
- * `source` and `destination` of `u8`) are IPv4 and there is no tunnel, else 48. Ports are in host order.
+ * Writes the key of a packet into `out`, whose bytes are then the key, and returns the side that its source is:
+ * 4 words when the addresses (at `source` and `destination` of `u8`) are IPv4 and there is no tunnel, else 12. Ports
+ * are in host order. Whole words, for they are read again at once.
  */
 export function writeGateKey(
-  out: Uint8Array,
-  at: number,
+  out: Int32Array,
   addressBytes: 4 | 16,
   u8: Uint8Array,
   source: number,
@@ -52,50 +50,57 @@ export function writeGateKey(
   vxlan: number,
   geneve: number,
 ): Side {
-  const side = sourceSide(u8, source, destination, addressBytes, sourcePort, destinationPort);
+  if (addressBytes === 16 || vxlan !== 0 || geneve !== 0) {
+    const side = writeWide(out, addressBytes, u8, source, destination, sourcePort <= destinationPort ? 0 : 1);
+    out[8] = side === 0 ? portsWord(sourcePort, destinationPort) : portsWord(destinationPort, sourcePort);
+    out[9] = word;
+    out[10] = vxlan;
+    out[11] = geneve;
+    return side;
+  }
+  const from = bigWord(u8, source);
+  const to = bigWord(u8, destination);
+  out[3] = word;
+  if (from < to || (from === to && sourcePort <= destinationPort)) {
+    out[0] = swapped(from);
+    out[1] = swapped(to);
+    out[2] = portsWord(sourcePort, destinationPort);
+    return 0;
+  }
+  out[0] = swapped(to);
+  out[1] = swapped(from);
+  out[2] = portsWord(destinationPort, sourcePort);
+  return 1;
+}
+
+/** Both addresses in 16 bytes, the lower one first; `equal` is the side when they are the same. */
+function writeWide(
+  out: Int32Array,
+  addressBytes: 4 | 16,
+  u8: Uint8Array,
+  source: number,
+  destination: number,
+  equal: Side,
+): Side {
+  let side = equal;
+  for (let i = 0; i < addressBytes; i += 4) {
+    const from = bigWord(u8, source + i);
+    const to = bigWord(u8, destination + i);
+    if (from === to) continue;
+    side = from < to ? 0 : 1;
+    break;
+  }
   const low = side === 0 ? source : destination;
   const high = side === 0 ? destination : source;
-  const lowPort = side === 0 ? sourcePort : destinationPort;
-  const highPort = side === 0 ? destinationPort : sourcePort;
-  const narrow = addressBytes === 4 && vxlan === 0 && geneve === 0;
-  let to = at;
-  if (narrow) {
-    for (let i = 0; i < 4; i++) {
-      out[to + i] = u8[low + i];
-      out[to + 4 + i] = u8[high + i];
-    }
-    to += 8;
-  } else {
-    copyWide(out, to, u8, low, addressBytes);
-    copyWide(out, to + 16, u8, high, addressBytes);
-    to += 32;
+  let at = 0;
+  if (addressBytes === 4) {
+    out[0] = out[1] = out[4] = out[5] = 0;
+    out[2] = out[6] = swapped(0xffff);
+    at = 3;
   }
-  out[to] = lowPort >>> 8;
-  out[to + 1] = lowPort;
-  out[to + 2] = highPort >>> 8;
-  out[to + 3] = highPort;
-  writeWord(out, to + 4, word);
-  if (!narrow) {
-    writeWord(out, to + 8, vxlan);
-    writeWord(out, to + 12, geneve);
+  for (let i = 0; i < addressBytes; i += 4, at++) {
+    out[at] = swapped(bigWord(u8, low + i));
+    out[at + 4] = swapped(bigWord(u8, high + i));
   }
   return side;
-}
-
-function copyWide(out: Uint8Array, to: number, u8: Uint8Array, from: number, bytes: 4 | 16): void {
-  if (bytes === 16) {
-    for (let i = 0; i < 16; i++) out[to + i] = u8[from + i];
-    return;
-  }
-  for (let i = 0; i < 10; i++) out[to + i] = 0;
-  out[to + 10] = 0xff;
-  out[to + 11] = 0xff;
-  for (let i = 0; i < 4; i++) out[to + 12 + i] = u8[from + i];
-}
-
-function writeWord(out: Uint8Array, to: number, value: number): void {
-  out[to] = value;
-  out[to + 1] = value >>> 8;
-  out[to + 2] = value >>> 16;
-  out[to + 3] = value >>> 24;
 }

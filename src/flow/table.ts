@@ -38,15 +38,14 @@ export class FlowTable {
   /** Hash of `count` words: multiplication by secret odd numbers, folded after each word. */
   hash(words: Int32Array, from: number, count: number): number {
     const seed = this.#seed;
-    let h = seed[0];
     const a = seed[1];
-    const b = seed[2];
+    let h = seed[0];
     for (let i = 0; i < count; i++) {
       h = Math.imul(h ^ words[from + i], a);
-      h = Math.imul(h ^ (h >>> 15), b) ^ i;
+      h ^= h >>> 15;
     }
-    h = Math.imul(h ^ (h >>> 16), a);
-    return h ^ (h >>> 13);
+    h = Math.imul(h, seed[2]);
+    return h ^ (h >>> 16);
   }
 
   /** The slot with this key (4 or 12 words at `from`), or -1. */

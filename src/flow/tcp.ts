@@ -1,4 +1,5 @@
 import type { Decoder } from '../packet/decode.ts';
+import type { Packet } from '../packet/packet.ts';
 import {
   distance,
   type Endpoints,
@@ -136,14 +137,15 @@ export class TcpTracker {
   }
 
   /** Accounts one segment whose header and checksum are good. `header` is the length of the TCP header. */
-  segment(slot: number, side: Side, packet: Decoder, u8: Uint8Array, header: number, ts: number): void {
+  segment(slot: number, side: Side, decoder: Decoder, packet: Packet, header: number): void {
     const doubles = this.#doubles;
     const endpoints = this.#endpoints;
-    const at = packet.transport;
+    const u8 = packet.u8;
+    const at = decoder.transport;
     const flags = u8[at + 13];
     const seq = readWord(u8, at + 4);
     const ack = readWord(u8, at + 8);
-    const bytes = packet.transportBytes - header;
+    const bytes = decoder.transportBytes - header;
     const ep = endpointOf(slot, side);
     const peer = peerOf(ep);
     const control = flags & (TcpFlag.syn | TcpFlag.fin | TcpFlag.rst);
@@ -153,8 +155,13 @@ export class TcpTracker {
     if ((flags & TcpFlag.fin) !== 0) sequenceBytes++;
     const end = (seq + sequenceBytes) | 0;
 
-    this.#notePartial(slot, this.isOrig(slot, side), flags);
-    this.#initEndpoint(ep, flags, seq, end);
+    // Nearly all segments: nothing begins, ends or changes its state.
+    const steady =
+      control === 0 && endpoints.state(ep) === Tcp.established && endpoints.state(peer) === Tcp.established;
+    if (!steady) {
+      this.#notePartial(slot, this.isOrig(slot, side), flags);
+      this.#initEndpoint(ep, flags, seq, end);
+    }
     const relative = endpoints.relativeSeq(ep, seq);
     this.#letters(slot, side, ep, flags, relative, bytes);
     if (
@@ -167,7 +174,7 @@ export class TcpTracker {
       this.#scaled(slot, side, ep + EP_ZERO_WINDOWS, LETTER.w);
     }
     if (!endpoints.has(ep, Ep.didClose) || !endpoints.has(peer, Ep.didClose))
-      doubles[slot * DOUBLES + F_LAST] = ts;
+      doubles[slot * DOUBLES + F_LAST] = packet.ts;
     if ((flags & TcpFlag.fin) !== 0) {
       endpoints.mark(ep, Ep.finSeen);
       const fin = relative + sequenceBytes;
@@ -178,16 +185,15 @@ export class TcpTracker {
     if ((flags & TcpFlag.ack) !== 0) acked = this.#acknowledge(peer, ack, flags);
     this.#advance(slot, side, ep, end, flags, bytes);
 
-    const isOrig = this.isOrig(slot, side);
     this.#doClose = false;
-    this.#transition(slot, ep, isOrig, flags, bytes, seq, ts);
+    if (!steady) this.#transition(slot, ep, this.isOrig(slot, side), flags, bytes, seq, packet);
     if ((flags & TcpFlag.ack) !== 0 && this.#gaps.acked(slot, peer, acked)) this.#checkEof(slot, peer);
-    this.#noteHeard(slot, isOrig);
+    if (!steady) this.#noteHeard(slot, this.isOrig(slot, side));
 
     this.dataSeq = 0;
     if (
       bytes > 0 &&
-      packet.captured >= packet.transportBytes &&
+      decoder.captured >= decoder.transportBytes &&
       (flags & TcpFlag.rst) === 0 &&
       relative >= 0
     ) {
@@ -348,11 +354,11 @@ export class TcpTracker {
     flags: number,
     bytes: number,
     seq: number,
-    ts: number,
+    packet: Packet,
   ): void {
     switch (this.#endpoints.state(ep)) {
       case Tcp.inactive:
-        this.#fromInactive(slot, ep, isOrig, flags, bytes, seq, ts);
+        this.#fromInactive(slot, ep, isOrig, flags, bytes, seq, packet);
         break;
       case Tcp.synSent:
       case Tcp.synAckSent:
@@ -380,7 +386,7 @@ export class TcpTracker {
     flags: number,
     bytes: number,
     seq: number,
-    ts: number,
+    packet: Packet,
   ): void {
     const endpoints = this.#endpoints;
     const peer = peerOf(ep);
@@ -388,7 +394,7 @@ export class TcpTracker {
     if ((flags & TcpFlag.syn) !== 0) {
       if (isOrig) {
         this.#setState(slot, ep, hasAck ? Tcp.synAckSent : Tcp.synSent);
-        this.#doubles[slot * DOUBLES + F_ATTEMPT] = ts + this.#timeouts.attempt;
+        this.#doubles[slot * DOUBLES + F_ATTEMPT] = packet.ts + this.#timeouts.attempt;
         this.#host.timerSet(slot);
       } else {
         if (!hasAck && endpoints.state(peer) === Tcp.synAckSent && seq === this.#words[ep + EP_START]) {

@@ -145,7 +145,7 @@ export class Decoder {
     if (at - packet.offset + total > packet.wirelen) return Decoded.malformed;
     if (header < 20 || header > total) return Decoded.malformed;
     if (header > captured) return Decoded.short;
-    if (this.checksums && onesSum(u8, at, header) !== 0xffff) return Decoded.ipChecksum;
+    if (this.checksums && !headerHolds(u8, at, header)) return Decoded.ipChecksum;
     const fragment = ((u8[at + 6] << 8) | u8[at + 7]) & 0x3fff;
     // A first fragment that was cut short by the capture cannot be reassembled: Zeek takes it as it is.
     if (fragment !== 0 && !(captured < total && (fragment & 0x1fff) === 0)) return Decoded.fragment;
@@ -291,4 +291,12 @@ export class Decoder {
       (u8[this.transport + 8] & 8) !== 0
     );
   }
+}
+
+/** Whether the checksum of an IPv4 header is right: in line, for it is summed for every packet. */
+function headerHolds(u8: Uint8Array, at: number, bytes: number): boolean {
+  let sum = 0;
+  for (let i = at; i < at + bytes; i += 2) sum += (u8[i] << 8) | u8[i + 1];
+  sum = (sum & 0xffff) + (sum >>> 16);
+  return ((sum + (sum >>> 16)) & 0xffff) === 0xffff;
 }

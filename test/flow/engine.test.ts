@@ -443,7 +443,7 @@ describe('keys', () => {
   test('IPv4 in a tunnel is mapped, and the ids are in the key', () => {
     const out = new Uint8Array(KEY6_BYTES);
     const u8 = Uint8Array.of(10, 0, 0, 2, 10, 0, 0, 1);
-    const side = writeGateKey(out, 0, 4, u8, 0, 4, 5, 6, 6, 0x01000007, 0x02000009);
+    const side = writeGateKey(new Int32Array(out.buffer), 4, u8, 0, 4, 5, 6, 6, 0x01000007, 0x02000009);
     expect(side).toBe(1);
     expect(hex(out)).toBe(`${mapped('01')}${mapped('02')}00060005060000000700000109000002`);
   });
@@ -568,6 +568,7 @@ describe('the sensor', () => {
         beforePacket: (slot) => {
           const sides = [noDelta(), noDelta()] as [ReturnType<typeof noDelta>, ReturnType<typeof noDelta>];
           Object.assign(sides[1], { pkts: 3, ipBytes: 4120, seq: 9001, last: 5 });
+          expect(harness.engine.find(4, new Uint8Array(16), 0)).toBe(-1);
           harness.engine.absorb(slot, sides, [{ letter: 'D', side: 1 }]);
           harness.engine.setMark(slot, false);
         },
@@ -577,7 +578,7 @@ describe('the sensor', () => {
     harness.feed(segment('client', 'S', 77_000, 0), 6);
     expect(harness.finish()).toMatchObject([
       { connState: 'S1', respBytes: 4000, respPkts: 4, history: 'ShAd', duration: 4 },
-      { connState: 'S0', history: 'S' },
+      { connState: 'S0', history: 'S', origHost: '10.0.0.1', respPort: 8443 },
     ]);
   });
 });
