@@ -281,6 +281,8 @@ export class TlsStream {
   #helloBytes(side: TlsSide, u8: Uint8Array, at: number, size: number): number {
     const total = side.messageLength;
     if (size === total) return this.#hellos(side, u8, at, total);
+    // The header was the last of its record: nothing to keep yet, and the whole message may still come in one piece.
+    if (size === 0) return 0;
     side.buffer ??= new Uint8Array(total);
     side.buffer.set(u8.subarray(at, at + size), total - side.messageLeft);
     if (size < side.messageLeft) return 0;

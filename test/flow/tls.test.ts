@@ -305,7 +305,8 @@ describe('whatever the bytes', () => {
           expect(chunked.stream.info).toEqual(whole.stream.info);
         },
       ),
-      { numRuns: 1500 },
+      // Found once: a hello whose header was the last of its chunk, followed by a longer one.
+      { numRuns: 1500, examples: [[1877999603, [[0, 10, 0]], 1320448835]] },
     );
   });
 
