@@ -71,8 +71,9 @@ export async function main(
 
   const onSignal = (signal: NodeJS.Signals) => {
     stoppedBy ??= signal;
-    // Asked twice: whoever asks does not want to wait for the clean end.
-    if (terminal.requestStop(signal)) process.exit(Exit.interrupted);
+    const again = terminal.requestStop(signal);
+    // Ctrl-C again: whoever asks does not want to wait for the clean end. Supervisors repeat SIGTERM without meaning that.
+    if (again && signal === 'SIGINT') process.exit(Exit.interrupted);
   };
   const host: CommandHost = {
     async run(config, body) {
