@@ -241,6 +241,7 @@ NAPI_MODULE_INIT() {
   const Function functions[] = {{"holdings", holdings}, {"closeFd", close_fd}};
   define(env, exports, functions, 2);
   register_bpf(env, exports);
+  register_maps(env, exports);
   register_object(env, exports);
   register_memory(env, exports);
   register_watch(env, exports);

@@ -110,6 +110,7 @@ class LibbpfLog {
 void init_libbpf();
 
 void register_bpf(napi_env env, napi_value exports);
+void register_maps(napi_env env, napi_value exports);
 void register_object(napi_env env, napi_value exports);
 void register_memory(napi_env env, napi_value exports);
 void register_watch(napi_env env, napi_value exports);

@@ -159,12 +159,13 @@ export class BpfProgram {
 export function loadInstructions(bytes: Uint8Array, options: InstructionOptions): BpfProgram {
   const { type, license = 'GPL', name = '', expectedAttachType = 0, flags = 0 } = options;
   if (bytes.length === 0 || bytes.length % 8 !== 0) throw new RangeError('instructions have 8 bytes each');
-  for (let logSize = FIRST_LOG; ; logSize = Math.min(logSize * 8, LAST_LOG)) {
-    const { fd, log } = addon().progLoad(bytes, type, name, license, expectedAttachType, flags, logSize);
-    if (fd >= 0) return BpfProgram.fromFd(fd);
-    if (fd === -ENOSPC && logSize < LAST_LOG) continue;
-    throw loadError('program.load', -fd, name === '' ? '(unnamed)' : name, log);
+  let failure = { fd: 0, log: '' };
+  for (const logSize of logSizes()) {
+    failure = addon().progLoad(bytes, type, name, license, expectedAttachType, flags, logSize);
+    if (failure.fd >= 0) return BpfProgram.fromFd(failure.fd);
+    if (failure.fd !== -ENOSPC) break;
   }
+  throw loadError('program.load', -failure.fd, name === '' ? '(unnamed)' : name, failure.log);
 }
 
 /** A failed load as an error: the verifier's when it wrote a log. */
