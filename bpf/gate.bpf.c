@@ -148,17 +148,31 @@ static __noinline int log_event(struct sl_flow *f, __u32 event)
 	return 0;
 }
 
-static __noinline int log_scaled(struct sl_flow *f, __u32 event, __u32 *count, __u32 *base)
+static __noinline int log_scaled(struct sl_flow *f, __u32 event, __u32 *count, __u32 base)
 {
 	/* Atomic on any CPU: each of these is rare, and a lost one would move a letter. */
 	__u32 n = __sync_fetch_and_add(count, 1) + 1;
-	__u32 before = READ_ONCE(*base);
 
-	if (!before)
-		return n <= SL_UNSCALED_EVENTS ? log_event(f, event) : 0;
-	if (!is_power_of_ten(before - 1 + n))
-		return 0;
-	return log_event(f, event + SL_EV_REXMIT_POW - SL_EV_REXMIT);
+	return is_power_of_ten(base + n) ? log_event(f, event) : 0;
+}
+
+/* An armed direction that is to be synchronized with its owner, or has been. */
+static __noinline int on_sync(struct sl_dir *d, __u32 word, bool zero_window, bool rexmit)
+{
+	if (word & SL_SYNC_DONE) {
+		if (zero_window)
+			__sync_fetch_and_add(&d->zero_windows, 1);
+		if (rexmit)
+			__sync_fetch_and_add(&d->rexmits, 1);
+	} else if ((__s32)((__u32)d->seq - d->sync_seq) > 0 || (__s32)(d->ack - d->sync_ack) > 0) {
+		if (!(__sync_fetch_and_or(&d->cpu, SL_SYNC_DONE) & SL_SYNC_DONE)) {
+			WRITE_ONCE(d->sync_seq, (__u32)d->seq);
+			WRITE_ONCE(d->sync_ack, d->ack);
+		}
+	} else {
+		__sync_fetch_and_or(&d->cpu, SL_SYNC_TOUCHED);
+	}
+	return 0;
 }
 
 /* ---------------------------------------------------------------- the hit */
@@ -245,6 +259,8 @@ static __always_inline int on_hit(struct sl_flow *f, __u32 dir, const struct pac
 		if (p->proto == IPPROTO_TCP) {
 			advance_seq(d, p->seq + p->payload, own, &old);
 			advance_ack(d, p, own);
+			if (word & (SL_SYNC_WAIT | SL_SYNC_DONE))
+				on_sync(d, word, !p->window, old && p->payload);
 		}
 		WRITE_ONCE(d->last, now);
 		return SL_V_PASS_ARMED;
@@ -257,10 +273,10 @@ static __always_inline int on_hit(struct sl_flow *f, __u32 dir, const struct pac
 		if (unlikely(seen & ~word) && !(__sync_fetch_and_or(&d->cpu, seen) & seen))
 			log_event(f, (seen == SL_SEEN_DATA ? SL_EV_DATA : SL_EV_ACK) + side);
 		if (unlikely(!p->window))
-			log_scaled(f, SL_EV_ZERO_WINDOW + side, &d->zero_windows, &d->base_zero_windows);
+			log_scaled(f, SL_EV_ZERO_WINDOW + side, &d->zero_windows, d->base_zero_windows);
 		advance_seq(d, p->seq + p->payload, own, &old);
 		if (unlikely(old && p->payload))
-			log_scaled(f, SL_EV_REXMIT + side, &d->rexmits, &d->base_rexmits);
+			log_scaled(f, SL_EV_REXMIT + side, &d->rexmits, d->base_rexmits);
 		advance_ack(d, p, own);
 	}
 	WRITE_ONCE(d->last, now);
@@ -598,6 +614,31 @@ static __always_inline bool behind(__u32 mine, __u32 theirs)
 	return (__s32)(mine - theirs) < 0;
 }
 
+/* Sets the mark at which both sides begin to count, once the entry has caught up with its owner. */
+static __noinline int sync(struct sl_op *op)
+{
+	struct sl_flow *f = find(op);
+
+	if (!f)
+		return -ENOENT;
+	for (int i = 0; i < 2; i++)
+		if (behind(f->dir[i].seq, op->seq[i]) || behind(f->dir[i].ack, op->ack[i]))
+			return -EAGAIN;
+	for (int i = 0; i < 2; i++) {
+		struct sl_dir *d = &f->dir[i];
+
+		__sync_fetch_and_and(&d->cpu, ~(SL_SYNC_WAIT | SL_SYNC_TOUCHED | SL_SYNC_DONE));
+		WRITE_ONCE(d->rexmits, 0);
+		WRITE_ONCE(d->zero_windows, 0);
+		op->seq[i] = READ_ONCE(d->seq);
+		op->ack[i] = READ_ONCE(d->ack);
+		WRITE_ONCE(d->sync_seq, op->seq[i]);
+		WRITE_ONCE(d->sync_ack, op->ack[i]);
+		__sync_fetch_and_or(&d->cpu, SL_SYNC_WAIT);
+	}
+	return 0;
+}
+
 static __noinline int flip(struct sl_op *op)
 {
 	struct sl_flow *f = find(op);
@@ -605,10 +646,9 @@ static __noinline int flip(struct sl_op *op)
 
 	if (!f)
 		return -ENOENT;
-	if ((op->key[op->family == 4 ? 12 : 36]) == IPPROTO_TCP) {
-		for (int i = 0; i < 2; i++)
-			if (behind(f->dir[i].seq, op->seq[i]) || behind(f->dir[i].ack, op->ack[i]))
-				return -EAGAIN;
+	for (int i = 0; i < 2; i++) {
+		WRITE_ONCE(f->dir[i].base_rexmits, op->seq[i]);
+		WRITE_ONCE(f->dir[i].base_zero_windows, op->ack[i]);
 	}
 	for (int i = 0; i < 2; i++) {
 		__u32 old = READ_ONCE(f->dir[i].state);
@@ -621,19 +661,6 @@ static __noinline int flip(struct sl_op *op)
 	if (lost || STATE(READ_ONCE(f->dir[0].state)) == SL_ENDING || STATE(READ_ONCE(f->dir[1].state)) == SL_ENDING) {
 		end_flow(f, SL_END_ASKED);
 		return -ECANCELED;
-	}
-	return 0;
-}
-
-static __noinline int set_base(struct sl_op *op)
-{
-	struct sl_flow *f = find(op);
-
-	if (!f)
-		return -ENOENT;
-	for (int i = 0; i < 2; i++) {
-		WRITE_ONCE(f->dir[i].base_rexmits, op->seq[i] + 1);
-		WRITE_ONCE(f->dir[i].base_zero_windows, op->ack[i] + 1);
 	}
 	return 0;
 }
@@ -659,8 +686,8 @@ static long one_op(__u32 i, void *data)
 		return 1;
 	switch (op->code) {
 	case SL_OP_ARM: op->result = arm(op); break;
+	case SL_OP_SYNC: op->result = sync(op); break;
 	case SL_OP_FLIP: op->result = flip(op); break;
-	case SL_OP_BASE: op->result = set_base(op); break;
 	case SL_OP_END: op->result = end(op); break;
 	default: op->result = -EINVAL;
 	}

@@ -12,8 +12,6 @@
 #define SL_MAX_EXT_HEADERS 6
 #define SL_OWNERS 256
 #define SL_LOG_EVENTS 32
-/* Of each kind and direction, before it is known how many there were before the shunt. */
-#define SL_UNSCALED_EVENTS 10
 
 /*
  * Keys. "low" is the endpoint whose (address, port) is smaller in memcmp order; direction 0 goes from low to high.
@@ -62,6 +60,14 @@ enum sl_end_reason {
 #define SL_CPU_MASK 0xffffU
 #define SL_SEEN_DATA (1U << 16)
 #define SL_SEEN_ACK (1U << 17)
+/*
+ * While armed. The order of T and W letters depends on how many there were before, which only the owner knows, and the
+ * owner is behind: it reads a ring. So both take their count at the same packet, the first to advance sequence or
+ * acknowledgement beyond a mark, and the one side proves to the other by the values after it that it was the same.
+ */
+#define SL_SYNC_WAIT (1U << 18)    /* the mark is set */
+#define SL_SYNC_TOUCHED (1U << 19) /* a packet came that did not pass the mark */
+#define SL_SYNC_DONE (1U << 20)    /* the mark was passed: retransmissions and zero windows are being counted */
 
 /*
  * Everything that a hit touches, one cache line per direction (two CPUs on two directions share no line).
@@ -76,11 +82,17 @@ struct sl_dir {
 	__u64 last; /* CLOCK_MONOTONIC ns, coarse */
 	__u32 ack;  /* TCP: highest acknowledgement sent in this direction */
 	__u32 idle_ms; /* 0: no idle limit */
-	/* Retransmissions (T) and zero windows (W) since the shunt began, and 1 + those before it (0: not known yet). */
+	/* Retransmissions (T) and zero windows (W) since the synchronization, and those before it. */
 	__u32 rexmits;
 	__u32 zero_windows;
-	__u32 base_rexmits;
-	__u32 base_zero_windows;
+	union {
+		__u32 base_rexmits;
+		__u32 sync_seq; /* armed: the mark, then the sequence end after the packet that passed it */
+	};
+	union {
+		__u32 base_zero_windows;
+		__u32 sync_ack;
+	};
 };
 _Static_assert(sizeof(struct sl_dir) == 64, "one cache line");
 
@@ -94,11 +106,9 @@ enum sl_event {
 	SL_EV_PENDING = 0,
 	SL_EV_DATA = 1,
 	SL_EV_ACK = 2,
-	SL_EV_REXMIT = 3,        /* each of the first SL_UNSCALED_EVENTS, until the base is known */
+	SL_EV_REXMIT = 3, /* the total has reached 1, 10, 100 … */
 	SL_EV_ZERO_WINDOW = 4,
-	SL_EV_REXMIT_POW = 5,    /* the total is a power of ten */
-	SL_EV_ZERO_WINDOW_POW = 6,
-	SL_EV_DIR1 = 8,          /* added for direction 1 */
+	SL_EV_DIR1 = 8, /* added for direction 1 */
 };
 
 struct sl_flow {
@@ -149,8 +159,8 @@ _Static_assert(sizeof(struct sl_ledger) == 192, "whole cache lines");
 
 enum sl_op_code {
 	SL_OP_ARM = 1,
-	SL_OP_FLIP = 2,
-	SL_OP_BASE = 3,
+	SL_OP_SYNC = 2,
+	SL_OP_FLIP = 3,
 	SL_OP_END = 4,
 };
 
@@ -164,7 +174,10 @@ struct sl_op {
 	__u32 cookie;
 	__s32 result; /* 0, or a negative errno */
 	__u32 state[2]; /* out: both state words */
-	/* ARM, FLIP: the owner's highest sequence ends and acknowledgements. BASE: rexmits and zero windows so far. */
+	/*
+	 * ARM, SYNC: the owner's highest sequence ends and acknowledgements; SYNC answers with the marks. FLIP: how many
+	 * retransmissions and zero windows there were up to the synchronization.
+	 */
 	__u32 seq[2];
 	__u32 ack[2];
 	__u32 pad[8];

@@ -1,6 +1,6 @@
 import type { ShuntEvent, Side } from '../flow/types.ts';
 import { SlDir, SlFlow, SlSpare, SlValue4, SlValue6 } from './layout.gen.ts';
-import { END_REASONS, type EndReason, LOG_EVENTS, State } from './layout.ts';
+import { END_REASONS, type EndReason, LOG_EVENTS, State, SYNC_DONE, SYNC_TOUCHED } from './layout.ts';
 
 /** One direction of an entry as the gate counted it. Totals since the entry was armed. */
 export interface DirectionCounts {
@@ -16,8 +16,13 @@ export interface DirectionCounts {
   seqWraps: number;
   /** TCP: highest acknowledgement, 32 bits. */
   ack: number;
+  /** TCP: retransmissions and zero windows since the synchronization (bpf/gate.h). */
   rexmits: number;
   zeroWindows: number;
+  /** Armed, TCP: how far the synchronization is, and what it shows: sequence end and acknowledgement after the mark. */
+  sync: 'none' | 'touched' | 'done';
+  syncSeq: number;
+  syncAck: number;
   /** CLOCK_MONOTONIC seconds of the last packet, coarse (one kernel tick). */
   last: number;
 }
@@ -33,6 +38,9 @@ const direction = (): DirectionCounts => ({
   ack: 0,
   rexmits: 0,
   zeroWindows: 0,
+  sync: 'none',
+  syncSeq: 0,
+  syncAck: 0,
   last: 0,
 });
 
@@ -72,8 +80,7 @@ function u64(view: DataView, at: number): number {
   return view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
 }
 
-const EVENT_LETTERS = ['', 'D', 'A', 'T', 'W', 'T', 'W'] as const;
-const EVENT_SCALED = 5;
+const EVENT_LETTERS = [undefined, 'D', 'A', 'T', 'W'] as const;
 const EVENT_SIDE1 = 8;
 
 /** Decodes the value at `at` into `out`. `tcp` says how the sequence fields are to be read. */
@@ -95,6 +102,10 @@ export function readEntry(view: DataView, at: number, family: 4 | 6, tcp: boolea
     dir.ack = view.getUint32(d + D.ack, true);
     dir.rexmits = view.getUint32(d + D.rexmits, true);
     dir.zeroWindows = view.getUint32(d + D.zero_windows, true);
+    const flags = view.getUint32(d + D.cpu, true);
+    dir.sync = (flags & SYNC_DONE) !== 0 ? 'done' : (flags & SYNC_TOUCHED) !== 0 ? 'touched' : 'none';
+    dir.syncSeq = view.getUint32(d + D.sync_seq, true);
+    dir.syncAck = view.getUint32(d + D.sync_ack, true);
     dir.last = u64(view, d + D.last) / 1e9;
   }
   out.cookie = view.getUint32(flow + F.cookie, true);
@@ -111,58 +122,12 @@ export function readEntry(view: DataView, at: number, family: 4 | 6, tcp: boolea
   }
 }
 
-/** Occurrences of T or W per side, as the 1, 10, 100 … scaling of Zeek's history counts them. */
-export interface LetterCounts {
-  T: [number, number];
-  W: [number, number];
-}
-
-function isPowerOfTen(n: number): boolean {
-  while (n >= 10 && n % 10 === 0) n /= 10;
-  return n === 1;
-}
-
-function nextPowerOfTen(n: number): number {
-  let p = 1;
-  while (p <= n) p *= 10;
-  return p;
-}
-
-/**
- * The history letters of events `from` … of an entry. Until the gate knows how many T and W there were before, it logs
- * the first few of each: those are counted on from `counts` and become letters at 1, 10, 100 …; afterwards it logs only
- * those that are letters. What crossed a power of ten unlogged (many at once before the base was known) comes last.
- * `counts` is moved along to what the entry has in all, `base` being what there was before it.
- */
-export function historyEvents(
-  entry: Entry,
-  from: number,
-  base: LetterCounts,
-  counts: LetterCounts,
-): ShuntEvent[] {
+/** The history letters of events `from` … of an entry, in order; the gate logs those that are letters, and no other. */
+export function historyEvents(entry: Entry, from: number): ShuntEvent[] {
   const events: ShuntEvent[] = [];
   for (let i = from; i < entry.logLength; i++) {
-    const kind = entry.log[i] & ~EVENT_SIDE1;
-    const side: Side = (entry.log[i] & EVENT_SIDE1) !== 0 ? 1 : 0;
-    const letter = EVENT_LETTERS[kind];
-    if (letter === undefined || letter === '') continue;
-    if (letter === 'T' || letter === 'W') {
-      const of = counts[letter];
-      of[side] = kind >= EVENT_SCALED ? nextPowerOfTen(of[side]) : of[side] + 1;
-      if (!isPowerOfTen(of[side])) continue;
-    }
-    events.push({ letter, side });
-  }
-  for (const side of [0, 1] as const) {
-    const { rexmits, zeroWindows } = entry.dirs[side];
-    for (const [letter, happened] of [
-      ['T', rexmits],
-      ['W', zeroWindows],
-    ] as const) {
-      const total = base[letter][side] + happened;
-      for (let p = nextPowerOfTen(counts[letter][side]); p <= total; p *= 10) events.push({ letter, side });
-      counts[letter][side] = total;
-    }
+    const letter = EVENT_LETTERS[entry.log[i] & ~EVENT_SIDE1];
+    if (letter !== undefined) events.push({ letter, side: (entry.log[i] & EVENT_SIDE1) !== 0 ? 1 : 0 });
   }
   return events;
 }

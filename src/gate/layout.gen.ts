@@ -18,7 +18,9 @@ export const SlDir = {
     rexmits: 48,
     zero_windows: 52,
     base_rexmits: 56,
+    sync_seq: 56,
     base_zero_windows: 60,
+    sync_ack: 60,
   },
 } as const;
 

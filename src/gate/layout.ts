@@ -7,7 +7,11 @@ export const State = { none: 0, armed: 1, shunt: 2, ending: 3 } as const;
 export const END_REASONS = ['', 'syn', 'fin', 'rst', 'lease', 'idle', 'log_full', 'asked'] as const;
 export type EndReason = (typeof END_REASONS)[number];
 
-export const OpCode = { arm: 1, flip: 2, base: 3, end: 4 } as const;
+export const OpCode = { arm: 1, sync: 2, flip: 3, end: 4 } as const;
+
+/** Bits of sl_dir.cpu, see bpf/gate.h. */
+export const SYNC_TOUCHED = 1 << 19;
+export const SYNC_DONE = 1 << 20;
 
 /** Ledger rows in the order of enum sl_verdict, and what each counts as for the contract of `gate status`. */
 export const VERDICTS = [

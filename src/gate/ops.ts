@@ -45,7 +45,7 @@ export class Ops {
 
   /**
    * Adds one change and returns its row. `first` and `second` are two numbers per side: highest sequence end and
-   * acknowledgement for arm and flip, occurrences of T and W for base.
+   * acknowledgement for arm and sync, occurrences of T and W up to the synchronization for flip.
    */
   push(
     name: OpName,
@@ -82,6 +82,12 @@ export class Ops {
     this.#rangeView.setUint32(SlOpsRange.members.first, this.#first, true);
     this.#rangeView.setUint32(SlOpsRange.members.count, this.#count, true);
     this.#program.runSyscall(this.#range);
+  }
+
+  /** What `sync` answered: the marks of a side, sequence end and acknowledgement. */
+  marks(row: number, side: number): { seq: number; ack: number } {
+    const at = row * SlOp.size + side * 4;
+    return { seq: this.#view.getUint32(at + O.seq, true), ack: this.#view.getUint32(at + O.ack, true) };
   }
 
   /** Of the last batch: 0 or a negative errno. */

@@ -1,8 +1,10 @@
 import type { FlowEngineApi, ShuntEvent, Side, SideDelta, TcpSideState } from '../flow/types.ts';
 import type { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
-import { type DirectionCounts, Entry, historyEvents, type LetterCounts, readEntry } from '../gate/entry.ts';
+import { type DirectionCounts, Entry, historyEvents, readEntry } from '../gate/entry.ts';
 import type { EndReason } from '../gate/layout.ts';
+import type { OpName } from '../gate/ops.ts';
+import { type Episode, newEpisode, type SideCount } from './episode.ts';
 
 const IPPROTO_TCP = 6;
 const SYN_FIN_RST = 0x07;
@@ -10,7 +12,9 @@ const EEXIST = -17;
 const EAGAIN = -11;
 
 /** Turns that a flow may wait for its entry to catch up with the worker before it is armed anew. */
-const FLIP_TURNS = 100;
+const ARMED_TURNS = 100;
+/** Turns for a synchronization before it is tried again; a side that only repeats itself is then taken as it is. */
+const SYNC_TURNS = 10;
 /** A refused or ended shunt is not tried again before this many seconds. */
 const RETRY_SECONDS = 5;
 /** Longer than a block of the ring stays open. */
@@ -48,48 +52,6 @@ export interface RingPosition {
   openBlock(): number;
 }
 
-type Phase = 'waiting' | 'armed' | 'shunted' | 'ending' | 'refused';
-
-/** One stay of a connection in the gate's table. */
-interface Episode {
-  readonly slot: number;
-  readonly generation: number;
-  readonly family: 4 | 6;
-  readonly key: Uint8Array;
-  readonly tcp: boolean;
-  readonly trigger: number;
-  /** Time of the packet that triggered it, seconds since the epoch. */
-  readonly triggered: number;
-  phase: Phase;
-  /** What the ring has to have handed out before the next step: a block number. */
-  barrier: number;
-  /** Refused or waiting: not before this time (CLOCK_MONOTONIC seconds). */
-  notBefore: number;
-  tries: number;
-  /** The gate knows how many T and W came before the shunt. */
-  based: boolean;
-  /** T and W up to the flip, and as far as they have been made letters. */
-  base: LetterCounts | undefined;
-  counts: LetterCounts | undefined;
-  consumed: number;
-  readonly absorbed: readonly [DirectionTotals, DirectionTotals];
-  /** Time of the last dropped packet as of the last sweep, seconds since the epoch. */
-  lastDropped: number;
-  reason: EndReason;
-  /** The flip went through, and was told. */
-  started: boolean;
-  refusalTold: boolean;
-}
-
-interface DirectionTotals {
-  pkts: number;
-  ipBytes: number;
-  payloadBytes: number;
-  seqWraps: number;
-  rexmits: number;
-  zeroWindows: number;
-}
-
 interface Books {
   totals: ShuntTotals;
   trigger: number;
@@ -97,14 +59,14 @@ interface Books {
   current: Episode | undefined;
 }
 
-const totals = (): DirectionTotals => ({
-  pkts: 0,
-  ipBytes: 0,
-  payloadBytes: 0,
-  seqWraps: 0,
-  rexmits: 0,
-  zeroWindows: 0,
-});
+const NO_COUNT: SideCount = { seq: 0, ack: 0, rexmits: 0, zeroWindows: 0 };
+const NO_COUNTS = [NO_COUNT, NO_COUNT] as const;
+
+/** It has an entry that may hold something back. */
+function isLive(e: Episode): boolean {
+  return e.phase === 'armed' || e.phase === 'syncing' || e.phase === 'shunted';
+}
+
 const delta = (): SideDelta => ({
   pkts: 0,
   ipBytes: 0,
@@ -122,8 +84,8 @@ const delta = (): SideDelta => ({
  * packet is counted on exactly one side and sums are exact by themselves; what needs care is order:
  *
  * armed    the gate passes and tracks; wait until the ring has handed out all that had reached it by then
- * shunted  the gate drops and counts; what is left in the ring from before the flip is handled as ever, and then
- *          the gate is told how many T and W there had been
+ * syncing  gate and worker take the counts of T and W at the same packet, so that the gate can go on with them
+ * shunted  the gate drops and counts; what is left in the ring from before the flip is handled as ever
  * ending   the gate passes again; before the first packet from after the end is handled, what the gate counted
  *          is absorbed; after a grace period the entry is read once more and deleted
  */
@@ -143,10 +105,11 @@ export class Shunter {
   /** Episodes that have a step to take; each is in one list. */
   #waiting: Episode[] = [];
   #armed: Episode[] = [];
-  #unbased: Episode[] = [];
+  #syncing: Episode[] = [];
   #ending: Episode[] = [];
   #cleaning = false;
   #sweeping = false;
+  #live = 0;
   readonly #entry = new Entry();
   readonly #deltas: [SideDelta, SideDelta] = [delta(), delta()];
   readonly #state: TcpSideState = { seq: 0, ack: 0, retransmits: 0, zeroWindows: 0 };
@@ -188,7 +151,7 @@ export class Shunter {
     }
     if (books.current !== undefined) return;
     const key = engine.key(slot);
-    const episode: Episode = {
+    const episode = newEpisode({
       slot,
       generation: engine.generation(slot),
       family: key.family,
@@ -196,20 +159,7 @@ export class Shunter {
       tcp: engine.proto(slot) === IPPROTO_TCP,
       trigger,
       triggered,
-      phase: 'waiting',
-      barrier: 0,
-      notBefore: 0,
-      tries: 0,
-      based: false,
-      base: undefined,
-      counts: undefined,
-      consumed: 0,
-      absorbed: [totals(), totals()],
-      lastDropped: 0,
-      reason: '',
-      started: false,
-      refusalTold: false,
-    };
+    });
     books.current = episode;
     engine.setMark(slot, true);
     if (books.episodes >= MAX_EPISODES) episode.phase = 'refused';
@@ -233,6 +183,18 @@ export class Shunter {
     if (this.#ring.sequence <= episode.barrier && (tcpFlags & SYN_FIN_RST) === 0) return;
     if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return;
     if (this.#entry.ending) this.#endEpisode(episode);
+  }
+
+  /** A packet of a marked flow has been accounted. */
+  afterPacket(slot: number): void {
+    const episode = this.#books.get(slot)?.current;
+    if (episode === undefined || episode.phase !== 'syncing') return;
+    for (const side of [0, 1] as const) {
+      if (episode.passed[side] !== undefined) continue;
+      const now = this.#count(slot, side);
+      const mark = episode.marks[side];
+      if (((now.seq - mark.seq) | 0) > 0 || ((now.ack - mark.ack) | 0) > 0) episode.passed[side] = now;
+    }
   }
 
   /** Engine hook: a timer is about to end a marked flow. */
@@ -260,7 +222,7 @@ export class Shunter {
     const episode = books.current;
     if (episode !== undefined) {
       // Evicted, or ended by something else than its own packets: the gate lets go first.
-      if (episode.phase === 'shunted' || episode.phase === 'armed') {
+      if (isLive(episode)) {
         this.#askEnd([episode]);
         if (this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) {
           episode.reason = 'asked';
@@ -277,8 +239,8 @@ export class Shunter {
   /** After the packets of a turn: takes every step that is due. */
   turn(): void {
     if (this.#waiting.length > 0) this.#arm();
-    if (this.#armed.length > 0) this.#flip();
-    if (this.#unbased.length > 0) this.#tellBases();
+    if (this.#armed.length > 0) this.#afterArmed();
+    if (this.#syncing.length > 0) this.#afterSync();
     if (this.#ending.length > 0 && !this.#cleaning) void this.#clean();
   }
 
@@ -287,8 +249,9 @@ export class Shunter {
     return this.#books.get(slot)?.totals;
   }
 
+  /** Connections that are in the gate's table now. */
   get live(): number {
-    return this.#books.size;
+    return this.#live;
   }
 
   #valid(episode: Episode): boolean {
@@ -298,47 +261,58 @@ export class Shunter {
     );
   }
 
-  /** The engine's sequence ends and acknowledgements of both sides, and its letter counts. */
-  #sides(episode: Episode): { seq: [number, number]; ack: [number, number]; counts: LetterCounts } {
-    const seq: [number, number] = [0, 0];
-    const ack: [number, number] = [0, 0];
-    const counts: LetterCounts = { T: [0, 0], W: [0, 0] };
-    if (episode.tcp) {
-      const s = this.#state;
-      for (const side of [0, 1] as const) {
-        this.#engine.tcpSide(episode.slot, side, s);
-        seq[side] = Math.max(0, s.seq);
-        ack[side] = Math.max(0, s.ack);
-        counts.T[side] = s.retransmits;
-        counts.W[side] = s.zeroWindows;
-      }
-    }
-    return { seq, ack, counts };
+  #count(slot: number, side: Side): SideCount {
+    const s = this.#state;
+    this.#engine.tcpSide(slot, side, s);
+    return {
+      seq: Math.max(0, s.seq),
+      ack: Math.max(0, s.ack),
+      rexmits: s.retransmits,
+      zeroWindows: s.zeroWindows,
+    };
   }
 
-  /** Runs `name` over the episodes in batches; `done` gets each result. */
+  /** Runs one kind of change over episodes in batches; `done` gets each result and the row that it is in. */
   #batch(
-    name: 'arm' | 'flip' | 'base' | 'end',
+    name: OpName,
     episodes: readonly Episode[],
-    done: (episode: Episode, result: number) => void,
+    numbers: (episode: Episode) => readonly [SideCount, SideCount],
+    done: (episode: Episode, result: number, row: number) => void,
   ): void {
     const ops = this.#gate.ops;
     for (let from = 0; from < episodes.length; from += ops.size) {
       const part = episodes.slice(from, from + ops.size);
       ops.clear();
       for (const e of part) {
-        const { seq, ack, counts } = this.#sides(e);
-        const [first, second] = name === 'base' ? [counts.T, counts.W] : [seq, ack];
-        if (name === 'base') e.base = counts;
+        const [a, b] = numbers(e);
+        const [first, second]: [[number, number], [number, number]] =
+          name === 'flip'
+            ? [
+                [a.rexmits, b.rexmits],
+                [a.zeroWindows, b.zeroWindows],
+              ]
+            : [
+                [a.seq, b.seq],
+                [a.ack, b.ack],
+              ];
         ops.push(name, e.family, e.key, this.#gate.owner, this.#idleMs, e.slot, first, second);
       }
       ops.run();
-      part.forEach((e, row) => done(e, ops.result(row)));
+      part.forEach((e, row) => done(e, ops.result(row), row));
     }
   }
 
+  /** Both sides as the engine has them now; zeros for what is not TCP. */
+  readonly #engineCounts = (e: Episode): readonly [SideCount, SideCount] =>
+    e.tcp ? [this.#count(e.slot, 0), this.#count(e.slot, 1)] : NO_COUNTS;
+
   #askEnd(episodes: readonly Episode[]): void {
-    this.#batch('end', episodes, () => {});
+    this.#batch(
+      'end',
+      episodes,
+      () => NO_COUNTS,
+      () => {},
+    );
   }
 
   #arm(): void {
@@ -354,9 +328,10 @@ export class Shunter {
     this.#waiting = later;
     if (due.length === 0) return;
     const armed: Episode[] = [];
-    this.#batch('arm', due, (e, result) => {
+    this.#batch('arm', due, this.#engineCounts, (e, result) => {
       if (result === 0) {
         e.phase = 'armed';
+        this.#live++;
         armed.push(e);
       } else {
         // The entry of an earlier connection on this tuple is about to be deleted, or the table is full.
@@ -375,52 +350,105 @@ export class Shunter {
     }
   }
 
-  #flip(): void {
-    const keep: Episode[] = [];
+  /** Takes out of `list` what is through with `phase` once the ring has passed its barrier. */
+  #due(list: Episode[], phase: Episode['phase'], keep: Episode[]): Episode[] {
     const due: Episode[] = [];
-    for (const e of this.#armed) {
-      if (!this.#valid(e) || e.phase !== 'armed') continue;
+    for (const e of list) {
+      if (!this.#valid(e) || e.phase !== phase) continue;
       if (this.#ring.sequence > e.barrier) due.push(e);
       else keep.push(e);
     }
-    this.#armed = keep;
-    if (due.length === 0) return;
-    const shunted: Episode[] = [];
-    this.#batch('flip', due, (e, result) => {
-      if (result === EAGAIN && ++e.tries < FLIP_TURNS) this.#armed.push(e);
-      else {
-        // Also when it has ended meanwhile: one direction may have dropped a packet or two.
-        e.phase = 'shunted';
-        shunted.push(e);
-        if (result === EAGAIN) this.#askEnd([e]);
-        else if (result === 0) {
-          e.started = true;
-          this.#events.started(e.slot, e.trigger);
-        }
-      }
-    });
-    const barrier = this.#ring.openBlock();
-    for (const e of shunted) {
-      e.barrier = barrier;
-      this.#unbased.push(e);
-    }
+    return due;
   }
 
-  /** Once all that had passed before the flip is handled, the engine's counts are those at the flip. */
-  #tellBases(): void {
+  #afterArmed(): void {
     const keep: Episode[] = [];
-    const due: Episode[] = [];
-    for (const e of this.#unbased) {
-      if (!this.#valid(e) || e.phase !== 'shunted') continue;
-      if (this.#ring.sequence > e.barrier) due.push(e);
-      else keep.push(e);
-    }
-    this.#unbased = keep;
-    this.#batch('base', due, (e) => {
-      e.based = true;
-      // It may have ended in between without a packet that would show it.
-      if (this.#gate.read(e.family, e.key, e.tcp, this.#entry) && this.#entry.ending) this.#endEpisode(e);
+    const due = this.#due(this.#armed, 'armed', keep);
+    this.#armed = keep;
+    // Only TCP has letters whose order depends on what came before.
+    this.#flip(due.filter((e) => !e.tcp));
+    const tcp = due.filter((e) => e.tcp);
+    if (tcp.length === 0) return;
+    this.#batch('sync', tcp, this.#engineCounts, (e, result, row) => {
+      if (result !== 0) {
+        if (result === EAGAIN && ++e.tries < ARMED_TURNS) this.#armed.push(e);
+        else this.#giveUp(e);
+        return;
+      }
+      e.phase = 'syncing';
+      e.tries = 0;
+      for (const side of [0, 1] as const) {
+        e.marks[side] = this.#gate.ops.marks(row, side);
+        e.passed[side] = undefined;
+      }
+      this.#syncing.push(e);
     });
+    const barrier = this.#ring.openBlock();
+    for (const e of tcp) e.barrier = barrier;
+  }
+
+  #afterSync(): void {
+    const keep: Episode[] = [];
+    const due = this.#due(this.#syncing, 'syncing', keep);
+    this.#syncing = keep;
+    const agreed: Episode[] = [];
+    for (const e of due) {
+      const state = this.#syncState(e);
+      if (state === 'agreed') agreed.push(e);
+      else if (state === 'wait' && ++e.tries < SYNC_TURNS) keep.push(e);
+      else {
+        // A packet between the mark and its becoming visible, or one lost in the ring: set another mark.
+        e.phase = 'armed';
+        this.#armed.push(e);
+      }
+    }
+    this.#flip(agreed);
+  }
+
+  /** Whether gate and engine have taken their counts at the same packet; sets the base if so. */
+  #syncState(e: Episode): 'agreed' | 'wait' | 'apart' {
+    const entry = this.#entry;
+    if (!this.#gate.read(e.family, e.key, true, entry)) return 'apart';
+    // Ended meanwhile: the flip will find out, and nothing was dropped.
+    if (entry.ending) return 'agreed';
+    for (const side of [0, 1] as const) {
+      const { sync, syncSeq, syncAck } = entry.dirs[side];
+      const passed = e.passed[side];
+      if (sync === 'done') {
+        if (passed === undefined) return 'wait';
+        if (passed.seq !== syncSeq || passed.ack !== syncAck) return 'apart';
+        e.base[side] = passed;
+      } else if (sync === 'none' || e.tries >= SYNC_TURNS - 1) {
+        // Silent since the mark was set, or only repeating itself: what the engine has is all there is.
+        e.base[side] = this.#count(e.slot, side);
+      } else return 'wait';
+    }
+    return 'agreed';
+  }
+
+  #flip(episodes: readonly Episode[]): void {
+    if (episodes.length === 0) return;
+    this.#batch(
+      'flip',
+      episodes,
+      (e) => e.base,
+      (e, result) => {
+        // Also when it has ended meanwhile: one direction may have dropped a packet or two.
+        e.phase = 'shunted';
+        if (result !== 0) return;
+        e.started = true;
+        this.#events.started(e.slot, e.trigger);
+      },
+    );
+    const barrier = this.#ring.openBlock();
+    for (const e of episodes) e.barrier = barrier;
+  }
+
+  /** The entry does not catch up (a direction that is silent, say): let go, and begin anew some day. */
+  #giveUp(episode: Episode): void {
+    this.#askEnd([episode]);
+    episode.reason = 'asked';
+    this.#toEnding(episode);
   }
 
   #noteLast(episode: Episode, entry: Entry): void {
@@ -457,16 +485,24 @@ export class Shunter {
 
   #toEnding(episode: Episode): void {
     episode.phase = 'ending';
+    this.#live--;
     this.#ending.push(episode);
   }
 
   /** Moves what #entry has beyond what was absorbed before into the engine. */
   #absorb(episode: Episode, books: Books): void {
     const entry = this.#entry;
-    episode.base ??= this.#sides(episode).counts;
-    episode.counts ??= structuredClone(episode.base);
-    const events: ShuntEvent[] = historyEvents(entry, episode.consumed, episode.base, episode.counts);
-    episode.consumed = entry.logLength;
+    if (!episode.begun) {
+      episode.begun = true;
+      // What the gate counted between the synchronization and the flip was passed, and is in the engine already.
+      const now = this.#engineCounts(episode);
+      for (const side of [0, 1] as const) {
+        episode.absorbed[side].rexmits = now[side].rexmits - episode.base[side].rexmits;
+        episode.absorbed[side].zeroWindows = now[side].zeroWindows - episode.base[side].zeroWindows;
+      }
+    }
+    const events: ShuntEvent[] = historyEvents(entry, episode.events);
+    episode.events = entry.logLength;
     let pkts = 0;
     for (const side of [0, 1] as const) {
       this.#difference(entry.dirs[side], episode, side, this.#deltas[side]);
@@ -584,7 +620,7 @@ export class Shunter {
     for (const books of this.#books.values()) {
       const e = books.current;
       if (e === undefined) continue;
-      if (e.phase === 'armed' || e.phase === 'shunted') all.push(e);
+      if (isLive(e)) all.push(e);
     }
     this.#waiting = [];
     this.#askEnd(all);
@@ -592,9 +628,8 @@ export class Shunter {
     // What was passed before the flips has to be handled before the counts are taken in: let the ring run dry.
     await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
     for (const e of all) {
-      if (e.phase !== 'shunted' && e.phase !== 'armed') continue;
-      if (this.#gate.read(e.family, e.key, e.tcp, this.#entry))
-        this.#endEpisode(e, e.phase === 'shunted' ? 'asked' : '');
+      if (!isLive(e)) continue;
+      if (this.#gate.read(e.family, e.key, e.tcp, this.#entry)) this.#endEpisode(e, 'asked');
     }
     while (this.#ending.length > 0 || this.#cleaning) {
       if (this.#cleaning) await new Promise((resolve) => setTimeout(resolve, 5));

@@ -111,7 +111,11 @@ class CaptureWorker {
   #watch(packet: Packet): void {
     const engine = this.#engine;
     const slot = engine.process(packet);
-    if (slot < 0 || engine.isMarked(slot)) return;
+    if (slot < 0) return;
+    if (engine.isMarked(slot)) {
+      this.#shunter?.afterPacket(slot);
+      return;
+    }
     const trigger = this.#policies.evaluate(
       (engine.flags(slot) & FlowFlag.tlsEstablished) === 0 ? 0 : PolicyFlag.tlsEstablished,
       engine.packets(slot, 0) + engine.packets(slot, 1),

@@ -3,6 +3,7 @@ import { GateClient } from '../../src/gate/client.ts';
 import { Entry } from '../../src/gate/entry.ts';
 import { Gate, type GateOptions } from '../../src/gate/gate.ts';
 import type { Verdict } from '../../src/gate/layout.ts';
+import type { OpName } from '../../src/gate/ops.ts';
 import { ipBytes } from '../../src/packet/address.ts';
 import type { PacketBuilder } from '../../src/packet/build.ts';
 
@@ -63,7 +64,7 @@ export class TestGate {
   }
 
   op(
-    name: 'arm' | 'flip' | 'base' | 'end',
+    name: OpName,
     key: GateKey,
     options: { owner?: number; idleMs?: number; first?: [number, number]; second?: [number, number] } = {},
   ): number {
@@ -75,16 +76,21 @@ export class TestGate {
     return ops.result(row);
   }
 
-  /** Arms and flips; `seq` and `ack` are what each side has sent so far. */
+  /** Arms and flips; `seq` and `ack` are what each side has sent so far, `rexmits` its retransmissions. */
   shunt(
     key: GateKey,
-    options: { owner?: number; idleMs?: number; seq?: [number, number]; ack?: [number, number] } = {},
+    options: {
+      owner?: number;
+      idleMs?: number;
+      seq?: [number, number];
+      ack?: [number, number];
+      rexmits?: [number, number];
+    } = {},
   ): void {
-    const { seq = [0, 0], ack = [0, 0], ...rest } = options;
-    for (const name of ['arm', 'flip'] as const) {
-      const result = this.op(name, key, { ...rest, first: seq, second: ack });
-      if (result !== 0) throw new Error(`${name}: ${result}`);
-    }
+    const { seq = [0, 0], ack = [0, 0], rexmits = [0, 0], ...rest } = options;
+    const armed = this.op('arm', key, { ...rest, first: seq, second: ack });
+    const flipped = this.op('flip', key, { first: rexmits });
+    if (armed !== 0 || flipped !== 0) throw new Error(`arm ${armed}, flip ${flipped}`);
   }
 
   read(key: GateKey): Entry | undefined {

@@ -1,0 +1,99 @@
+import type { EndReason } from '../gate/layout.ts';
+
+/**
+ * waiting   to be armed
+ * armed     the gate passes and tracks; waiting for the ring to hand out what came before
+ * syncing   both sides wait for the packet at which they take the same count (TCP)
+ * shunted   the gate drops and counts
+ * ending    taken in; waiting for the grace period, then the entry is deleted
+ * refused   left alone
+ */
+export type Phase = 'waiting' | 'armed' | 'syncing' | 'shunted' | 'ending' | 'refused';
+
+/** Sequence end, acknowledgement and letter counts of one side at one packet. */
+export interface SideCount {
+  seq: number;
+  ack: number;
+  rexmits: number;
+  zeroWindows: number;
+}
+
+/** What of one direction has been taken into the flow engine. */
+export interface Absorbed {
+  pkts: number;
+  ipBytes: number;
+  payloadBytes: number;
+  seqWraps: number;
+  rexmits: number;
+  zeroWindows: number;
+}
+
+/** One stay of a connection in the gate's table. */
+export interface Episode {
+  readonly slot: number;
+  readonly generation: number;
+  readonly family: 4 | 6;
+  readonly key: Uint8Array;
+  readonly tcp: boolean;
+  readonly trigger: number;
+  /** Time of the packet that triggered it, seconds since the epoch. */
+  readonly triggered: number;
+  phase: Phase;
+  /** What the ring has to have handed out before the next step: a block number. */
+  barrier: number;
+  /** Waiting: not before this time (CLOCK_MONOTONIC seconds). */
+  notBefore: number;
+  /** Turns spent in the present phase. */
+  tries: number;
+  /** Syncing: the marks, and what the engine had at the packet that passed them; by side. */
+  readonly marks: [{ seq: number; ack: number }, { seq: number; ack: number }];
+  readonly passed: [SideCount | undefined, SideCount | undefined];
+  /** T and W of each side up to the synchronization. */
+  readonly base: [SideCount, SideCount];
+  /** The first counts have been taken in. */
+  begun: boolean;
+  readonly absorbed: readonly [Absorbed, Absorbed];
+  /** History events taken in. */
+  events: number;
+  /** Time of the last dropped packet as of the last look, seconds since the epoch. */
+  lastDropped: number;
+  reason: EndReason;
+  /** The flip went through, and was told. */
+  started: boolean;
+  refusalTold: boolean;
+}
+
+const nothing = (): Absorbed => ({
+  pkts: 0,
+  ipBytes: 0,
+  payloadBytes: 0,
+  seqWraps: 0,
+  rexmits: 0,
+  zeroWindows: 0,
+});
+const zero = (): SideCount => ({ seq: 0, ack: 0, rexmits: 0, zeroWindows: 0 });
+
+export function newEpisode(
+  about: Pick<Episode, 'slot' | 'generation' | 'family' | 'key' | 'tcp' | 'trigger' | 'triggered'>,
+): Episode {
+  return {
+    ...about,
+    phase: 'waiting',
+    barrier: 0,
+    notBefore: 0,
+    tries: 0,
+    marks: [
+      { seq: 0, ack: 0 },
+      { seq: 0, ack: 0 },
+    ],
+    passed: [undefined, undefined],
+    base: [zero(), zero()],
+    begun: false,
+    absorbed: [nothing(), nothing()],
+    events: 0,
+    lastDropped: 0,
+    reason: '',
+    started: false,
+    refusalTold: false,
+  };
+}
