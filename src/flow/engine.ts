@@ -1,5 +1,3 @@
-import { randomFillSync } from 'node:crypto';
-import { SluiceError } from '../base/errors.ts';
 import { DECODED_REASONS, Decoded, Decoder, IpProto } from '../packet/decode.ts';
 import type { Packet } from '../packet/packet.ts';
 import { Absorber, addPayload } from './absorb.ts';
@@ -29,22 +27,21 @@ import {
   PROTOCOL_SHIFT,
   RECORD_BYTES,
   Seen,
-  TIMEOUT_MASK,
-  TIMEOUT_SHIFT,
   UID,
   VLANS,
   WORDS,
 } from './layout.ts';
-import { NetSet } from './nets.ts';
+import { Lifetimes } from './lifetimes.ts';
 import type { FlowEngineOptions } from './options.ts';
-import { BARE_SERVER_PORTS, DEFAULT_SERVER_PORTS, portSet } from './ports.ts';
+import { portSet } from './ports.ts';
 import { RangePool } from './ranges.ts';
 import { connRecord, portOf } from './record.ts';
+import { completeOptions, type FlowSettings } from './settings.ts';
 import { StreamNews, Streams } from './streams.ts';
 import { FlowTable } from './table.ts';
-import { TcpFlag, type TcpHost, TcpTracker } from './tcp.ts';
-import { completeTimeouts, type FlowTimeouts, setTimeoutClass, Timeout, timeoutTable } from './timeouts.ts';
-import { type TimerOwner, TimerWheel } from './timers.ts';
+import { TcpTracker } from './tcp.ts';
+import { TcpFlag, type TcpHost } from './tcp-states.ts';
+import { setTimeoutClass, Timeout } from './timeouts.ts';
 import type {
   ConnRecord,
   FlowEngineApi,
@@ -58,13 +55,8 @@ import type {
 } from './types.ts';
 import { UidSource } from './uid.ts';
 
-const DEFAULT_MAX_FLOWS = 1 << 17;
-const MAX_FLOWS = 1 << 22;
-const MIN_FLOWS = 16;
 /** How many of a full table are looked at for the one that has been silent for longest. */
 const EVICTION_SAMPLE = 64;
-/** Seconds until a flow is looked at again that the sensor wants to keep. */
-const KEPT_FOR = 1;
 const RANGE_NODES = 1 << 15;
 const LETTER_C = 0x43;
 const LETTER_D = 0x44;
@@ -83,7 +75,7 @@ export interface FlowStats {
 }
 
 /** Tracks connections as Zeek's conn.log does; see FlowEngineApi. */
-export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
+export class FlowEngine implements FlowEngineApi, TcpHost {
   readonly stats: FlowStats = {
     packets: 0,
     ignored: new Float64Array(DECODED_REASONS),
@@ -92,20 +84,11 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
   };
 
   readonly #hooks: FlowHooks;
-  readonly #checksums: boolean;
-  readonly #vlanInKey: boolean;
-  readonly #tls: boolean;
-  readonly #dns: boolean;
-  readonly #clockStep: number;
-  readonly #tcpServers: Uint8Array;
-  readonly #udpServers: Uint8Array;
-  readonly #localNets: NetSet;
-  readonly #timeouts: FlowTimeouts;
-  readonly #inactivity: Float64Array;
+  readonly #settings: FlowSettings;
   readonly #table: FlowTable;
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
-  readonly #wheel: TimerWheel;
+  readonly #lifetimes: Lifetimes;
   readonly #decoder: Decoder;
   readonly #endpoints: Endpoints;
   readonly #gaps: GapTracker;
@@ -121,49 +104,29 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
 
   /** Errors: USAGE for options out of range. */
   constructor(options: FlowEngineOptions, hooks: FlowHooks) {
-    const maxFlows = options.maxFlows ?? DEFAULT_MAX_FLOWS;
-    if (!Number.isInteger(maxFlows) || maxFlows < MIN_FLOWS || maxFlows > MAX_FLOWS)
-      throw new SluiceError('USAGE', `${maxFlows} flows cannot be kept`, {
-        help: `choose a number from ${MIN_FLOWS} to ${MAX_FLOWS}`,
-      });
-    const bare = options.bare ?? false;
-    const ports = options.likelyServerPorts ?? (bare ? BARE_SERVER_PORTS : DEFAULT_SERVER_PORTS);
-    const seed = new Int32Array(6);
-    if (options.seed === undefined) randomFillSync(seed);
-    else for (let i = 0; i < seed.length; i++) seed[i] = Math.imul(options.seed + i + 1, 0x9e3779b1);
-    seed[1] = seed[1] | 1;
-    seed[2] = seed[2] | 1;
-
+    const settings = completeOptions(options);
     this.#hooks = hooks;
-    this.#checksums = options.checksums ?? true;
-    this.#vlanInKey = options.vlanInKey ?? false;
-    this.#tls = options.tls ?? !bare;
-    this.#dns = !bare;
-    this.#clockStep = options.clockStep ?? Number.POSITIVE_INFINITY;
-    this.#tcpServers = portSet(ports.tcp);
-    this.#udpServers = portSet(ports.udp);
-    const given = options.localNets ?? [];
-    this.#localNets = (options.privateIsLocal ?? true) ? NetSet.local(given) : new NetSet(given);
-    this.#timeouts = completeTimeouts(options.timeouts ?? {});
-    this.#inactivity = timeoutTable(this.#timeouts);
-    this.#table = new FlowTable(maxFlows, seed);
+    this.#settings = settings;
+    this.#table = new FlowTable(settings.maxFlows, settings.seed);
     this.#words = this.#table.words;
     this.#doubles = this.#table.doubles;
-    this.#wheel = new TimerWheel(maxFlows, this);
-    this.#decoder = new Decoder(this.#checksums);
+    this.#decoder = new Decoder(this.#settings.checksums);
     this.#endpoints = new Endpoints(this.#words, this.#doubles);
     this.#histories = new Histories(this.#table);
     this.#gaps = new GapTracker(this.#endpoints, new RangePool(RANGE_NODES), this.#histories);
-    this.#tcp = new TcpTracker(this.#endpoints, this.#gaps, this.#histories, this.#timeouts, this);
+    this.#tcp = new TcpTracker(this.#endpoints, this.#gaps, this.#histories, this.#settings.timeouts, this);
+    this.#lifetimes = new Lifetimes(this.#table, this.#tcp, this.#settings.timeouts, hooks, (slot) =>
+      this.#end(slot),
+    );
     this.#absorber = new Absorber(this.#endpoints, this.#gaps, this.#histories, this.#tcp);
-    this.#streams = new Streams(options.tlsBufferBytes ?? 65_536, options.tlsBuffersBytes ?? 16_777_216);
-    this.#uids = new UidSource(seed.subarray(3));
+    this.#streams = new Streams(settings.tlsBufferBytes, settings.tlsBuffersBytes);
+    this.#uids = new UidSource(settings.seed.subarray(3));
   }
 
   process(packet: Packet): number {
     const ts = packet.ts;
     if (ts > this.#now) this.advance(ts);
-    else if (ts < this.#now - this.#clockStep) this.#stepBack(ts);
+    else if (ts < this.#now - this.#settings.clockStep) this.#stepBack(ts);
     const decoder = this.#decoder;
     const verdict = decoder.decode(packet);
     if (verdict !== Decoded.ok) {
@@ -182,7 +145,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
       decoder.destination,
       decoder.sourcePort,
       decoder.destinationPort,
-      this.#vlanInKey ? keyWord(protocol, decoder.vlan, decoder.innerVlan) : protocol,
+      this.#settings.vlanInKey ? keyWord(protocol, decoder.vlan, decoder.innerVlan) : protocol,
       decoder.vxlan,
       decoder.geneve,
     );
@@ -192,7 +155,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
     let slot = table.find(this.#keyWords, 0, size, hash);
     if (slot >= 0) {
       // The wheel may be late by a fraction of a second; here it has to be to the point.
-      if (this.#doubles[slot * DOUBLES + F_DEADLINE] <= this.#now && !this.#look(slot, this.#now)) {
+      if (this.#doubles[slot * DOUBLES + F_DEADLINE] <= this.#now && !this.#lifetimes.look(slot, this.#now)) {
         slot = -1;
       } else {
         if ((this.#words[slot * WORDS + FLAGS] & Flag.marked) !== 0)
@@ -230,7 +193,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
   advance(now: number): void {
     if (!(now > this.#now)) return;
     this.#now = now;
-    if (now >= this.#wheel.next) this.#wheel.advance(now);
+    if (now >= this.#lifetimes.wheel.next) this.#lifetimes.wheel.advance(now);
   }
 
   finish(): void {
@@ -301,9 +264,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
   }
 
   idleTimeout(slot: number): number {
-    if ((this.#words[slot * WORDS + FLAGS] & Flag.closing) !== 0) return this.#timeouts.close;
-    const dns = this.proto(slot) === IpProto.udp && this.#doubles[slot * DOUBLES + F_EXPIRE] < Infinity;
-    return dns ? this.#timeouts.dns - 1 : this.#inactivityOf(slot);
+    return this.#lifetimes.idleTimeout(slot);
   }
 
   tcpSide(slot: number, side: Side, out: TcpSideState): void {
@@ -345,17 +306,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
   }
 
   record(slot: number): ConnRecord {
-    return connRecord(this.#table, slot, this.#endpoints, this.#histories, this.#localNets);
-  }
-
-  /** TimerOwner. */
-  deadline(slot: number): number {
-    return this.#deadlineOf(slot);
-  }
-
-  /** TimerOwner. */
-  due(slot: number, now: number): void {
-    this.#look(slot, now);
+    return connRecord(this.#table, slot, this.#endpoints, this.#histories, this.#settings.localNets);
   }
 
   /** TcpHost. */
@@ -373,7 +324,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
 
   /** TcpHost. */
   timerSet(slot: number): void {
-    if (this.#deadlineOf(slot) < this.#doubles[slot * DOUBLES + F_DEADLINE]) this.#schedule(slot);
+    this.#lifetimes.timerSet(slot);
   }
 
   #open(packet: Packet, side: Side, size: number, hash: number): number {
@@ -397,49 +348,29 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
     doubles[record + F_ATTEMPT] = Number.POSITIVE_INFINITY;
     doubles[record + F_EXPIRE] = Number.POSITIVE_INFINITY;
     if (side === 1) this.flip(slot);
-    if (this.#beginsAtServer(packet)) {
+    if (this.#settings.directions.beginsAtServer(decoder, packet.u8)) {
       this.flip(slot);
       this.#histories.flipped(slot);
     }
     if (protocol === IpProto.tcp) {
       this.#tcp.open(slot);
       setTimeoutClass(words, slot, Timeout.tcpHandshake);
-      if (this.#tls) words[at + FLAGS] = words[at + FLAGS] | Flag.tlsWanted;
+      if (this.#settings.tls) words[at + FLAGS] = words[at + FLAGS] | Flag.tlsWanted;
     } else {
       doubles[(endpointOf(slot, 0) >>> 1) + EP_F_PAYLOAD] = -1;
       doubles[(endpointOf(slot, 1) >>> 1) + EP_F_PAYLOAD] = -1;
       if (protocol === IpProto.udp) {
         setTimeoutClass(words, slot, Timeout.udp);
         const resp: Side = this.origSide(slot) === 0 ? 1 : 0;
-        if (this.#dns && DNS[portOf(this.#table, slot, resp)] === 1)
-          doubles[record + F_EXPIRE] = packet.ts + this.#timeouts.dns;
+        if (this.#settings.dns && DNS[portOf(this.#table, slot, resp)] === 1)
+          doubles[record + F_EXPIRE] = packet.ts + this.#settings.timeouts.dns;
       } else {
         const icmp = protocol === IpProto.icmp || protocol === IpProto.icmpv6;
         setTimeoutClass(words, slot, icmp ? Timeout.icmp : Timeout.other);
       }
     }
-    this.#schedule(slot);
+    this.#lifetimes.schedule(slot);
     return slot;
-  }
-
-  /** Whether the first packet of a flow looks as if the responder had sent it. */
-  #beginsAtServer(packet: Packet): boolean {
-    const decoder = this.#decoder;
-    const { u8 } = packet;
-    let flip = false;
-    if (decoder.protocol === IpProto.udp) {
-      flip = this.#udpServers[decoder.sourcePort] === 1 && this.#udpServers[decoder.destinationPort] === 0;
-    } else if (decoder.protocol === IpProto.tcp) {
-      const flags = u8[decoder.transport + 13] & 0x12;
-      if (flags === 2 || this.#tcpServers[decoder.sourcePort] === 0) return false;
-      flip =
-        this.#tcpServers[decoder.destinationPort] === 0 ||
-        ((flags & 2) === 0 && decoder.sourcePort < decoder.destinationPort);
-    }
-    if (!flip || decoder.family === 6) return flip;
-    // Nobody is reached at the broadcast address: the first sender stays the originator.
-    const to = decoder.destination;
-    return !(u8[to] === 255 && u8[to + 1] === 255 && u8[to + 2] === 255 && u8[to + 3] === 255);
   }
 
   #onTcp(packet: Packet, slot: number, side: Side): void {
@@ -450,7 +381,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
       this.#tcp.checkExpiry(slot);
       return;
     }
-    if (this.#checksums && !decoder.checksumHolds(packet)) {
+    if (this.#settings.checksums && !decoder.checksumHolds(packet)) {
       this.#corrupt(slot, side);
       this.#tcp.checkExpiry(slot);
       return;
@@ -484,7 +415,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
   #onUdp(packet: Packet, slot: number, side: Side): void {
     const decoder = this.#decoder;
     const u8 = packet.u8;
-    if (this.#checksums && !decoder.checksumHolds(packet)) {
+    if (this.#settings.checksums && !decoder.checksumHolds(packet)) {
       this.#corrupt(slot, side);
       return;
     }
@@ -498,7 +429,7 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
 
   #onIcmp(packet: Packet, slot: number, side: Side): void {
     const decoder = this.#decoder;
-    if (this.#checksums && !decoder.checksumHolds(packet)) return;
+    if (this.#settings.checksums && !decoder.checksumHolds(packet)) return;
     this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
     addPayload(this.#doubles, endpointOf(slot, side), decoder.transportBytes - 8);
     if (decoder.captured >= decoder.transportBytes) this.#count(slot, side);
@@ -518,73 +449,12 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
     if (isRecorded(count)) this.#histories.add(slot, LETTER_C, this.#tcp.isOrig(slot, side));
   }
 
-  #inactivityOf(slot: number): number {
-    const flags = this.#words[slot * WORDS + FLAGS];
-    return this.#inactivity[(flags & TIMEOUT_MASK) >>> TIMEOUT_SHIFT];
-  }
-
-  #deadlineOf(slot: number): number {
-    const doubles = this.#doubles;
-    const record = slot * DOUBLES;
-    const expire = doubles[record + F_EXPIRE];
-    if ((this.#words[slot * WORDS + FLAGS] & Flag.closing) !== 0) return expire;
-    const idle = doubles[record + F_LAST] + this.#inactivityOf(slot);
-    return Math.min(idle, expire, doubles[record + F_ATTEMPT]);
-  }
-
-  #schedule(slot: number): void {
-    this.#scheduleAt(slot, this.#deadlineOf(slot));
-  }
-
-  #scheduleAt(slot: number, deadline: number): void {
-    this.#doubles[slot * DOUBLES + F_DEADLINE] = deadline;
-    this.#wheel.set(slot, deadline);
-  }
-
-  /** Runs the timers of a flow; false when that ended it. */
-  #look(slot: number, now: number): boolean {
-    const flags = this.#words[slot * WORDS + FLAGS];
-    const closing = (flags & Flag.closing) !== 0;
-    const tcp = flags >>> PROTOCOL_SHIFT === IpProto.tcp;
-    const expired = tcp ? this.#tcp.expired(slot, now) : this.#dnsExpired(slot, now);
-    if (expired || (!closing && this.#isIdle(slot, now))) {
-      if ((flags & Flag.marked) === 0) {
-        this.#end(slot);
-        return false;
-      }
-      if (this.#hooks.mayExpire(slot, now)) {
-        // What the hook absorbed may show that the flow was not idle at all.
-        if (expired || this.#isIdle(slot, now)) {
-          this.#end(slot);
-          return false;
-        }
-      } else if (this.#deadlineOf(slot) <= now) {
-        this.#scheduleAt(slot, now + KEPT_FOR);
-        return true;
-      }
-    }
-    this.#schedule(slot);
-    return true;
-  }
-
-  #isIdle(slot: number, now: number): boolean {
-    return this.#doubles[slot * DOUBLES + F_LAST] + this.#inactivityOf(slot) <= now;
-  }
-
-  #dnsExpired(slot: number, now: number): boolean {
-    const record = slot * DOUBLES;
-    if (this.#doubles[record + F_EXPIRE] > now) return false;
-    if (now - this.#doubles[record + F_LAST] >= this.#timeouts.dns - 1) return true;
-    this.#doubles[record + F_EXPIRE] = now + this.#timeouts.dns;
-    return false;
-  }
-
   #end(slot: number): void {
     this.#hooks.closed(slot);
     this.#tcp.close(slot);
     this.#streams.release(slot);
     this.#histories.release(slot);
-    this.#wheel.clear(slot);
+    this.#lifetimes.wheel.clear(slot);
     this.#table.remove(slot);
   }
 
@@ -607,7 +477,8 @@ export class FlowEngine implements FlowEngineApi, TimerOwner, TcpHost {
   /** The clock was set back: timers go by the new time. */
   #stepBack(now: number): void {
     this.#now = now;
-    this.#wheel.rewind(now);
-    for (let slot = 0; slot < this.#table.used; slot++) if (this.#table.isOpen(slot)) this.#schedule(slot);
+    this.#lifetimes.wheel.rewind(now);
+    for (let slot = 0; slot < this.#table.used; slot++)
+      if (this.#table.isOpen(slot)) this.#lifetimes.schedule(slot);
   }
 }

@@ -1,15 +1,6 @@
 import type { Decoder } from '../packet/decode.ts';
 import type { Packet } from '../packet/packet.ts';
-import {
-  distance,
-  type Endpoints,
-  Ep,
-  endpointOf,
-  PREVIOUS_SHIFT,
-  peerOf,
-  STATE_MASK,
-  Tcp,
-} from './endpoint.ts';
+import { distance, type Endpoints, Ep, endpointOf, peerOf, Tcp } from './endpoint.ts';
 import type { GapTracker } from './gaps.ts';
 import { type Histories, isRecorded } from './history.ts';
 import {
@@ -20,12 +11,10 @@ import {
   EP_LAST,
   EP_RETRANSMITS,
   EP_START,
-  EP_STATE,
   EP_ZERO_WINDOWS,
   F_ATTEMPT,
   F_EXPIRE,
   F_LAST,
-  F_START,
   FLAGS,
   Flag,
   LAST_FIN,
@@ -34,10 +23,10 @@ import {
   Seen,
   WORDS,
 } from './layout.ts';
-import { type FlowTimeouts, setTimeoutClass, Timeout } from './timeouts.ts';
+import { TcpCloser } from './tcp-close.ts';
+import { TcpFlag, type TcpHost, TcpStates } from './tcp-states.ts';
+import type { FlowTimeouts } from './timeouts.ts';
 import type { Side } from './types.ts';
-
-export const TcpFlag = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16, urg: 32 } as const;
 
 /** Sequence numbers that leap further are not believed on SYN and RST, nor an acknowledgement of 0. */
 const TOO_FAR = 1_048_576;
@@ -55,16 +44,6 @@ const LETTER = {
   w: 0x57,
 } as const;
 
-/** What the engine does for the tracker. */
-export interface TcpHost {
-  /** The originator and responder of the flow change places (history letter apart). */
-  flip(slot: number): void;
-  /** The handshake is complete. */
-  established(slot: number): void;
-  /** A timer of the flow (F_ATTEMPT, F_EXPIRE) was set. */
-  timerSet(slot: number): void;
-}
-
 /**
  * The TCP state machine of conn.log, rule by rule that of Zeek's TCPSessionAdapter and TCP_Endpoint: states, history,
  * sequence numbers, closes. Endpoints are kept per side of the key, so that a flip moves nothing but a flag.
@@ -78,9 +57,8 @@ export class TcpTracker {
   readonly #endpoints: Endpoints;
   readonly #gaps: GapTracker;
   readonly #histories: Histories;
-  readonly #timeouts: FlowTimeouts;
-  readonly #host: TcpHost;
-  #doClose = false;
+  readonly #states: TcpStates;
+  readonly #closer: TcpCloser;
 
   constructor(
     endpoints: Endpoints,
@@ -94,8 +72,8 @@ export class TcpTracker {
     this.#endpoints = endpoints;
     this.#gaps = gaps;
     this.#histories = histories;
-    this.#timeouts = timeouts;
-    this.#host = host;
+    this.#states = new TcpStates(endpoints, histories, timeouts, host);
+    this.#closer = new TcpCloser(endpoints, gaps, timeouts, host);
   }
 
   /** Prepares a new flow. */
@@ -159,7 +137,7 @@ export class TcpTracker {
     const steady =
       control === 0 && endpoints.state(ep) === Tcp.established && endpoints.state(peer) === Tcp.established;
     if (!steady) {
-      this.#notePartial(slot, this.isOrig(slot, side), flags);
+      this.#states.notePartial(slot, this.isOrig(slot, side), flags);
       this.#initEndpoint(ep, flags, seq, end);
     }
     const relative = endpoints.relativeSeq(ep, seq);
@@ -185,10 +163,9 @@ export class TcpTracker {
     if ((flags & TcpFlag.ack) !== 0) acked = this.#acknowledge(peer, ack, flags);
     this.#advance(slot, side, ep, end, flags, bytes);
 
-    this.#doClose = false;
-    if (!steady) this.#transition(slot, ep, this.isOrig(slot, side), flags, bytes, seq, packet);
-    if ((flags & TcpFlag.ack) !== 0 && this.#gaps.acked(slot, peer, acked)) this.#checkEof(slot, peer);
-    if (!steady) this.#noteHeard(slot, this.isOrig(slot, side));
+    if (!steady) this.#states.transition(slot, ep, this.isOrig(slot, side), flags, bytes, seq, packet);
+    if ((flags & TcpFlag.ack) !== 0 && this.#gaps.acked(slot, peer, acked)) this.#closer.checkEof(slot, peer);
+    if (!steady) this.#states.noteHeard(slot, this.isOrig(slot, side));
 
     this.dataSeq = 0;
     if (
@@ -200,30 +177,23 @@ export class TcpTracker {
       this.dataSeq = (flags & TcpFlag.syn) !== 0 ? relative + 1 : relative;
       this.#gaps.sent(ep, this.dataSeq, bytes);
     }
-    this.#checkEof(slot, ep);
-    if (this.#doClose) this.#close(slot, ep);
-    if (control !== 0) this.checkExpiry(slot);
+    this.#closer.checkEof(slot, ep);
+    if (!steady && this.#states.closes) this.#closer.close(slot, ep);
+    if (control !== 0) this.#closer.checkExpiry(slot);
+  }
+
+  /** See TcpCloser. */
+  checkExpiry(slot: number): void {
+    this.#closer.checkExpiry(slot);
+  }
+
+  /** See TcpCloser. */
+  expired(slot: number, now: number): boolean {
+    return this.#closer.expired(slot, now);
   }
 
   #origOf(slot: number): number {
     return endpointOf(slot, (this.#words[slot * WORDS + FLAGS] & Flag.origHigh) !== 0 ? 1 : 0);
-  }
-
-  #notePartial(slot: number, isOrig: boolean, flags: number): void {
-    const at = slot * WORDS + FLAGS;
-    const word = this.#words[at];
-    if (isOrig) {
-      if ((word & Flag.heardOrig) === 0)
-        this.#words[at] =
-          (flags & (TcpFlag.syn | TcpFlag.ack)) === TcpFlag.syn ? word & ~Flag.partial : word | Flag.partial;
-    } else if ((word & (Flag.heardResp | Flag.partial)) === 0 && (flags & TcpFlag.syn) === 0) {
-      this.#words[at] = word | Flag.partial;
-    }
-  }
-
-  #noteHeard(slot: number, isOrig: boolean): void {
-    const at = slot * WORDS + FLAGS;
-    this.#words[at] = this.#words[at] | (isOrig ? Flag.heardOrig : Flag.heardResp);
   }
 
   #initEndpoint(ep: number, flags: number, seq: number, end: number): void {
@@ -261,7 +231,7 @@ export class TcpTracker {
       if (!data && (flags & TcpFlag.ack) === 0) return;
       // A lone SYN-ACK of the originator was the responder's: the handshake began before the capture.
       if (histories.isLoneSynAck(slot)) {
-        this.#flip(slot);
+        this.#states.flip(slot);
         histories.turnSynAck(slot);
       }
       const isOrig = this.isOrig(slot, side);
@@ -335,270 +305,6 @@ export class TcpTracker {
       else if (bytes > 0) this.#scaled(slot, side, ep + EP_RETRANSMITS, LETTER.t);
     }
   }
-
-  #setState(slot: number, ep: number, state: number): void {
-    const at = ep + EP_STATE;
-    const word = this.#words[at];
-    const old = word & STATE_MASK;
-    if (old === state) return;
-    if (!isHandshake(state) && isHandshake(old) && isHandshake(this.#endpoints.state(peerOf(ep))))
-      setTimeoutClass(this.#words, slot, Timeout.tcp);
-    this.#words[at] =
-      (word & ~((STATE_MASK << PREVIOUS_SHIFT) | STATE_MASK)) | (old << PREVIOUS_SHIFT) | state;
-  }
-
-  #transition(
-    slot: number,
-    ep: number,
-    isOrig: boolean,
-    flags: number,
-    bytes: number,
-    seq: number,
-    packet: Packet,
-  ): void {
-    switch (this.#endpoints.state(ep)) {
-      case Tcp.inactive:
-        this.#fromInactive(slot, ep, isOrig, flags, bytes, seq, packet);
-        break;
-      case Tcp.synSent:
-      case Tcp.synAckSent:
-        this.#fromSynSent(slot, ep, flags);
-        break;
-      case Tcp.established:
-      case Tcp.partial:
-        this.#fromEstablished(slot, ep, flags);
-        break;
-      case Tcp.closed:
-        if ((flags & TcpFlag.rst) !== 0 && this.#endpoints.state(peerOf(ep)) !== Tcp.closed) {
-          this.#setState(slot, ep, Tcp.reset);
-          if (!this.#endpoints.has(ep, Ep.didClose)) this.#doClose = true;
-        }
-        break;
-      default:
-        break;
-    }
-  }
-
-  #fromInactive(
-    slot: number,
-    ep: number,
-    isOrig: boolean,
-    flags: number,
-    bytes: number,
-    seq: number,
-    packet: Packet,
-  ): void {
-    const endpoints = this.#endpoints;
-    const peer = peerOf(ep);
-    const hasAck = (flags & TcpFlag.ack) !== 0;
-    if ((flags & TcpFlag.syn) !== 0) {
-      if (isOrig) {
-        this.#setState(slot, ep, hasAck ? Tcp.synAckSent : Tcp.synSent);
-        this.#doubles[slot * DOUBLES + F_ATTEMPT] = packet.ts + this.#timeouts.attempt;
-        this.#host.timerSet(slot);
-      } else {
-        if (!hasAck && endpoints.state(peer) === Tcp.synAckSent && seq === this.#words[ep + EP_START]) {
-          // SYN and SYN-ACK in the wrong order.
-          this.#flip(slot);
-          this.#histories.flipped(slot);
-          this.#setState(slot, peer, Tcp.established);
-          this.#noteHeard(slot, true);
-        }
-        if (endpoints.state(peer) === Tcp.synSent) this.#setState(slot, peer, Tcp.established);
-        this.#setState(slot, ep, Tcp.established);
-        if (endpoints.state(peer) !== Tcp.partial) this.#host.established(slot);
-      }
-    }
-    if ((flags & TcpFlag.fin) !== 0) {
-      this.#setState(slot, ep, Tcp.closed);
-      this.#doClose = true;
-    }
-    if ((flags & TcpFlag.rst) !== 0) {
-      this.#setState(slot, ep, Tcp.reset);
-      this.#doClose = true;
-    }
-    if (endpoints.state(ep) !== Tcp.inactive) return;
-    // Some answer a SYN with an ACK before their SYN-ACK.
-    if (!isOrig && bytes === 0 && endpoints.state(peer) === Tcp.synSent) return;
-    if (hasAck && endpoints.state(peer) === Tcp.established) {
-      this.#setState(slot, ep, Tcp.established);
-      const at = slot * WORDS + FLAGS;
-      this.#words[at] = this.#words[at] & ~Flag.partial;
-      this.#noteHeard(slot, isOrig);
-    } else {
-      this.#setState(slot, ep, Tcp.partial);
-    }
-  }
-
-  #fromSynSent(slot: number, ep: number, flags: number): void {
-    if ((flags & TcpFlag.fin) !== 0) {
-      this.#setState(slot, ep, Tcp.closed);
-      this.#doClose = true;
-    }
-    if ((flags & TcpFlag.rst) !== 0) {
-      this.#setState(slot, ep, Tcp.reset);
-      this.#quiet(slot);
-      this.#doClose = true;
-    }
-  }
-
-  #fromEstablished(slot: number, ep: number, flags: number): void {
-    const endpoints = this.#endpoints;
-    const peer = peerOf(ep);
-    if (
-      (flags & TcpFlag.syn) !== 0 &&
-      (flags & TcpFlag.ack) === 0 &&
-      endpoints.state(ep) === Tcp.partial &&
-      endpoints.state(peer) === Tcp.inactive
-    ) {
-      this.#setState(slot, ep, Tcp.synSent);
-    }
-    if ((flags & TcpFlag.fin) !== 0 && (flags & TcpFlag.rst) === 0) {
-      this.#setState(slot, ep, Tcp.closed);
-      // FIN and RST of the peer, and now this FIN: an ordinary end.
-      if (endpoints.state(peer) === Tcp.reset && endpoints.previous(peer) === Tcp.closed)
-        this.#setState(slot, peer, Tcp.closed);
-      this.#doClose = true;
-    }
-    if ((flags & TcpFlag.rst) !== 0) {
-      this.#setState(slot, ep, Tcp.reset);
-      this.#doClose = true;
-      if (endpoints.state(peer) !== Tcp.reset || endpoints.previous(peer) !== Tcp.established)
-        this.#quiet(slot);
-    }
-  }
-
-  #quiet(slot: number): void {
-    const at = slot * WORDS + FLAGS;
-    this.#words[at] = this.#words[at] | Flag.quiet;
-  }
-
-  #flip(slot: number): void {
-    const at = slot * WORDS + FLAGS;
-    const word = this.#words[at];
-    const heard =
-      ((word & Flag.heardOrig) !== 0 ? Flag.heardResp : 0) |
-      ((word & Flag.heardResp) !== 0 ? Flag.heardOrig : 0);
-    this.#words[at] = (word & ~(Flag.heardOrig | Flag.heardResp | Flag.partial)) | heard;
-    this.#host.flip(slot);
-  }
-
-  #checkEof(slot: number, ep: number): void {
-    const endpoints = this.#endpoints;
-    if (endpoints.has(ep, Ep.didEof)) return;
-    const state = endpoints.state(ep);
-    if (!endpoints.has(ep, Ep.finSeen) && state !== Tcp.closed && state !== Tcp.reset) return;
-    if (this.#gaps.pending(ep)) return;
-    endpoints.mark(ep, Ep.didEof);
-    const at = slot * WORDS + FLAGS;
-    if ((this.#words[at] & Flag.closeDeferred) !== 0) {
-      this.#close(slot, ep);
-      this.#words[at] = this.#words[at] & ~Flag.closeDeferred;
-    }
-  }
-
-  /** The endpoint has sent its FIN or RST: closed, unless something is outstanding. */
-  #close(slot: number, ep: number): void {
-    const endpoints = this.#endpoints;
-    const peer = peerOf(ep);
-    const at = slot * WORDS + FLAGS;
-    if (this.#gaps.pending(ep)) {
-      this.#words[at] = this.#words[at] | Flag.closeDeferred;
-      return;
-    }
-    this.#words[at] = this.#words[at] & ~Flag.closeDeferred;
-    if (endpoints.has(ep, Ep.didClose)) return;
-    endpoints.mark(ep, Ep.didClose);
-    if (
-      endpoints.state(ep) === Tcp.reset ||
-      endpoints.has(peer, Ep.didClose) ||
-      endpoints.state(peer) === Tcp.inactive
-    ) {
-      this.#words[at] = this.#words[at] | Flag.closing | Flag.quiet;
-      const record = slot * DOUBLES;
-      this.#doubles[record + F_ATTEMPT] = Number.POSITIVE_INFINITY;
-      this.#doubles[record + F_EXPIRE] = this.#doubles[record + F_LAST] + this.#timeouts.close;
-      this.#host.timerSet(slot);
-    } else if (endpoints.previous(ep) !== Tcp.inactive) {
-      const record = slot * DOUBLES;
-      this.#words[at] |= Flag.halfClosed;
-      this.#doubles[record + F_ATTEMPT] = this.#doubles[record + F_LAST] + this.#timeouts.halfClosedCheck;
-      this.#host.timerSet(slot);
-    }
-  }
-
-  /** Whether the looks at half-closed connections can end this one, were it silent. */
-  #mayExpire(slot: number): boolean {
-    const flags = this.#words[slot * WORDS + FLAGS];
-    if ((flags & (Flag.quiet | Flag.closing)) !== 0) return false;
-    const a = endpointOf(slot, 0);
-    const b = peerOf(a);
-    const endpoints = this.#endpoints;
-    const oneSilent = endpoints.state(a) === Tcp.inactive || endpoints.state(b) === Tcp.inactive;
-    const oneClosed = endpoints.has(a, Ep.didClose) || endpoints.has(b, Ep.didClose);
-    if (oneClosed && (oneSilent || endpoints.state(a) === Tcp.reset || endpoints.state(b) === Tcp.reset))
-      return true;
-    return endpoints.state(a) === Tcp.inactive && endpoints.state(b) === Tcp.inactive;
-  }
-
-  /** Sets F_EXPIRE to the next of the regular looks (5 s after the start, every 6 s from there) if one can matter. */
-  checkExpiry(slot: number): void {
-    if (!this.#mayExpire(slot)) return;
-    const record = slot * DOUBLES;
-    const last = this.#doubles[record + F_LAST];
-    const first = this.#doubles[record + F_START] + this.#timeouts.attempt;
-    const period = this.#timeouts.halfClosedCheck;
-    const look = last < first ? first : first + period * (Math.floor((last - first) / period) + 1);
-    if (look < this.#doubles[record + F_EXPIRE]) {
-      this.#doubles[record + F_EXPIRE] = look;
-      this.#host.timerSet(slot);
-    }
-  }
-
-  /** Runs the timers that are due at `now`; true when they end the flow. Inactivity is the engine's. */
-  expired(slot: number, now: number): boolean {
-    const record = slot * DOUBLES;
-    const doubles = this.#doubles;
-    const flags = this.#words[slot * WORDS + FLAGS];
-    const expire = doubles[record + F_EXPIRE];
-    if ((flags & Flag.closing) !== 0) return expire <= now;
-    if (doubles[record + F_ATTEMPT] <= now) {
-      doubles[record + F_ATTEMPT] = Number.POSITIVE_INFINITY;
-      if ((flags & Flag.quiet) === 0) {
-        if ((flags & Flag.halfClosed) !== 0) {
-          if (this.#mayExpire(slot) && this.#isSilent(slot, now)) return true;
-          doubles[record + F_ATTEMPT] = now + this.#timeouts.halfClosedCheck;
-        } else if (this.#isUnanswered(slot)) {
-          return true;
-        }
-      }
-    }
-    if (expire <= now) {
-      doubles[record + F_EXPIRE] = Number.POSITIVE_INFINITY;
-      if (this.#mayExpire(slot)) {
-        if (this.#isSilent(slot, now)) return true;
-        doubles[record + F_EXPIRE] = now + this.#timeouts.halfClosedCheck;
-      }
-    }
-    return false;
-  }
-
-  #isUnanswered(slot: number): boolean {
-    const orig = this.#origOf(slot);
-    const state = this.#endpoints.state(orig);
-    return (
-      (state === Tcp.synSent || state === Tcp.synAckSent) &&
-      this.#endpoints.state(peerOf(orig)) === Tcp.inactive
-    );
-  }
-
-  #isSilent(slot: number, now: number): boolean {
-    return this.#doubles[slot * DOUBLES + F_LAST] + this.#timeouts.linger < now;
-  }
-}
-
-function isHandshake(state: number): boolean {
-  return state === Tcp.inactive || state === Tcp.synSent || state === Tcp.synAckSent;
 }
 
 function readWord(u8: Uint8Array, at: number): number {

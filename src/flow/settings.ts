@@ -1,0 +1,67 @@
+import { randomFillSync } from 'node:crypto';
+import { SluiceError } from '../base/errors.ts';
+import { Directions } from './direction.ts';
+import { NetSet } from './nets.ts';
+import type { FlowEngineOptions } from './options.ts';
+import { BARE_SERVER_PORTS, DEFAULT_SERVER_PORTS } from './ports.ts';
+import { completeTimeouts, type FlowTimeouts } from './timeouts.ts';
+
+const DEFAULT_MAX_FLOWS = 1 << 17;
+const MAX_FLOWS = 1 << 22;
+const MIN_FLOWS = 16;
+const SEED_WORDS = 6;
+
+/** The options with all that follows from them. */
+export interface FlowSettings {
+  readonly maxFlows: number;
+  readonly checksums: boolean;
+  readonly vlanInKey: boolean;
+  readonly tls: boolean;
+  /** UDP flows to DNS ports have the timeout of DNS. */
+  readonly dns: boolean;
+  readonly clockStep: number;
+  readonly directions: Directions;
+  readonly localNets: NetSet;
+  readonly timeouts: FlowTimeouts;
+  readonly tlsBufferBytes: number;
+  readonly tlsBuffersBytes: number;
+  /** Three words for the hash, three for the uids. */
+  readonly seed: Int32Array;
+}
+
+/** Errors: USAGE for options out of range. */
+export function completeOptions(options: FlowEngineOptions): FlowSettings {
+  const maxFlows = options.maxFlows ?? DEFAULT_MAX_FLOWS;
+  if (!Number.isInteger(maxFlows) || maxFlows < MIN_FLOWS || maxFlows > MAX_FLOWS)
+    throw new SluiceError('USAGE', `${maxFlows} flows cannot be kept`, {
+      help: `choose a number from ${MIN_FLOWS} to ${MAX_FLOWS}`,
+    });
+  const bare = options.bare ?? false;
+  const nets = options.localNets ?? [];
+  return {
+    maxFlows,
+    checksums: options.checksums ?? true,
+    vlanInKey: options.vlanInKey ?? false,
+    tls: options.tls ?? !bare,
+    dns: !bare,
+    clockStep: options.clockStep ?? Number.POSITIVE_INFINITY,
+    directions: new Directions(
+      options.likelyServerPorts ?? (bare ? BARE_SERVER_PORTS : DEFAULT_SERVER_PORTS),
+    ),
+    localNets: (options.privateIsLocal ?? true) ? NetSet.local(nets) : new NetSet(nets),
+    timeouts: completeTimeouts(options.timeouts ?? {}),
+    tlsBufferBytes: options.tlsBufferBytes ?? 65_536,
+    tlsBuffersBytes: options.tlsBuffersBytes ?? 16_777_216,
+    seed: seedWords(options.seed),
+  };
+}
+
+function seedWords(given: number | undefined): Int32Array {
+  const seed = new Int32Array(SEED_WORDS);
+  if (given === undefined) randomFillSync(seed);
+  else for (let i = 0; i < SEED_WORDS; i++) seed[i] = Math.imul(given + i + 1, 0x9e3779b1);
+  // Those that the hash multiplies with are odd.
+  seed[1] |= 1;
+  seed[2] |= 1;
+  return seed;
+}
