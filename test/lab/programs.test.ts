@@ -1,12 +1,12 @@
 import { expect } from 'vitest';
 import { createLab, type Lab, runTraffic } from '../../lab/index.ts';
 import { bpfObject, kernelTest } from '../support/kernel.ts';
-import { labTest, longest, sameFrames, totalBytes, watchTap } from './support.ts';
+import { labTest, largest, type Seen, sameFrames, sum, watchTap } from './support.ts';
 
 const impair = { seed: 42, drop: 0.01, duplicate: 0.01, reorder: 0.02 };
 
 /** Type and first bytes behind the addresses. */
-const types = (frames: Buffer[]) => frames.map((frame) => frame.subarray(12, 20).toString('hex'));
+const types = (frames: readonly Buffer[]) => frames.map((frame) => frame.subarray(12, 20).toString('hex'));
 
 labTest(
   'a bad link is repaired by the endpoints and looks the same on both taps',
@@ -76,20 +76,20 @@ labTest(
   'tags arrive in the frame, on what they were asked for',
   { passOn: ['a', 'b'], vlan: { inner: 100, outer: 200, from: 'server' } },
   async (lab) => {
-    const pings = async () => {
+    const pings = async (): Promise<Seen> => {
       const watch = await watchTap(lab, 'a');
       // A full frame with both tags must still fit.
       await lab.exec('client', ['ping', '-c', '5', '-i', '0.02', '-q', '-s', '1472', '10.9.0.2']);
-      return (await watch.stop()).frames;
+      return watch.stop();
     };
-    const frames = await pings();
+    const { frames, lengths } = await pings();
     const toClient = frames.filter((frame) => frame[5] === 1);
     const toServer = frames.filter((frame) => frame[5] === 2);
     expect(types(toClient)).toEqual(Array(5).fill('88a800c881000064'));
     expect(types(toServer)).toEqual(Array(5).fill(expect.stringMatching(/^0800/)));
     expect(await lab.mirrorCounters('a')).toMatchObject({
       packets: 10,
-      bytes: totalBytes(frames),
+      bytes: sum(lengths),
       dropped: 0,
     });
 
@@ -99,11 +99,11 @@ labTest(
     const dropTagged = ['obj', bpfObject('test_tags'), 'sec', 'xdp.frags'];
     await lab.exec('tapB', ['ip', 'link', 'set', 'dev', lab.tap('b').ifname, 'xdpdrv', ...dropTagged]);
     const behindXdp = await watchTap(lab, 'b');
-    expect(types(await pings())).toEqual(Array(10).fill('8100000708004500'));
+    expect(types((await pings()).frames)).toEqual(Array(10).fill('8100000708004500'));
     expect((await behindXdp.stop()).frames).toEqual([]);
 
     await lab.setVlan(undefined);
-    expect(types(await pings())).toEqual(Array(10).fill(expect.stringMatching(/^0800/)));
+    expect(types((await pings()).frames)).toEqual(Array(10).fill(expect.stringMatching(/^0800/)));
   },
 );
 
@@ -115,8 +115,8 @@ labTest(
     const plan = { name: 'jumbo', transfers: [{ kind: 'tcp' as const, bytes: 5_000_000, count: 2 }] };
     const report = await runTraffic(lab, plan);
     expect(report).toMatchObject({ connections: 2, downloaded: 10_000_000, failures: 0 });
-    const { frames } = await capture.stop();
-    expect(longest(frames)).toBe(9014);
-    expect(await lab.mirrorCounters('a')).toMatchObject({ packets: frames.length, dropped: 0 });
+    const { lengths } = await capture.stop();
+    expect(largest(lengths)).toBe(9014);
+    expect(await lab.mirrorCounters('a')).toMatchObject({ packets: lengths.length, dropped: 0 });
   },
 );
