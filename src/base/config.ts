@@ -56,13 +56,13 @@ const source = {
   ringBlock: key(
     size(2 ** 16, 2 ** 26)
       .refine((n) => Number.isInteger(Math.log2(n)), { error: 'must be a power of two' })
-      .prefault('1MiB'),
+      .prefault('128KiB'),
     { group: 'Source', arg: 'BYTES', help: 'Block of a capture ring; a power of two.' },
     'value',
     'bytes',
   ),
   retire: key(
-    seconds(0.001, 1).prefault('20ms'),
+    seconds(0.001, 1).prefault('10ms'),
     { group: 'Source', arg: 'TIME', help: 'Hand over a block that is not full after this time.' },
     'value',
     'duration',
