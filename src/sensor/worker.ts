@@ -14,6 +14,7 @@ import type { Packet } from '../packet/packet.ts';
 import { compilePolicies, FlowFlag as PolicyFlag, parsePolicies } from '../policy/index.ts';
 import { type FromWorker, POLICY_STATS, Stat, type ToWorker, type WorkerSetup } from './setup.ts';
 import { Shunter } from './shunter.ts';
+import { warmUp } from './warm-up.ts';
 
 /** Packets between two looks at the other things that a worker has to do. */
 const TURN_PACKETS = 16_384;
@@ -22,7 +23,7 @@ const SWEEP_SECONDS = 5;
 /** The ring hands a packet over up to a block's time after it came: timers stay behind by more than that. */
 const TIMER_LAG = 0.25;
 /** Packet time that goes back by more than this is a clock that was set, not a packet that came late. */
-const CLOCK_STEP = 5;
+const CLOCK_STEP = 30;
 const MAX_DELAYS = 100_000;
 
 /** One capture ring, one flow table, one owner of shunts; runs in a worker thread until it is told to stop. */
@@ -269,6 +270,7 @@ function fail(thrown: unknown): void {
 }
 
 try {
+  warmUp();
   const worker = new CaptureWorker(workerData as WorkerSetup);
   parentPort?.on('message', (message: ToWorker) => {
     if (message.kind !== 'stop') return;
