@@ -30,13 +30,21 @@ export interface Comparison {
   apart: number;
   /** How many connections there are of each kind: protocol, address family, closing. */
   kinds: Record<string, number>;
+  /** What differs in any other field than the duration, or is missing. */
   differences: string[];
+  /** Durations that differ by more than they may. */
+  late: string[];
   largestClosed: number;
   largestIdle: number;
 }
 
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : '');
+
 function key(r: ConnLine): string {
-  const ends = [`${r['id.orig_h']}|${r['id.orig_p']}`, `${r['id.resp_h']}|${r['id.resp_p']}`].sort();
+  const ends = [
+    JSON.stringify([r['id.orig_h'], r['id.orig_p']]),
+    JSON.stringify([r['id.resp_h'], r['id.resp_p']]),
+  ].sort();
   return [r['proto'], ...ends].join(' ');
 }
 
@@ -61,6 +69,7 @@ export function compare(gated: readonly ConnLine[], reference: readonly ConnLine
     apart: 0,
     kinds: {},
     differences: [],
+    late: [],
     largestClosed: 0,
     largestIdle: 0,
   };
@@ -81,27 +90,31 @@ function one(k: string, x: ConnLine, y: ConnLine, out: Comparison): void {
   out.connections++;
   const shunted = x['is_shunted'] === true;
   if (shunted) out.shunted++;
-  const history = String(y['history'] ?? '');
+  const history = textOf(y['history']);
   const end = closing(history);
   if (shunted) {
-    const family = String(y['id.orig_h']).includes(':') ? 'IPv6' : 'IPv4';
-    const kind = `${y['service'] ?? y['proto']} ${family} ${end}`;
+    const family = textOf(y['id.orig_h']).includes(':') ? 'IPv6' : 'IPv4';
+    const kind = `${textOf(y['service'] ?? y['proto'])} ${family} ${end}`;
     out.kinds[kind] = (out.kinds[kind] ?? 0) + 1;
   }
-  const wrong = EXACT.filter((field) => x[field] !== y[field]).map(
-    (f) => `${f} ${x[f]} (without the gate ${y[f]})`,
-  );
+  const wrong = EXACT.filter((field) => x[field] !== y[field]).map((f) => difference(x, y, f));
   const [dx, dy] = [x['duration'] as number | undefined, y['duration'] as number | undefined];
-  if ((dx === undefined) !== (dy === undefined)) wrong.push(`duration ${dx} (without the gate ${dy})`);
+  let late = false;
+  if ((dx === undefined) !== (dy === undefined)) wrong.push(difference(x, y, 'duration'));
   else if (dx !== undefined && dy !== undefined) {
     const off = Math.abs(dx - dy);
     const idle = shunted && end === 'idle';
     if (idle) out.largestIdle = Math.max(out.largestIdle, off);
     else out.largestClosed = Math.max(out.largestClosed, off);
-    if (off > (idle ? TICK_SECONDS : 0) + CLOSED_SECONDS)
-      wrong.push(`duration ${dx} (without the gate ${dy})`);
+    late = off > (idle ? TICK_SECONDS : CLOSED_SECONDS);
   }
-  if (wrong.length === 0) return;
-  if (/[gc]/i.test(history)) out.apart++;
-  else out.differences.push(`${k}${shunted ? ' (shunted)' : ''}: ${wrong.join(', ')}`);
+  const what = `${k}${shunted ? ' (shunted)' : ''}: `;
+  if (wrong.length > 0 && /[gc]/i.test(history)) out.apart++;
+  else if (wrong.length > 0) out.differences.push(what + wrong.join(', '));
+  else if (late) out.late.push(what + difference(x, y, 'duration'));
+}
+
+function difference(x: ConnLine, y: ConnLine, field: string): string {
+  const text = (value: unknown): string => JSON.stringify(value) ?? '-';
+  return `${field} ${text(x[field])} (without the gate ${text(y[field])})`;
 }
