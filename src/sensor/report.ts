@@ -55,6 +55,8 @@ export function summarize(
   };
 }
 
+const count = (n: number): string => n.toLocaleString('en-US');
+const ms = (seconds: number): string => `${(seconds * 1000).toFixed(0)} ms`;
 const percent = (part: number, whole: number): string =>
   whole > 0 ? `${((100 * part) / whole).toFixed(1)} %` : '–';
 const rate = (now: number, before: number, seconds: number): number =>
@@ -87,7 +89,6 @@ export function progressText(now: Snapshot, last: Snapshot, first: Snapshot, io:
 export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string {
   const lines: [string, string][] = [];
   const ledger = s.ledger;
-  const count = (n: number): string => n.toLocaleString('en-US');
   lines.push(['interface', s.interfaces.map((i) => `${i.interface} (gate: ${i.mode})`).join(', ')]);
   lines.push(['time', `${s.seconds.toFixed(1)} s, ${s.cpuSeconds.toFixed(1)} s of CPU`]);
   if (ledger !== undefined) {
@@ -110,7 +111,6 @@ export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string
     ]);
   }
   if (s.timeToDrop !== undefined) {
-    const ms = (seconds: number): string => `${(seconds * 1000).toFixed(0)} ms`;
     lines.push([
       'time to drop',
       `median ${ms(s.timeToDrop.median)}, p99 ${ms(s.timeToDrop.p99)} from the triggering packet (${count(s.timeToDrop.shunts)} shunts)`,

@@ -200,10 +200,7 @@ class Sensor {
 
   /** Waits for `ready`, and afterwards for whatever the worker has to say. */
   #follow(thread: Worker, station: Station, stats: Float64Array): Promise<void> {
-    let resolveStopped: (delays: Float64Array) => void = () => {};
-    const stopped = new Promise<Float64Array>((resolve) => {
-      resolveStopped = resolve;
-    });
+    const { promise: stopped, resolve: resolveStopped } = Promise.withResolvers<Float64Array>();
     station.workers.push({ thread, stats, stopped });
     return new Promise((resolve, reject) => {
       const failed = (error: SluiceError): void => {

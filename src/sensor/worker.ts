@@ -138,15 +138,18 @@ class CaptureWorker {
     this.#gate?.lease.renew();
     this.#writer.flush();
     this.#publish(now);
-    if (this.#shunter !== undefined && now >= this.#nextSweep && !this.#stopping) {
+    if (now >= this.#nextSweep && !this.#stopping) {
       this.#nextSweep = now + SWEEP_SECONDS;
-      this.#shunter.sweep().then(
-        (entries) => {
-          this.#stats[Stat.sweptEntries] = entries;
-          this.#stats[Stat.sweepSeconds] = monotonicSeconds() - now;
-        },
-        (error: unknown) => fail(error),
-      );
+      void this.#sweep(now);
+    }
+  }
+
+  async #sweep(begun: number): Promise<void> {
+    try {
+      this.#stats[Stat.sweptEntries] = (await this.#shunter?.sweep()) ?? 0;
+      this.#stats[Stat.sweepSeconds] = monotonicSeconds() - begun;
+    } catch (error) {
+      fail(error);
     }
   }
 
@@ -269,18 +272,21 @@ function fail(thrown: unknown): void {
   post({ kind: 'failed', code: error.code, message: error.message, help: error.help });
 }
 
+async function end(worker: CaptureWorker): Promise<void> {
+  try {
+    post({ kind: 'stopped', delays: await worker.stop() });
+    parentPort?.close();
+  } catch (error) {
+    fail(error);
+  }
+}
+
 try {
   warmUp();
   const worker = new CaptureWorker(workerData as WorkerSetup);
   parentPort?.on('message', (message: ToWorker) => {
     if (message.kind !== 'stop') return;
-    worker.stop().then(
-      (delays) => {
-        post({ kind: 'stopped', delays });
-        parentPort?.close();
-      },
-      (error: unknown) => fail(error),
-    );
+    void end(worker);
   });
   post({ kind: 'ready' });
 } catch (error) {

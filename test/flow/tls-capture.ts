@@ -80,7 +80,7 @@ export async function capture(
       ...(clientCert ? { ca: CERT } : {}),
       ticketKeys,
       ...options,
-    } as Parameters<typeof createSecureContext>[0]),
+    }),
     ...(clientCert ? { requestCert: true, rejectUnauthorized: false } : {}),
     ...(options.ALPNProtocols === undefined ? {} : { ALPNProtocols: options.ALPNProtocols }),
   });

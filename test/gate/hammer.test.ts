@@ -39,7 +39,7 @@ async function hammer(hopEvery: number): Promise<void> {
       hopEvery,
       cpus,
       frames,
-      counts: counts.buffer as SharedArrayBuffer,
+      counts: counts.buffer,
     };
     return { counts, worker: new Worker(new URL('./hammer-worker.ts', import.meta.url), { workerData }) };
   });

@@ -115,6 +115,5 @@ function one(k: string, x: ConnLine, y: ConnLine, out: Comparison): void {
 }
 
 function difference(x: ConnLine, y: ConnLine, field: string): string {
-  const text = (value: unknown): string => JSON.stringify(value) ?? '-';
-  return `${field} ${text(x[field])} (without the gate ${text(y[field])})`;
+  return `${field} ${JSON.stringify(x[field])} (without the gate ${JSON.stringify(y[field])})`;
 }
