@@ -1,4 +1,9 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'vitest';
+import { conversation } from '../../src/packet/conversation.ts';
+import { pcapFile } from '../../src/packet/pcap.ts';
 import { kernelTest } from '../support/kernel.ts';
 import { lossless } from './lossless.ts';
 
@@ -37,6 +42,52 @@ kernelTest(
   async () => {
     const result = await lossless({ vlan: { inner: 100, outer: 200 } });
     expect(result.shunted).toBeGreaterThan(100);
+  },
+  120_000,
+);
+
+/** Connections of 1.5 to 2.5 MB, with and without tags, retransmissions and exchanged segments, ended in every way. */
+function trace(): Uint8Array {
+  const closes = ['client-fin', 'server-fin', 'client-rst', 'server-rst', 'none'] as const;
+  const frames = Array.from({ length: 60 }, (_, i) => {
+    const wide = i % 3 === 0;
+    return conversation({
+      client: { address: wide ? `2001:db8::${i + 16}` : `10.1.0.${i + 1}`, port: 10_000 + i },
+      server: { address: wide ? '2001:db8::1' : '10.2.0.1', port: 80 },
+      vlans: [[], [], [100], [200, 100]][i % 4],
+      mss: 1400,
+      turns: [
+        { from: 'client', data: 300 },
+        { from: 'server', data: 1_500_000 },
+        { from: 'client', data: i % 2 === 0 ? 10 : 1_000_000 },
+        { from: 'server', data: 3000 },
+      ],
+      close: closes[i % 5],
+      retransmit: (i % 7) * 0.01,
+      reorder: (i % 3) * 0.02,
+      seed: i,
+      start: 1_700_000_000 + i * 0.05,
+      gap: 0.0004,
+    });
+  });
+  return pcapFile(frames.flat().sort((a, b) => a.ts - b.ts));
+}
+
+kernelTest(
+  'and when a recorded trace is replayed to both taps',
+  [...FEATURES],
+  async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'sluice-test-'));
+    try {
+      const file = join(directory, 'trace.pcap');
+      writeFileSync(file, trace());
+      const result = await lossless({}, file);
+      expect(result.connections).toBe(60);
+      expect(result.shunted).toBeGreaterThan(50);
+      expect(result.apart).toBe(0);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   },
   120_000,
 );

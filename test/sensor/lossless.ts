@@ -23,15 +23,18 @@ export interface Lossless extends Comparison {
  * Both taps of one lab see the same frames; one has a gate. Every connection's record must be the same, and the
  * ledger must add up to what the mirror port sent and the ring received. At least 1,000 connections.
  */
-export async function lossless(options: LabOptions, replay?: string): Promise<Lossless> {
+export async function lossless(options: LabOptions, trace?: string): Promise<Lossless> {
   await using lab = await createLab(options);
   // The hub keeps its CPU for itself: then both taps get each frame at nearly the same time.
   setThreadAffinity(1);
   const { gated, plain } = await bothTaps(lab, TIMEOUT, async () => {
-    if (replay === undefined) {
+    if (trace === undefined) {
       const report = await runTraffic(lab, mixedPlan());
       expect(report.failures).toBe(0);
-    } else await lab.replay(replay);
+    } else {
+      const { refused } = await lab.replay(trace, { mbps: 700 });
+      expect(refused).toBe(0);
+    }
     await new Promise((resolve) => setTimeout(resolve, SILENCE_MS));
   });
   await using _gated = gated;
@@ -62,6 +65,6 @@ export async function lossless(options: LabOptions, replay?: string): Promise<Lo
     Math.ceil(result.connections * LATE_SHARE),
   );
   expect(result.largestClosed).toBeLessThan(LATE_SECONDS);
-  expect(result.connections).toBeGreaterThanOrEqual(replay === undefined ? 1000 : 1);
+  expect(result.connections).toBeGreaterThanOrEqual(trace === undefined ? 1000 : 1);
   return { ...result, summary };
 }
