@@ -1,0 +1,23 @@
+import { expect } from 'vitest';
+import { lossless } from '../sensor/lossless.ts';
+import { kernelTest } from '../support/kernel.ts';
+
+const FEATURES = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing', 'tcx'] as const;
+
+for (const seed of [1, 2, 3, 4]) {
+  kernelTest(`lossless on a bad link, seed ${seed}`, [...FEATURES], async () => {
+    const result = await lossless({ impair: { seed, drop: 0.01, duplicate: 0.01, reorder: 0.01 } });
+    expect(result.shunted).toBeGreaterThan(50);
+  });
+}
+
+kernelTest('lossless on a bad link with tags in one direction', [...FEATURES], async () => {
+  await lossless({
+    impair: { seed: 5, drop: 0.003, duplicate: 0.003, reorder: 0.003 },
+    vlan: { inner: 7, from: 'server' },
+  });
+});
+
+kernelTest('lossless with frames of 9,000 bytes', [...FEATURES], async () => {
+  await lossless({ mtu: 9000 });
+});
