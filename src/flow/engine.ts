@@ -61,6 +61,7 @@ const RANGE_NODES = 1 << 15;
 const LETTER_C = 0x43;
 const LETTER_D = 0x44;
 const INTERACTIVE = portSet([21, 22, 23, 513]);
+const PAYLOAD_WANTED = Flag.payloadWanted * 3;
 const DNS = portSet([53, 137, 5353, 5355]);
 
 /** What the engine has counted. */
@@ -119,7 +120,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
       this.#end(slot),
     );
     this.#absorber = new Absorber(this.#endpoints, this.#gaps, this.#histories, this.#tcp);
-    this.#streams = new Streams(settings.tlsBufferBytes, settings.tlsBuffersBytes);
+    this.#streams = new Streams(settings.serviceBufferBytes, settings.serviceBuffersBytes);
     this.#uids = new UidSource(settings.seed.subarray(3));
   }
 
@@ -299,14 +300,21 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
     if (protocol === IpProto.tcp) {
       this.#absorber.tcp(slot, sides, events);
       // The recognizer missed what was dropped.
-      if (sides[0].pkts + sides[1].pkts > 0) this.#stopTls(slot);
+      if (sides[0].pkts + sides[1].pkts > 0) this.#stopServices(slot);
     } else {
       this.#absorber.other(slot, sides, events, protocol === IpProto.udp);
     }
   }
 
   record(slot: number): ConnRecord {
-    return connRecord(this.#table, slot, this.#endpoints, this.#histories, this.#settings.localNets);
+    return connRecord(
+      this.#table,
+      slot,
+      this.#endpoints,
+      this.#histories,
+      this.#settings.localNets,
+      this.#streams.service(slot),
+    );
   }
 
   /** TcpHost. */
@@ -352,10 +360,11 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
       this.flip(slot);
       this.#histories.flipped(slot);
     }
+    if (this.#settings.services && (protocol === IpProto.tcp || protocol === IpProto.udp))
+      words[at + FLAGS] = words[at + FLAGS] | PAYLOAD_WANTED;
     if (protocol === IpProto.tcp) {
       this.#tcp.open(slot);
       setTimeoutClass(words, slot, Timeout.tcpHandshake);
-      if (this.#settings.tls) words[at + FLAGS] = words[at + FLAGS] | Flag.tlsWanted;
     } else {
       doubles[(endpointOf(slot, 0) >>> 1) + EP_F_PAYLOAD] = -1;
       doubles[(endpointOf(slot, 1) >>> 1) + EP_F_PAYLOAD] = -1;
@@ -388,27 +397,48 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
     }
     this.#tcp.segment(slot, side, decoder, packet, header);
     this.#count(slot, side);
-    if (this.#tcp.dataSeq > 0 && (this.#words[slot * WORDS + FLAGS] & Flag.tlsWanted) !== 0)
-      this.#onPayload(slot, side, u8, decoder.transport + header, decoder.transportBytes - header);
+    if (this.#tcp.dataSeq > 0 && (this.#words[slot * WORDS + FLAGS] & (Flag.payloadWanted << side)) !== 0) {
+      const peerBegun = (this.#words[slot * WORDS + FLAGS] & (Flag.payloadWanted << (1 - side))) === 0;
+      const news = this.#streams.segment(
+        slot,
+        side,
+        this.#tcp.isOrig(slot, side) ? 1 : 0,
+        this.#respPort(slot),
+        peerBegun,
+        this.#tcp.dataSeq,
+        u8,
+        decoder.transport + header,
+        decoder.transportBytes - header,
+      );
+      if (news !== 0) this.#onServices(slot, side, news);
+    }
   }
 
-  #onPayload(slot: number, side: Side, u8: Uint8Array, offset: number, bytes: number): void {
-    const fromOrig = this.#tcp.isOrig(slot, side);
-    const news = this.#streams.deliver(slot, side, fromOrig, this.#tcp.dataSeq, u8, offset, bytes);
-    if (news === 0) return;
+  #respPort(slot: number): number {
+    return portOf(this.#table, slot, this.origSide(slot) === 0 ? 1 : 0);
+  }
+
+  /** What the recognizers have found. */
+  #onServices(slot: number, side: Side, news: number): void {
     const at = slot * WORDS + FLAGS;
     let flags = this.#words[at];
-    if ((news & StreamNews.confirmed) !== 0) flags |= Flag.tlsConfirmed;
+    if ((news & StreamNews.tls) !== 0) flags |= Flag.tlsConfirmed;
     if ((news & StreamNews.established) !== 0) flags |= Flag.tlsEstablished;
-    if ((news & StreamNews.done) !== 0) flags &= ~Flag.tlsWanted;
+    if ((news & StreamNews.begun) !== 0) flags |= PAYLOAD_WANTED;
+    if ((news & StreamNews.sideDone) !== 0) flags &= ~(Flag.payloadWanted << side);
+    if ((news & StreamNews.done) !== 0) flags &= ~PAYLOAD_WANTED;
     this.#words[at] = flags;
+    if ((news & StreamNews.flip) !== 0) {
+      this.flip(slot);
+      this.#histories.flipped(slot);
+    }
   }
 
-  #stopTls(slot: number): void {
+  #stopServices(slot: number): void {
     const at = slot * WORDS + FLAGS;
     const flags = this.#words[at];
-    if ((flags & Flag.tlsWanted) === 0) return;
-    this.#words[at] = flags & ~Flag.tlsWanted;
+    if ((flags & PAYLOAD_WANTED) === 0) return;
+    this.#words[at] = flags & ~PAYLOAD_WANTED;
     this.#streams.stop(slot);
   }
 
@@ -425,6 +455,15 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
     const bytes = ((u8[at + 4] << 8) | u8[at + 5]) - 8;
     addPayload(this.#doubles, endpointOf(slot, side), bytes);
     this.#count(slot, side);
+    if (
+      (this.#words[slot * WORDS + FLAGS] & (Flag.payloadWanted << side)) !== 0 &&
+      bytes > 0 &&
+      bytes + 8 <= decoder.captured
+    ) {
+      const fromOrig = this.#tcp.isOrig(slot, side) ? 1 : 0;
+      const news = this.#streams.datagram(slot, fromOrig, this.#respPort(slot), u8, at + 8, bytes);
+      if (news !== 0) this.#onServices(slot, side, news);
+    }
   }
 
   #onIcmp(packet: Packet, slot: number, side: Side): void {

@@ -85,9 +85,7 @@ export const Flag = {
   origHigh: 1 << 2,
   /** The key has 48 bytes. */
   wide: 1 << 3,
-  /** TLS: payload is still wanted. */
-  tlsWanted: 1 << 4,
-  /** TLS: recognized, `service` is ssl. */
+  /** TLS, DTLS or QUIC was recognized. */
   tlsConfirmed: 1 << 5,
   /** TLS: both sides have finished the handshake. */
   tlsEstablished: 1 << 6,
@@ -104,6 +102,8 @@ export const Flag = {
   closing: 1 << 12,
   /** TCP: one side has closed, F_ATTEMPT is when that is looked at. */
   halfClosed: 1 << 13,
+  /** Payload of side 0 is still wanted for recognizing services; the next bit: of side 1. */
+  payloadWanted: 1 << 14,
 } as const;
 /** Which inactivity timeout holds: three bits. */
 export const TIMEOUT_SHIFT = 16;

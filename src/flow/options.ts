@@ -17,11 +17,11 @@ export interface FlowEngineOptions {
   /** Whether those ranges count as local: true unless told. */
   privateIsLocal?: boolean;
   timeouts?: Partial<FlowTimeouts>;
-  /** Recognize TLS: true unless bare. */
-  tls?: boolean;
-  /** Bytes held back for the TLS recognizer when segments come out of order: per flow (64 KiB) and for all (16 MiB). */
-  tlsBufferBytes?: number;
-  tlsBuffersBytes?: number;
+  /** Recognize services by content: true unless bare. */
+  services?: boolean;
+  /** Bytes held back for the recognizers when segments come out of order: per flow (64 KiB) and for all (16 MiB). */
+  serviceBufferBytes?: number;
+  serviceBuffersBytes?: number;
   /**
    * Seconds that packet time may go back before it is taken for a step of the clock. Without it time never goes back,
    * as in Zeek.

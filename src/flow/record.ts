@@ -80,6 +80,7 @@ export function connRecord(
   endpoints: Endpoints,
   histories: Histories,
   localNets: NetSet,
+  service: string | undefined,
 ): ConnRecord {
   const words = table.words;
   const doubles = table.doubles;
@@ -132,7 +133,7 @@ export function connRecord(
     respPort,
     proto,
     ipProto: protocol,
-    service: (flags & Flag.tlsConfirmed) === 0 ? undefined : 'ssl',
+    service,
     duration: duration > 0 ? duration : undefined,
     origBytes: duration > 0 ? origBytes : undefined,
     respBytes: duration > 0 ? respBytes : undefined,

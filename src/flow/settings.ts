@@ -16,15 +16,15 @@ export interface FlowSettings {
   readonly maxFlows: number;
   readonly checksums: boolean;
   readonly vlanInKey: boolean;
-  readonly tls: boolean;
+  readonly services: boolean;
   /** UDP flows to DNS ports have the timeout of DNS. */
   readonly dns: boolean;
   readonly clockStep: number;
   readonly directions: Directions;
   readonly localNets: NetSet;
   readonly timeouts: FlowTimeouts;
-  readonly tlsBufferBytes: number;
-  readonly tlsBuffersBytes: number;
+  readonly serviceBufferBytes: number;
+  readonly serviceBuffersBytes: number;
   /** Three words for the hash, three for the uids. */
   readonly seed: Int32Array;
 }
@@ -42,7 +42,7 @@ export function completeOptions(options: FlowEngineOptions): FlowSettings {
     maxFlows,
     checksums: options.checksums ?? true,
     vlanInKey: options.vlanInKey ?? false,
-    tls: options.tls ?? !bare,
+    services: options.services ?? !bare,
     dns: !bare,
     clockStep: options.clockStep ?? Number.POSITIVE_INFINITY,
     directions: new Directions(
@@ -50,8 +50,8 @@ export function completeOptions(options: FlowEngineOptions): FlowSettings {
     ),
     localNets: (options.privateIsLocal ?? true) ? NetSet.local(nets) : new NetSet(nets),
     timeouts: completeTimeouts(options.timeouts ?? {}),
-    tlsBufferBytes: options.tlsBufferBytes ?? 65_536,
-    tlsBuffersBytes: options.tlsBuffersBytes ?? 16_777_216,
+    serviceBufferBytes: options.serviceBufferBytes ?? 65_536,
+    serviceBuffersBytes: options.serviceBuffersBytes ?? 16_777_216,
     seed: seedWords(options.seed),
   };
 }

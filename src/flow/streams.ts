@@ -1,142 +1,267 @@
-import { looksLikeTls, TlsStream } from './tls.ts';
+import { SERVICES } from './services/index.ts';
+import { Recognition, RecognitionNews } from './services/recognition.ts';
+import { type Service, ServiceNews } from './services/service.ts';
 import type { Side, TlsInfo } from './types.ts';
 
-/** What a delivery changed; `TlsStream.data` has the same bits. */
-export const StreamNews = { confirmed: 1, established: 2, done: 4 } as const;
+/** What a delivery changed; bits. */
+export const StreamNews = {
+  /** TLS, DTLS or QUIC was recognized. */
+  tls: 1,
+  /** TLS: both sides have finished the handshake. */
+  established: 2,
+  /** Nothing more is wanted of this flow. */
+  done: 4,
+  /** Nothing more is wanted of this side, unless the first bytes of the other suggest something. */
+  sideDone: 8,
+  /** Both sides are wanted (again). */
+  begun: 16,
+  /** The originator turned out to be the responder. */
+  flip: 32,
+} as const;
 
 interface Segment {
   seq: number;
   bytes: Uint8Array;
 }
 
-/** One flow that is, or may be, TLS. */
-interface Candidate {
-  stream: TlsStream | undefined;
-  info: TlsInfo | undefined;
-  /** Next relative sequence number wanted, of both sides. */
-  next: [number, number];
-  held: [Segment[], Segment[]];
-  heldBytes: number;
+/** One flow that is being recognized; the objects are used again. */
+class Stream {
+  readonly recognition = new Recognition();
+  slot = -1;
+  /** Place among the streams in work. */
+  place = -1;
+  /** TCP: next relative sequence number wanted of both sides; 0: whatever comes. */
+  next0 = 1;
+  next1 = 1;
+  readonly held0: Segment[] = [];
+  readonly held1: Segment[] = [];
+  heldBytes = 0;
 }
 
 /** Segments held back per side; more are no reordering. */
 const MAX_SEGMENTS = 64;
+/** Flows that are recognized at the same time; beyond, one after the other is given up. */
+const MAX_STREAMS = 32_768;
+/** Objects kept for the next flow. */
+const MAX_SPARE = 1024;
 
 /**
- * Payload of connections that may be TLS, in order, to their recognizers: until those have seen enough, or data is
- * missing. Only segments that come out of order are copied, within limits. Flows that are not TLS cost one look at the
- * first bytes of each side.
+ * The payload of connections, in order, to the recognizers of services: until those have seen enough, or data is
+ * missing. Only segments that come out of order are copied, within limits. Of flows that have been recognized only the
+ * name is kept; those of no known service cost one look at the first bytes of each side.
  */
 export class Streams {
-  readonly #candidates = new Map<number, Candidate>();
+  readonly #tcp: readonly Service[];
+  readonly #udp: readonly Service[];
   readonly #perFlow: number;
   readonly #total: number;
+  /** By slot. */
+  readonly #streams: (Stream | undefined)[] = [];
+  readonly #names: (string | undefined)[] = [];
+  readonly #tls: (TlsInfo | undefined)[] = [];
+  /** Streams in work; the hand goes round when there is no place left. */
+  readonly #places: (Stream | undefined)[] = [];
+  readonly #freePlaces: number[] = [];
+  #hand = 0;
+  readonly #spare: Stream[] = [];
   #heldBytes = 0;
 
   /** Limits in bytes of what is held back per flow and for all. */
-  constructor(perFlow: number, total: number) {
+  constructor(perFlow: number, total: number, services: readonly Service[] = SERVICES) {
+    this.#tcp = services.filter(({ transport }) => transport !== 'udp');
+    this.#udp = services.filter(({ transport }) => transport !== 'tcp');
     this.#perFlow = perFlow;
     this.#total = total;
   }
 
-  /** Payload that was captured whole; `seq` is relative, 1 the first byte. Bits of StreamNews. */
-  deliver(
+  /**
+   * TCP payload that was captured whole; `seq` is relative, 1 the first byte. `peerBegun`: the first bytes of the other
+   * side were looked at and suggested nothing. Bits of StreamNews.
+   */
+  segment(
     slot: number,
     side: Side,
-    fromOrig: boolean,
+    fromOrig: 0 | 1,
+    respPort: number,
+    peerBegun: boolean,
     seq: number,
     u8: Uint8Array,
     offset: number,
     bytes: number,
   ): number {
-    let candidate = this.#candidates.get(slot);
-    if (candidate === undefined) {
-      if (seq === 1 && !looksLikeTls(u8, offset, bytes)) return StreamNews.done;
-      candidate = { stream: undefined, info: undefined, next: [1, 1], held: [[], []], heldBytes: 0 };
-      this.#candidates.set(slot, candidate);
+    let stream = this.#streams[slot];
+    let begun = 0;
+    if (stream === undefined) {
+      if (this.#names[slot] !== undefined) return StreamNews.done;
+      if (seq === 1 && !this.#suggests(this.#tcp, u8, offset, bytes, fromOrig, respPort))
+        return StreamNews.sideDone;
+      stream = this.#begin(slot, this.#tcp, respPort);
+      begun = StreamNews.begun;
+      // What the other side has sent since then was not counted.
+      if (peerBegun && side === 0) stream.next1 = 0;
+      else if (peerBegun) stream.next0 = 0;
     }
-    if (seq > candidate.next[side]) return this.#hold(slot, candidate, side, seq, u8, offset, bytes);
-    let news = this.#feed(candidate, side, fromOrig, seq, u8, offset, bytes);
-    while ((news & StreamNews.done) === 0) {
-      const held = candidate.held[side];
-      const index = held.findIndex((segment) => segment.seq <= candidate.next[side]);
-      if (index < 0) return news;
+    const next = side === 0 ? stream.next0 : stream.next1;
+    if (next !== 0 && seq > next) return begun | this.#hold(stream, side, seq, u8, offset, bytes);
+    let news = this.#feed(stream, side, fromOrig, seq, u8, offset, bytes);
+    const held = side === 0 ? stream.held0 : stream.held1;
+    while (held.length > 0 && (news & RecognitionNews.done) === 0) {
+      const wanted = side === 0 ? stream.next0 : stream.next1;
+      const index = held.findIndex((segment) => segment.seq <= wanted);
+      if (index < 0) break;
       const [segment] = held.splice(index, 1) as [Segment];
       this.#heldBytes -= segment.bytes.length;
-      candidate.heldBytes -= segment.bytes.length;
-      news |= this.#feed(candidate, side, fromOrig, segment.seq, segment.bytes, 0, segment.bytes.length);
+      stream.heldBytes -= segment.bytes.length;
+      news |= this.#feed(stream, side, fromOrig, segment.seq, segment.bytes, 0, segment.bytes.length);
     }
-    this.#finish(slot, candidate);
-    return news;
+    return begun | this.#conclude(stream, news);
+  }
+
+  /** The payload of a UDP datagram that was captured whole. Bits of StreamNews. */
+  datagram(
+    slot: number,
+    fromOrig: 0 | 1,
+    respPort: number,
+    u8: Uint8Array,
+    offset: number,
+    bytes: number,
+  ): number {
+    let stream = this.#streams[slot];
+    let begun = 0;
+    if (stream === undefined) {
+      if (this.#names[slot] !== undefined) return StreamNews.done;
+      if (!this.#suggests(this.#udp, u8, offset, bytes, fromOrig, respPort)) return StreamNews.sideDone;
+      stream = this.#begin(slot, this.#udp, respPort);
+      begun = StreamNews.begun;
+    }
+    return begun | this.#conclude(stream, stream.recognition.feed(fromOrig, u8, offset, bytes));
+  }
+
+  /** Names of the services in the order of confirmation, joined by commas. */
+  service(slot: number): string | undefined {
+    const stream = this.#streams[slot];
+    return stream === undefined ? this.#names[slot] : joined(stream.recognition.names);
   }
 
   /** The handshake as far as it was recognized. */
   info(slot: number): TlsInfo | undefined {
-    return this.#candidates.get(slot)?.info;
+    return this.#streams[slot]?.recognition.tls ?? this.#tls[slot];
   }
 
   /** No more payload of this flow will come, or can be used. */
   stop(slot: number): void {
-    const candidate = this.#candidates.get(slot);
-    if (candidate !== undefined) this.#finish(slot, candidate);
+    const stream = this.#streams[slot];
+    if (stream !== undefined) this.#finish(stream);
   }
 
   release(slot: number): void {
     this.stop(slot);
-    this.#candidates.delete(slot);
+    if (slot >= this.#names.length) return;
+    this.#names[slot] = undefined;
+    this.#tls[slot] = undefined;
+  }
+
+  #suggests(
+    services: readonly Service[],
+    u8: Uint8Array,
+    offset: number,
+    bytes: number,
+    fromOrig: 0 | 1,
+    respPort: number,
+  ): boolean {
+    for (const service of services) if (service.looksLike(u8, offset, bytes, fromOrig, respPort)) return true;
+    return false;
+  }
+
+  #begin(slot: number, services: readonly Service[], respPort: number): Stream {
+    while (this.#streams.length <= slot) {
+      this.#streams.push(undefined);
+      this.#names.push(undefined);
+      this.#tls.push(undefined);
+    }
+    const stream = this.#spare.pop() ?? new Stream();
+    stream.slot = slot;
+    stream.next0 = 1;
+    stream.next1 = 1;
+    stream.recognition.begin(services, respPort);
+    this.#streams[slot] = stream;
+    let place = this.#freePlaces.pop() ?? this.#places.length;
+    if (place === MAX_STREAMS) {
+      place = this.#hand;
+      this.#hand = (this.#hand + 1) % MAX_STREAMS;
+      const oldest = this.#places[place];
+      if (oldest !== undefined) {
+        this.#finish(oldest);
+        this.#freePlaces.pop();
+      }
+    }
+    this.#places[place] = stream;
+    stream.place = place;
+    return stream;
   }
 
   #feed(
-    candidate: Candidate,
+    stream: Stream,
     side: Side,
-    fromOrig: boolean,
+    fromOrig: 0 | 1,
     seq: number,
     u8: Uint8Array,
     offset: number,
     bytes: number,
   ): number {
-    const skip = candidate.next[side] - seq;
+    const next = side === 0 ? stream.next0 : stream.next1;
+    const skip = next === 0 ? 0 : next - seq;
     if (skip >= bytes) return 0;
-    candidate.next[side] = seq + bytes;
-    if (candidate.stream === undefined) {
-      if (!looksLikeTls(u8, offset + skip, bytes - skip)) return StreamNews.done;
-      candidate.stream = new TlsStream();
-    }
-    const news = candidate.stream.data(fromOrig ? 1 : 0, u8, offset + skip, bytes - skip);
-    if ((news & StreamNews.confirmed) !== 0) candidate.info = candidate.stream.info;
-    return news;
+    if (side === 0) stream.next0 = seq + bytes;
+    else stream.next1 = seq + bytes;
+    return stream.recognition.feed(fromOrig, u8, offset + skip, bytes - skip);
   }
 
-  #hold(
-    slot: number,
-    candidate: Candidate,
-    side: Side,
-    seq: number,
-    u8: Uint8Array,
-    offset: number,
-    bytes: number,
-  ): number {
-    const held = candidate.held[side];
+  #conclude(stream: Stream, found: number): number {
+    if (found === 0) return 0;
+    let news = 0;
+    if ((found & RecognitionNews.tls) !== 0) news |= StreamNews.tls;
+    if ((found & ServiceNews.established) !== 0) news |= StreamNews.established;
+    if ((found & ServiceNews.flip) !== 0) news |= StreamNews.flip;
+    if ((found & RecognitionNews.done) === 0) return news;
+    this.#finish(stream);
+    return news | StreamNews.done;
+  }
+
+  #hold(stream: Stream, side: Side, seq: number, u8: Uint8Array, offset: number, bytes: number): number {
+    const held = side === 0 ? stream.held0 : stream.held1;
     if (
       held.length >= MAX_SEGMENTS ||
-      candidate.heldBytes + bytes > this.#perFlow ||
+      stream.heldBytes + bytes > this.#perFlow ||
       this.#heldBytes + bytes > this.#total
     ) {
-      this.#finish(slot, candidate);
+      this.#finish(stream);
       return StreamNews.done;
     }
     held.push({ seq, bytes: u8.slice(offset, offset + bytes) });
-    candidate.heldBytes += bytes;
+    stream.heldBytes += bytes;
     this.#heldBytes += bytes;
     return 0;
   }
 
   /** Lets go of everything but what was found out. */
-  #finish(slot: number, candidate: Candidate): void {
-    this.#heldBytes -= candidate.heldBytes;
-    candidate.heldBytes = 0;
-    candidate.held = [[], []];
-    candidate.stream = undefined;
-    if (candidate.info === undefined) this.#candidates.delete(slot);
+  #finish(stream: Stream): void {
+    const slot = stream.slot;
+    this.#names[slot] = joined(stream.recognition.names);
+    this.#tls[slot] = stream.recognition.tls;
+    this.#heldBytes -= stream.heldBytes;
+    stream.heldBytes = 0;
+    stream.held0.length = 0;
+    stream.held1.length = 0;
+    stream.recognition.release();
+    this.#streams[slot] = undefined;
+    this.#places[stream.place] = undefined;
+    this.#freePlaces.push(stream.place);
+    if (this.#spare.length < MAX_SPARE) this.#spare.push(stream);
   }
+}
+
+function joined(names: readonly string[]): string | undefined {
+  if (names.length < 2) return names[0];
+  return names.join(',');
 }

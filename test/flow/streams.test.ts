@@ -93,7 +93,7 @@ test('not in a bare run, not when a segment was cut by the capture, not when it 
 });
 
 test('what is held back is bounded: a flow beyond it is not recognized, the others are', () => {
-  const harness = new Harness({ tlsBufferBytes: 600 });
+  const harness = new Harness({ serviceBufferBytes: 600 });
   const slot = handshake(harness, 1);
   for (const step of steps.toReversed()) harness.feed(frameOf(step), 2);
   expect(harness.engine.flags(slot)).toBe(0);

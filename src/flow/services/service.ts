@@ -1,3 +1,5 @@
+import type { TlsInfo } from '../types.ts';
+
 /**
  * The shape of every service recognizer: one small parser in a file of its own, that sees the payload of a connection
  * until it is sure. Recognized is what was parsed, never what a port suggests (as Zeek's analyzer confirmation).
@@ -15,7 +17,12 @@ export const ServiceNews = {
   established: 8,
   /** What follows in both directions is another protocol (STARTTLS, CONNECT): it is recognized anew, the name stays. */
   handsOver: 16,
+  /** The originator turns out to be the server (a DNS response, a message of an NTP server, came first). */
+  flip: 32,
 } as const;
+
+/** Where a carrier puts the payload that it has taken out of its frames. */
+export type PayloadSink = (fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number) => void;
 
 /** One connection as one recognizer sees it. Never throws, whatever the bytes; keeps a bounded number of bytes. */
 export interface ServiceParser {
@@ -24,6 +31,20 @@ export interface ServiceParser {
    * `fromOrig` is 1 for the originator. The bytes are the caller's: copy what is to be kept. Answers ServiceNews bits.
    */
   data(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): number;
+  /** With `handsOver`: how many of the bytes last given belong to what follows already. None unless told. */
+  readonly rest?: number;
+  /**
+   * Names of what was recognized inside of its messages (gssapi in LDAP), in order; the list only grows. New ones go
+   * into `service` before the name that `confirmed` of the same call adds.
+   */
+  readonly inside?: readonly string[];
+  /** TLS, DTLS, QUIC: the handshake as far as it was seen. */
+  readonly tls?: TlsInfo;
+  /**
+   * After `handsOver`: what follows is wrapped in frames (websocket); gives what is inside of them to the sink. Answers
+   * `rejected` or `done` when there is no more to come.
+   */
+  unwrap?(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number, sink: PayloadSink): number;
 }
 
 export interface Service {
@@ -31,8 +52,10 @@ export interface Service {
   readonly name: string;
   readonly transport: 'tcp' | 'udp' | 'both';
   /**
-   * A cheap look at the first bytes that a side sends: may this be the service? No allocation, no state. `respPort` is
-   * a hint for protocols without a mark of their own, and never enough by itself.
+   * A cheap look at the first bytes that a side sends: may this be the service? No allocation, no state. TCP may
+   * deliver as little as one byte: of what is too short to tell, all that is there has to fit. `respPort` is a hint for
+   * protocols without a mark of their own, and never enough by itself. A recognizer that is chosen by the first bytes of
+   * the side that speaks second has missed what the first one sent.
    */
   looksLike(u8: Uint8Array, offset: number, length: number, fromOrig: 0 | 1, respPort: number): boolean;
   parser(): ServiceParser;

@@ -1,15 +1,9 @@
 import * as fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
-import {
-  looksLikeTls,
-  TLS_CONFIRMED,
-  TLS_DONE,
-  TLS_ESTABLISHED,
-  TLS_REJECTED,
-  TlsStream,
-} from '../../src/flow/tls.ts';
-import { seeded } from '../../src/packet/conversation.ts';
-import { type Capture, capture, type Piece } from './tls-capture.ts';
+import { ServiceNews } from '../../../src/flow/services/service.ts';
+import { looksLikeTls, TlsStream } from '../../../src/flow/services/tls-stream.ts';
+import { seeded } from '../../../src/packet/conversation.ts';
+import { type Capture, capture, type Piece } from '../tls-capture.ts';
 
 interface Outcome {
   bits: number;
@@ -31,9 +25,9 @@ function feed(pieces: readonly Piece[], chunk: () => number = () => 1e9, stream 
       const now = stream.data(from, copy, 3, size);
       copy.fill(0xee);
       fed += size;
-      expect(now & bits & (TLS_CONFIRMED | TLS_ESTABLISHED), 'told once only').toBe(0);
+      expect(now & bits & (ServiceNews.confirmed | ServiceNews.established), 'told once only').toBe(0);
       bits |= now;
-      if (now & TLS_ESTABLISHED) establishedAfter = fed;
+      if (now & ServiceNews.established) establishedAfter = fed;
       at += size;
     }
   }
@@ -63,7 +57,7 @@ function establishing(name: string): string {
   const stream = new TlsStream();
   for (const { from, bytes } of records((handshakes.get(name) as Capture).pieces)) {
     const bits = stream.data(from, bytes, 0, bytes.length);
-    if (bits & TLS_ESTABLISHED) return `${from === 0 ? 'client' : 'server'} ${bytes[0]}`;
+    if (bits & ServiceNews.established) return `${from === 0 ? 'client' : 'server'} ${bytes[0]}`;
   }
   return 'never';
 }
@@ -124,8 +118,8 @@ describe('real handshakes', () => {
     expect(captured.error).toBeUndefined();
     expect(captured.reused, 'the handshake is what it claims to be').toBe(resumed);
     const whole = feed(captured.pieces);
-    expect(whole.bits).toBe(TLS_CONFIRMED | TLS_ESTABLISHED | TLS_DONE);
-    expect(whole.stream.info).toMatchObject({
+    expect(whole.bits).toBe(ServiceNews.confirmed | ServiceNews.established | ServiceNews.done);
+    expect(whole.stream.tls).toMatchObject({
       version,
       resumed,
       established: true,
@@ -136,7 +130,7 @@ describe('real handshakes', () => {
       const random = seeded(seed);
       const chunked = feed(captured.pieces, seed === 0 ? () => 1 : () => 1 + Math.floor(random() ** 3 * 900));
       expect(chunked.bits).toBe(whole.bits);
-      expect(chunked.stream.info).toEqual(whole.stream.info);
+      expect(chunked.stream.tls).toEqual(whole.stream.tls);
       expect(chunked.establishedAfter).toBeLessThanOrEqual(whole.establishedAfter);
     }
   });
@@ -148,17 +142,17 @@ describe('real handshakes', () => {
   });
 
   test('cipher suites', () => {
-    expect(feed((handshakes.get('1.3 with 256-bit hash') as Capture).pieces).stream.info.cipher).toBe(0x1301);
-    expect(feed((handshakes.get('1.2 with RSA-less CBC') as Capture).pieces).stream.info.cipher).toBe(0xc023);
+    expect(feed((handshakes.get('1.3 with 256-bit hash') as Capture).pieces).stream.tls.cipher).toBe(0x1301);
+    expect(feed((handshakes.get('1.2 with RSA-less CBC') as Capture).pieces).stream.tls.cipher).toBe(0xc023);
   });
 
   test('ALPN: the choice is visible in TLS 1.2, only the offer in TLS 1.3', () => {
     const old = feed((handshakes.get('1.2') as Capture).pieces).stream;
     expect(old.alpnOffer).toBe('h2,http/1.1');
-    expect(old.info.alpn).toBe('http/1.1');
+    expect(old.tls.alpn).toBe('http/1.1');
     const modern = feed((handshakes.get('1.3') as Capture).pieces).stream;
     expect(modern.alpnOffer).toBe('h2,http/1.1');
-    expect(modern.info.alpn).toBeUndefined();
+    expect(modern.tls.alpn).toBeUndefined();
   });
 
   test('the responder may be the client: sides come from the hellos', () => {
@@ -166,7 +160,7 @@ describe('real handshakes', () => {
       from: (1 - from) as 0 | 1,
       bytes,
     }));
-    expect(feed(pieces).bits & TLS_ESTABLISHED).toBe(TLS_ESTABLISHED);
+    expect(feed(pieces).bits & ServiceNews.established).toBe(ServiceNews.established);
   });
 });
 
@@ -188,7 +182,7 @@ describe('established means both sides', () => {
     const { pieces } = handshakes.get(name) as Capture;
     for (const from of [0, 1] as const) {
       const { bits } = feed(pieces.filter((piece) => piece.from === from));
-      expect(bits & TLS_ESTABLISHED).toBe(0);
+      expect(bits & ServiceNews.established).toBe(0);
     }
   });
 
@@ -207,14 +201,14 @@ describe('established means both sides', () => {
     const alert = Uint8Array.from([type, 3, 3, 0, length, ...new Uint8Array(length)]);
     expect(stream.data(0, alert, 0, alert.length)).toBe(0);
     for (const { bytes } of all.slice(all.indexOf(finished)).filter((record) => record.from === 1)) {
-      expect(stream.data(1, bytes, 0, bytes.length) & TLS_ESTABLISHED).toBe(0);
+      expect(stream.data(1, bytes, 0, bytes.length) & ServiceNews.established).toBe(0);
     }
   });
 
   test('no common version: a fatal alert ends it without either', async () => {
     const captured = await capture(V12, V13);
     expect(captured.error).toBeDefined();
-    expect(feed(captured.pieces).bits).toBe(TLS_DONE);
+    expect(feed(captured.pieces).bits).toBe(ServiceNews.done);
   });
 });
 
@@ -254,8 +248,8 @@ describe('whatever the bytes', () => {
     ]) {
       const bytes = Buffer.from(text, 'latin1');
       const stream = new TlsStream();
-      expect(stream.data(0, bytes, 0, bytes.length)).toBe(TLS_DONE | TLS_REJECTED);
-      expect(stream.data(1, bytes, 0, bytes.length)).toBe(TLS_DONE | TLS_REJECTED);
+      expect(stream.data(0, bytes, 0, bytes.length)).toBe(ServiceNews.done | ServiceNews.rejected);
+      expect(stream.data(1, bytes, 0, bytes.length)).toBe(ServiceNews.done | ServiceNews.rejected);
     }
   });
 
@@ -264,8 +258,8 @@ describe('whatever the bytes', () => {
     const stream = new TlsStream();
     stream.data(0, pieces[0].bytes, 0, pieces[0].bytes.length);
     const answer = Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n');
-    expect(stream.data(1, answer, 0, answer.length)).toBe(TLS_DONE | TLS_REJECTED);
-    expect(stream.info.serverName).toBe('www.test.example');
+    expect(stream.data(1, answer, 0, answer.length)).toBe(ServiceNews.done | ServiceNews.rejected);
+    expect(stream.tls.serverName).toBe('www.test.example');
   });
 
   test('random bytes after a plausible beginning never throw and never establish', () => {
@@ -276,7 +270,7 @@ describe('whatever the bytes', () => {
           { from: 0, bytes: Uint8Array.from([...start, ...a]) },
           { from: 1, bytes: Uint8Array.from([...start, ...b]) },
         ]);
-        expect(bits & TLS_ESTABLISHED).toBe(0);
+        expect(bits & ServiceNews.established).toBe(0);
       }),
       { numRuns: 3000 },
     );
@@ -302,7 +296,7 @@ describe('whatever the bytes', () => {
           const whole = feed(pieces);
           const chunked = feed(pieces, () => 1 + Math.floor(random() * 200));
           expect(chunked.bits).toBe(whole.bits);
-          expect(chunked.stream.info).toEqual(whole.stream.info);
+          expect(chunked.stream.tls).toEqual(whole.stream.tls);
         },
       ),
       // Found once: a hello whose header was the last of its chunk, followed by a longer one.
@@ -322,13 +316,13 @@ describe('whatever the bytes', () => {
       bits = stream.data(0, filler, 0, filler.length);
       fed += filler.length;
     }
-    expect(bits & TLS_DONE).toBe(TLS_DONE);
+    expect(bits & ServiceNews.done).toBe(ServiceNews.done);
     expect(fed).toBeLessThan(3e6);
   });
 
   test('a hello larger than the limit is rejected before it is stored', () => {
     const huge = Uint8Array.of(22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff, 3, 3);
-    expect(new TlsStream().data(0, huge, 0, huge.length)).toBe(TLS_DONE | TLS_REJECTED);
+    expect(new TlsStream().data(0, huge, 0, huge.length)).toBe(ServiceNews.done | ServiceNews.rejected);
   });
 
   test('a server name is printable, whatever was sent', async () => {
@@ -337,6 +331,6 @@ describe('whatever the bytes', () => {
     const at = Buffer.from(hello).indexOf('a.test');
     hello.set([0x0a, 0xff], at);
     const { stream } = feed([{ from: 0, bytes: hello }]);
-    expect(stream.info.serverName).toBe('\\x0a\\xfftest');
+    expect(stream.tls.serverName).toBe('\\x0a\\xfftest');
   });
 });

@@ -1,4 +1,4 @@
-import type { TlsInfo } from './types.ts';
+import type { TlsInfo } from '../types.ts';
 
 /** Parsing of ClientHello and ServerHello bodies (RFC 8446 section 4.1, RFC 5246 section 7.4.1). */
 

@@ -1,14 +1,6 @@
+import type { TlsInfo } from '../types.ts';
+import { ServiceNews, type ServiceParser } from './service.ts';
 import { clientHello, type HelloState, serverHello, TLS13 } from './tls-hello.ts';
-import type { TlsInfo } from './types.ts';
-
-/** Newly: a valid ServerHello was seen, so this is TLS (Zeek: service `ssl`). */
-export const TLS_CONFIRMED = 1;
-/** Newly: both sides have finished the handshake. */
-export const TLS_ESTABLISHED = 2;
-/** No more data is wanted. */
-export const TLS_DONE = 4;
-/** This is not TLS, or damaged; comes with TLS_DONE. */
-export const TLS_REJECTED = 8;
 
 const CHANGE_CIPHER_SPEC = 20;
 const ALERT = 21;
@@ -83,8 +75,8 @@ class TlsSide {
  * both have sent ChangeCipherSpec and an encrypted handshake record after it; in TLS 1.3 both send encrypted records
  * after the ServerHello, the client's long enough for Finished. Memory is bounded; no bytes make it throw.
  */
-export class TlsStream {
-  readonly info: TlsInfo = {
+export class TlsStream implements ServiceParser {
+  readonly tls: TlsInfo = {
     version: 0,
     cipher: 0,
     serverName: undefined,
@@ -98,12 +90,12 @@ export class TlsStream {
   #server: TlsSide | undefined;
   #done = 0;
 
-  /** Protocols that the client offers, joined by commas, until the server's choice is known in `info.alpn`. */
+  /** Protocols that the client offers, joined by commas, until the server's choice is known in `tls.alpn`. */
   get alpnOffer(): string | undefined {
     return this.#hello.alpnOffer;
   }
 
-  /** The next bytes of one direction; returns what has newly happened (TLS_… bits). */
+  /** The next bytes of one direction; returns what has newly happened. */
   data(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): number {
     if (this.#done !== 0) return this.#done;
     const side = this.#sides[fromOrig];
@@ -123,12 +115,12 @@ export class TlsStream {
       side.left -= size;
       if (side.left === 0 && this.#done === 0) events |= this.#recordEnd(side);
     }
-    if (this.#done === 0 && side.stream > MAX_HANDSHAKE_STREAM) this.#done = TLS_DONE;
+    if (this.#done === 0 && side.stream > MAX_HANDSHAKE_STREAM) this.#done = ServiceNews.done;
     return events | this.#done;
   }
 
   #reject(): void {
-    this.#done = TLS_DONE | TLS_REJECTED;
+    this.#done = ServiceNews.done | ServiceNews.rejected;
     for (const side of this.#sides) side.buffer = undefined;
   }
 
@@ -145,7 +137,7 @@ export class TlsStream {
     const version = side.header >>> 16;
     side.recordLength = length;
     side.left = length;
-    const encrypted = side.changedCipher && this.info.version !== TLS13;
+    const encrypted = side.changedCipher && this.tls.version !== TLS13;
     side.plain = side.type === HANDSHAKE && !encrypted;
     if (version < 0x0300 || version > TLS13 || length > MAX_RECORD || !this.#fits(side, encrypted))
       this.#reject();
@@ -162,7 +154,7 @@ export class TlsStream {
       case HANDSHAKE:
         return side.recordLength > 0;
       case APPLICATION_DATA:
-        return side.hello && (encrypted || this.info.version === TLS13 || this.info.version === 0);
+        return side.hello && (encrypted || this.tls.version === TLS13 || this.tls.version === 0);
       default:
         return side.hello;
     }
@@ -182,19 +174,19 @@ export class TlsStream {
     side.records++;
     switch (side.type) {
       case CHANGE_CIPHER_SPEC:
-        if (side === this.#server && this.info.version !== TLS13 && !side.helloDone) this.info.resumed = true;
+        if (side === this.#server && this.tls.version !== TLS13 && !side.helloDone) this.tls.resumed = true;
         side.changedCipher = true;
         return 0;
       case ALERT:
         // Fatal and in the clear: the handshake has failed, and neither side will go on.
-        if (side.recordLength === 2 && side.alertLevel === 2) this.#done = TLS_DONE;
+        if (side.recordLength === 2 && side.alertLevel === 2) this.#done = ServiceNews.done;
         return 0;
       case HANDSHAKE:
         if (side.plain) return 0;
         side.finished12 = true;
         return this.#maybeEstablished();
       case APPLICATION_DATA:
-        if (this.info.version === TLS13 && this.#server?.hello && this.#finishes13(side))
+        if (this.tls.version === TLS13 && this.#server?.hello && this.#finishes13(side))
           side.finished13 = true;
         return this.#maybeEstablished();
       default:
@@ -216,13 +208,13 @@ export class TlsStream {
     const server = this.#server;
     if (client === undefined || server === undefined || !this.#answered()) return 0;
     const both =
-      this.info.version === TLS13
+      this.tls.version === TLS13
         ? client.finished13 && server.finished13
         : client.finished12 && server.finished12;
     if (!both) return 0;
-    this.info.established = true;
-    this.#done = TLS_DONE;
-    return TLS_ESTABLISHED;
+    this.tls.established = true;
+    this.#done = ServiceNews.done;
+    return ServiceNews.established;
   }
 
   /** Bytes of plaintext handshake records: messages one after the other, whatever the record borders. */
@@ -293,16 +285,16 @@ export class TlsStream {
 
   #hellos(side: TlsSide, u8: Uint8Array, at: number, length: number): number {
     if (side.messageType === CLIENT_HELLO) {
-      if (!clientHello(u8, at, length, this.info, this.#hello)) this.#reject();
+      if (!clientHello(u8, at, length, this.tls, this.#hello)) this.#reject();
       side.hello = true;
       return 0;
     }
-    if (!serverHello(u8, at, length, this.info, this.#hello)) {
+    if (!serverHello(u8, at, length, this.tls, this.#hello)) {
       this.#reject();
       return 0;
     }
     if (side.hello) return 0;
     side.hello = true;
-    return TLS_CONFIRMED;
+    return ServiceNews.confirmed;
   }
 }
