@@ -124,6 +124,16 @@ napi_value packet_stats(napi_env env, napi_callback_info info) {
   return number(env, 0);
 }
 
+// (fd) -> 0 or a negative errno: the ring takes no frame any more, and counts none. What it holds stays readable.
+napi_value packet_stop(napi_env env, napi_callback_info info) {
+  Args args(env, info, 1);
+  int fd = args.i32(0);
+  if (!args.ok) return nullptr;
+  sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+  sock_fprog program = {1, &nothing};
+  return number(env, setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ? -errno : 0);
+}
+
 // (ifindex, qdiscBypass) -> fd
 napi_value packet_sender(napi_env env, napi_callback_info info) {
   Args args(env, info, 2);
@@ -179,9 +189,10 @@ napi_value packet_send(napi_env env, napi_callback_info info) {
 void register_packet(napi_env env, napi_value exports) {
   const Function functions[] = {{"packetRing", packet_ring},
                                 {"packetStats", packet_stats},
+                                {"packetStop", packet_stop},
                                 {"packetSender", packet_sender},
                                 {"packetSend", packet_send}};
-  define(env, exports, functions, 4);
+  define(env, exports, functions, sizeof functions / sizeof functions[0]);
 }
 
 }  // namespace sluice

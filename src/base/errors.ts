@@ -32,6 +32,7 @@ export const ERROR_CODES = {
     exit: Exit.failed,
     meaning: 'Another XDP program or another Sluice holds the interface.',
   },
+  INTERFACE_GONE: { exit: Exit.failed, meaning: 'An interface went away while it was in use.' },
   PIN_FOREIGN: { exit: Exit.failed, meaning: 'What is pinned there was not made by this version of Sluice.' },
   FILE: { exit: Exit.failed, meaning: 'A file could not be read or written.' },
   FILE_FORMAT: { exit: Exit.failed, meaning: 'A file is not of a format that Sluice reads, or is damaged.' },

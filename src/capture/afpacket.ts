@@ -66,6 +66,8 @@ export class AfPacketSource implements PacketSource {
       // The load of the status comes before the loads of what it guards, and the store after them.
       if ((Atomics.load(this.#words, status) & TP_STATUS_USER) === 0) break;
       this.#block(at, sink);
+      // A ring that was full opens the block only with the next packet: until then it holds none.
+      this.#words[(at + BLOCK_PACKETS) >> 2] = 0;
       Atomics.store(this.#words, status, TP_STATUS_KERNEL);
       this.sequence++;
       this.#next = this.#next + 1 === this.#blockCount ? 0 : this.#next + 1;
@@ -87,6 +89,24 @@ export class AfPacketSource implements PacketSource {
       index = index + 1 === this.#blockCount ? 0 : index + 1;
     }
     return this.sequence + ahead;
+  }
+
+  /**
+   * How many packets had reached the ring when this was called, handed out or not: the kernel counts those of the block
+   * that it is filling as it goes. Not to be called from a sink.
+   */
+  received(): number {
+    let total = this.packets;
+    let index = this.#next;
+    for (let ahead = 0; ahead < this.#blockCount; ahead++) {
+      const at = index * this.#blockSize;
+      // The status first: a block that is handed over meanwhile has its last count.
+      const status = Atomics.load(this.#words, (at + BLOCK_STATUS) >> 2);
+      total += Atomics.load(this.#words, (at + BLOCK_PACKETS) >> 2) >>> 0;
+      if ((status & TP_STATUS_USER) === 0) break;
+      index = index + 1 === this.#blockCount ? 0 : index + 1;
+    }
+    return total;
   }
 
   #block(at: number, sink: PacketSink): void {

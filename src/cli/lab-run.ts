@@ -49,11 +49,13 @@ export async function runInLab(config: RunConfig, io: CommandIo): Promise<Sluice
     }
     sensor.kill('SIGTERM');
     const code = await ended;
-    if (code !== 0)
-      throw new SluiceError('LAB', `the sensor in the lab ended with exit status ${code}`, {
-        help: 'its own message stands above',
-      });
-    return undefined;
+    if (code === 0) return undefined;
+    const error = new SluiceError('LAB', `the sensor in the lab ended with exit status ${code}`, {
+      help: 'its own message stands above',
+    });
+    // A sensor that was killed has not said so itself.
+    if (sensor.signalCode !== null || sensor.pid === undefined) throw error;
+    return error;
   } finally {
     io.stop.removeEventListener('abort', stop);
     if (sensor.exitCode === null) sensor.kill('SIGKILL');

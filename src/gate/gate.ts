@@ -84,9 +84,8 @@ export class Gate {
     if (options.workers >= OWNERS) throw new SluiceError('USAGE', `at most ${OWNERS - 1} workers`);
     const pins = PinDirectory.claim(options.ifindex, options.ifname);
     let object: BpfObject | undefined;
+    let made = false;
     try {
-      const orphans = pins.occupied ? readOrphans(pins) : [];
-      pins.clear();
       object = loadObject(bpfObjectPath('gate'), {
         constants: { cfg_vlan_in_key: options.vlanKey ? 1 : 0 },
         mapSizes: {
@@ -97,12 +96,16 @@ export class Gate {
         },
       });
       writeMeta(object.map('meta'), options.ifindex);
+      // What an earlier run left is removed only now that its end is sure to be told.
+      const orphans = pins.occupied ? readOrphans(pins) : [];
+      pins.clear();
+      made = true;
       pins.make();
       for (const name of PINNED) object.map(name).pin(pins.at(name));
       return new Gate(options, object, pins, orphans);
     } catch (error) {
       object?.close();
-      pins.clear();
+      if (made) pins.clear();
       pins.release();
       throw error;
     }

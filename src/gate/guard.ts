@@ -1,5 +1,5 @@
 import { SluiceError } from '../base/errors.ts';
-import { type InterfaceInfo, interfaceInfo, interfaces } from '../kernel/index.ts';
+import { capabilities, type InterfaceInfo, interfaceInfo, interfaces } from '../kernel/index.ts';
 import { ipBytes } from '../packet/address.ts';
 
 /** A link-local address comes by itself and is no sign that an interface carries the host's own traffic. */
@@ -24,6 +24,22 @@ export function checkInterface(name: string, tap: boolean): InterfaceInfo {
   throw new SluiceError('INTERFACE_IN_USE', `${name} carries the host's own traffic: ${why.join('; ')}`, {
     help: `Sluice would drop it. If ${name} is a tap all the same, say so with --tap`,
   });
+}
+
+/** @throws SluiceError PRIVILEGE that names what is missing for capture, and (with a gate) for XDP */
+export function checkPrivilege(gate: boolean): void {
+  const held = capabilities();
+  const missing: string[] = [];
+  if (!held.netRaw) missing.push('CAP_NET_RAW');
+  if (gate && !held.netAdmin) missing.push('CAP_NET_ADMIN');
+  if (gate && !held.bpf) missing.push('CAP_BPF');
+  if (missing.length === 0) return;
+  const without = gate && held.netRaw ? '--no-gate works without; ' : '';
+  throw new SluiceError(
+    'PRIVILEGE',
+    `the process lacks ${missing.join(', ')}, which ${gate ? 'the gate and the capture need' : 'the capture needs'}`,
+    { help: `run as root. ${without}\`sluice read FILE\` needs no privilege` },
+  );
 }
 
 function masterName(index: number): string {

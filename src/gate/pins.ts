@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:
 import { join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
 import { ensureBpffs, type FileLock, lockFile, netnsInode } from '../kernel/index.ts';
+import { removeDeadPins } from './dead-pins.ts';
 import { LAYOUT_VERSION } from './layout.ts';
 
 const LOCKS = '/run/sluice';
@@ -25,16 +26,22 @@ export class PinDirectory {
   /** Throws INTERFACE_BUSY when another Sluice holds the interface. */
   static claim(ifindex: number, ifname: string): PinDirectory {
     const name = `${netnsInode()}-${ifindex}`;
-    mkdirSync(LOCKS, { recursive: true, mode: 0o755 });
+    makeDirectory(LOCKS, 0o755);
     const lock = lockFile(join(LOCKS, `${name}.lock`));
     if (lock === undefined) {
       throw new SluiceError('INTERFACE_BUSY', `another Sluice holds ${ifname}`, {
         help: 'stop it first; an interface has at most one daemon',
       });
     }
-    const root = join(ensureBpffs(), 'sluice');
-    const parent = join(root, name);
-    return new PinDirectory(parent, join(parent, `v${LAYOUT_VERSION}`), lock);
+    try {
+      const root = join(ensureBpffs(), 'sluice');
+      removeDeadPins(root, LOCKS);
+      const parent = join(root, name);
+      return new PinDirectory(parent, join(parent, `v${LAYOUT_VERSION}`), lock);
+    } catch (error) {
+      lock.remove();
+      throw error;
+    }
   }
 
   /** True when something of our layout is pinned here: left behind, as we hold the lock. */
@@ -47,7 +54,7 @@ export class PinDirectory {
   }
 
   make(): void {
-    mkdirSync(this.path, { recursive: true, mode: 0o700 });
+    makeDirectory(this.path, 0o700);
   }
 
   /** Removes the pins of our own layout; what another layout left is not touched. */
@@ -59,7 +66,20 @@ export class PinDirectory {
     if (existsSync(this.#parent) && readdirSync(this.#parent).length === 0) rmdirSync(this.#parent);
   }
 
+  /** The lock file stays where pins do: by it a later run finds them. */
   release(): void {
-    this.#lock.release();
+    if (existsSync(this.#parent)) this.#lock.release();
+    else this.#lock.remove();
+  }
+}
+
+function makeDirectory(path: string, mode: number): void {
+  try {
+    mkdirSync(path, { recursive: true, mode });
+  } catch (cause) {
+    throw new SluiceError('PRIVILEGE', `cannot make the directory ${path}`, {
+      cause,
+      help: 'run as root: locks lie in /run/sluice, pins in /sys/fs/bpf',
+    });
   }
 }

@@ -118,6 +118,7 @@ export interface Addon {
     fanout: number,
   ): number;
   packetStats(fd: number, out: Uint8Array): number;
+  packetStop(fd: number): number;
   packetSender(ifindex: number, qdiscBypass: boolean): number;
   packetSend(fd: number, frames: Uint8Array, offsets: Uint8Array, first: number, count: number): number;
   netlink(request: Uint8Array): Uint8Array;

@@ -38,6 +38,7 @@ export type Operation =
   | 'info'
   | 'ring.open'
   | 'ring.stats'
+  | 'ring.stop'
   | 'sender.open'
   | 'sender.send'
   | 'netlink'

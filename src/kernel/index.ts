@@ -22,6 +22,7 @@ export {
   type InterfaceRoute,
   interfaceCounters,
   interfaceInfo,
+  interfaceState,
   interfaces,
 } from './interfaces.ts';
 export {

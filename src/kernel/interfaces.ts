@@ -105,6 +105,15 @@ export function interfaceCounters(name: string): InterfaceCounters {
   throw new SluiceError('INTERFACE_UNKNOWN', `there is no interface ${name} in this network namespace`);
 }
 
+/** Whether an interface of the calling thread's namespace is up; undefined when there is none with this index. */
+export function interfaceState(index: number): 'up' | 'down' | undefined {
+  for (const { type, body } of ask(Message.getLink, 16)) {
+    if (type !== Message.newLink || body.byteLength < 16 || body.getInt32(4, true) !== index) continue;
+    return (body.getUint32(8, true) & UP) !== 0 ? 'up' : 'down';
+  }
+  return undefined;
+}
+
 function ask(type: number, headerBytes: number, family = 0): { type: number; body: DataView }[] {
   const body = new Uint8Array(headerBytes);
   body[0] = family;

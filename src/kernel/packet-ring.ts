@@ -137,6 +137,14 @@ export class PacketRing {
     return { ...this.#stats };
   }
 
+  /**
+   * Takes no more frames, and counts none. Those that the kernel is filling a block with are handed over when the block
+   * is due: everything has been when `stats` says as many packets, less the drops, as were read.
+   */
+  stopReceiving(): void {
+    check('ring.stop', addon().packetStop(this.fd), () => 'stop the packet ring');
+  }
+
   /** Reads the statistics a last time and gives everything back. */
   close(): void {
     if (this.#fd < 0) return;

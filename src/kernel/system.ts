@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
+import { fstatSync, mkdirSync, readFileSync, statfsSync, statSync, unlinkSync } from 'node:fs';
 import { addon } from './addon.ts';
 import { check, errnoName, KernelError } from './errors.ts';
 
@@ -96,10 +96,26 @@ export function enterNetns(path: string): void {
 
 /** An exclusive advisory lock, held until `release` or the end of the process. */
 export class FileLock {
+  readonly #path: string;
   #fd: number;
 
-  constructor(fd: number) {
+  constructor(fd: number, path: string) {
     this.#fd = fd;
+    this.#path = path;
+  }
+
+  /** Whether its file is the one that others would find under the path. */
+  get current(): boolean {
+    const there = statSync(this.#path, { throwIfNoEntry: false });
+    const held = fstatSync(this.#fd);
+    return there?.ino === held.ino && there.dev === held.dev;
+  }
+
+  /** Lets go and takes the file away. Those who wait for it with `lockFile` notice. */
+  remove(): void {
+    if (this.#fd < 0) return;
+    if (this.current) unlinkSync(this.#path);
+    this.release();
   }
 
   release(): void {
@@ -115,8 +131,13 @@ export class FileLock {
 
 /** Locks a file (made when missing); undefined when someone else, or another handle of this process, holds it. */
 export function lockFile(path: string): FileLock | undefined {
-  const fd = addon().lockFile(path);
-  if (fd >= 0) return new FileLock(fd);
-  if (errnoName(-fd) === 'EAGAIN') return undefined;
-  throw new KernelError('lock', -fd, `lock ${path}`);
+  for (;;) {
+    const fd = addon().lockFile(path);
+    if (fd < 0 && errnoName(-fd) === 'EAGAIN') return undefined;
+    if (fd < 0) throw new KernelError('lock', -fd, `lock ${path}`);
+    const lock = new FileLock(fd, path);
+    if (lock.current) return lock;
+    // Its holder took the file away between our opening and our locking it: there is a new one to compete for.
+    lock.release();
+  }
 }

@@ -39,7 +39,7 @@ export interface Episode {
   /** Time of the packet that triggered it, seconds since the epoch. */
   readonly triggered: number;
   phase: Phase;
-  /** What the ring has to have handed out before the next step: a block number. */
+  /** What the ring has to have handed out before the next step: a block by its number; shunted: so many packets. */
   barrier: number;
   /** Waiting: not before this time (CLOCK_MONOTONIC seconds). */
   notBefore: number;

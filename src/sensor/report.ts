@@ -21,6 +21,8 @@ export interface RunSummary {
   cpuSeconds: number;
   logLinesLost: number;
   logDir: string;
+  /** What ended the run before its time. */
+  error?: { code: string; message: string; help?: string };
 }
 
 function quantile(sorted: readonly number[], q: number): number {

@@ -2,9 +2,9 @@ import { Worker } from 'node:worker_threads';
 import type { RunConfig } from '../base/config.ts';
 import { ERROR_CODES, type ErrorCode, SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
-import { checkInterface, localAddresses } from '../gate/guard.ts';
+import { checkInterface, checkPrivilege, localAddresses } from '../gate/guard.ts';
 import { addLedger, emptyLedger, Gate, type Ledger, type Orphan } from '../gate/index.ts';
-import type { InterfaceInfo } from '../kernel/index.ts';
+import { type InterfaceInfo, interfaceState } from '../kernel/index.ts';
 import { LinkTarget } from '../log/log-link.ts';
 import { LogThread } from '../log/log-thread.ts';
 import { LogWriter } from '../log/log-writer.ts';
@@ -30,6 +30,9 @@ interface Station {
   info: InterfaceInfo;
   gate: Gate | undefined;
   mode: string;
+  /** The kernel says that the interface went down: what it is now is looked up until it is up again. */
+  suspect: boolean;
+  down: boolean;
   workers: { thread: Worker; stats: Float64Array; stopped: Promise<Float64Array> }[];
 }
 
@@ -57,25 +60,24 @@ export interface Snapshot {
 }
 
 /**
- * The main job on interfaces: gate, capture workers, logs. Returns when the duration is over or `io.stop` fires,
- * with everything detached, every record written.
+ * The main job on interfaces: gate, capture workers, logs. Ends when the duration is over, `io.stop` fires or the work
+ * cannot go on, with everything detached and every record written; then prints the summary on stdout, as text or
+ * (`--json`) one document. Resolves to what ended it before its time, which is in the document too.
  */
-export async function sense(config: RunConfig, io: CommandIo): Promise<RunSummary> {
+export async function runSensor(config: RunConfig, io: CommandIo): Promise<SluiceError | undefined> {
   const infos = config.interface.map((name) => checkInterface(name, config.tap));
+  checkPrivilege(config.gate);
   const sensor = new Sensor(config, io, infos);
+  let summary: RunSummary;
   try {
     await sensor.start();
     await sensor.untilTheEnd();
-    return await sensor.finish();
+    summary = await sensor.finish();
   } finally {
     await sensor.close();
   }
-}
-
-/** `sense`, with the summary printed: on stdout, as text or (`--json`) one document. */
-export async function runSensor(config: RunConfig, io: CommandIo): Promise<undefined> {
-  const summary = await sense(config, io);
   io.out(config.json ? `${JSON.stringify(summary)}\n` : summaryText(summary, io));
+  return sensor.failure;
 }
 
 class Sensor {
@@ -116,7 +118,14 @@ class Sensor {
       this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
     const local = [...localAddresses()];
     for (const info of this.#infos) {
-      const station: Station = { info, gate: undefined, mode: 'none', workers: [] };
+      const station: Station = {
+        info,
+        gate: undefined,
+        mode: 'none',
+        suspect: false,
+        down: false,
+        workers: [],
+      };
       this.#stations.push(station);
       if (this.#config.gate) station.gate = this.#openGate(info);
       await this.#startWorkers(station, local);
@@ -204,14 +213,16 @@ class Sensor {
     station.workers.push({ thread, stats, stopped });
     return new Promise((resolve, reject) => {
       const failed = (error: SluiceError): void => {
-        this.#failed ??= error;
         resolveStopped(new Float64Array(0));
         reject(error);
-        this.#wake();
+        this.#fail(error);
       };
       thread.on('message', (message: FromWorker) => {
         if (message.kind === 'ready') resolve();
-        else if (message.kind === 'stopped') resolveStopped(message.delays);
+        else if (message.kind === 'link') {
+          station.suspect = true;
+          this.#checkLink(station);
+        } else if (message.kind === 'stopped') resolveStopped(message.delays);
         else failed(fromWorker(message));
       });
       thread.on('error', (cause) =>
@@ -228,6 +239,7 @@ class Sensor {
     let last = first;
     let nextStats = first.at + STATS_LOG_SECONDS;
     const timer = setInterval(() => {
+      for (const station of this.#stations) this.#checkLink(station);
       const now = this.snapshot();
       this.#io.progress(progressText(now, last, first, this.#io));
       last = now;
@@ -243,6 +255,38 @@ class Sensor {
     });
     clearInterval(timer);
     this.#io.progressDone();
+  }
+
+  /** What ended the run before its time. */
+  get failure(): SluiceError | undefined {
+    return this.#failed;
+  }
+
+  #fail(error: SluiceError): void {
+    this.#failed ??= error;
+    this.#wake();
+  }
+
+  #checkLink(station: Station): void {
+    if (!station.suspect || this.#failed !== undefined) return;
+    const { index, name } = station.info;
+    const state = interfaceState(index);
+    if (state === undefined) {
+      const error = new SluiceError('INTERFACE_GONE', `the interface ${name} has gone`, {
+        help: 'what was captured is in the logs; start again when it is back',
+      });
+      this.#notice('Sluice::Interface_Gone', error.message);
+      this.#fail(error);
+      return;
+    }
+    if (station.down !== (state === 'down')) {
+      station.down = state === 'down';
+      this.#notice(
+        station.down ? 'Sluice::Interface_Down' : 'Sluice::Interface_Up',
+        `${name} is ${station.down ? 'down: nothing is captured until it is up' : 'up again'}`,
+      );
+    }
+    station.suspect = station.down;
   }
 
   snapshot(): Snapshot {
@@ -328,7 +372,6 @@ class Sensor {
     if (end.latePackets > 0)
       this.#notice('Sluice::Late', `${end.latePackets} packets were counted after their record`);
     this.#logStats();
-    if (this.#failed !== undefined) throw this.#failed;
     const summary = summarize(
       end,
       end.at - this.#started,
@@ -336,7 +379,9 @@ class Sensor {
       this.#stations.map(({ info, mode }) => ({ interface: info.name, mode })),
       this.#config.logDir,
     );
-    return summary;
+    if (this.#failed === undefined) return summary;
+    const { code, message, help } = this.#failed;
+    return { ...summary, error: { code, message, ...(help === undefined ? {} : { help }) } };
   }
 
   /** Lets go of everything, in whatever state it is; the second time does nothing. */

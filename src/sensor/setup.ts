@@ -60,6 +60,8 @@ export function statsBuffer(policies: number): SharedArrayBuffer {
 export type ToWorker = { kind: 'stop' };
 export type FromWorker =
   | { kind: 'ready' }
+  /** The interface went down or away, or was down when the ring was opened. */
+  | { kind: 'link' }
   /** `delays`: seconds from the triggering packet to the first dropped one, a sample. */
   | { kind: 'stopped'; delays: Float64Array }
   | { kind: 'failed'; code: string; message: string; help: string | undefined };

@@ -17,8 +17,6 @@ const ARMED_TURNS = 100;
 const SYNC_TURNS = 10;
 /** A refused or ended shunt is not tried again before this many seconds. */
 const RETRY_SECONDS = 5;
-/** Longer than a block of the ring stays open. */
-const SETTLE_MS = 60;
 /** Shunts of one connection, so that spoofed SYNs and RSTs cannot keep the gate busy for good. */
 const MAX_EPISODES = 64;
 
@@ -32,13 +30,15 @@ export interface ShuntTotals {
 /** What is told to the log and to the counters; all of it happens at most a few times per connection. */
 export interface ShunterEvents {
   started(slot: number, trigger: number): void;
-  /** `seconds` from the triggering packet to the first dropped one; undefined when none was dropped. */
+  /**
+   * `dropped` during this shunt; a connection may have several. `seconds` from the triggering packet to the first dropped
+   * one; undefined when none was dropped.
+   */
   ended(
     slot: number,
     trigger: number,
     reason: EndReason,
-    pkts: number,
-    ipBytes: number,
+    dropped: ShuntTotals,
     seconds: number | undefined,
   ): void;
   refused(slot: number, trigger: number, reason: 'full' | 'local'): void;
@@ -48,8 +48,12 @@ export interface ShunterEvents {
 
 /** Where the source stands (src/capture/afpacket.ts). */
 export interface RingPosition {
+  /** Blocks handed out so far, and the number of the one that is being filled. */
   readonly sequence: number;
   openBlock(): number;
+  /** Packets handed out so far, the present one among them, and those that have reached the ring. */
+  readonly packets: number;
+  received(): number;
 }
 
 interface Books {
@@ -95,6 +99,7 @@ export class Shunter {
   readonly #ring: RingPosition;
   readonly #events: ShunterEvents;
   readonly #idleMs: number;
+  readonly #settleMs: number;
   readonly #isLocal: (family: 4 | 6, key: Uint8Array) => boolean;
   /** CLOCK_REALTIME − CLOCK_MONOTONIC, seconds: only for what is shown, never for decisions between packets. */
   readonly #clockOffset: number;
@@ -110,6 +115,7 @@ export class Shunter {
   #cleaning = false;
   #sweeping = false;
   #live = 0;
+  #stopped = false;
   readonly #entry = new Entry();
   readonly #deltas: [SideDelta, SideDelta] = [delta(), delta()];
   readonly #state: TcpSideState = { seq: 0, ack: 0, retransmits: 0, zeroWindows: 0 };
@@ -121,6 +127,8 @@ export class Shunter {
     events: ShunterEvents;
     /** Idle limit that the kernel holds each entry to. */
     idleSeconds: number;
+    /** Longer than a block of the ring stays open. */
+    settleMs: number;
     clockOffset: number;
     tick: number;
     isLocal: (family: 4 | 6, key: Uint8Array) => boolean;
@@ -130,6 +138,7 @@ export class Shunter {
     this.#ring = options.ring;
     this.#events = options.events;
     this.#idleMs = Math.max(1, Math.round(options.idleSeconds * 1000));
+    this.#settleMs = options.settleMs;
     this.#clockOffset = options.clockOffset;
     this.#tick = options.tick;
     this.#isLocal = options.isLocal;
@@ -138,7 +147,7 @@ export class Shunter {
   /** Shunt this flow. Call it for flows without a mark only. */
   request(slot: number, trigger: number, triggered: number): void {
     const engine = this.#engine;
-    if (!engine.isShuntable(slot)) return;
+    if (this.#stopped || !engine.isShuntable(slot)) return;
     let books = this.#books.get(slot);
     if (books === undefined) {
       books = {
@@ -180,7 +189,7 @@ export class Shunter {
     const episode = this.#books.get(slot)?.current;
     if (episode === undefined || episode.phase !== 'shunted') return;
     // Up to the barrier only the SYN, FIN or RST itself can come from after the end: the rest was passed while armed.
-    if (this.#ring.sequence <= episode.barrier && (tcpFlags & SYN_FIN_RST) === 0) return;
+    if (this.#ring.packets <= episode.barrier && (tcpFlags & SYN_FIN_RST) === 0) return;
     if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return;
     if (this.#entry.ending) this.#endEpisode(episode);
   }
@@ -242,11 +251,6 @@ export class Shunter {
     if (this.#armed.length > 0) this.#afterArmed();
     if (this.#syncing.length > 0) this.#afterSync();
     if (this.#ending.length > 0 && !this.#cleaning) void this.#clean();
-  }
-
-  /** What of an open flow was shunted so far, as far as it has been taken in. */
-  totals(slot: number): ShuntTotals | undefined {
-    return this.#books.get(slot)?.totals;
   }
 
   /** Connections that are in the gate's table now. */
@@ -440,7 +444,8 @@ export class Shunter {
         this.#events.started(e.slot, e.trigger);
       },
     );
-    const barrier = this.#ring.openBlock();
+    // Not by blocks: the next packet may come after the end of the shunt, and into the block that is open now.
+    const barrier = this.#ring.received();
     for (const e of episodes) e.barrier = barrier;
   }
 
@@ -473,14 +478,14 @@ export class Shunter {
         ? Math.max(0, this.#entry.first + this.#clockOffset - episode.triggered)
         : undefined;
     books.trigger = episode.trigger;
-    this.#events.ended(
-      episode.slot,
-      episode.trigger,
-      episode.reason || 'asked',
-      a.pkts + b.pkts,
-      a.ipBytes + b.ipBytes,
-      first,
-    );
+    const [o, r] = this.#engine.origSide(episode.slot) === 0 ? [a, b] : [b, a];
+    const dropped = {
+      origPkts: o.pkts,
+      origIpBytes: o.ipBytes,
+      respPkts: r.pkts,
+      respIpBytes: r.ipBytes,
+    };
+    this.#events.ended(episode.slot, episode.trigger, episode.reason || 'asked', dropped, first);
   }
 
   #toEnding(episode: Episode): void {
@@ -608,7 +613,7 @@ export class Shunter {
     // The slice is some time old: read again before anything is taken in.
     if (
       entry.ending &&
-      this.#ring.sequence > episode.barrier &&
+      this.#ring.packets >= episode.barrier &&
       this.#gate.read(family, episode.key, episode.tcp, entry)
     )
       this.#endEpisode(episode);
@@ -622,11 +627,15 @@ export class Shunter {
       if (e === undefined) continue;
       if (isLive(e)) all.push(e);
     }
+    this.#stopped = true;
     this.#waiting = [];
     this.#askEnd(all);
     await this.#gate.grace();
-    // What was passed before the flips has to be handled before the counts are taken in: let the ring run dry.
-    await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+    // What was passed before the flips has to be handled before the counts are taken in: the block that is open now,
+    // once it is due, and all before it. An empty block is never due, hence the time.
+    await new Promise((resolve) => setTimeout(resolve, this.#settleMs));
+    const barrier = this.#ring.openBlock();
+    while (this.#ring.sequence < barrier) await new Promise((resolve) => setTimeout(resolve, 1));
     for (const e of all) {
       if (!isLive(e)) continue;
       if (this.#gate.read(e.family, e.key, e.tcp, this.#entry)) this.#endEpisode(e, 'asked');

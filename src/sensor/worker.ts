@@ -13,7 +13,7 @@ import { shuntLine } from '../log/other-logs.ts';
 import type { Packet } from '../packet/packet.ts';
 import { compilePolicies, FlowFlag as PolicyFlag, parsePolicies } from '../policy/index.ts';
 import { type FromWorker, POLICY_STATS, Stat, type ToWorker, type WorkerSetup } from './setup.ts';
-import { Shunter } from './shunter.ts';
+import { Shunter, type ShuntTotals } from './shunter.ts';
 import { warmUp } from './warm-up.ts';
 
 /** Packets between two looks at the other things that a worker has to do. */
@@ -24,6 +24,10 @@ const SWEEP_SECONDS = 5;
 const TIMER_LAG = 0.25;
 /** Packet time that goes back by more than this is a clock that was set, not a packet that came late. */
 const CLOCK_STEP = 30;
+/** Beside the time that a block of the ring may stay open. */
+const SETTLE_MS = 40;
+/** What the ring holds at the end is there by then, unless the kernel is late with its last block. */
+const LAST_BLOCK_SECONDS = 2;
 const MAX_DELAYS = 100_000;
 
 /** One capture ring, one flow table, one owner of shunts; runs in a worker thread until it is told to stop. */
@@ -86,6 +90,7 @@ class CaptureWorker {
         gate: this.#gate,
         ring: this.#source,
         idleSeconds: setup.shuntIdleSeconds,
+        settleMs: 2 * setup.retireMs + SETTLE_MS,
         clockOffset: realtimeOffset(),
         tick: coarseStep(),
         isLocal: (family, key) => hasLocalEndpoint(local, family, key),
@@ -106,7 +111,10 @@ class CaptureWorker {
     this.#shunter = shunter;
     this.#sink = this.#gate === undefined ? (p) => void this.#engine.process(p) : (p) => this.#watch(p);
     this.#tick = setInterval(() => this.turn(), TICK_MS);
-    this.#ring.onReadable(() => this.turn());
+    this.#ring.onReadable((error) => {
+      if (error !== 0) post({ kind: 'link' });
+      this.turn();
+    });
   }
 
   #watch(packet: Packet): void {
@@ -204,15 +212,14 @@ class CaptureWorker {
     slot: number,
     trigger: number,
     reason: string,
-    pkts: number,
-    ipBytes: number,
+    dropped: ShuntTotals,
     delay: number | undefined,
   ): void {
     const at = Stat.policies + trigger * POLICY_STATS;
-    this.#stats[at + 1] += pkts;
-    this.#stats[at + 2] += ipBytes;
+    this.#stats[at + 1] += dropped.origPkts + dropped.respPkts;
+    this.#stats[at + 2] += dropped.origIpBytes + dropped.respIpBytes;
     if (delay !== undefined && this.#delays.length < MAX_DELAYS) this.#delays.push(delay);
-    this.#shuntLog(slot, 'end', trigger, reason, delay);
+    this.#shuntLog(slot, 'end', trigger, reason, dropped, delay);
   }
 
   #shuntLog(
@@ -220,10 +227,10 @@ class CaptureWorker {
     event: 'start' | 'end' | 'refused',
     trigger: number,
     reason: string | undefined,
+    dropped?: ShuntTotals,
     delay?: number,
   ): void {
     const r = this.#engine.record(slot);
-    const t = this.#shunter?.totals(slot);
     this.#writer.write(
       'shunt',
       shuntLine({
@@ -237,10 +244,10 @@ class CaptureWorker {
         event,
         trigger: this.#policies.policies[trigger].trigger,
         reason,
-        origPkts: event === 'end' ? t?.origPkts : undefined,
-        origBytes: event === 'end' ? t?.origIpBytes : undefined,
-        respPkts: event === 'end' ? t?.respPkts : undefined,
-        respBytes: event === 'end' ? t?.respIpBytes : undefined,
+        origPkts: dropped?.origPkts,
+        origBytes: dropped?.origIpBytes,
+        respPkts: dropped?.respPkts,
+        respBytes: dropped?.respIpBytes,
         delay,
       }),
     );
@@ -251,7 +258,7 @@ class CaptureWorker {
     this.#stopping = true;
     await this.#shunter?.stop();
     clearInterval(this.#tick);
-    this.#source.drain(this.#sink, Number.MAX_SAFE_INTEGER);
+    await this.#drainRing();
     this.#engine.finish();
     this.#writer.flush();
     this.#publish(monotonicSeconds());
@@ -260,6 +267,18 @@ class CaptureWorker {
     this.#gate?.close();
     this.#target.close();
     return Float64Array.from(this.#delays);
+  }
+
+  /** Handles all that the ring has counted, and lets nothing more come: the traffic does not end because we do. */
+  async #drainRing(): Promise<void> {
+    this.#ring.stopReceiving();
+    const until = monotonicSeconds() + LAST_BLOCK_SECONDS;
+    for (;;) {
+      this.#source.drain(this.#sink, Number.MAX_SAFE_INTEGER);
+      const { packets, drops } = this.#ring.stats();
+      if (this.#source.packets >= packets - drops || monotonicSeconds() > until) return;
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
   }
 }
 

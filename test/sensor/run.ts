@@ -1,0 +1,210 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Lab } from '../../lab/lab.ts';
+import type { TapName } from '../../lab/options.ts';
+import type { Ledger } from '../../src/gate/index.ts';
+import { readLedger } from '../../src/gate/ledger.ts';
+import { BpfMap, interfaceInfo, netnsInode, PacketSender, packageRoot } from '../../src/kernel/index.ts';
+import { readLog } from '../../src/log/reader.ts';
+import type { FrameToWrite } from '../../src/packet/pcap.ts';
+import type { RunSummary } from '../../src/sensor/report.ts';
+import type { ConnLine } from './compare.ts';
+
+const PINS = '/sys/fs/bpf/sluice';
+const LOCKS = '/run/sluice';
+const READY_SECONDS = 30;
+const END_SECONDS = 30;
+
+/** The command that starts `sluice` as a user would. */
+export const SLUICE = [process.execPath, join(packageRoot(), 'bin', 'sluice.js')];
+
+export interface Ended {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** What an error looks like with --json (docs/cli.md). */
+export interface ErrorDocument {
+  error: { code: string; message: string; cause?: string; help?: string };
+}
+
+/** A directory for logs that goes away with its scope. */
+export class LogDir {
+  readonly path = mkdtempSync(join(tmpdir(), 'sluice-run-'));
+
+  read(name: string): ConnLine[] {
+    const path = join(this.path, `${name}.log`);
+    return existsSync(path) ? (readLog(path).records as ConnLine[]) : [];
+  }
+
+  /** Every log ends with a whole line. */
+  whole(name: string): boolean {
+    const path = join(this.path, `${name}.log`);
+    return !existsSync(path) || /^$|\n$/.test(readFileSync(path, 'latin1').slice(-1));
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.path, { recursive: true, force: true });
+  }
+}
+
+/** A process of `sluice`, with what it says; killed when its scope ends before it does. */
+export class Run {
+  readonly process: ChildProcess;
+  readonly ended: Promise<Ended>;
+  stdout = '';
+  stderr = '';
+
+  constructor(args: readonly string[], prefix: readonly string[] = []) {
+    const [program, ...rest] = [...prefix, ...SLUICE, ...args];
+    this.process = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.process.stdout?.on('data', (data: Buffer) => {
+      this.stdout += data.toString();
+    });
+    this.process.stderr?.on('data', (data: Buffer) => {
+      this.stderr += data.toString();
+    });
+    this.ended = new Promise((resolve, reject) => {
+      this.process.once('error', reject);
+      this.process.once('close', (code, signal) =>
+        resolve({ code, signal, stdout: this.stdout, stderr: this.stderr }),
+      );
+    });
+  }
+
+  get running(): boolean {
+    return this.process.exitCode === null && this.process.signalCode === null;
+  }
+
+  async ready(): Promise<this> {
+    const until = Date.now() + READY_SECONDS * 1000;
+    while (!/^ready$/m.test(this.stderr)) {
+      if (!this.running || Date.now() > until) throw new Error(`not ready: ${this.stderr}`);
+      await pause(10);
+    }
+    return this;
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<Ended> {
+    this.process.kill(signal);
+    return await this.end();
+  }
+
+  /** Waits for an end that comes by itself, or has been asked for. */
+  async end(): Promise<Ended> {
+    const late = setTimeout(() => this.process.kill('SIGKILL'), END_SECONDS * 1000);
+    const ended = await this.ended;
+    clearTimeout(late);
+    return ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.running) await this.stop('SIGKILL');
+  }
+}
+
+/** The one JSON document on stdout; throws when it is not one. */
+export function documentOf<T = RunSummary>(ended: Ended): T {
+  return JSON.parse(ended.stdout) as T;
+}
+
+/** `sluice run -i … --json` in the namespace of this thread. */
+export function runOn(ifname: string, logs: LogDir, ...more: string[]): Run {
+  return new Run(['run', '-i', ifname, '--json', '--log-dir', logs.path, ...more]);
+}
+
+export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** `sluice run … --json` on a tap of a lab. */
+export function runOnTap(lab: Lab, name: TapName, logs: LogDir, ...more: string[]): Run {
+  const { netns, ifname } = lab.tap(name);
+  const args = ['run', '-i', ifname, '--tap', '--json', '--log-dir', logs.path, ...more];
+  return new Run(args, ['nsenter', `--net=${netns}`, '--']);
+}
+
+/** The kernel's view of a lab's tap: its index, and the XDP program on it. */
+export async function tapLink(lab: Lab, name: TapName): Promise<{ ifindex: number; xdp: unknown }> {
+  const { ifname } = lab.tap(name);
+  const namespace = name === 'a' ? 'tapA' : 'tapB';
+  const { stdout } = await lab.exec(namespace, ['ip', '-j', 'link', 'show', 'dev', ifname]);
+  const [link] = JSON.parse(stdout) as { ifindex: number; xdp?: unknown }[];
+  return { ifindex: link.ifindex, xdp: link.xdp };
+}
+
+/** Where an interface's tables are pinned, and its lock; of this thread's namespace unless told. */
+export function places(ifindex: number, inode = netnsInode()): { pins: string; lock: string } {
+  return { pins: join(PINS, `${inode}-${ifindex}`), lock: join(LOCKS, `${inode}-${ifindex}.lock`) };
+}
+
+/** The ledger of a running gate, from outside: by its pin. */
+export class LedgerReader {
+  readonly #map: BpfMap;
+  readonly #words: Uint32Array;
+
+  constructor(ifname: string) {
+    this.#map = BpfMap.openPinned(join(places(interfaceInfo(ifname).index).pins, 'v1', 'ledger'));
+    const words = (this.#map.mappedStride / 4) * this.#map.maxEntries;
+    this.#words = new Uint32Array(this.#map.mmap(false), 0, words);
+  }
+
+  read(): Ledger {
+    return readLedger(this.#words);
+  }
+
+  [Symbol.dispose](): void {
+    this.#map.close();
+  }
+}
+
+/** Frames of several connections, mixed evenly: each keeps its own order. */
+export function mixed(conversations: readonly (readonly FrameToWrite[])[]): Uint8Array[] {
+  return conversations
+    .flatMap((frames, nth) =>
+      frames.map(({ bytes }, i) => ({ bytes, at: (i + 0.5) / frames.length + nth * 1e-9 })),
+    )
+    .sort((a, b) => a.at - b.at)
+    .map(({ bytes }) => bytes);
+}
+
+/**
+ * Sends frames into an interface a few at a time, some `rate` a second, until all are sent or `stop` is called. A burst
+ * fits into the queue of a virtual interface, so that none is lost.
+ */
+export class Feed {
+  readonly done: Promise<void>;
+  sent = 0;
+  #stopped = false;
+
+  constructor(ifname: string, frames: readonly Uint8Array[], rate = 10_000) {
+    this.done = this.#send(ifname, frames, rate);
+    // Whoever waits for it is told; a test that has failed before does not wait.
+    this.done.catch(() => {});
+  }
+
+  async #send(ifname: string, frames: readonly Uint8Array[], rate: number): Promise<void> {
+    using sender = new PacketSender(ifname);
+    const burst = 64;
+    const begin = performance.now();
+    while (this.sent < frames.length && !this.#stopped) {
+      const part = frames.slice(this.sent, this.sent + burst);
+      const offsets = new Uint32Array(part.length + 1);
+      for (const [i, frame] of part.entries()) offsets[i + 1] = offsets[i] + frame.length;
+      const sent = sender.send(Buffer.concat(part), offsets);
+      if (sent !== part.length) throw new Error(`${sent} of ${part.length} frames were sent`);
+      this.sent += sent;
+      await pause(Math.max(0, begin + (this.sent * 1000) / rate - performance.now()));
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.done;
+  }
+}
+
+export const sumOf = (records: readonly ConnLine[], ...fields: string[]): number =>
+  records.reduce((sum, r) => sum + fields.reduce((s, field) => s + Number(r[field] ?? 0), 0), 0);
