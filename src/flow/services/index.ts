@@ -1,10 +1,39 @@
+import { DHCP } from './dhcp.ts';
+import { DNS, DNS_TCP } from './dns.ts';
 import { FTP } from './ftp.ts';
+import { HTTP } from './http.ts';
 import { IMAP } from './imap.ts';
 import { IRC } from './irc.ts';
+import { NTP } from './ntp.ts';
 import { POP3 } from './pop3.ts';
+import { RADIUS } from './radius.ts';
 import type { Service } from './service.ts';
+import { SIP } from './sip.ts';
 import { SMTP } from './smtp.ts';
+import { SNMP } from './snmp.ts';
+import { SSH } from './ssh.ts';
+import { STUN } from './stun.ts';
+import { SYSLOG, SYSLOG_TCP } from './syslog.ts';
 import { TLS } from './tls.ts';
 
 /** All that is recognized; where several fit the first bytes, all of them look on until one is sure. */
-export const SERVICES: readonly Service[] = [TLS, SMTP, FTP, IMAP, POP3, IRC];
+export const SERVICES: readonly Service[] = [
+  DNS,
+  TLS,
+  HTTP,
+  DNS_TCP,
+  SSH,
+  NTP,
+  SMTP,
+  FTP,
+  IMAP,
+  POP3,
+  IRC,
+  DHCP,
+  RADIUS,
+  SIP,
+  SNMP,
+  STUN,
+  SYSLOG,
+  SYSLOG_TCP,
+];

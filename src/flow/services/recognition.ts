@@ -127,7 +127,7 @@ export class Recognition {
       if (!service.looksLike(u8, offset, length, fromOrig, this.#respPort)) continue;
       if (this.#services.includes(service)) continue;
       this.#services.push(service);
-      this.#parsers.push(service.parser());
+      this.#parsers.push(service.parser(this.#respPort));
       this.#inside.push(0);
     }
   }

@@ -58,5 +58,5 @@ export interface Service {
    * the side that speaks second has missed what the first one sent.
    */
   looksLike(u8: Uint8Array, offset: number, length: number, fromOrig: 0 | 1, respPort: number): boolean;
-  parser(): ServiceParser;
+  parser(respPort: number): ServiceParser;
 }

@@ -1,0 +1,189 @@
+import { begins, contains, isDigit, LineReader } from './line-reader.ts';
+import { type PayloadSink, type Service, ServiceNews, type ServiceParser } from './service.ts';
+import { WebSocketFrames } from './websocket.ts';
+
+const SPACE = 0x20;
+/** The longest registered method has 17 letters. */
+const MAX_METHOD = 24;
+/** Lines of one header; more are no header. */
+const MAX_LINES = 1024;
+/** Requests that did not ask for another protocol are followed no further than this one. */
+const MAX_ANSWERS = 4;
+
+/** What a request asks for. */
+const Asks = { nothing: 0, tunnel: 1, upgrade: 2, websocket: 3 } as const;
+type Asks = (typeof Asks)[keyof typeof Asks];
+
+/** Of RFC 9110's token characters those that methods are made of in practice. */
+function isMethodByte(byte: number): boolean {
+  return (byte >= 0x41 && byte <= 0x5a) || byte === 0x2d || byte === 0x5f || (byte >= 0x61 && byte <= 0x7a);
+}
+
+function looksLikeRequest(u8: Uint8Array, offset: number, length: number): boolean {
+  let i = 0;
+  while (i < length && i < 4 && (u8[offset + i] === 13 || u8[offset + i] === 10)) i++;
+  const begin = i;
+  while (i < length && i - begin <= MAX_METHOD && isMethodByte(u8[offset + i])) i++;
+  if (i === length) return true;
+  return i > begin + 1 && u8[offset + i] === SPACE;
+}
+
+/** Behind the last space of a request line; a space at its end is not meant. */
+function lastWord(u8: Uint8Array, offset: number, length: number): number {
+  let i = length;
+  while (i > 0 && u8[offset + i - 1] === SPACE) i--;
+  while (i > 0 && u8[offset + i - 1] !== SPACE) i--;
+  return i;
+}
+
+/**
+ * HTTP/0.9 to 1.1 (RFC 9112): confirmed by a reply to a request, as in Zeek. Stays for CONNECT and Upgrade, and hands
+ * over when the server agrees.
+ */
+class HttpParser implements ServiceParser {
+  rest = 0;
+  readonly inside: string[] = [];
+  /** Set when it hands over to a websocket. */
+  unwrap?: NonNullable<ServiceParser['unwrap']>;
+
+  readonly #requests = new LineReader();
+  readonly #replies = new LineReader();
+  /** Lines of the header that is being read; 0: the first line is next; -1: the body, which is not looked at. */
+  #requestLine = 0;
+  #replyLine = 0;
+  #asks: Asks = Asks.nothing;
+  #asked = false;
+  #status = 0;
+  #simple = false;
+  #confirmed = false;
+  #answers = 0;
+
+  data(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): number {
+    return fromOrig === 1
+      ? this.#fromClient(u8, offset, offset + length)
+      : this.#fromServer(u8, offset, offset + length);
+  }
+
+  #fromClient(u8: Uint8Array, begin: number, end: number): number {
+    let at = begin;
+    while (this.#requestLine >= 0) {
+      const line = this.#requests;
+      at = line.take(u8, at, end);
+      if (at < 0) return 0;
+      if (this.#requestLine === 0) {
+        if (line.length === 0) continue;
+        if (!this.#request(line)) return ServiceNews.rejected;
+      } else if (line.length === 0) {
+        // What follows is the body of this request; the next one begins after the reply.
+        this.#requestLine = -1;
+        break;
+      } else {
+        this.#requestHeader(line);
+      }
+      if (++this.#requestLine > MAX_LINES) return ServiceNews.rejected;
+    }
+    return 0;
+  }
+
+  #request({ u8, offset, length }: LineReader): boolean {
+    let method = 0;
+    while (method < length && method <= MAX_METHOD && isMethodByte(u8[offset + method])) method++;
+    if (method < 2 || u8[offset + method] !== SPACE || method + 1 >= length) return false;
+    const version = lastWord(u8, offset, length);
+    const versionLength = length - version;
+    this.#simple = false;
+    if (versionLength < 8 || !begins(u8, offset + version, versionLength, 'http/')) {
+      // A long target may have pushed the version out of what is kept of the line.
+      const cut = length >= 512;
+      this.#simple = !cut;
+      if (!cut && (!begins(u8, offset, 4, 'get ') || u8[offset + 4] !== 0x2f)) return false;
+    }
+    this.#asks = method === 7 && begins(u8, offset, 8, 'connect ') ? Asks.tunnel : Asks.nothing;
+    this.#asked = true;
+    return true;
+  }
+
+  #requestHeader({ u8, offset, length }: LineReader): void {
+    if (this.#asks === Asks.tunnel || length < 8 || !begins(u8, offset, length, 'upgrade:')) return;
+    this.#asks = contains(u8, offset, length, 'websocket') ? Asks.websocket : Asks.upgrade;
+  }
+
+  #fromServer(u8: Uint8Array, begin: number, end: number): number {
+    let news = 0;
+    let at = begin;
+    while (this.#replyLine >= 0) {
+      const line = this.#replies;
+      if (this.#replyLine === 0 && this.#simple && !begins(u8, at, end - at, 'http/'))
+        return ServiceNews.confirmed | ServiceNews.done;
+      const next = line.take(u8, at, end);
+      if (next < 0) return news;
+      at = next;
+      if (this.#replyLine === 0) {
+        if (line.length === 0) continue;
+        if (!this.#reply(line)) return news | ServiceNews.rejected;
+        if (!this.#confirmed) {
+          this.#confirmed = true;
+          news |= ServiceNews.confirmed;
+        }
+        if (this.#asks === Asks.nothing && this.#status >= 200) return news | ServiceNews.done;
+      } else if (line.length === 0) {
+        return news | this.#headerEnd(end - at, news);
+      }
+      if (++this.#replyLine > MAX_LINES) return news | ServiceNews.rejected;
+    }
+    return news;
+  }
+
+  #reply({ u8, offset, length }: LineReader): boolean {
+    if (!this.#asked || length < 12 || !begins(u8, offset, length, 'http/')) return false;
+    let i = 5;
+    while (i < length && u8[offset + i] !== SPACE) i++;
+    while (i < length && u8[offset + i] === SPACE) i++;
+    let status = 0;
+    for (let digits = 0; digits < 3; digits++, i++) {
+      if (i >= length || !isDigit(u8[offset + i])) return false;
+      status = status * 10 + u8[offset + i] - 0x30;
+    }
+    this.#status = status;
+    return true;
+  }
+
+  /** The header of a reply to a request that wants another protocol, or of an interim reply. */
+  #headerEnd(rest: number, news: number): number {
+    const status = this.#status;
+    if (this.#asks === Asks.tunnel && status >= 200 && status < 300) {
+      this.rest = rest;
+      return ServiceNews.handsOver;
+    }
+    if (status === 101 && this.#asks !== Asks.nothing && this.#asks !== Asks.tunnel) {
+      this.rest = rest;
+      if (this.#asks === Asks.websocket) {
+        const frames = new WebSocketFrames();
+        this.unwrap = (fromOrig, u8, offset, length, sink: PayloadSink) =>
+          frames.unwrap(fromOrig, u8, offset, length, sink);
+        // In the order of confirmation, also when all was in one segment.
+        if ((news & ServiceNews.confirmed) !== 0) this.inside.push('http');
+        this.inside.push('websocket');
+      }
+      return ServiceNews.handsOver;
+    }
+    if (status < 200) {
+      this.#replyLine = 0;
+      return 0;
+    }
+    // Refused, often to ask for a password: the next request may have it. The body of the answer is not looked at.
+    if (status !== 401 && status !== 407) return ServiceNews.done;
+    if (++this.#answers > MAX_ANSWERS) return ServiceNews.done;
+    this.#replyLine = -1;
+    this.#requestLine = 0;
+    return 0;
+  }
+}
+
+export const HTTP: Service = {
+  name: 'http',
+  transport: 'tcp',
+  looksLike: (u8, offset, length, fromOrig) =>
+    fromOrig === 1 ? looksLikeRequest(u8, offset, length) : begins(u8, offset, length, 'http/'),
+  parser: () => new HttpParser(),
+};

@@ -1,0 +1,71 @@
+/** Lines of text protocols, without strings. */
+
+const LF = 10;
+const CR = 13;
+
+/** Collects the lines of one direction; of a longer line only its beginning is kept. */
+export class LineReader {
+  readonly #limit: number;
+  #kept: Uint8Array | undefined;
+  #filled = 0;
+  /** The line that `take` has finished, without its end: valid until the caller's bytes change or the next call. */
+  u8: Uint8Array = new Uint8Array(0);
+  offset = 0;
+  length = 0;
+
+  constructor(limit = 512) {
+    this.#limit = limit;
+  }
+
+  /**
+   * Reads from u8[at, end) up to the end of a line. Answers the index behind it, and the line is in the fields; or -1 when
+   * the line goes on beyond `end`.
+   */
+  take(u8: Uint8Array, at: number, end: number): number {
+    let stop = at;
+    while (stop < end && u8[stop] !== LF) stop++;
+    if (stop < end && this.#filled === 0) {
+      this.#line(u8, at, Math.min(stop - at, this.#limit));
+      return stop + 1;
+    }
+    this.#kept ??= new Uint8Array(this.#limit);
+    const size = Math.min(stop - at, this.#limit - this.#filled);
+    for (let i = 0; i < size; i++) this.#kept[this.#filled + i] = u8[at + i];
+    this.#filled += size;
+    if (stop >= end) return -1;
+    this.#line(this.#kept, 0, this.#filled);
+    this.#filled = 0;
+    return stop + 1;
+  }
+
+  #line(u8: Uint8Array, offset: number, length: number): void {
+    this.u8 = u8;
+    this.offset = offset;
+    this.length = length > 0 && u8[offset + length - 1] === CR ? length - 1 : length;
+  }
+}
+
+function lower(byte: number): number {
+  return byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte;
+}
+
+/** Whether the bytes begin with this text, which has to be in lower case; of fewer bytes all have to fit. */
+export function begins(u8: Uint8Array, offset: number, length: number, text: string): boolean {
+  const size = Math.min(length, text.length);
+  for (let i = 0; i < size; i++) if (lower(u8[offset + i]) !== text.charCodeAt(i)) return false;
+  return true;
+}
+
+/** Whether the text, in lower case, is somewhere in the bytes. */
+export function contains(u8: Uint8Array, offset: number, length: number, text: string): boolean {
+  for (let at = 0; at + text.length <= length; at++) {
+    let i = 0;
+    while (i < text.length && lower(u8[offset + at + i]) === text.charCodeAt(i)) i++;
+    if (i === text.length) return true;
+  }
+  return false;
+}
+
+export function isDigit(byte: number): boolean {
+  return byte >= 0x30 && byte <= 0x39;
+}
