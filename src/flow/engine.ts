@@ -1,6 +1,7 @@
 import { DECODED_REASONS, Decoded, Decoder, IpProto } from '../packet/decode.ts';
 import type { Packet } from '../packet/packet.ts';
 import { Absorber, addPayload } from './absorb.ts';
+import { Carriers, type InnerHost } from './carriers.ts';
 import { Endpoints, endpointOf, peerOf, Tcp } from './endpoint.ts';
 import { GapTracker } from './gaps.ts';
 import { Histories, isRecorded } from './history.ts';
@@ -42,6 +43,7 @@ import { FlowTable } from './table.ts';
 import { TcpTracker } from './tcp.ts';
 import { TcpFlag, type TcpHost } from './tcp-states.ts';
 import { setTimeoutClass, Timeout } from './timeouts.ts';
+import { Tunnels } from './tunnels.ts';
 import type {
   ConnRecord,
   FlowEngineApi,
@@ -53,7 +55,7 @@ import type {
   TcpSideState,
   TlsInfo,
 } from './types.ts';
-import { UidSource } from './uid.ts';
+import { UidSource, uidText } from './uid.ts';
 
 /** How many of a full table are looked at for the one that has been silent for longest. */
 const EVICTION_SAMPLE = 64;
@@ -76,7 +78,7 @@ export interface FlowStats {
 }
 
 /** Tracks connections as Zeek's conn.log does; see FlowEngineApi. */
-export class FlowEngine implements FlowEngineApi, TcpHost {
+export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly stats: FlowStats = {
     packets: 0,
     ignored: new Float64Array(DECODED_REASONS),
@@ -98,6 +100,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
   readonly #absorber: Absorber;
   readonly #streams: Streams;
   readonly #uids: UidSource;
+  readonly #tunnels: Tunnels;
+  readonly #carriers: Carriers;
   readonly #keyWords = new Int32Array(KEY6_BYTES / 4);
   readonly #sought = new Uint8Array(KEY6_BYTES);
   readonly #soughtWords = new Int32Array(this.#sought.buffer);
@@ -122,22 +126,51 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
     this.#absorber = new Absorber(this.#endpoints, this.#gaps, this.#histories, this.#tcp);
     this.#streams = new Streams(settings.serviceBufferBytes, settings.serviceBuffersBytes);
     this.#uids = new UidSource(settings.seed.subarray(3));
+    this.#tunnels = new Tunnels(
+      this.#words,
+      this.#histories,
+      () => uidText(this.#uids.next(), this.#uids.next(), this.#uids.next()),
+      hooks.tunnel === undefined ? undefined : (record) => hooks.tunnel?.(record),
+    );
+    this.#carriers = new Carriers(this, this.#decoder, this.#table, this.#tunnels, settings.fragmentBytes);
   }
 
   process(packet: Packet): number {
     const ts = packet.ts;
     if (ts > this.#now) this.advance(ts);
     else if (ts < this.#now - this.#settings.clockStep) this.#stepBack(ts);
-    const decoder = this.#decoder;
-    const verdict = decoder.decode(packet);
-    if (verdict !== Decoded.ok) {
-      this.stats.ignored[verdict]++;
-      return -1;
+    const verdict = this.#decoder.decode(packet);
+    if (verdict === Decoded.ok) {
+      this.stats.packets++;
+      return this.#account(packet);
     }
-    this.stats.packets++;
+    const slot = this.#carriers.other(verdict, packet);
+    if (slot < 0) this.stats.ignored[verdict]++;
+    else this.stats.packets++;
+    return slot;
+  }
+
+  /** InnerHost. */
+  inner(packet: Packet): number {
+    const verdict = this.#decoder.decode(packet);
+    return verdict === Decoded.ok ? this.#account(packet) : this.#carriers.other(verdict, packet);
+  }
+
+  /** InnerHost. */
+  whole(packet: Packet): number {
+    const verdict = this.#decoder.decodeWhole(packet);
+    return verdict === Decoded.ok ? this.#account(packet) : this.#carriers.other(verdict, packet);
+  }
+
+  /** Accounts the packet that was decoded just now; the slot of its flow, or of the innermost one inside. */
+  #account(packet: Packet): number {
+    const decoder = this.#decoder;
     const u8 = packet.u8;
     const protocol = decoder.protocol;
-    const narrow = decoder.family === 4 && decoder.vxlan === 0 && decoder.geneve === 0;
+    const keyed = this.#settings.tunnelInKey;
+    const vxlan = keyed ? this.#tunnels.vxlan : 0;
+    const geneve = keyed ? this.#tunnels.geneve : 0;
+    const narrow = decoder.family === 4 && vxlan === 0 && geneve === 0;
     const side = writeGateKey(
       this.#keyWords,
       decoder.family === 4 ? 4 : 16,
@@ -147,8 +180,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
       decoder.sourcePort,
       decoder.destinationPort,
       this.#settings.vlanInKey ? keyWord(protocol, decoder.vlan, decoder.innerVlan) : protocol,
-      decoder.vxlan,
-      decoder.geneve,
+      vxlan,
+      geneve,
     );
     const size = narrow ? KEY4_BYTES / 4 : KEY6_BYTES / 4;
     const table = this.#table;
@@ -172,19 +205,20 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
       }
     }
     if (slot < 0) slot = this.#open(packet, side, size, hash);
+    else if (this.#tunnels.depth > 0 || (this.#words[slot * WORDS + FLAGS] & Flag.tunnelled) !== 0)
+      this.#tunnels.seen(slot, this.#now);
     switch (protocol) {
       case IpProto.tcp:
         this.#onTcp(packet, slot, side);
         break;
       case IpProto.udp:
-        this.#onUdp(packet, slot, side);
-        break;
+        return this.#onUdp(packet, slot, side);
       case IpProto.icmp:
       case IpProto.icmpv6:
         this.#onIcmp(packet, slot, side);
         break;
       default:
-        this.#doubles[slot * DOUBLES + F_LAST] = ts;
+        this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
         this.#count(slot, side);
         break;
     }
@@ -195,6 +229,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
     if (!(now > this.#now)) return;
     this.#now = now;
     if (now >= this.#lifetimes.wheel.next) this.#lifetimes.wheel.advance(now);
+    if (now >= this.#tunnels.sweepAt) this.#tunnels.sweep(now);
   }
 
   finish(): void {
@@ -279,6 +314,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
   }
 
   isShuntable(slot: number): boolean {
+    // The gate finds no tunnel's inside, and a tunnel must not be dropped as a whole.
+    if ((this.#words[slot * WORDS + FLAGS] & (Flag.carrier | Flag.tunnelled)) !== 0) return false;
     if (this.proto(slot) !== IpProto.tcp) return true;
     const a = endpointOf(slot, 0);
     const b = peerOf(a);
@@ -307,7 +344,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
   }
 
   record(slot: number): ConnRecord {
-    return connRecord(
+    const record = connRecord(
       this.#table,
       slot,
       this.#endpoints,
@@ -315,6 +352,9 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
       this.#settings.localNets,
       this.#streams.service(slot),
     );
+    if ((this.#words[slot * WORDS + FLAGS] & (Flag.carrier | Flag.tunnelled)) !== 0)
+      this.#carriers.describe(slot, record);
+    return record;
   }
 
   /** TcpHost. */
@@ -379,6 +419,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
       }
     }
     this.#lifetimes.schedule(slot);
+    if (this.#tunnels.depth > 0) this.#tunnels.opened(slot, this.#now);
     return slot;
   }
 
@@ -442,12 +483,12 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
     this.#streams.stop(slot);
   }
 
-  #onUdp(packet: Packet, slot: number, side: Side): void {
+  #onUdp(packet: Packet, slot: number, side: Side): number {
     const decoder = this.#decoder;
     const u8 = packet.u8;
     if (this.#settings.checksums && !decoder.checksumHolds(packet)) {
       this.#corrupt(slot, side);
-      return;
+      return slot;
     }
     this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
     this.#histories.once(slot, Seen.data, LETTER_D, this.#tcp.isOrig(slot, side));
@@ -464,6 +505,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
       const news = this.#streams.datagram(slot, fromOrig, this.#respPort(slot), u8, at + 8, bytes);
       if (news !== 0) this.#onServices(slot, side, news);
     }
+    const inner = this.#carriers.udp(slot, packet, this.#tcp.isOrig(slot, side), this.#respPort(slot));
+    return inner < 0 ? slot : inner;
   }
 
   #onIcmp(packet: Packet, slot: number, side: Side): void {
@@ -490,6 +533,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost {
 
   #end(slot: number): void {
     this.#hooks.closed(slot);
+    if ((this.#words[slot * WORDS + FLAGS] & (Flag.carrier | Flag.tunnelled)) !== 0)
+      this.#carriers.ended(slot, this.#now);
     this.#tcp.close(slot);
     this.#streams.release(slot);
     this.#histories.release(slot);

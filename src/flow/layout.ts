@@ -104,6 +104,10 @@ export const Flag = {
   halfClosed: 1 << 13,
   /** Payload of side 0 is still wanted for recognizing services; the next bit: of side 1. */
   payloadWanted: 1 << 14,
+  /** UDP: is a tunnel, or was taken for one. */
+  carrier: 1 << 19,
+  /** Has, or had, tunnels around it. */
+  tunnelled: 1 << 20,
 } as const;
 /** Which inactivity timeout holds: three bits. */
 export const TIMEOUT_SHIFT = 16;
@@ -125,4 +129,5 @@ export const Seen = {
   data: 16,
   ack: 32,
   multi: 64,
+  limit: 128,
 } as const;

@@ -12,6 +12,10 @@ export interface FlowEngineOptions {
   likelyServerPorts?: LikelyServerPorts;
   /** Tell flows apart by the ids of their two outermost VLAN tags. */
   vlanInKey?: boolean;
+  /** Tell flows apart by the ids of the VXLAN and GENEVE tunnels around them. */
+  tunnelInKey?: boolean;
+  /** Memory for IP datagrams of which fragments are missing; 16 MiB unless told. */
+  fragmentBytes?: number;
   /** Networks that count as local beside the private and special-purpose ranges. */
   localNets?: readonly string[];
   /** Whether those ranges count as local: true unless told. */

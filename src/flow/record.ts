@@ -39,6 +39,11 @@ function addressOf(table: FlowTable, slot: number, side: Side): Address {
   return { at: wide + 12, bytes: 4 };
 }
 
+export function hostOf(table: FlowTable, slot: number, side: Side): string {
+  const { at, bytes } = addressOf(table, slot, side);
+  return ipText(table.bytes, at, bytes);
+}
+
 /** The port of a side as in the key: for ICMP the type or code. */
 export function portOf(table: FlowTable, slot: number, side: Side): number {
   const wide = (table.words[slot * WORDS + FLAGS] & Flag.wide) !== 0;

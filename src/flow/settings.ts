@@ -16,6 +16,8 @@ export interface FlowSettings {
   readonly maxFlows: number;
   readonly checksums: boolean;
   readonly vlanInKey: boolean;
+  readonly tunnelInKey: boolean;
+  readonly fragmentBytes: number;
   readonly services: boolean;
   /** UDP flows to DNS ports have the timeout of DNS. */
   readonly dns: boolean;
@@ -42,6 +44,8 @@ export function completeOptions(options: FlowEngineOptions): FlowSettings {
     maxFlows,
     checksums: options.checksums ?? true,
     vlanInKey: options.vlanInKey ?? false,
+    tunnelInKey: options.tunnelInKey ?? false,
+    fragmentBytes: options.fragmentBytes ?? 16_777_216,
     services: options.services ?? !bare,
     dns: !bare,
     clockStep: options.clockStep ?? Number.POSITIVE_INFINITY,

@@ -62,6 +62,27 @@ export interface ConnRecord {
   tunnelParents: string[] | undefined;
   vlan: number | undefined;
   innerVlan: number | undefined;
+  /** Network identifier of the innermost VXLAN or GENEVE tunnel that was first around it. */
+  vni?: number | undefined;
+}
+
+/** Kinds of tunnels, and what happens to them, as Zeek's tunnel.log names them (behind `Tunnel::`). */
+export type TunnelType = 'VXLAN' | 'GENEVE' | 'GRE' | 'IP' | 'TEREDO' | 'GTPv1' | 'AYIYA';
+/** It is around a connection for the first time; its own connection has ended; an hour without a new connection. */
+export type TunnelAction = 'DISCOVER' | 'CLOSE' | 'EXPIRE';
+
+/** One line of tunnel.log. */
+export interface TunnelRecord {
+  ts: number;
+  /** Of the tunnel: that of its connection, save for GRE and IP in IP. */
+  uid: string;
+  origHost: string;
+  /** Ports are 0 for GRE and IP in IP. */
+  origPort: number;
+  respHost: string;
+  respPort: number;
+  type: TunnelType;
+  action: TunnelAction;
 }
 
 /** What the sensor hooks into the engine. The engine calls none of them for a flow without a mark, save `closed`. */
@@ -72,6 +93,8 @@ export interface FlowHooks {
   mayExpire(slot: number, now: number): boolean;
   /** The flow has ended and its slot is about to be freed: read the record now. */
   closed(slot: number): void;
+  /** Something happened to a tunnel that was taken apart. */
+  tunnel?(record: TunnelRecord): void;
 }
 
 /** The handshake as the TLS recognizer saw it; kept by the engine per flow, readable until `closed` returns. */

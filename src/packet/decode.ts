@@ -1,6 +1,11 @@
 import { onesSum } from './checksum.ts';
 import { ICMP_ONE_WAY, icmpCounterpart } from './icmp.ts';
+import { enterLink } from './link/enter.ts';
+import { followType } from './link/follow.ts';
+import { EtherType, LinkCursor, LinkType, Step } from './link/types.ts';
 import { Checksum, type Packet } from './packet.ts';
+
+export { LinkType } from './link/types.ts';
 
 /** Why a frame has, or has not, become a packet of a flow. */
 export const Decoded = {
@@ -17,15 +22,17 @@ export const Decoded = {
   malformed: 5,
   /** Bad IPv4 header checksum, or a total length of 0 with checksums on. */
   ipChecksum: 6,
-  /** A fragment: its datagram is not whole. */
+  /** A fragment: see the decoder's `fragment`. */
   fragment: 7,
   /** IP that gives no connection of its own: IGMP, IPv6 ESP, mobility, no next header. */
   noFlow: 8,
   /** An IP protocol that carries other packets (4, 41, 47). */
   carrier: 9,
+  /** Several frames in one (802.11 A-MSDU): `transport` and `transportBytes` tell where they lie. */
+  aggregate: 10,
 } as const;
 export type Decoded = (typeof Decoded)[keyof typeof Decoded];
-export const DECODED_REASONS = 10;
+export const DECODED_REASONS = 11;
 
 export const IpProto = {
   hopByHop: 0,
@@ -46,11 +53,25 @@ export const IpProto = {
   mobility: 135,
 } as const;
 
-export const LinkType = { ethernet: 1 } as const;
-
 const ETHERNET_HEADER = 14;
 const MAX_TAGS = 4;
+/** Headers between the frame's own and IP, tags included. */
+const MAX_STEPS = 16;
 const VXLAN_PORT = 4789;
+
+/** Where the parts of a fragment lie; of its data tell the decoder's `transport`, `transportBytes` and `captured`. */
+export class Fragment {
+  /** Offset of the IP header, and bytes of all headers that every fragment repeats. */
+  header = 0;
+  headerBytes = 0;
+  /** IPv6: where among them the protocol field is that names the fragment header, and what that names. */
+  protocolAt = 0;
+  protocol = 0;
+  /** Which datagram, where in it, and whether it goes on. */
+  id = 0;
+  offset = 0;
+  more = false;
+}
 
 /**
  * Finds the IP packet and the transport header of a frame. One object is used for all packets: `decode` sets the
@@ -81,9 +102,9 @@ export class Decoder {
   /** VLAN ids of the two outermost tags with an id other than 0; 0: none. */
   vlan = 0;
   innerVlan = 0;
-  /** Tunnel ids of the layers around: 0 while no tunnel is decoded. */
-  vxlan = 0;
-  geneve = 0;
+  /** Of the last packet for which `decode` said fragment. */
+  readonly fragment = new Fragment();
+  readonly #link = new LinkCursor();
 
   constructor(checksums: boolean) {
     this.checksums = checksums;
@@ -96,7 +117,18 @@ export class Decoder {
     this.vlan = 0;
     this.innerVlan = 0;
     if (packet.linkType === LinkType.ethernet) return this.#ethernet(packet, begin, end);
-    return Decoded.linkType;
+    const link = this.#link;
+    link.u8 = packet.u8;
+    link.at = begin;
+    link.end = end;
+    if (packet.vlanTci >= 0) this.#tag(packet.vlanTci);
+    const step = enterLink(packet.linkType, link);
+    return step === Step.next ? this.#walk(packet, 0) : this.#stopped(step);
+  }
+
+  /** Decodes a datagram put together from fragments: the VLANs are still those of the last fragment. */
+  decodeWhole(packet: Packet): Decoded {
+    return this.#ip(packet, packet.offset, packet.offset + packet.caplen);
   }
 
   #ethernet(packet: Packet, begin: number, end: number): Decoded {
@@ -105,25 +137,57 @@ export class Decoder {
     if (packet.vlanTci >= 0) this.#tag(packet.vlanTci);
     let type = (u8[begin + 12] << 8) | u8[begin + 13];
     let at = begin + ETHERNET_HEADER;
-    for (let tags = 0; type === 0x8100 || type === 0x88a8 || type === 0x9100; tags++) {
+    let tags = 0;
+    for (; isTag(type); tags++) {
       if (tags === MAX_TAGS) return Decoded.tags;
       if (at + 4 > end) return Decoded.short;
       this.#tag((u8[at] << 8) | u8[at + 1]);
       type = (u8[at + 2] << 8) | u8[at + 3];
       at += 4;
     }
-    return this.#network(packet, type, at, end);
+    if (type === EtherType.ipv4 || type === EtherType.ipv6) return this.#ip(packet, at, end);
+    const link = this.#link;
+    link.u8 = u8;
+    link.at = at;
+    link.end = end;
+    link.type = type;
+    return this.#walk(packet, tags);
+  }
+
+  /** Goes on to IP, over headers that are not on the ordinary way. */
+  #walk(packet: Packet, tagsBefore: number): Decoded {
+    const link = this.#link;
+    let tags = tagsBefore;
+    for (let steps = 0; steps < MAX_STEPS; steps++) {
+      const { u8, at, end, type } = link;
+      if (type === EtherType.ipv4 || type === EtherType.ipv6) return this.#ip(packet, at, end);
+      if (isTag(type)) {
+        if (tags++ === MAX_TAGS) return Decoded.tags;
+        if (at + 4 > end) return Decoded.short;
+        this.#tag((u8[at] << 8) | u8[at + 1]);
+        link.type = (u8[at + 2] << 8) | u8[at + 3];
+        link.at = at + 4;
+      } else {
+        const step = followType(link);
+        if (step !== Step.next) return this.#stopped(step);
+      }
+    }
+    return Decoded.notIp;
+  }
+
+  #stopped(step: Step): Decoded {
+    if (step === Step.short) return Decoded.short;
+    if (step === Step.unknown) return Decoded.linkType;
+    if (step !== Step.aggregate) return Decoded.notIp;
+    this.transport = this.#link.at;
+    this.transportBytes = Math.max(0, this.#link.end - this.#link.at);
+    return Decoded.aggregate;
   }
 
   #tag(tci: number): void {
     const id = tci & 0xfff;
     if (this.vlan === 0) this.vlan = id;
     else if (this.innerVlan === 0) this.innerVlan = id;
-  }
-
-  #network(packet: Packet, etherType: number, at: number, end: number): Decoded {
-    if (etherType === 0x0800 || etherType === 0x86dd) return this.#ip(packet, at, end);
-    return Decoded.notIp;
   }
 
   #ip(packet: Packet, at: number, end: number): Decoded {
@@ -146,13 +210,21 @@ export class Decoder {
     if (header < 20 || header > total) return Decoded.malformed;
     if (header > captured) return Decoded.short;
     if (this.checksums && !headerHolds(u8, at, header)) return Decoded.ipChecksum;
-    const fragment = ((u8[at + 6] << 8) | u8[at + 7]) & 0x3fff;
-    // A first fragment that was cut short by the capture cannot be reassembled: Zeek takes it as it is.
-    if (fragment !== 0 && !(captured < total && (fragment & 0x1fff) === 0)) return Decoded.fragment;
     this.family = 4;
     this.source = at + 12;
     this.destination = at + 16;
     this.ipBytes = field;
+    const place = ((u8[at + 6] << 8) | u8[at + 7]) & 0x3fff;
+    // A first fragment that was cut short by the capture cannot be reassembled: Zeek takes it as it is.
+    if (place !== 0 && !(captured < total && (place & 0x1fff) === 0)) {
+      const fragment = this.fragment;
+      fragment.header = at;
+      fragment.headerBytes = header;
+      fragment.id = (u8[at + 4] << 8) | u8[at + 5];
+      fragment.offset = (place & 0x1fff) * 8;
+      fragment.more = (place & 0x2000) !== 0;
+      return this.#fragment(at + header, total - header, end);
+    }
     return this.#transport(u8, u8[at + 9], at + header, total - header, end);
   }
 
@@ -167,6 +239,7 @@ export class Decoder {
     this.ipBytes = total;
     let next = u8[at + 6];
     let here = at + 40;
+    let nextAt = at + 6;
     let routed = false;
     for (;;) {
       let size = 0;
@@ -178,13 +251,24 @@ export class Decoder {
           if (here + 2 > end) return Decoded.short;
           size = next === IpProto.ah ? (u8[here + 1] + 2) * 4 : (u8[here + 1] + 1) * 8;
           break;
-        case IpProto.fragment:
+        case IpProto.fragment: {
           if (here + 8 > end) return Decoded.short;
-          if (!(end - at < total && ((u8[here + 2] << 8) | (u8[here + 3] & 0xf8)) === 0))
-            return Decoded.fragment;
+          if (here + 8 - at > total) return Decoded.malformed;
+          const offset = (u8[here + 2] << 8) | (u8[here + 3] & 0xf8);
+          const data = here + 8;
           next = u8[here];
-          here += 8;
-          return this.#transport(u8, next, here, total - (here - at), end);
+          if (end - at < total && offset === 0)
+            return this.#transport(u8, next, data, total - (data - at), end);
+          const fragment = this.fragment;
+          fragment.header = at;
+          fragment.headerBytes = here - at;
+          fragment.protocolAt = nextAt - at;
+          fragment.protocol = next;
+          fragment.id = (u8[here + 4] << 24) | (u8[here + 5] << 16) | (u8[here + 6] << 8) | u8[here + 7];
+          fragment.offset = offset;
+          fragment.more = (u8[here + 3] & 1) !== 0;
+          return this.#fragment(data, total - (data - at), end);
+        }
         case IpProto.esp:
         case IpProto.mobility:
         case IpProto.none:
@@ -203,8 +287,16 @@ export class Decoder {
         }
       }
       next = u8[here];
+      nextAt = here;
       here += size;
     }
+  }
+
+  #fragment(at: number, bytes: number, end: number): Decoded {
+    this.transport = at;
+    this.transportBytes = bytes;
+    this.captured = Math.min(bytes, end - at);
+    return Decoded.fragment;
   }
 
   #transport(u8: Uint8Array, protocol: number, at: number, bytes: number, end: number): Decoded {
@@ -291,6 +383,10 @@ export class Decoder {
       (u8[this.transport + 8] & 8) !== 0
     );
   }
+}
+
+function isTag(type: number): boolean {
+  return type === EtherType.vlan || type === EtherType.serviceVlan || type === EtherType.oldServiceVlan;
 }
 
 /** Whether the checksum of an IPv4 header is right: in line, for it is summed for every packet. */
