@@ -14,6 +14,9 @@ const MAX_ANSWERS = 4;
 const Asks = { nothing: 0, tunnel: 1, upgrade: 2, websocket: 3 } as const;
 type Asks = (typeof Asks)[keyof typeof Asks];
 
+/** Where Zeek takes a request for enough; elsewhere it takes the reply too. */
+const PORTS = new Set([80, 81, 631, 1080, 3128, 8000, 8080, 8888]);
+
 /** Of RFC 9110's token characters those that methods are made of in practice. */
 function isMethodByte(byte: number): boolean {
   return (byte >= 0x41 && byte <= 0x5a) || byte === 0x2d || byte === 0x5f || (byte >= 0x61 && byte <= 0x7a);
@@ -37,8 +40,8 @@ function lastWord(u8: Uint8Array, offset: number, length: number): number {
 }
 
 /**
- * HTTP/0.9 to 1.1 (RFC 9112): confirmed by a reply to a request, as in Zeek. Stays for CONNECT and Upgrade, and hands
- * over when the server agrees.
+ * HTTP/0.9 to 1.1 (RFC 9112): confirmed by a reply to a request, on a port of HTTP by the request, as in Zeek. Stays
+ * for CONNECT and Upgrade, and hands over when the server agrees.
  */
 class HttpParser implements ServiceParser {
   rest = 0;
@@ -57,6 +60,11 @@ class HttpParser implements ServiceParser {
   #simple = false;
   #confirmed = false;
   #answers = 0;
+  readonly #hinted: boolean;
+
+  constructor(hinted: boolean) {
+    this.#hinted = hinted;
+  }
 
   data(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): number {
     return fromOrig === 1
@@ -65,14 +73,19 @@ class HttpParser implements ServiceParser {
   }
 
   #fromClient(u8: Uint8Array, begin: number, end: number): number {
+    let news = 0;
     let at = begin;
     while (this.#requestLine >= 0) {
       const line = this.#requests;
       at = line.take(u8, at, end);
-      if (at < 0) return 0;
+      if (at < 0) return news;
       if (this.#requestLine === 0) {
         if (line.length === 0) continue;
         if (!this.#request(line)) return ServiceNews.rejected;
+        if (this.#hinted && !this.#simple && !this.#confirmed) {
+          this.#confirmed = true;
+          news |= ServiceNews.confirmed;
+        }
       } else if (line.length === 0) {
         // What follows is the body of this request; the next one begins after the reply.
         this.#requestLine = -1;
@@ -82,7 +95,7 @@ class HttpParser implements ServiceParser {
       }
       if (++this.#requestLine > MAX_LINES) return ServiceNews.rejected;
     }
-    return 0;
+    return news;
   }
 
   #request({ u8, offset, length }: LineReader): boolean {
@@ -120,7 +133,7 @@ class HttpParser implements ServiceParser {
       at = next;
       if (this.#replyLine === 0) {
         if (line.length === 0) continue;
-        if (!this.#reply(line)) return news | ServiceNews.rejected;
+        if (!this.#reply(line)) return ServiceNews.rejected;
         if (!this.#confirmed) {
           this.#confirmed = true;
           news |= ServiceNews.confirmed;
@@ -185,5 +198,5 @@ export const HTTP: Service = {
   transport: 'tcp',
   looksLike: (u8, offset, length, fromOrig) =>
     fromOrig === 1 ? looksLikeRequest(u8, offset, length) : begins(u8, offset, length, 'http/'),
-  parser: () => new HttpParser(),
+  parser: (respPort) => new HttpParser(PORTS.has(respPort)),
 };

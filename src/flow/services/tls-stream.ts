@@ -120,7 +120,8 @@ export class TlsStream implements ServiceParser {
   }
 
   #reject(): void {
-    this.#done = ServiceNews.done | ServiceNews.rejected;
+    // After a valid ServerHello it was TLS, whatever has happened to it.
+    this.#done = this.#server?.hello === true ? ServiceNews.done : ServiceNews.done | ServiceNews.rejected;
     for (const side of this.#sides) side.buffer = undefined;
   }
 
