@@ -99,13 +99,19 @@ export interface FlowHooks {
 
 /** The handshake as the TLS recognizer saw it; kept by the engine per flow, readable until `closed` returns. */
 export interface TlsInfo {
-  /** 0x0303 is TLS 1.2, 0x0304 TLS 1.3; 0 while unknown. */
+  /** 0x0303 is TLS 1.2, 0x0304 TLS 1.3, 0xfefd DTLS 1.2; 0 while unknown. */
   version: number;
   cipher: number;
+  /** Named group of the key exchange, where the ServerHello or ServerKeyExchange told; 0 otherwise. */
+  curve: number;
   serverName: string | undefined;
   alpn: string | undefined;
   established: boolean;
   resumed: boolean;
+  /** Fingerprints of the hellos: JA3 and JA3S (MD5), JA4. */
+  ja3: string | undefined;
+  ja3s: string | undefined;
+  ja4: string | undefined;
 }
 
 /** The gate's key for a flow, and which side its originator is. */

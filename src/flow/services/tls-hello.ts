@@ -1,14 +1,21 @@
 import type { TlsInfo } from '../types.ts';
+import { type ClientOffer, isGrease, ja3, ja3s, ja4, MAX_LIST } from './fingerprint.ts';
 
-/** Parsing of ClientHello and ServerHello bodies (RFC 8446 section 4.1, RFC 5246 section 7.4.1). */
+/** Parsing of ClientHello and ServerHello bodies (RFC 8446 section 4.1, RFC 5246 section 7.4.1, RFC 6347 section 4.2.1). */
 
 export const TLS12 = 0x0303;
 export const TLS13 = 0x0304;
+export const DTLS12 = 0xfefd;
+export const DTLS13 = 0xfefc;
 
 const EXT_SERVER_NAME = 0;
+const EXT_GROUPS = 10;
+const EXT_POINT_FORMATS = 11;
+const EXT_SIGNATURES = 13;
 const EXT_ALPN = 16;
 const EXT_PRE_SHARED_KEY = 41;
 const EXT_SUPPORTED_VERSIONS = 43;
+const EXT_KEY_SHARE = 51;
 /** A DNS name has at most 253 characters; some clients send more. */
 const MAX_NAME = 512;
 const MAX_ALPN = 1024;
@@ -19,6 +26,25 @@ const RETRY_RANDOM = Uint8Array.from(
   (byte) => Number.parseInt(byte, 16),
 );
 
+/** What carries the handshake: TLS over TCP, QUIC, DTLS. JA4's letters. */
+export type HelloTransport = 't' | 'q' | 'd';
+
+/** Nothing seen yet. */
+export function emptyTlsInfo(): TlsInfo {
+  return {
+    version: 0,
+    cipher: 0,
+    curve: 0,
+    serverName: undefined,
+    alpn: undefined,
+    established: false,
+    resumed: false,
+    ja3: undefined,
+    ja3s: undefined,
+    ja4: undefined,
+  };
+}
+
 /** What the recognizer keeps of a hello beside what goes into TlsInfo. */
 export interface HelloState {
   /** Session id that the client sent, to compare with the server's answer. */
@@ -27,6 +53,10 @@ export interface HelloState {
   alpnOffer: string | undefined;
   /** The ServerHello was a request for another ClientHello. */
   retry: boolean;
+}
+
+export function emptyHelloState(): HelloState {
+  return { clientSession: new Uint8Array(0), alpnOffer: undefined, retry: false };
 }
 
 /** Reads within u8[at, end) and notes when it would have to go beyond. */
@@ -81,6 +111,11 @@ class Cursor {
     return this.u8.slice(this.at, this.end);
   }
 
+  /** Numbers of that many bytes to the end, as far as they are wanted. */
+  list(width: 1 | 2, out: number[]): void {
+    while (this.left >= width && out.length < MAX_LIST) out.push(width === 1 ? this.byte() : this.u16());
+  }
+
   /** Printable ASCII as it is, other bytes as \xNN, as Zeek writes them. */
   text(limit: number): string {
     let out = '';
@@ -95,7 +130,12 @@ class Cursor {
 }
 
 function knownVersion(version: number): boolean {
-  return (version >= 0x0300 && version <= TLS13) || isDraft13(version);
+  return (version >= 0x0300 && version <= TLS13) || isDraft13(version) || isDtls(version);
+}
+
+/** DTLS 1.0, 1.2 and 1.3. */
+function isDtls(version: number): boolean {
+  return version === 0xfeff || version === DTLS12 || version === DTLS13;
 }
 
 /** Drafts of TLS 1.3 announced themselves as 0x7fNN. */
@@ -110,25 +150,93 @@ export function clientHello(
   length: number,
   info: TlsInfo,
   state: HelloState,
+  transport: HelloTransport = 't',
 ): boolean {
   const c = new Cursor(u8, offset, offset + length);
-  if (!knownVersion(c.u16())) return false;
+  const legacyVersion = c.u16();
+  if (!knownVersion(legacyVersion)) return false;
   c.piece(32);
   const session = c.piece(c.byte());
+  if (transport === 'd') c.piece(c.byte());
   const ciphers = c.piece(c.u16());
   const compressions = c.piece(c.byte());
   if (!c.ok || session.left > 32 || ciphers.left < 2 || ciphers.left % 2 !== 0 || compressions.left < 1)
     return false;
   state.clientSession = session.copy();
+  const offer: ClientOffer = {
+    legacyVersion,
+    version: legacyVersion,
+    ciphers: [],
+    extensions: [],
+    groups: [],
+    pointFormats: [],
+    signatures: [],
+    hasServerName: false,
+    alpn: undefined,
+  };
+  ciphers.list(2, offer.ciphers);
   const extensions = c.left === 0 ? c.piece(0) : c.piece(c.u16());
   while (c.ok && extensions.ok && extensions.left > 0) {
     const type = extensions.u16();
     const body = extensions.piece(extensions.u16());
-    if (type === EXT_SERVER_NAME) serverName(body, info);
-    else if (type === EXT_ALPN) state.alpnOffer = protocols(body) ?? state.alpnOffer;
+    if (offer.extensions.length < MAX_LIST) offer.extensions.push(type);
+    clientExtension(type, body, info, state, offer);
     if (!body.ok) return false;
   }
-  return c.ok && extensions.ok;
+  if (!c.ok || !extensions.ok) return false;
+  info.ja3 = ja3(offer);
+  info.ja4 = ja4(offer, transport);
+  return true;
+}
+
+function clientExtension(
+  type: number,
+  body: Cursor,
+  info: TlsInfo,
+  state: HelloState,
+  offer: ClientOffer,
+): void {
+  switch (type) {
+    case EXT_SERVER_NAME:
+      offer.hasServerName = true;
+      serverName(body, info);
+      break;
+    case EXT_ALPN:
+      offer.alpn = firstProtocol(body);
+      state.alpnOffer = protocols(body) ?? state.alpnOffer;
+      break;
+    case EXT_GROUPS:
+      body.piece(body.u16()).list(2, offer.groups);
+      break;
+    case EXT_POINT_FORMATS:
+      body.piece(body.byte()).list(1, offer.pointFormats);
+      break;
+    case EXT_SIGNATURES:
+      body.piece(body.u16()).list(2, offer.signatures);
+      break;
+    case EXT_SUPPORTED_VERSIONS: {
+      const versions: number[] = [];
+      body.piece(body.byte()).list(2, versions);
+      const known = versions.filter((version) => !isGrease(version) && knownVersion(version));
+      // DTLS counts downwards.
+      if (known.length > 0)
+        offer.version = isDtls(known[0]) ? Math.min(...known) : Math.max(...known.map(released));
+      break;
+    }
+    default:
+  }
+}
+
+/** Drafts count as what they became. */
+function released(version: number): number {
+  return isDraft13(version) ? TLS13 : version;
+}
+
+/** The first entry of a list of protocols; the cursor stays where it is. */
+function firstProtocol(body: Cursor): Uint8Array | undefined {
+  if (body.left < 3) return undefined;
+  const size = body.u8[body.at + 2];
+  return size === 0 || size + 3 > body.left ? undefined : body.u8.slice(body.at + 3, body.at + 3 + size);
 }
 
 /** Reads a ServerHello into `info` and `state`; false when it is none. */
@@ -157,20 +265,24 @@ export function serverHello(
     c.byte();
   }
   const extensions = c.left === 0 ? c.piece(0) : c.piece(c.u16());
+  const types: number[] = [];
   let preShared = false;
   while (c.ok && extensions.ok && extensions.left > 0) {
     const type = extensions.u16();
     const body = extensions.piece(extensions.u16());
+    if (types.length < MAX_LIST) types.push(type);
     if (type === EXT_SUPPORTED_VERSIONS) version = body.u16();
+    else if (type === EXT_KEY_SHARE) info.curve = body.u16();
     else if (type === EXT_PRE_SHARED_KEY) preShared = true;
     else if (type === EXT_ALPN) info.alpn = protocols(body) ?? info.alpn;
     if (!body.ok) return false;
   }
   if (!c.ok || !extensions.ok || !knownVersion(version)) return false;
-  info.version = isDraft13(version) ? TLS13 : version;
+  info.version = released(version);
   info.cipher = cipher;
   // A TLS 1.3 server echoes whatever session the client sent.
-  info.resumed = info.version === TLS13 ? preShared : resumed;
+  info.resumed = info.version === TLS13 || info.version === DTLS13 ? preShared : resumed;
+  info.ja3s = ja3s(legacy, cipher, types);
   return true;
 }
 

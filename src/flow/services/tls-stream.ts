@@ -1,6 +1,13 @@
 import type { TlsInfo } from '../types.ts';
 import { ServiceNews, type ServiceParser } from './service.ts';
-import { clientHello, type HelloState, serverHello, TLS13 } from './tls-hello.ts';
+import {
+  clientHello,
+  emptyHelloState,
+  emptyTlsInfo,
+  type HelloState,
+  serverHello,
+  TLS13,
+} from './tls-hello.ts';
 
 const CHANGE_CIPHER_SPEC = 20;
 const ALERT = 21;
@@ -76,15 +83,8 @@ class TlsSide {
  * after the ServerHello, the client's long enough for Finished. Memory is bounded; no bytes make it throw.
  */
 export class TlsStream implements ServiceParser {
-  readonly tls: TlsInfo = {
-    version: 0,
-    cipher: 0,
-    serverName: undefined,
-    alpn: undefined,
-    established: false,
-    resumed: false,
-  };
-  readonly #hello: HelloState = { clientSession: new Uint8Array(0), alpnOffer: undefined, retry: false };
+  readonly tls: TlsInfo = emptyTlsInfo();
+  readonly #hello: HelloState = emptyHelloState();
   readonly #sides: readonly [TlsSide, TlsSide] = [new TlsSide(), new TlsSide()];
   #client: TlsSide | undefined;
   #server: TlsSide | undefined;
