@@ -1,11 +1,13 @@
 import { DHCP } from './dhcp.ts';
 import { DNS, DNS_TCP } from './dns.ts';
+import { DTLS } from './dtls.ts';
 import { FTP } from './ftp.ts';
 import { HTTP } from './http.ts';
 import { IMAP } from './imap.ts';
 import { IRC } from './irc.ts';
 import { NTP } from './ntp.ts';
 import { POP3 } from './pop3.ts';
+import { QUIC } from './quic.ts';
 import { RADIUS } from './radius.ts';
 import type { Service } from './service.ts';
 import { SIP } from './sip.ts';
@@ -19,6 +21,7 @@ import { TLS } from './tls.ts';
 /** All that is recognized; where several fit the first bytes, all of them look on until one is sure. */
 export const SERVICES: readonly Service[] = [
   DNS,
+  QUIC,
   TLS,
   HTTP,
   DNS_TCP,
@@ -34,6 +37,7 @@ export const SERVICES: readonly Service[] = [
   SIP,
   SNMP,
   STUN,
+  DTLS,
   SYSLOG,
   SYSLOG_TCP,
 ];
