@@ -63,6 +63,8 @@ const RANGE_NODES = 1 << 15;
 const LETTER_C = 0x43;
 const LETTER_D = 0x44;
 const INTERACTIVE = portSet([21, 22, 23, 513]);
+/** Confirmed on any port (Zeek: conn/inactivity.zeek). */
+const INTERACTIVE_SERVICE = /(^|,)(ssh|ftp)(,|$)/;
 const PAYLOAD_WANTED = Flag.payloadWanted * 3;
 const DNS = portSet([53, 137, 5353, 5355]);
 
@@ -120,8 +122,13 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     this.#histories = new Histories(this.#table);
     this.#gaps = new GapTracker(this.#endpoints, new RangePool(RANGE_NODES), this.#histories);
     this.#tcp = new TcpTracker(this.#endpoints, this.#gaps, this.#histories, this.#settings.timeouts, this);
-    this.#lifetimes = new Lifetimes(this.#table, this.#tcp, this.#settings.timeouts, hooks, (slot) =>
-      this.#end(slot),
+    this.#lifetimes = new Lifetimes(
+      this.#table,
+      this.#tcp,
+      this.#settings.timeouts,
+      hooks,
+      (slot) => this.#end(slot),
+      (slot) => INTERACTIVE_SERVICE.test(this.#streams.service(slot) ?? ''),
     );
     this.#absorber = new Absorber(this.#endpoints, this.#gaps, this.#histories, this.#tcp);
     this.#streams = new Streams(settings.serviceBufferBytes, settings.serviceBuffersBytes);

@@ -14,7 +14,7 @@ import {
 } from './layout.ts';
 import type { FlowTable } from './table.ts';
 import type { TcpTracker } from './tcp.ts';
-import { type FlowTimeouts, timeoutTable } from './timeouts.ts';
+import { type FlowTimeouts, setTimeoutClass, Timeout, timeoutTable } from './timeouts.ts';
 import { type TimerOwner, TimerWheel } from './timers.ts';
 import type { FlowHooks } from './types.ts';
 
@@ -31,14 +31,16 @@ export class Lifetimes implements TimerOwner {
   readonly #inactivity: Float64Array;
   readonly #hooks: FlowHooks;
   readonly #end: (slot: number) => void;
+  readonly #isInteractive: (slot: number) => boolean;
 
-  /** `end` is called for a flow whose time has come. */
+  /** `end` is called for a flow whose time has come; `isInteractive`: people sit at this one, it may be silent for long. */
   constructor(
     table: FlowTable,
     tcp: TcpTracker,
     timeouts: FlowTimeouts,
     hooks: FlowHooks,
     end: (slot: number) => void,
+    isInteractive: (slot: number) => boolean,
   ) {
     this.wheel = new TimerWheel(table.capacity, this);
     this.#words = table.words;
@@ -48,6 +50,7 @@ export class Lifetimes implements TimerOwner {
     this.#inactivity = timeoutTable(timeouts);
     this.#hooks = hooks;
     this.#end = end;
+    this.#isInteractive = isInteractive;
   }
 
   /** TimerOwner. */
@@ -112,7 +115,11 @@ export class Lifetimes implements TimerOwner {
 
   #inactivityOf(slot: number): number {
     const flags = this.#words[slot * WORDS + FLAGS];
-    return this.#inactivity[(flags & TIMEOUT_MASK) >>> TIMEOUT_SHIFT];
+    const kind = (flags & TIMEOUT_MASK) >>> TIMEOUT_SHIFT;
+    // Asked for when it matters, not when the service is recognized.
+    if (kind !== Timeout.tcp || !this.#isInteractive(slot)) return this.#inactivity[kind];
+    setTimeoutClass(this.#words, slot, Timeout.tcpInteractive);
+    return this.#inactivity[Timeout.tcpInteractive];
   }
 
   #deadlineOf(slot: number): number {

@@ -15,7 +15,7 @@ export interface FlowTimeouts {
   tcpHandshake: number;
   /** TCP: silence after that (tcp_inactivity_timeout). */
   tcp: number;
-  /** TCP: silence once established to a port of people at keyboards: 21, 22, 23, 513. */
+  /** TCP: silence once established to a port of people at keyboards (21, 22, 23, 513), or on confirmed SSH or FTP. */
   tcpInteractive: number;
   udp: number;
   icmp: number;
