@@ -1,3 +1,4 @@
+import { DCE_RPC } from './dce-rpc.ts';
 import { DHCP } from './dhcp.ts';
 import { DNS, DNS_TCP } from './dns.ts';
 import { DTLS } from './dtls.ts';
@@ -5,18 +6,25 @@ import { FTP } from './ftp.ts';
 import { HTTP } from './http.ts';
 import { IMAP } from './imap.ts';
 import { IRC } from './irc.ts';
+import { KRB_TCP, KRB_UDP } from './krb.ts';
+import { LDAP_TCP, LDAP_UDP } from './ldap.ts';
+import { MYSQL } from './mysql.ts';
 import { NTP } from './ntp.ts';
 import { POP3 } from './pop3.ts';
+import { POSTGRESQL } from './postgresql.ts';
 import { QUIC } from './quic.ts';
 import { RADIUS } from './radius.ts';
+import { RDP, RDPEUDP } from './rdp.ts';
 import type { Service } from './service.ts';
 import { SIP } from './sip.ts';
+import { SMB } from './smb.ts';
 import { SMTP } from './smtp.ts';
 import { SNMP } from './snmp.ts';
 import { SSH } from './ssh.ts';
 import { STUN } from './stun.ts';
 import { SYSLOG, SYSLOG_TCP } from './syslog.ts';
 import { TLS } from './tls.ts';
+import { XMPP } from './xmpp.ts';
 
 /** All that is recognized; where several fit the first bytes, all of them look on until one is sure. */
 export const SERVICES: readonly Service[] = [
@@ -40,4 +48,15 @@ export const SERVICES: readonly Service[] = [
   DTLS,
   SYSLOG,
   SYSLOG_TCP,
+  LDAP_TCP,
+  LDAP_UDP,
+  KRB_TCP,
+  KRB_UDP,
+  MYSQL,
+  POSTGRESQL,
+  RDP,
+  RDPEUDP,
+  XMPP,
+  SMB,
+  DCE_RPC,
 ];

@@ -1,0 +1,151 @@
+import { ServiceNews, type ServiceParser } from './service.ts';
+
+/** Zeek forgives violations after so many bytes; nothing is won by looking on. */
+const ENOUGH = 10_240;
+const MAX_HEADER = 24;
+
+/** What `header` answers for a header that cannot be one. */
+export const BAD_HEADER = -1;
+
+/** What `header` answers when it needs that many bytes in all (at most 24). */
+export function wants(bytes: number): number {
+  return -1 - bytes;
+}
+
+class FrameSide {
+  readonly header = new Uint8Array(MAX_HEADER);
+  /** Bytes of the header that are needed; 0 before it is known. */
+  wanted = 0;
+  inBody = false;
+  /** Bytes of the header or body that are there. */
+  have = 0;
+  /** Length of the body. */
+  length = 0;
+  body: Uint8Array | undefined;
+  /** Bytes to pass over: of a body that is longer than what is looked at. */
+  skip = 0;
+}
+
+/**
+ * What recognizers of binary protocols over TCP have in common: cuts both streams into messages, a header that tells the
+ * length and a body of which the first `keep` bytes are looked at.
+ */
+export abstract class FrameParser implements ServiceParser {
+  rest = 0;
+  protected sure = false;
+  readonly #keep: number;
+  readonly #sides: readonly [FrameSide, FrameSide] = [new FrameSide(), new FrameSide()];
+  #seen = 0;
+  #over = 0;
+
+  constructor(keep: number) {
+    this.#keep = keep;
+  }
+
+  /** Length of the header that comes next. */
+  protected abstract headerBytes(fromOrig: 0 | 1): number;
+  /** Reads a header of `bytes` bytes; answers the length of the body, BAD_HEADER or wants(). */
+  protected abstract header(fromOrig: 0 | 1, u8: Uint8Array, bytes: number): number;
+  /** A body of `length` bytes, whose first ones are u8[at, at + kept); answers ServiceNews bits. */
+  protected abstract message(
+    fromOrig: 0 | 1,
+    u8: Uint8Array,
+    at: number,
+    kept: number,
+    length: number,
+  ): number;
+
+  /** `confirmed` the first time. */
+  protected confirm(): number {
+    if (this.sure) return 0;
+    this.sure = true;
+    return ServiceNews.confirmed;
+  }
+
+  data(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): number {
+    if (this.#over !== 0) return this.#over;
+    const side = this.#sides[fromOrig];
+    const end = offset + length;
+    this.#seen += length;
+    let news = 0;
+    let at = offset;
+    while (at < end) {
+      if (side.skip > 0) {
+        const size = Math.min(side.skip, end - at);
+        side.skip -= size;
+        at += size;
+        continue;
+      }
+      if (!side.inBody) {
+        if (side.wanted === 0) side.wanted = this.headerBytes(fromOrig);
+        while (at < end && side.have < side.wanted) side.header[side.have++] = u8[at++];
+        if (side.have < side.wanted) break;
+        const body = this.header(fromOrig, side.header, side.have);
+        if (body < BAD_HEADER) {
+          side.wanted = -1 - body;
+          continue;
+        }
+        if (body === BAD_HEADER) return this.#end(news | ServiceNews.rejected);
+        side.inBody = true;
+        side.length = body;
+        side.have = 0;
+        if (body > 0) continue;
+      }
+      const kept = Math.min(side.length, this.#keep);
+      if (side.have === 0 && end - at >= kept) {
+        news |= this.message(fromOrig, u8, at, kept, side.length);
+        at += kept;
+      } else {
+        if (side.body === undefined || side.body.length < kept) side.body = new Uint8Array(kept);
+        while (at < end && side.have < kept) side.body[side.have++] = u8[at++];
+        if (side.have < kept) break;
+        news |= this.message(fromOrig, side.body, 0, kept, side.length);
+      }
+      side.skip = side.length - kept;
+      side.inBody = false;
+      side.have = 0;
+      side.wanted = 0;
+      if ((news & (ServiceNews.rejected | ServiceNews.done | ServiceNews.handsOver)) !== 0) {
+        this.rest = Math.max(0, end - at - side.skip);
+        return this.#end(news);
+      }
+    }
+    if (this.sure && this.#seen > ENOUGH) return this.#end(news);
+    return news;
+  }
+
+  #end(news: number): number {
+    this.#over = (news & ServiceNews.rejected) | ServiceNews.done;
+    for (const side of this.#sides) side.body = undefined;
+    return news | ServiceNews.done;
+  }
+}
+
+export function u16be(u8: Uint8Array, at: number): number {
+  return (u8[at] << 8) | u8[at + 1];
+}
+
+export function u16le(u8: Uint8Array, at: number): number {
+  return u8[at] | (u8[at + 1] << 8);
+}
+
+export function u32be(u8: Uint8Array, at: number): number {
+  return ((u8[at] << 24) | (u8[at + 1] << 16) | (u8[at + 2] << 8) | u8[at + 3]) >>> 0;
+}
+
+export function u32le(u8: Uint8Array, at: number): number {
+  return (u8[at] | (u8[at + 1] << 8) | (u8[at + 2] << 16) | (u8[at + 3] << 24)) >>> 0;
+}
+
+/** Whether `text` (Latin-1) stands at u8[at, end). */
+export function isAt(u8: Uint8Array, at: number, end: number, text: string): boolean {
+  if (at < 0 || end - at < text.length) return false;
+  for (let i = 0; i < text.length; i++) if (u8[at + i] !== text.charCodeAt(i)) return false;
+  return true;
+}
+
+/** Place of `text` (Latin-1) in u8[at, end); -1 when it is not there. */
+export function find(u8: Uint8Array, at: number, end: number, text: string): number {
+  for (let i = at; i + text.length <= end; i++) if (isAt(u8, i, end, text)) return i;
+  return -1;
+}
