@@ -178,13 +178,15 @@ bool is_kind(int fd, int kind) {
   return strstr(target, kKinds[kind]) != nullptr;
 }
 
-// (path, kind): -EINVAL for an object of another kind, whose information would be taken for something else
+// (path, kind, readOnly): -EINVAL for an object of another kind, whose information would be taken for something else
 napi_value obj_get(napi_env env, napi_callback_info info) {
-  Args args(env, info, 2);
+  Args args(env, info, 3);
   std::string path = args.text(0);
   int kind = args.i32(1);
+  LIBBPF_OPTS(bpf_obj_get_opts, options);
+  if (args.boolean(2)) options.file_flags = BPF_F_RDONLY;
   if (!args.ok) return nullptr;
-  int fd = bpf_obj_get(path.c_str());
+  int fd = bpf_obj_get_opts(path.c_str(), &options);
   if (fd >= 0 && (kind < 0 || kind > 2 || !is_kind(fd, kind))) {
     close(fd);
     fd = -EINVAL;
@@ -213,6 +215,15 @@ napi_value link_create(napi_env env, napi_callback_info info) {
   LIBBPF_OPTS(bpf_link_create_opts, options, .flags = args.u32(3));
   if (!args.ok) return nullptr;
   return owned(env, bpf_link_create(program, ifindex, static_cast<bpf_attach_type>(attach_type), &options));
+}
+
+// (linkFd, programFd) -> 0 or a negative errno: from one packet to the next the other program runs
+napi_value link_update(napi_env env, napi_callback_info info) {
+  Args args(env, info, 2);
+  int link = args.i32(0);
+  int program = args.i32(1);
+  if (!args.ok) return nullptr;
+  return number(env, bpf_link_update(link, program, nullptr));
 }
 
 napi_value link_detach(napi_env env, napi_callback_info info) {
@@ -306,6 +317,7 @@ void register_bpf(napi_env env, napi_value exports) {
       {"objGet", obj_get},
       {"fdById", fd_by_id},
       {"linkCreate", link_create},
+      {"linkUpdate", link_update},
       {"linkDetach", link_detach},
       {"xdpQuery", xdp_query},
       {"attachInNewNetns", attach_in_new_netns},

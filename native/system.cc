@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -108,6 +109,22 @@ napi_value unshare_netns(napi_env env, napi_callback_info) {
   return number(env, unshare(CLONE_NEWNET) < 0 ? -errno : 0);
 }
 
+// (fd of a Unix socket) -> {pid, uid, gid} of who connected
+napi_value peer_credentials(napi_env env, napi_callback_info info) {
+  Args args(env, info, 1);
+  int fd = args.i32(0);
+  if (!args.ok) return nullptr;
+  ucred peer = {};
+  socklen_t size = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return throw_errno(env, errno, "SO_PEERCRED");
+  napi_value out = nullptr;
+  napi_create_object(env, &out);
+  set(env, out, "pid", number(env, peer.pid));
+  set(env, out, "uid", number(env, peer.uid));
+  set(env, out, "gid", number(env, peer.gid));
+  return out;
+}
+
 // (path), such as /proc/PID/ns/net
 napi_value enter_netns(napi_env env, napi_callback_info info) {
   Args args(env, info, 1);
@@ -129,7 +146,7 @@ void register_system(napi_env env, napi_value exports) {
       {"membarrier", membarrier_global},  {"membarrierQuery", membarrier_query},
       {"lockFile", lock_file},            {"mountBpffs", mount_bpffs},
       {"setAffinity", set_affinity},      {"unshareNetns", unshare_netns},
-      {"enterNetns", enter_netns},
+      {"enterNetns", enter_netns},        {"peerCredentials", peer_credentials},
   };
   define(env, exports, functions, sizeof functions / sizeof functions[0]);
 }

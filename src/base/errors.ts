@@ -33,6 +33,21 @@ export const ERROR_CODES = {
     meaning: 'Another XDP program or another Sluice holds the interface.',
   },
   INTERFACE_GONE: { exit: Exit.failed, meaning: 'An interface went away while it was in use.' },
+  GATE_DOWN: { exit: Exit.failed, meaning: 'No gate is up there, or its daemon does not answer.' },
+  CONTROL: {
+    exit: Exit.failed,
+    meaning:
+      'A request over the control socket was not understood, or was for another version of the protocol.',
+  },
+  LIMIT: { exit: Exit.failed, meaning: 'A limit of the control socket was reached.' },
+  REFUSED: {
+    exit: Exit.failed,
+    meaning:
+      'The gate does not shunt this: an endpoint of this host, an exception, or a key that it does not have.',
+  },
+  DENIED: { exit: Exit.failed, meaning: 'What was asked for belongs to another user or owner.' },
+  EXISTS: { exit: Exit.failed, meaning: 'There is one already.' },
+  NOT_FOUND: { exit: Exit.failed, meaning: 'There is no such entry or owner.' },
   PIN_FOREIGN: { exit: Exit.failed, meaning: 'What is pinned there was not made by this version of Sluice.' },
   FILE: { exit: Exit.failed, meaning: 'A file could not be read or written.' },
   FILE_FORMAT: { exit: Exit.failed, meaning: 'A file is not of a format that Sluice reads, or is damaged.' },

@@ -2,9 +2,11 @@ import { Command, CommanderError } from 'commander';
 import { asSluiceError, Exit, SluiceError } from '../base/errors.ts';
 import type { CommandHost } from './command.ts';
 import { registerConfig } from './commands/config.ts';
+import { registerGate } from './commands/gate.ts';
 import { registerLab } from './commands/lab.ts';
 import { registerRead } from './commands/read.ts';
 import { registerRun } from './commands/run.ts';
+import { registerShunt } from './commands/shunt.ts';
 import { errorDocument, sayError } from './report-error.ts';
 import { type Streams, Terminal } from './terminal.ts';
 import { version } from './version.ts';
@@ -41,6 +43,8 @@ function build(terminal: Terminal, host: CommandHost): Command {
     .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: () => {}, outputError: () => {} });
   registerRun(program, host);
   registerRead(program, host);
+  registerGate(program, host);
+  registerShunt(program, host);
   registerLab(program, host);
   registerConfig(program, host);
   program.addHelpText(

@@ -49,6 +49,8 @@ export class Entry {
   readonly dirs: readonly [DirectionCounts, DirectionCounts] = [direction(), direction()];
   owner = 0;
   cookie = 0;
+  /** The idle limit that the kernel holds it to, in ms; 0: none. */
+  idleMs = 0;
   /** CLOCK_MONOTONIC seconds of the first dropped packet; 0: none yet. */
   first = 0;
   /** Raw history events, 4 bits each, oldest first; `logLength` says how many are complete. */
@@ -109,6 +111,7 @@ export function readEntry(view: DataView, at: number, family: 4 | 6, tcp: boolea
     dir.last = u64(view, d + D.last) / 1e9;
   }
   out.cookie = view.getUint32(flow + F.cookie, true);
+  out.idleMs = view.getUint32(flow + F.dir + D.idle_ms, true);
   out.first = u64(view, flow + F.first) / 1e9;
   out.logLength = 0;
   if (!tcp) return;

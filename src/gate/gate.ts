@@ -1,26 +1,21 @@
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
 import {
   attachXdp,
   type BpfLink,
-  BpfMap,
   type BpfObject,
   type BpfProgram,
-  bootId,
   loadObject,
-  netnsInode,
   packageRoot,
   possibleCpus,
   programInfo,
   xdpAttachment,
 } from '../kernel/index.ts';
-import { Entry, readEntry, VALUE_SIZE } from './entry.ts';
-import { SlMeta } from './layout.gen.ts';
-import { LAYOUT_VERSION, OWNERS, State } from './layout.ts';
+import { OWNERS } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import type { GateHandles } from './ops.ts';
-import { PinDirectory } from './pins.ts';
+import { Found, LINK_PIN, type Orphan, writeMeta } from './pinned.ts';
+import { type PinAccess, PinDirectory } from './pins.ts';
 
 export type AttachMode = 'native' | 'generic' | 'offload';
 
@@ -34,20 +29,17 @@ export interface GateOptions {
   vlanKey: boolean;
   /** Lease owners: one for each worker, numbered from 1. */
   workers: number;
-}
-
-/** An entry that an earlier process left behind in the pinned tables. */
-export interface Orphan {
-  family: 4 | 6;
-  key: Uint8Array;
-  pkts: number;
-  ipBytes: number;
+  /**
+   * The gate outlives this process: link and programs are pinned too, open to whom this says. What an earlier one of the
+   * same kind left, with the same sizes and key, goes on with its entries under the programs of this process.
+   */
+  keep?: PinAccess;
 }
 
 /** Rows of the operations array for each worker: one batch. */
 const OPS_PER_WORKER = 1024;
+/** What a gate that ends with its process pins, for the next one to find. */
 const PINNED = ['flows4', 'flows6', 'leases', 'ledger', 'meta'] as const;
-const MAX_ORPHANS = 100_000;
 
 /** A compiled object of bpf/, by its name without endings. */
 export function bpfObjectPath(name: string): string {
@@ -60,54 +52,95 @@ export class Gate {
   readonly ifindex: number;
   /** What an earlier run left on this interface; it has been removed. */
   readonly orphans: readonly Orphan[];
+  /** The tables are those of an earlier gate, with what was in them. */
+  readonly tookOver: boolean;
+  readonly #keep: PinAccess | undefined;
   readonly #object: BpfObject;
   readonly #pins: PinDirectory;
   readonly #ledger: Uint32Array;
   #link: BpfLink | undefined;
   #closed = false;
 
-  private constructor(options: GateOptions, object: BpfObject, pins: PinDirectory, orphans: Orphan[]) {
+  private constructor(
+    options: GateOptions,
+    object: BpfObject,
+    pins: PinDirectory,
+    before: { orphans: Orphan[]; link: BpfLink | undefined; tookOver: boolean },
+  ) {
     this.ifname = options.ifname;
     this.ifindex = options.ifindex;
-    this.orphans = orphans;
+    this.orphans = before.orphans;
+    this.tookOver = before.tookOver;
+    this.#keep = options.keep;
     this.#object = object;
     this.#pins = pins;
+    this.#link = before.link;
     const ledger = object.map('ledger');
     this.#ledger = new Uint32Array(ledger.mmap(false), 0, (ledger.mappedStride / 4) * ledger.maxEntries);
   }
 
   /**
    * Loads the gate and pins its tables; nothing is attached yet. Throws INTERFACE_BUSY when another Sluice holds the
-   * interface, VerifierError, PRIVILEGE or KERNEL_FEATURE when the kernel does not take it.
+   * interface, PIN_FOREIGN, VerifierError, PRIVILEGE or KERNEL_FEATURE when the kernel does not take it.
    */
   static open(options: GateOptions): Gate {
     if (options.workers >= OWNERS) throw new SluiceError('USAGE', `at most ${OWNERS - 1} workers`);
-    const pins = PinDirectory.claim(options.ifindex, options.ifname);
+    const { ifindex, ifname, vlanKey, keep } = options;
+    const sizes = {
+      flows4: options.maxShunts4,
+      flows6: options.maxShunts6,
+      ledger: possibleCpus(),
+      ops: OPS_PER_WORKER * options.workers,
+    };
+    const pins = PinDirectory.claim(ifindex, ifname);
     let object: BpfObject | undefined;
+    let found: Found | undefined;
     let made = false;
     try {
+      found = pins.occupied ? new Found(pins, ifindex) : undefined;
+      if (keep === undefined && found?.link !== undefined) throw gateWithoutDaemon(ifname);
+      const tookOver = keep !== undefined && found?.fits(sizes, vlanKey) === true;
       object = loadObject(bpfObjectPath('gate'), {
-        constants: { cfg_vlan_in_key: options.vlanKey ? 1 : 0 },
-        mapSizes: {
-          flows4: options.maxShunts4,
-          flows6: options.maxShunts6,
-          ledger: possibleCpus(),
-          ops: OPS_PER_WORKER * options.workers,
-        },
+        constants: { cfg_vlan_in_key: vlanKey ? 1 : 0 },
+        ...(tookOver ? { reuseMaps: Object.fromEntries(found?.maps ?? []) } : { mapSizes: sizes }),
       });
-      writeMeta(object.map('meta'), options.ifindex);
+      writeMeta(object.map('meta'), ifindex, vlanKey);
       // What an earlier run left is removed only now that its end is sure to be told.
-      const orphans = pins.occupied ? readOrphans(pins) : [];
+      const orphans = tookOver ? [] : (found?.orphans() ?? []);
+      const link = found?.link;
       pins.clear();
       made = true;
       pins.make();
-      for (const name of PINNED) object.map(name).pin(pins.at(name));
-      return new Gate(options, object, pins, orphans);
+      pinAll(object, pins, keep);
+      if (link !== undefined) {
+        // Attached all the while: from one packet to the next the new program takes over.
+        link.update(object.program('sluice_gate'));
+        link.pin(pins.at(LINK_PIN));
+      }
+      for (const map of found?.maps.values() ?? []) map.close();
+      return new Gate(options, object, pins, { orphans, link, tookOver });
     } catch (error) {
       object?.close();
       if (made) pins.clear();
+      found?.close();
       pins.release();
       throw error;
+    }
+  }
+
+  /**
+   * Takes down a gate whose daemon is dead: removes what is pinned, the link with it. False when there was none.
+   * @throws SluiceError INTERFACE_BUSY when its daemon lives, PIN_FOREIGN
+   */
+  static remove(ifindex: number, ifname: string): boolean {
+    const pins = PinDirectory.claim(ifindex, ifname);
+    try {
+      if (!pins.occupied) return false;
+      new Found(pins, ifindex).close();
+      pins.clear();
+      return true;
+    } finally {
+      pins.release();
     }
   }
 
@@ -116,17 +149,22 @@ export class Gate {
     return this.#object.program('sluice_gate');
   }
 
+  /** Paths by name of what is pinned. */
   get pins(): Record<string, string> {
-    return Object.fromEntries(PINNED.map((name) => [name, this.#pins.at(name)]));
+    return Object.fromEntries(this.#pins.names().map((name) => [name, this.#pins.at(name)]));
   }
 
   /**
-   * Attaches by a raw link, which goes away with this process. `auto` takes native mode where the driver has it,
-   * else generic; `warning` then says why. A foreign program is never replaced (INTERFACE_BUSY).
+   * Attaches by a raw link, which goes away with this process unless it is kept. `auto` takes native mode where the
+   * driver has it, else generic; `warning` then says why. A foreign program is never replaced (INTERFACE_BUSY).
    */
   attach(mode: AttachMode | 'auto'): { mode: AttachMode; warning?: string } {
     const there = xdpAttachment(this.ifindex);
-    if (there !== undefined) {
+    if (this.#link !== undefined) {
+      const now = there?.mode;
+      if (now !== undefined && now !== 'multi' && (mode === 'auto' || mode === now)) return { mode: now };
+      this.detach();
+    } else if (there !== undefined) {
       throw new SluiceError(
         'INTERFACE_BUSY',
         `${this.ifname} already has an XDP program: ${describe(there.programId)}, ${there.mode} mode`,
@@ -135,10 +173,19 @@ export class Gate {
         },
       );
     }
-    const { program } = this;
-    const { ifindex } = this;
+    const attached = this.#attachNew(mode);
+    if (this.#keep !== undefined) this.#link?.pin(this.#pins.at(LINK_PIN));
+    return attached;
+  }
+
+  #attachNew(mode: AttachMode | 'auto'): { mode: AttachMode; warning?: string } {
+    const { program, ifindex } = this;
     if (mode !== 'auto') {
-      this.#link = attachXdp({ program, ifindex, mode });
+      try {
+        this.#link = attachXdp({ program, ifindex, mode });
+      } catch (error) {
+        throw withNextBest(error, this.ifname, mode);
+      }
       return mode === 'generic' ? { mode, warning: GENERIC } : { mode };
     }
     try {
@@ -180,6 +227,7 @@ export class Gate {
     }
     this.#link.close();
     this.#link = undefined;
+    this.#pins.unpin(LINK_PIN);
   }
 
   /** Detaches, removes the pins and frees the tables. */
@@ -199,6 +247,35 @@ export class Gate {
 
 const GENERIC =
   'generic mode runs after the kernel has built its packet, so it saves the sensor but not the kernel';
+const NEXT_BEST = { offload: 'native', native: 'generic', generic: undefined } as const;
+
+/** A mode that the interface cannot do, named, with the one to try instead. */
+function withNextBest(error: unknown, ifname: string, mode: AttachMode): unknown {
+  const next = NEXT_BEST[mode];
+  if (!(error instanceof SluiceError) || error.code !== 'KERNEL_FEATURE' || next === undefined) return error;
+  return new SluiceError('KERNEL_FEATURE', `${ifname} cannot run the gate in ${mode} mode`, {
+    cause: error,
+    help: `the next best is --mode ${next}; --mode auto takes the best that works`,
+  });
+}
+
+/** Tables, and for a gate that outlives its process programs too. */
+function pinAll(object: BpfObject, pins: PinDirectory, keep: PinAccess | undefined): void {
+  if (keep === undefined) {
+    for (const name of PINNED) object.map(name).pin(pins.at(name));
+    return;
+  }
+  // Names with a dot are data sections, which belong to the programs.
+  for (const [name, map] of object.maps) if (!name.includes('.')) map.pin(pins.at(name));
+  for (const [name, program] of object.programs) program.pin(pins.at(name));
+  pins.share(keep);
+}
+
+function gateWithoutDaemon(ifname: string): SluiceError {
+  return new SluiceError('INTERFACE_BUSY', `a gate whose daemon has ended is still up on ${ifname}`, {
+    help: `\`sluice gate up -i ${ifname}\` takes it over, \`sluice gate down -i ${ifname}\` takes it down`,
+  });
+}
 
 function describe(programId: number): string {
   try {
@@ -206,54 +283,4 @@ function describe(programId: number): string {
   } catch {
     return `id ${programId}`;
   }
-}
-
-function writeMeta(map: BpfMap, ifindex: number): void {
-  const value = new Uint8Array(SlMeta.size);
-  const view = new DataView(value.buffer);
-  const m = SlMeta.members;
-  view.setUint32(m.layout, LAYOUT_VERSION, true);
-  value.set(randomBytes(8), m.instance);
-  value.set(Buffer.from(bootId().replaceAll('-', ''), 'hex').subarray(0, 16), m.boot_id);
-  view.setUint32(m.pid, process.pid, true);
-  view.setUint32(m.netns, netnsInode() >>> 0, true);
-  view.setUint32(m.ifindex, ifindex, true);
-  map.set(new Uint8Array(4), value);
-}
-
-/** Entries that still held something back when their process died; what cannot be read is left out. */
-function readOrphans(pins: PinDirectory): Orphan[] {
-  const orphans: Orphan[] = [];
-  const entry = new Entry();
-  for (const family of [4, 6] as const) {
-    let map: BpfMap;
-    try {
-      map = BpfMap.openPinned(pins.at(`flows${family}`));
-    } catch {
-      continue;
-    }
-    try {
-      if (map.valueSize !== VALUE_SIZE[family]) continue;
-      const value = new Uint8Array(map.valueBytes);
-      const view = new DataView(value.buffer);
-      let key: Uint8Array | undefined;
-      for (;;) {
-        const next = new Uint8Array(map.keySize);
-        if (orphans.length >= MAX_ORPHANS || !map.nextKey(key, next)) break;
-        key = next;
-        if (!map.get(key, value)) continue;
-        readEntry(view, 0, family, true, entry);
-        if (entry.dirs[0].state === State.armed) continue;
-        orphans.push({
-          family,
-          key,
-          pkts: entry.pkts,
-          ipBytes: entry.dirs[0].ipBytes + entry.dirs[1].ipBytes,
-        });
-      }
-    } finally {
-      map.close();
-    }
-  }
-  return orphans;
 }

@@ -1,4 +1,5 @@
 /** The XDP gate of an interface: load, attach, change entries, read the books. */
 export { GateClient } from './client.ts';
-export { bpfObjectPath, Gate, type GateOptions, type Orphan } from './gate.ts';
+export { bpfObjectPath, Gate, type GateOptions } from './gate.ts';
 export { addLedger, type Count, emptyLedger, type Ledger } from './ledger.ts';
+export type { Orphan } from './pinned.ts';

@@ -19,6 +19,15 @@ export class Lease {
     Atomics.store(this.#slots, this.#owner, BigInt(Math.round((monotonicSeconds() + this.#seconds) * 1e9)));
   }
 
+  /** For owners that go without a lease: it never lapses. */
+  hold(): void {
+    Atomics.store(this.#slots, this.#owner, 2n ** 64n - 1n);
+  }
+
+  lapsed(): boolean {
+    return Atomics.load(this.#slots, this.#owner) < BigInt(Math.round(monotonicSeconds() * 1e9));
+  }
+
   /** Lets the lease lapse at once. */
   drop(): void {
     Atomics.store(this.#slots, this.#owner, 0n);

@@ -1,11 +1,32 @@
-import { existsSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  unlinkSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
-import { ensureBpffs, type FileLock, lockFile, netnsInode } from '../kernel/index.ts';
+import { ensureBpffs, type FileLock, lockFile } from '../kernel/index.ts';
+import { gateName, RUN_DIRECTORY } from './control-places.ts';
 import { removeDeadPins } from './dead-pins.ts';
 import { LAYOUT_VERSION } from './layout.ts';
 
-const LOCKS = '/run/sluice';
+/** Who may open the pins. `mode` as of files; who may read may look into the tables, who may write may change them. */
+export interface PinAccess {
+  uid: number;
+  gid: number;
+  mode: number;
+}
+
+/** Where the tables of a gate of this layout are pinned. */
+export function pinPath(name: string): string {
+  return join('/sys/fs/bpf', 'sluice', name, `v${LAYOUT_VERSION}`);
+}
 
 /**
  * Where the tables of an interface are pinned: sluice/<netns inode>-<ifindex>/v<layout>/ in bpffs (interface
@@ -25,17 +46,17 @@ export class PinDirectory {
 
   /** Throws INTERFACE_BUSY when another Sluice holds the interface. */
   static claim(ifindex: number, ifname: string): PinDirectory {
-    const name = `${netnsInode()}-${ifindex}`;
-    makeDirectory(LOCKS, 0o755);
-    const lock = lockFile(join(LOCKS, `${name}.lock`));
+    const name = gateName(ifindex);
+    makeDirectory(RUN_DIRECTORY, 0o755);
+    const lock = lockFile(join(RUN_DIRECTORY, `${name}.lock`));
     if (lock === undefined) {
       throw new SluiceError('INTERFACE_BUSY', `another Sluice holds ${ifname}`, {
-        help: 'stop it first; an interface has at most one daemon',
+        help: `an interface has at most one daemon; \`sluice gate status -i ${ifname}\` tells of a gate, \`sluice gate down -i ${ifname}\` takes it down`,
       });
     }
     try {
       const root = join(ensureBpffs(), 'sluice');
-      removeDeadPins(root, LOCKS);
+      removeDeadPins(root, RUN_DIRECTORY);
       const parent = join(root, name);
       return new PinDirectory(parent, join(parent, `v${LAYOUT_VERSION}`), lock);
     } catch (error) {
@@ -49,6 +70,11 @@ export class PinDirectory {
     return existsSync(this.path);
   }
 
+  /** What is pinned here. */
+  names(): string[] {
+    return this.occupied ? readdirSync(this.path) : [];
+  }
+
   at(name: string): string {
     return join(this.path, name);
   }
@@ -57,12 +83,32 @@ export class PinDirectory {
     makeDirectory(this.path, 0o700);
   }
 
+  /** Gives what is pinned here to a user and a group; directories can be entered by who can read a pin. */
+  share({ uid, gid, mode }: PinAccess): void {
+    const enter = (mode & 0o444) >> 2;
+    for (const path of [join(this.#parent, '..'), this.#parent]) chmodSync(path, 0o711);
+    for (const name of this.names()) {
+      // Not the link: only who made it may take the gate off.
+      if (name === 'link') continue;
+      chownSync(this.at(name), uid, gid);
+      chmodSync(this.at(name), mode);
+    }
+    chownSync(this.path, uid, gid);
+    chmodSync(this.path, 0o700 | (mode & 0o444) | enter);
+  }
+
+  /** Removes one pin. */
+  unpin(name: string): void {
+    rmSync(this.at(name), { force: true });
+  }
+
   /** Removes the pins of our own layout; what another layout left is not touched. */
   clear(): void {
-    if (existsSync(this.path)) {
-      for (const name of readdirSync(this.path)) unlinkSync(join(this.path, name));
-      rmdirSync(this.path);
+    for (const name of this.names()) {
+      // What somebody else has put beside ours, directories for instance, is not ours to remove.
+      if (lstatSync(this.at(name)).isFile()) unlinkSync(this.at(name));
     }
+    if (existsSync(this.path) && readdirSync(this.path).length === 0) rmdirSync(this.path);
     if (existsSync(this.#parent) && readdirSync(this.#parent).length === 0) rmdirSync(this.#parent);
   }
 

@@ -77,11 +77,12 @@ export interface Addon {
 
   objPin(fd: number, path: string): number;
   /** kind: 0 map, 1 program, 2 link. */
-  objGet(path: string, kind: number): number;
+  objGet(path: string, kind: number, readOnly: boolean): number;
   fdById(kind: number, id: number): number;
 
   linkInfo(fd: number): { type: number; id: number; programId: number; ifindex: number };
   linkCreate(programFd: number, ifindex: number, attachType: number, flags: number): number;
+  linkUpdate(fd: number, programFd: number): number;
   linkDetach(fd: number): number;
   xdpQuery(ifindex: number): { mode: number; programId: number };
   attachInNewNetns(
@@ -142,6 +143,7 @@ export interface Addon {
   setAffinity(cpu: number): number;
   unshareNetns(): number;
   enterNetns(path: string): number;
+  peerCredentials(fd: number): { pid: number; uid: number; gid: number };
 }
 
 export interface RawMapInfo {

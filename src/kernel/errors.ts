@@ -29,6 +29,7 @@ export type Operation =
   | 'program.run'
   | 'program.open'
   | 'link.open'
+  | 'link.update'
   | 'link.detach'
   | 'xdp.attach'
   | 'xdp.query'
@@ -45,6 +46,7 @@ export type Operation =
   | 'membarrier'
   | 'bpffs.mount'
   | 'lock'
+  | 'peer'
   | 'affinity'
   | 'netns'
   | 'watch';

@@ -63,6 +63,8 @@ export {
   monotonic,
   monotonicNs,
   netnsInode,
+  type PeerCredentials,
+  peerCredentials,
   possibleCpus,
   realtimeOffset,
   setThreadAffinity,

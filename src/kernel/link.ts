@@ -41,7 +41,9 @@ export class BpfLink {
   }
 
   static openPinned(path: string): BpfLink {
-    return new BpfLink(check('pin.open', addon().objGet(path, 2), () => `open the link pinned at ${path}`));
+    return new BpfLink(
+      check('pin.open', addon().objGet(path, 2, false), () => `open the link pinned at ${path}`),
+    );
   }
 
   get fd(): number {
@@ -60,6 +62,11 @@ export class BpfLink {
 
   pin(path: string): void {
     check('pin', addon().objPin(this.fd, path), () => `pin the link at ${path}`);
+  }
+
+  /** From one packet to the next this program runs instead; both must be of one kind. */
+  update(program: BpfProgram): void {
+    check('link.update', addon().linkUpdate(this.fd, program.fd), () => 'exchange the program of the link');
   }
 
   /** Takes the program off, whoever else holds the link. */

@@ -97,9 +97,10 @@ export class BpfMap {
     );
   }
 
-  static openPinned(path: string): BpfMap {
+  /** `readOnly` asks for no more than leave to read, which a pin may give to more users than leave to write. */
+  static openPinned(path: string, readOnly = false): BpfMap {
     return new BpfMap(
-      check('pin.open', addon().objGet(path, 0), () => `open the map pinned at ${path}`),
+      check('pin.open', addon().objGet(path, 0, readOnly), () => `open the map pinned at ${path}`),
       true,
     );
   }

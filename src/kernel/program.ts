@@ -89,7 +89,7 @@ export class BpfProgram {
 
   static openPinned(path: string): BpfProgram {
     return new BpfProgram(
-      check('pin.open', addon().objGet(path, 1), () => `open the program pinned at ${path}`),
+      check('pin.open', addon().objGet(path, 1, false), () => `open the program pinned at ${path}`),
       true,
     );
   }

@@ -1,6 +1,6 @@
 import { fstatSync, mkdirSync, readFileSync, statfsSync, statSync, unlinkSync } from 'node:fs';
 import { addon } from './addon.ts';
-import { check, errnoName, KernelError } from './errors.ts';
+import { attempt, check, errnoName, KernelError } from './errors.ts';
 
 let cpus = 0;
 
@@ -92,6 +92,17 @@ export function unshareNetns(): void {
 /** Moves the calling thread into the network namespace behind a path such as `/proc/PID/ns/net`. */
 export function enterNetns(path: string): void {
   check('netns', addon().enterNetns(path), () => `enter the network namespace ${path}`);
+}
+
+export interface PeerCredentials {
+  pid: number;
+  uid: number;
+  gid: number;
+}
+
+/** Who connected to a Unix socket, as the kernel noted it then (SO_PEERCRED). */
+export function peerCredentials(fd: number): PeerCredentials {
+  return attempt('peer', 'ask for the credentials of the peer', () => addon().peerCredentials(fd));
 }
 
 /** An exclusive advisory lock, held until `release` or the end of the process. */

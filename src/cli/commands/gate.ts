@@ -1,0 +1,299 @@
+import { resolve } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { outputSchema, runSchema } from '../../base/config.ts';
+import { SluiceError } from '../../base/errors.ts';
+import type { CommandIo } from '../../base/io.ts';
+import { scaled } from '../../base/units.ts';
+import type { ControlClient as Connected } from '../../gate/control-client.ts';
+import type { StatusReport } from '../../gate/control-protocol.ts';
+import type { DaemonOptions, UpReport } from '../../gate/daemon.ts';
+import { accountNumber } from '../accounts.ts';
+import type { Register } from '../command.ts';
+import { addFlags, configOf } from '../flags.ts';
+
+/** What `gate up` has in common with `run`. */
+const gateSchema = runSchema.pick({
+  tap: true,
+  mode: true,
+  maxShunts4: true,
+  maxShunts6: true,
+  vlanKey: true,
+  logDir: true,
+  json: true,
+  quiet: true,
+  verbose: true,
+  color: true,
+});
+
+interface UpOptions {
+  interface: string;
+  pinOwner?: string;
+  pinGroup?: string;
+  pinMode?: number;
+  socketMode?: number;
+  hold?: boolean;
+}
+
+/** `sluice gate up|down|status`. */
+export const registerGate: Register = (program, host) => {
+  const gate = program
+    .command('gate')
+    .description('The XDP gate alone, in front of other sensors: shunts come over its control socket.');
+
+  const up = gate
+    .command('up')
+    .description('Attach the gate and start its daemon.')
+    .addOption(
+      new Option('-i, --interface <IFACE>', 'The interface (one daemon each).')
+        .makeOptionMandatory()
+        .helpGroup('Source:'),
+    )
+    .addOption(
+      new Option(
+        '--pin-owner <USER>',
+        'Who owns the pinned tables and the socket (default: root).',
+      ).helpGroup('Gate:'),
+    )
+    .addOption(
+      new Option(
+        '--pin-group <GROUP>',
+        'This group reads the pinned tables and uses the socket (default: root).',
+      ).helpGroup('Gate:'),
+    )
+    .addOption(
+      new Option(
+        '--pin-mode <MODE>',
+        'Mode of the pins; who may write changes entries past the daemon (default: 0600, with a group 0640).',
+      )
+        .argParser(fileMode)
+        .helpGroup('Gate:'),
+    )
+    .addOption(
+      new Option('--socket-mode <MODE>', 'Mode of the socket (default: 0600, with a group 0660).')
+        .argParser(fileMode)
+        .helpGroup('Gate:'),
+    )
+    .addOption(
+      new Option('--hold', 'Stay in the foreground; the gate goes down with this command.').helpGroup(
+        'Gate:',
+      ),
+    )
+    .action(async () => {
+      const { config } = configOf(up, gateSchema);
+      const given = up.opts<UpOptions>();
+      await host.run(config, async (io) => {
+        const { checkInterface, checkPrivilege } = await import('../../gate/guard.ts');
+        const info = checkInterface(given.interface, config.tap);
+        checkPrivilege(true);
+        const grouped = given.pinGroup !== undefined;
+        const options: DaemonOptions = {
+          ifname: info.name,
+          ifindex: info.index,
+          mode: config.mode,
+          maxShunts4: config.maxShunts4,
+          maxShunts6: config.maxShunts6,
+          vlanKey: config.vlanKey,
+          logDir: resolve(config.logDir),
+          pins: {
+            uid: given.pinOwner === undefined ? 0 : accountNumber('user', given.pinOwner),
+            gid: given.pinGroup === undefined ? 0 : accountNumber('group', given.pinGroup),
+            mode: given.pinMode ?? (grouped ? 0o640 : 0o600),
+          },
+          socketMode: given.socketMode ?? (grouped ? 0o660 : 0o600),
+        };
+        const show = (report: UpReport): void => {
+          if (config.json) io.out(`${JSON.stringify(report)}\n`);
+          else
+            io.say(
+              `the gate is up on ${report.interface} (${report.mode} mode, program ${report.programId})`,
+            );
+        };
+        if (given.hold === true) return await hold(options, io, show);
+        const { startDaemon } = await import('../../gate/daemon-start.ts');
+        const { report, warnings } = await startDaemon(options);
+        for (const warning of warnings) io.warn(warning);
+        show(report);
+        return undefined;
+      });
+    });
+  addFlags(up, gateSchema);
+  up.addHelpText(
+    'after',
+    `
+Examples:
+  sluice gate up -i eth1 --tap
+  sluice gate up -i eth1 --tap --pin-group zeek        members of zeek read the tables and add shunts
+  sluice gate up -i eth1 --tap --mode native --hold    in the foreground, until Ctrl-C`,
+  );
+
+  const down = gate
+    .command('down')
+    .description('Take the gate down and end its daemon.')
+    .addOption(interfaceOption())
+    .action(async () => {
+      const { config } = configOf(down, outputSchema);
+      await host.run(config, async (io) => {
+        const ifname = await takeDown(down.opts<{ interface?: string }>().interface);
+        if (config.json) io.out(`${JSON.stringify({ interface: ifname, down: true })}\n`);
+        else io.say(`the gate on ${ifname} is down`);
+        return undefined;
+      });
+    });
+  addFlags(down, outputSchema);
+  down.addHelpText('after', '\nExample:\n  sluice gate down -i eth1');
+
+  const status = gate
+    .command('status')
+    .description('What the gate has seen, passed and dropped, and who uses it.')
+    .addOption(interfaceOption())
+    .action(async () => {
+      const { config } = configOf(status, outputSchema);
+      await host.run(config, async (io) => {
+        const report = await readStatus(status.opts<{ interface?: string }>().interface);
+        io.out(config.json ? `${JSON.stringify(report)}\n` : statusText(report, io));
+        return undefined;
+      });
+    });
+  addFlags(status, outputSchema);
+  status.addHelpText('after', '\nExample:\n  sluice gate status --json');
+};
+
+/** `-i` of commands that need it only when several gates are up. */
+export function interfaceOption(): Option {
+  return new Option('-i, --interface <IFACE>', 'The gate of this interface, where several are up.');
+}
+
+async function hold(
+  options: DaemonOptions,
+  io: CommandIo,
+  show: (report: UpReport) => void,
+): Promise<SluiceError | undefined> {
+  const { GateDaemon } = await import('../../gate/daemon.ts');
+  const daemon = await GateDaemon.start(options, (line) => io.warn(line));
+  show(daemon.report);
+  io.say('ready');
+  const stopped = new Promise<undefined>((done) => {
+    io.stop.addEventListener('abort', () => done(undefined), { once: true });
+    if (io.stop.aborted) done(undefined);
+  });
+  const problem = await Promise.race([daemon.ended, stopped]);
+  await daemon.close();
+  if (problem !== undefined) throw problem;
+  return undefined;
+}
+
+async function takeDown(ifname: string | undefined): Promise<string> {
+  const { findPlace } = await import('../../gate/control-places.ts');
+  const { ControlClient } = await import('../../gate/control-client.ts');
+  const place = findPlace(ifname);
+  let client: Connected;
+  try {
+    client = await ControlClient.connect(place);
+  } catch (error) {
+    if (!(error instanceof SluiceError) || error.code !== 'GATE_DOWN') throw error;
+    // Its daemon is dead: what it left is still ours. A daemon that hangs holds its lock, which is told.
+    const { Gate } = await import('../../gate/gate.ts');
+    const { removeState } = await import('../../gate/daemon-state.ts');
+    Gate.remove(place.ifindex, place.ifname);
+    removeState(place);
+    return place.ifname;
+  }
+  try {
+    await client.ask('stop');
+    await client.closed;
+    await lockReleased(place.ifindex, place.ifname);
+    return place.ifname;
+  } finally {
+    client.close();
+  }
+}
+
+const DOWN_MS = 10_000;
+
+/** The socket is closed before the gate is off and its pins are gone: those the lock stands for. */
+async function lockReleased(ifindex: number, ifname: string): Promise<void> {
+  const { PinDirectory } = await import('../../gate/pins.ts');
+  const end = performance.now() + DOWN_MS;
+  for (;;) {
+    try {
+      PinDirectory.claim(ifindex, ifname).release();
+      return;
+    } catch (error) {
+      const busy = error instanceof SluiceError && error.code === 'INTERFACE_BUSY';
+      if (!busy || performance.now() > end) throw error;
+    }
+    await new Promise((done) => setTimeout(done, 20));
+  }
+}
+
+async function readStatus(ifname: string | undefined): Promise<StatusReport> {
+  const { findPlace } = await import('../../gate/control-places.ts');
+  const { ControlClient } = await import('../../gate/control-client.ts');
+  const place = findPlace(ifname);
+  try {
+    using client = await ControlClient.connect(place);
+    return await client.ask<StatusReport>('status');
+  } catch (error) {
+    if (!(error instanceof SluiceError) || (error.code !== 'GATE_DOWN' && error.code !== 'PRIVILEGE'))
+      throw error;
+    const { OfflineGate } = await import('../../gate/control-offline.ts');
+    using offline = new OfflineGate(place);
+    return await offline.status();
+  }
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  passNoEntry: 'no entry',
+  passNotIp: 'not IP',
+  passFragment: 'fragments',
+  passParse: 'not parsed',
+  passArmed: 'armed',
+  passEnding: 'ending',
+  passClose: 'FIN, RST, SYN',
+  passLease: 'lease over',
+  passIdle: 'idle limit',
+  passOther: 'other protocols',
+};
+
+const n = (value: number): string => value.toLocaleString('en-US');
+
+function statusText(s: StatusReport, io: CommandIo): string {
+  const count = ({ pkts, bytes }: { pkts: number; bytes: number }): string =>
+    `${n(pkts)} packets, ${scaled(bytes, 'B')}`;
+  const { daemon } = s;
+  const lines: [string, string][] = [
+    ['interface', `${s.interface} (${s.mode} mode, program ${s.programId ?? 'none'}, layout ${s.layout})`],
+    [
+      'daemon',
+      daemon.alive
+        ? `process ${daemon.pid}, up ${Math.round(daemon.uptime ?? 0)} s, ${daemon.socket}`
+        : 'not running, or not for this user: entries lapse by lease, idle or time limit',
+    ],
+  ];
+  if (s.modeReason !== null) lines.push(['', s.modeReason]);
+  lines.push(['seen', count(s.seen)], ['shunted', count(s.shunted)], ['passed', count(s.passed)]);
+  for (const [reason, value] of Object.entries(s.reasons))
+    if (value.pkts > 0) lines.push(['', `${REASONS[reason] ?? reason}: ${count(value)}`]);
+  if (s.aborted.pkts > 0) lines.push(['aborted', count(s.aborted)]);
+  for (const [name, { entries, max }] of Object.entries(s.tables))
+    lines.push([name === 'flows4' ? 'IPv4 shunts' : 'IPv6 shunts', `${n(entries)} of ${n(max)}`]);
+  for (const o of s.owners) {
+    const age = o.age === null ? '' : `, renewed ${o.age.toFixed(1)} s ago`;
+    const lease = o.lease === 'off' ? 'no lease' : `lease ${o.lease} s${o.lapsed ? ' (over)' : ''}${age}`;
+    const idle = o.idle === 'off' ? 'no idle limit' : `idle limit ${o.idle} s`;
+    lines.push([`owner ${o.name}`, `${n(o.entries)} entries, ${lease}, ${idle}`]);
+  }
+  const width = Math.max(...lines.map(([name]) => name.length));
+  return `${lines.map(([name, value]) => `${io.paint('bold', name.padEnd(width))}  ${value}`).join('\n')}\n`;
+}
+
+function fileMode(text: string): number {
+  if (!/^0?[0-7]{3}$/.test(text)) throw new InvalidArgumentError('not a mode such as 0640');
+  return Number.parseInt(text, 8);
+}
+
+/** Gives a command `-i` and the flags of output. */
+export function withGate(command: Command): void {
+  command.addOption(interfaceOption());
+  addFlags(command, outputSchema);
+}

@@ -1,0 +1,232 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { outputSchema } from '../../base/config.ts';
+import { SluiceError } from '../../base/errors.ts';
+import type { CommandIo } from '../../base/io.ts';
+import { parseDuration, scaled } from '../../base/units.ts';
+import type { ControlClient } from '../../gate/control-client.ts';
+import type { ShuntRow, WatchEvent } from '../../gate/control-protocol.ts';
+import { type FlowName, flowText, parseFlow } from '../../gate/flow-key.ts';
+import type { Register } from '../command.ts';
+import { configOf } from '../flags.ts';
+import { withGate } from './gate.ts';
+
+interface Selection {
+  interface?: string;
+  flow?: string;
+  vlan?: [number, number];
+  vni?: number;
+  why?: string;
+}
+
+/** `sluice shunt add|rm|ls|watch`. */
+export const registerShunt: Register = (program, host) => {
+  const shunt = program
+    .command('shunt')
+    .description('Shunts of a gate that is up: add, remove, list, follow.');
+
+  const add = shunt
+    .command('add')
+    .description('Drop and count the packets of a flow, for a time.')
+    .addOption(new Option('--ttl <TIME>', 'For so long, up to 7d.').argParser(ttl).default(300, '300'))
+    .action(async () => {
+      const { config } = configOf(add, outputSchema);
+      const given = add.opts<Selection & { ttl: number }>();
+      await host.run(config, async (io) => {
+        const flow = selected(given);
+        using client = await connect(given.interface);
+        const why = given.why === undefined ? {} : { why: given.why };
+        const { results } = await client.ask<Results>('add', {
+          flows: [{ ...flow, ttl: given.ttl }],
+          ...why,
+        });
+        await succeed(results);
+        report(io, config.json, flow, 'shunted', ` for ${given.ttl} s`, { ttl: given.ttl });
+        return undefined;
+      });
+    });
+  withFlow(add);
+  add.addHelpText(
+    'after',
+    `
+Examples:
+  sluice shunt add --flow 'tcp 10.0.0.1:443 10.0.0.2:51000'
+  sluice shunt add --flow 'udp [2001:db8::1]:4500 [2001:db8::2]:4500' --ttl 1h --why 'backup run'
+  sluice shunt add --flow 'icmp 10.0.0.1 10.0.0.2' --vlan 100`,
+  );
+
+  const rm = shunt
+    .command('rm')
+    .description('Let the packets of a flow pass again.')
+    .action(async () => {
+      const { config } = configOf(rm, outputSchema);
+      const given = rm.opts<Selection>();
+      await host.run(config, async (io) => {
+        const flow = selected(given);
+        using client = await connect(given.interface);
+        const why = given.why === undefined ? {} : { why: given.why };
+        const { results } = await client.ask<Results>('remove', { flows: [flow], ...why });
+        await succeed(results);
+        report(io, config.json, flow, 'no longer shunted', '', {});
+        return undefined;
+      });
+    });
+  withFlow(rm);
+  rm.addHelpText('after', "\nExample:\n  sluice shunt rm --flow 'tcp 10.0.0.1:443 10.0.0.2:51000'");
+
+  const ls = shunt
+    .command('ls')
+    .description('The live table with its counters.')
+    .action(async () => {
+      const { config } = configOf(ls, outputSchema);
+      await host.run(config, async (io) => {
+        const rows = await allRows(ls.opts<Selection>().interface);
+        if (!config.json) io.out(rows.map(rowText).join(''));
+        else io.out(`[${rows.map((row) => JSON.stringify(row)).join(',\n')}]\n`);
+        if (!config.json) io.say(`${rows.length} ${rows.length === 1 ? 'shunt' : 'shunts'}`);
+        return undefined;
+      });
+    });
+  withGate(ls);
+  ls.addHelpText('after', '\nExample:\n  sluice shunt ls --json');
+
+  const watch = shunt
+    .command('watch')
+    .description('Shunts as they begin and end, and the counters, until Ctrl-C.')
+    .addOption(
+      new Option('--interval <TIME>', 'Counters so often; 0: never.').argParser(interval).default(1, '1'),
+    )
+    .action(async () => {
+      const { config } = configOf(watch, outputSchema);
+      const given = watch.opts<{ interface?: string; interval: number }>();
+      await host.run(config, async (io) => {
+        using client = await connect(given.interface);
+        await client.watch(given.interval, (event) =>
+          io.out(config.json ? `${JSON.stringify(event)}\n` : eventText(event)),
+        );
+        io.say('ready');
+        const stopped = new Promise<'stopped'>((done) => {
+          io.stop.addEventListener('abort', () => done('stopped'), { once: true });
+          if (io.stop.aborted) done('stopped');
+        });
+        const ended = await Promise.race([stopped, client.closed]);
+        if (ended === 'stopped') return undefined;
+        throw new SluiceError('GATE_DOWN', 'the gate has gone down');
+      });
+    });
+  withGate(watch);
+  watch.addHelpText('after', '\nExample:\n  sluice shunt watch --json --interval 5s');
+};
+
+interface Results {
+  results: { error?: { code: string; message: string; help?: string } }[];
+}
+
+function withFlow(command: Command): void {
+  command
+    .addOption(
+      new Option(
+        '--flow <FLOW>',
+        "The flow: 'tcp A:PORT B:PORT', udp, sctp, 'icmp A B', or a protocol number; IPv6 in brackets.",
+      ).makeOptionMandatory(),
+    )
+    .addOption(new Option('--vlan <ID[.INNER]>', 'In this VLAN (gates with --vlan-key).').argParser(vlanIds))
+    .addOption(new Option('--vni <N>', 'In the VXLAN tunnel with this identifier.').argParser(vni))
+    .addOption(new Option('--why <TEXT>', 'Reason, for the audit log.'));
+  withGate(command);
+}
+
+function selected({ flow = '', vlan = [0, 0], vni: tunnel = 0 }: Selection): FlowName {
+  return parseFlow(flow, { vlan: vlan[0], innerVlan: vlan[1], vni: tunnel });
+}
+
+async function connect(ifname: string | undefined): Promise<ControlClient> {
+  const { findPlace } = await import('../../gate/control-places.ts');
+  const { ControlClient: Client } = await import('../../gate/control-client.ts');
+  return await Client.connect(findPlace(ifname));
+}
+
+async function succeed({ 0: result }: Results['results']): Promise<void> {
+  if (result?.error === undefined) return;
+  const { answerError } = await import('../../gate/control-client.ts');
+  throw answerError(result.error);
+}
+
+function report(
+  io: CommandIo,
+  json: boolean,
+  flow: FlowName,
+  what: string,
+  more: string,
+  fields: object,
+): void {
+  if (json) io.out(`${JSON.stringify({ ...flow, ...fields })}\n`);
+  else io.say(`${flowText(flow)} is ${what}${more}`);
+}
+
+/** From the daemon, or through the pins when there is none or this user may only read. */
+async function allRows(ifname: string | undefined): Promise<ShuntRow[]> {
+  try {
+    using client = await connect(ifname);
+    const rows: ShuntRow[] = [];
+    await client.ask('list', {}, (page) => {
+      for (const row of page) rows.push(row as ShuntRow);
+    });
+    return rows;
+  } catch (error) {
+    const readable =
+      error instanceof SluiceError && (error.code === 'GATE_DOWN' || error.code === 'PRIVILEGE');
+    if (!readable) throw error;
+    const { findPlace } = await import('../../gate/control-places.ts');
+    const { OfflineGate } = await import('../../gate/control-offline.ts');
+    using offline = new OfflineGate(findPlace(ifname));
+    return await offline.rows();
+  }
+}
+
+function rowText(row: ShuntRow): string {
+  const pkts = (row.ab.pkts + row.ba.pkts).toLocaleString('en-US');
+  const bytes = scaled(row.ab.bytes + row.ba.bytes, 'B');
+  const left =
+    row.expires === null ? '' : `, ${Math.max(0, Math.round(row.expires - Date.now() / 1000))} s left`;
+  const by = row.owner === '' ? 'by hand' : row.owner;
+  return `${flowText(row)}  ${pkts} packets, ${bytes} (${by}${row.trigger === '' ? '' : `, ${row.trigger}`}${left})\n`;
+}
+
+function eventText(event: WatchEvent): string {
+  const time = new Date(event.ts * 1000).toISOString().slice(11, 23);
+  if (event.event === 'counters') {
+    const { seen, shunted } = event.ledger;
+    const lost = event.lost === 0 ? '' : `, ${event.lost} events lost`;
+    return `${time} ${event.shunts} shunts; seen ${seen.pkts}, shunted ${shunted.pkts} packets${lost}\n`;
+  }
+  const reason = event.event === 'end' ? ` (${event.reason})` : '';
+  return `${time} ${event.event}${reason} ${rowText(event.shunt)}`;
+}
+
+function vlanIds(text: string): [number, number] {
+  const [, outer, inner = '0'] = /^(\d{1,4})(?:\.(\d{1,4}))?$/.exec(text) ?? [];
+  if (outer === undefined || Number(outer) > 4094 || Number(inner) > 4094)
+    throw new InvalidArgumentError('not a VLAN id up to 4094, or two of them as 100.200');
+  return [Number(outer), Number(inner)];
+}
+
+function vni(text: string): number {
+  if (!/^\d{1,8}$/.test(text) || Number(text) > 0xffffff)
+    throw new InvalidArgumentError('not a number up to 16777215');
+  return Number(text);
+}
+
+const LONGEST = 7 * 86_400;
+
+function time(text: string, least: number, most: number): number {
+  try {
+    const value = parseDuration(text);
+    if (value >= least && value <= most) return value;
+  } catch {
+    // Told below.
+  }
+  throw new InvalidArgumentError(`not a time from ${least} to ${most} seconds, such as 30 or 5m`);
+}
+
+const ttl = (text: string): number => time(text, 1, LONGEST);
+const interval = (text: string): number => time(text, 0, 3600);

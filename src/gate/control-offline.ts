@@ -1,0 +1,129 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { BatchCursor, BpfMap, realtimeOffset, xdpAttachment } from '../kernel/index.ts';
+import type { Place } from './control-places.ts';
+import type { ShuntRow, StatusReport } from './control-protocol.ts';
+import { shuntRow } from './control-row.ts';
+import { readState } from './daemon-state.ts';
+import { Entry, readEntry, VALUE_SIZE } from './entry.ts';
+import { LAYOUT_VERSION } from './layout.ts';
+import { Lease } from './lease.ts';
+import { readLedger } from './ledger.ts';
+import { readMeta } from './pinned.ts';
+import { pinPath } from './pins.ts';
+
+const IPPROTO_TCP = 6;
+const SLICE = 4096;
+const KEY_SIZE = { 4: 16, 6: 48 } as const;
+
+/** The tables of a gate through its pins, read-only: for when its daemon is dead, and for users who may only read. */
+export class OfflineGate {
+  readonly #place: Place;
+  readonly #path: string;
+  readonly #maps: Record<'flows4' | 'flows6' | 'ledger' | 'leases' | 'meta', BpfMap>;
+
+  /** @throws SluiceError PRIVILEGE, PIN_FOREIGN, KERNEL_CALL when nothing is pinned there */
+  constructor(place: Place) {
+    this.#place = place;
+    this.#path = pinPath(place.name);
+    const opened: BpfMap[] = [];
+    const open = (name: string): BpfMap => {
+      const map = BpfMap.openPinned(join(this.#path, name), true);
+      opened.push(map);
+      return map;
+    };
+    try {
+      this.#maps = {
+        meta: open('meta'),
+        flows4: open('flows4'),
+        flows6: open('flows6'),
+        ledger: open('ledger'),
+        leases: open('leases'),
+      };
+      readMeta(this.#maps.meta, this.#path);
+    } catch (error) {
+      for (const map of opened) map.close();
+      throw error;
+    }
+  }
+
+  async rows(): Promise<ShuntRow[]> {
+    const names = new Map((readState(this.#place)?.owners ?? []).map(({ slot, name }) => [slot, name]));
+    const rows: ShuntRow[] = [];
+    const offset = realtimeOffset();
+    const about = { trigger: '', since: undefined, start: undefined };
+    await this.#sweep((family, key, entry) => {
+      const owner = entry.owner === 0 ? '' : (names.get(entry.owner) ?? `${entry.owner}`);
+      const expires = entry.owner === 0 && entry.cookie > 0 ? entry.cookie : undefined;
+      rows.push(shuntRow(family, key, entry, { ...about, owner, expires }, offset));
+    });
+    return rows;
+  }
+
+  async #sweep(each: (family: 4 | 6, key: Uint8Array, entry: Entry) => void): Promise<void> {
+    const entry = new Entry();
+    for (const family of [4, 6] as const) {
+      const keys = new Uint8Array(SLICE * KEY_SIZE[family]);
+      const values = new Uint8Array(SLICE * VALUE_SIZE[family]);
+      const view = new DataView(values.buffer);
+      const cursor = new BatchCursor();
+      for (let done = false; !done; ) {
+        const slice = await this.#maps[`flows${family}`].readBatch(cursor, keys, values, SLICE);
+        for (let i = 0; i < slice.count; i++) {
+          const key = keys.slice(i * KEY_SIZE[family], (i + 1) * KEY_SIZE[family]);
+          const tcp = key[family === 4 ? 12 : 36] === IPPROTO_TCP;
+          readEntry(view, i * VALUE_SIZE[family], family, tcp, entry);
+          each(family, key, entry);
+        }
+        done = slice.done;
+      }
+    }
+  }
+
+  async status(): Promise<StatusReport> {
+    const state = readState(this.#place);
+    const entries = { 4: 0, 6: 0 };
+    const perOwner = new Map<number, number>();
+    await this.#sweep((family, _key, entry) => {
+      entries[family]++;
+      perOwner.set(entry.owner, (perOwner.get(entry.owner) ?? 0) + 1);
+    });
+    const { ledger, leases, flows4, flows6, meta } = this.#maps;
+    const words = new Uint32Array(ledger.mmap(false), 0, (ledger.mappedStride / 4) * ledger.maxEntries);
+    const { reasons, ...counts } = readLedger(words);
+    const attached = xdpAttachment(this.#place.ifindex);
+    const memory = leases.mmap(false);
+    return {
+      interface: this.#place.ifname,
+      ifindex: this.#place.ifindex,
+      mode: attached?.mode ?? 'none',
+      modeReason: attached === undefined ? 'nothing is attached' : (state?.modeReason ?? null),
+      programId: attached?.programId ?? null,
+      layout: LAYOUT_VERSION,
+      vlanKey: readMeta(meta, this.#path).vlanKey,
+      daemon: { alive: false, pid: null, socket: this.#place.socket, uptime: null },
+      ...counts,
+      reasons,
+      tables: {
+        flows4: { entries: entries[4], max: flows4.maxEntries },
+        flows6: { entries: entries[6], max: flows6.maxEntries },
+      },
+      owners: (state?.owners ?? []).map(({ uid, ...owner }) => ({
+        ...owner,
+        uid: uid ?? null,
+        entries: perOwner.get(owner.slot) ?? 0,
+        age: null,
+        lapsed: new Lease(memory, owner.slot, 0).lapsed(),
+      })),
+      pins: Object.fromEntries(readdirSync(this.#path).map((name) => [name, join(this.#path, name)])),
+    };
+  }
+
+  close(): void {
+    for (const map of Object.values(this.#maps)) map.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

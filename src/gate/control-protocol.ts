@@ -1,0 +1,222 @@
+import { isIP } from 'node:net';
+import { z } from 'zod';
+import { protocolNumber } from './flow-key.ts';
+import type { Count, Ledger } from './ledger.ts';
+
+/** The control protocol (docs/control.md): JSON lines over a Unix socket, a request each, answered by its `id`. */
+export const PROTOCOL_VERSION = 1;
+
+export const LIMITS = {
+  /** Bytes of a request. */
+  line: 65_536,
+  /** Flows in one request. */
+  flows: 256,
+  /** Requests per second of one client, and how many it may save up. */
+  requestsPerSecond: 1000,
+  burst: 2000,
+  clients: 64,
+  /** Of these, kept free for the superuser. */
+  reservedClients: 8,
+  /** Milliseconds until the first request. */
+  silentMs: 10_000,
+  /** Requests of one client that are being worked on; what comes after waits. */
+  pending: 16,
+  /** Bytes that wait for a client that does not read; then events are left out. */
+  backlog: 1_048_576,
+  owners: 64,
+  /** Entries of one owner unless it asks for fewer. */
+  entriesPerOwner: 65_536,
+  /** Longest time of an entry made by hand. */
+  ttl: 7 * 86_400,
+} as const;
+
+const DAY = 86_400;
+const ttl = z.number().min(1).max(LIMITS.ttl);
+const vlan = z.number().int().min(0).max(4094);
+const address = z.string().refine((text) => isIP(text) !== 0, { error: 'must be an IP address' });
+const endpoint = z.strictObject({ addr: address, port: z.number().int().min(0).max(65_535) });
+const sequences = z.tuple([z.number().int().min(0).max(0xffffffff), z.number().int().min(0).max(0xffffffff)]);
+
+const flow = z.strictObject({
+  proto: z.string().refine((name) => protocolNumber(name) !== undefined, { error: 'must be a protocol' }),
+  a: endpoint,
+  b: endpoint,
+  vlan: vlan.default(0),
+  innerVlan: vlan.default(0),
+  vni: z.number().int().min(0).max(0xffffff).default(0),
+});
+
+const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$/, {
+  error: 'must be 1 to 32 letters, digits, dots, dashes or underscores',
+});
+const reason = z.string().max(256);
+const id = z.union([z.number().int(), z.string().max(64)]);
+
+const requests = {
+  hello: { version: z.number().int() },
+  status: {},
+  add: {
+    /** Nobody: made by hand. */
+    owner: name.optional(),
+    flows: z
+      .array(
+        flow.extend({
+          ttl: ttl.optional(),
+          /** TCP: highest sequence end and acknowledgement that a and b have sent; learned when not given. */
+          seq: sequences.optional(),
+          ack: sequences.optional(),
+          trigger: reason.optional(),
+        }),
+      )
+      .min(1)
+      .max(LIMITS.flows),
+    why: reason.optional(),
+  },
+  remove: { flows: z.array(flow).min(1).max(LIMITS.flows), why: reason.optional() },
+  query: { flows: z.array(flow).min(1).max(LIMITS.flows) },
+  list: { owner: name.optional(), page: z.number().int().min(1).max(1024).default(256) },
+  watch: {
+    /** Seconds between two events with the counters; 0: none. */
+    interval: z.number().min(0).max(3600).default(1),
+  },
+  unwatch: {},
+  'owner.register': {
+    name,
+    /** Seconds, or off: one of the two may be off, never both. */
+    lease: z.union([z.number().min(0.1).max(3600), z.literal('off')]).default(2),
+    idle: z
+      .union([
+        z
+          .number()
+          .min(1)
+          .max(7 * DAY),
+        z.literal('off'),
+      ])
+      .default(300),
+    maxEntries: z.number().int().min(1).max(LIMITS.entriesPerOwner).default(LIMITS.entriesPerOwner),
+  },
+  'owner.unregister': { name },
+  renew: { owner: name },
+  stop: {},
+} as const;
+
+export type Op = keyof typeof requests;
+export type RequestOf<O extends Op> = z.output<z.ZodObject<(typeof requests)[O]>>;
+
+const schemas = new Map<string, z.ZodType>(
+  Object.entries(requests).map(([op, shape]) => [op, z.strictObject({ id, op: z.literal(op), ...shape })]),
+);
+export const OPS: readonly string[] = [...schemas.keys()];
+
+export type Id = number | string | null;
+export type Request = { [O in Op]: { id: Id; op: O } & RequestOf<O> }[Op];
+
+/** What of a value was not understood, as one line. */
+export type Parsed = { request: Request } | { id: Id; problem: string };
+
+/** Reads one line; never throws. */
+export function parseRequest(line: string): Parsed {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return { id: null, problem: 'the line is not JSON' };
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return { id: null, problem: 'a request is a JSON object' };
+  const given = value as Record<string, unknown>;
+  const known = id.safeParse(given['id']);
+  const requestId = known.success ? known.data : null;
+  const schema = typeof given['op'] === 'string' ? schemas.get(given['op']) : undefined;
+  if (schema === undefined) return { id: requestId, problem: `op is one of ${OPS.join(', ')}` };
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return { request: parsed.data as Request };
+  const issues = parsed.error.issues.slice(0, 3);
+  return {
+    id: requestId,
+    problem: issues.map(({ path, message }) => `${path.join('.') || 'request'}: ${message}`).join('; '),
+  };
+}
+
+export interface SideRow {
+  pkts: number;
+  /** L2 bytes as derived: 14 for the Ethernet header and 4 for each VLAN id of the key on top of each packet. */
+  bytes: number;
+  ipBytes: number;
+  /** TCP whose start is not known: at most this much, from the packets' least headers. */
+  payloadBytes: number;
+}
+
+/** An entry of the live table, as `sluice shunt ls --json` prints it. Times in seconds since the epoch. */
+export interface ShuntRow {
+  proto: string;
+  a: { addr: string; port: number };
+  b: { addr: string; port: number };
+  vlan: number;
+  innerVlan: number;
+  vni: number;
+  /** Empty: made by hand. */
+  owner: string;
+  trigger: string;
+  /** When it was added; of entries found after a restart, the first dropped packet. Null: not known. */
+  since: number | null;
+  /** Last dropped packet; null: none. */
+  last: number | null;
+  /** When its time is over; null: it has a lease instead. */
+  expires: number | null;
+  state: 'armed' | 'shunted' | 'ending';
+  ab: SideRow;
+  ba: SideRow;
+  /** Per side: what the gate tracks of the stream. */
+  tcp: {
+    seq: [number, number];
+    ack: [number, number];
+    rexmits: [number, number];
+    zeroWindows: [number, number];
+    /** The sequence state was given when it was added, so that payloadBytes is exact. */
+    exact: boolean;
+  } | null;
+}
+
+export interface OwnerRow {
+  name: string;
+  slot: number;
+  uid: number | null;
+  /** Seconds, or off. */
+  lease: number | 'off';
+  idle: number | 'off';
+  maxEntries: number;
+  entries: number;
+  /** Seconds since the lease was last renewed; null without one. */
+  age: number | null;
+  lapsed: boolean;
+}
+
+/** What `gate status --json` prints: the ledger and what stands around it. */
+export type StatusReport = Ledger & {
+  interface: string;
+  ifindex: number;
+  mode: string;
+  /** Why it is not the best mode; null: it is. */
+  modeReason: string | null;
+  programId: number | null;
+  layout: number;
+  vlanKey: boolean;
+  daemon: { alive: boolean; pid: number | null; socket: string; uptime: number | null };
+  tables: Record<'flows4' | 'flows6', { entries: number; max: number }>;
+  owners: OwnerRow[];
+  pins: Record<string, string>;
+};
+
+/** What a watcher is told. */
+export type WatchEvent =
+  | { event: 'start'; ts: number; shunt: ShuntRow }
+  | { event: 'end'; ts: number; reason: string; shunt: ShuntRow }
+  | {
+      event: 'counters';
+      ts: number;
+      shunts: number;
+      ledger: { seen: Count; passed: Count; shunted: Count };
+      /** Events that this watcher did not get, as it did not read. */
+      lost: number;
+    };

@@ -1,0 +1,49 @@
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { z } from 'zod';
+import type { Place } from './control-places.ts';
+
+/** What a daemon leaves for whoever comes after it: the next daemon, and `gate status` while there is none. */
+const schema = z.object({
+  version: z.literal(1),
+  interface: z.string(),
+  ifindex: z.number(),
+  pid: z.number(),
+  mode: z.string(),
+  modeReason: z.string().nullable(),
+  vlanKey: z.boolean(),
+  logDir: z.string(),
+  owners: z.array(
+    z.object({
+      name: z.string(),
+      slot: z.number().int().min(1).max(255),
+      uid: z.number().or(z.undefined()),
+      lease: z.union([z.number(), z.literal('off')]),
+      idle: z.union([z.number(), z.literal('off')]),
+      maxEntries: z.number(),
+    }),
+  ),
+});
+
+export type DaemonState = z.output<typeof schema>;
+
+/** The state file of a gate; undefined when there is none, or none that can be read. */
+export function readState(place: Place): DaemonState | undefined {
+  try {
+    return schema.parse(JSON.parse(readFileSync(place.state, 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Writes it in one step: a reader finds the old one or the new one. */
+export function writeState(place: Place, state: DaemonState): void {
+  const fresh = `${place.state}.new`;
+  writeFileSync(fresh, JSON.stringify(state), { mode: 0o644 });
+  renameSync(fresh, place.state);
+}
+
+/** Removes what a daemon leaves in /run/sluice beside its lock. */
+export function removeState(place: Place): void {
+  rmSync(place.state, { force: true });
+  rmSync(place.socket, { force: true });
+}
