@@ -3,6 +3,7 @@ import type { Packet } from '../packet/packet.ts';
 import { Absorber, addPayload } from './absorb.ts';
 import { Carriers, type InnerHost } from './carriers.ts';
 import { Endpoints, endpointOf, peerOf, Tcp } from './endpoint.ts';
+import { ExpectedConnections } from './expected.ts';
 import { GapTracker } from './gaps.ts';
 import { Histories, isRecorded } from './history.ts';
 import { KEY4_BYTES, KEY6_BYTES, keyWord, writeGateKey } from './keys.ts';
@@ -36,7 +37,8 @@ import { Lifetimes } from './lifetimes.ts';
 import type { FlowEngineOptions } from './options.ts';
 import { portSet } from './ports.ts';
 import { RangePool } from './ranges.ts';
-import { connRecord, portOf } from './record.ts';
+import { addressOf, connRecord, isMulticast, portOf } from './record.ts';
+import { isDnsViolation } from './services/dns.ts';
 import { completeOptions, type FlowSettings } from './settings.ts';
 import { StreamNews, Streams } from './streams.ts';
 import { FlowTable } from './table.ts';
@@ -79,6 +81,12 @@ export interface FlowStats {
   evicted: number;
 }
 
+function exchange(doubles: Float64Array, a: number, b: number): void {
+  const value = doubles[a];
+  doubles[a] = doubles[b];
+  doubles[b] = value;
+}
+
 /** Tracks connections as Zeek's conn.log does; see FlowEngineApi. */
 export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly stats: FlowStats = {
@@ -101,6 +109,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly #tcp: TcpTracker;
   readonly #absorber: Absorber;
   readonly #streams: Streams;
+  readonly #expected = new ExpectedConnections();
   readonly #uids: UidSource;
   readonly #tunnels: Tunnels;
   readonly #carriers: Carriers;
@@ -412,6 +421,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     if (protocol === IpProto.tcp) {
       this.#tcp.open(slot);
       setTimeoutClass(words, slot, Timeout.tcpHandshake);
+      if (this.#expected.size > 0) this.#meet(slot);
     } else {
       doubles[(endpointOf(slot, 0) >>> 1) + EP_F_PAYLOAD] = -1;
       doubles[(endpointOf(slot, 1) >>> 1) + EP_F_PAYLOAD] = -1;
@@ -476,10 +486,43 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     if ((news & StreamNews.sideDone) !== 0) flags &= ~(Flag.payloadWanted << side);
     if ((news & StreamNews.done) !== 0) flags &= ~PAYLOAD_WANTED;
     this.#words[at] = flags;
-    if ((news & StreamNews.flip) !== 0) {
-      this.flip(slot);
-      this.#histories.flipped(slot);
+    if ((news & StreamNews.flip) !== 0) this.#turn(slot);
+    if ((news & StreamNews.announced) !== 0) this.#expect(slot);
+  }
+
+  /** The originator was the server. What was counted so far stays with the originator, as in Zeek. */
+  #turn(slot: number): void {
+    const orig = this.origSide(slot);
+    if (isMulticast(this.#table, slot, orig === 0 ? 1 : 0)) return;
+    this.flip(slot);
+    this.#histories.flipped(slot);
+    const doubles = this.#doubles;
+    const record = slot * DOUBLES;
+    exchange(doubles, record + F_PACKETS, record + F_PACKETS + 1);
+    exchange(doubles, record + F_IP_BYTES, record + F_IP_BYTES + 1);
+    const payload = (endpointOf(slot, 0) >>> 1) + EP_F_PAYLOAD;
+    exchange(doubles, payload, (endpointOf(slot, 1) >>> 1) + EP_F_PAYLOAD);
+  }
+
+  #expect(slot: number): void {
+    for (const announced of this.#streams.announced) {
+      const orig = this.origSide(slot);
+      const side: Side = announced.byOrig === 1 ? orig : orig === 0 ? 1 : 0;
+      const { at, bytes } = addressOf(this.#table, slot, side);
+      this.#expected.add(announced, this.#table.bytes.slice(at, at + bytes), this.#now);
     }
+  }
+
+  /** A connection that another one has announced needs no look at its payload. */
+  #meet(slot: number): void {
+    const resp: Side = this.origSide(slot) === 0 ? 1 : 0;
+    const { at, bytes } = addressOf(this.#table, slot, resp);
+    const port = portOf(this.#table, slot, resp);
+    const service = this.#expected.take(this.#table.bytes, at, bytes, port, this.#now);
+    if (service === undefined) return;
+    this.#streams.known(slot, service);
+    const flags = slot * WORDS + FLAGS;
+    this.#words[flags] = this.#words[flags] & ~PAYLOAD_WANTED;
   }
 
   #stopServices(slot: number): void {
@@ -506,11 +549,15 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     if (
       (this.#words[slot * WORDS + FLAGS] & (Flag.payloadWanted << side)) !== 0 &&
       bytes > 0 &&
-      bytes + 8 <= decoder.captured
+      decoder.captured > 8
     ) {
       const fromOrig = this.#tcp.isOrig(slot, side) ? 1 : 0;
-      const news = this.#streams.datagram(slot, fromOrig, this.#respPort(slot), u8, at + 8, bytes);
+      // What a short capture has cut off is missing, but the beginning often tells.
+      const there = Math.min(bytes, decoder.captured - 8);
+      const news = this.#streams.datagram(slot, fromOrig, this.#respPort(slot), u8, at + 8, there);
       if (news !== 0) this.#onServices(slot, side, news);
+      if ((news & StreamNews.sideDone) !== 0 && isDnsViolation(u8, at + 8, there))
+        this.#doubles[slot * DOUBLES + F_EXPIRE] = Number.POSITIVE_INFINITY;
     }
     const inner = this.#carriers.udp(slot, packet, this.#tcp.isOrig(slot, side), this.#respPort(slot));
     return inner < 0 ? slot : inner;

@@ -24,13 +24,14 @@ import type { FlowTable } from './table.ts';
 import type { ConnRecord, Side } from './types.ts';
 import { uidText } from './uid.ts';
 
-interface Address {
+/** Where in the table's bytes an address is. */
+export interface Address {
   at: number;
   bytes: 4 | 16;
 }
 
 /** The address of a side inside of the table's bytes; an IPv4 address that was mapped into a wide key is found again. */
-function addressOf(table: FlowTable, slot: number, side: Side): Address {
+export function addressOf(table: FlowTable, slot: number, side: Side): Address {
   const at = slot * RECORD_BYTES;
   if ((table.words[slot * WORDS + FLAGS] & Flag.wide) === 0) return { at: at + side * 4, bytes: 4 };
   const wide = at + side * 16;
@@ -49,6 +50,12 @@ export function portOf(table: FlowTable, slot: number, side: Side): number {
   const wide = (table.words[slot * WORDS + FLAGS] & Flag.wide) !== 0;
   const at = slot * RECORD_BYTES + (wide ? 32 : 8) + side * 2;
   return (table.bytes[at] << 8) | table.bytes[at + 1];
+}
+
+/** Whether nobody in particular is meant by the address of a side. */
+export function isMulticast(table: FlowTable, slot: number, side: Side): boolean {
+  const { at, bytes } = addressOf(table, slot, side);
+  return bytes === 4 ? table.bytes[at] >>> 4 === 14 : table.bytes[at] === 0xff;
 }
 
 /** RSTOS0: a SYN and then a RST with nothing of importance in between. */

@@ -1,6 +1,6 @@
 import { SERVICES } from './services/index.ts';
 import { Recognition, RecognitionNews } from './services/recognition.ts';
-import { type Service, ServiceNews } from './services/service.ts';
+import { type Announced, type Service, ServiceNews } from './services/service.ts';
 import type { Side, TlsInfo } from './types.ts';
 
 /** What a delivery changed; bits. */
@@ -17,6 +17,8 @@ export const StreamNews = {
   begun: 16,
   /** The originator turned out to be the responder. */
   flip: 32,
+  /** Connections are announced, see `announced`. */
+  announced: 64,
 } as const;
 
 interface Segment {
@@ -65,6 +67,7 @@ export class Streams {
   #hand = 0;
   readonly #spare: Stream[] = [];
   #heldBytes = 0;
+  #announced: Announced[] = [];
 
   /** Limits in bytes of what is held back per flow and for all. */
   constructor(perFlow: number, total: number, services: readonly Service[] = SERVICES) {
@@ -148,6 +151,17 @@ export class Streams {
     return this.#streams[slot]?.recognition.tls ?? this.#tls[slot];
   }
 
+  /** The connections that the last delivery announced. */
+  get announced(): readonly Announced[] {
+    return this.#announced;
+  }
+
+  /** A flow whose service is known without a look at it. */
+  known(slot: number, service: string): void {
+    this.#grow(slot);
+    this.#names[slot] = service;
+  }
+
   /** No more payload of this flow will come, or can be used. */
   stop(slot: number): void {
     const stream = this.#streams[slot];
@@ -173,12 +187,16 @@ export class Streams {
     return false;
   }
 
-  #begin(slot: number, services: readonly Service[], respPort: number): Stream {
+  #grow(slot: number): void {
     while (this.#streams.length <= slot) {
       this.#streams.push(undefined);
       this.#names.push(undefined);
       this.#tls.push(undefined);
     }
+  }
+
+  #begin(slot: number, services: readonly Service[], respPort: number): Stream {
+    this.#grow(slot);
     const stream = this.#spare.pop() ?? new Stream();
     stream.slot = slot;
     stream.next0 = 1;
@@ -223,6 +241,10 @@ export class Streams {
     if ((found & RecognitionNews.tls) !== 0) news |= StreamNews.tls;
     if ((found & ServiceNews.established) !== 0) news |= StreamNews.established;
     if ((found & ServiceNews.flip) !== 0) news |= StreamNews.flip;
+    if ((found & RecognitionNews.announced) !== 0) {
+      this.#announced = stream.recognition.announced.splice(0);
+      news |= StreamNews.announced;
+    }
     if ((found & RecognitionNews.done) === 0) return news;
     this.#finish(stream);
     return news | StreamNews.done;

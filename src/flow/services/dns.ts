@@ -75,6 +75,11 @@ function isMessage(u8: Uint8Array, begin: number, end: number, respPort: number)
   return verdict === Verdict.yes || (hinted && verdict === Verdict.cut);
 }
 
+/** Whether Zeek's analyzer gives up on a datagram to a port of DNS; whatever else is wrong it stays. */
+export function isDnsViolation(u8: Uint8Array, offset: number, length: number): boolean {
+  return length >= HEADER && u16(u8, offset + 4) > MAX_QUESTIONS;
+}
+
 /** Without a port that says so a query alone is not enough. */
 class DatagramParser implements ServiceParser {
   /** Id of the query that waits for its response. */

@@ -1,13 +1,11 @@
+import type { Announced } from './service.ts';
 import { decimal } from './text.ts';
 
-/** A data connection as the control connection announces it (RFC 959 PORT and PASV, RFC 2428 EPRT and EPSV). */
-export interface Announced {
-  /** Who waits for it: 1 the originator of the control connection, 0 its responder. */
-  readonly byOrig: 0 | 1;
-  /** Address as written; undefined: the one of that side (EPSV). */
-  readonly host: string | undefined;
-  readonly port: number;
-}
+/**
+ * Data connections as the control connection announces them (RFC 959 PORT and PASV, RFC 2428 EPRT and EPSV).
+ */
+
+const SERVICE = 'ftp-data';
 
 const COMMA = 0x2c;
 const MAX_HOST = 45;
@@ -33,7 +31,7 @@ export function announcedByCommand(
     if (!isAddress(byte)) return undefined;
     address += String.fromCharCode(byte);
   }
-  return number > 0 ? { byOrig: 1, host: address, port: number } : undefined;
+  return number > 0 ? { service: SERVICE, byOrig: 1, host: address, port: number } : undefined;
 }
 
 /** 227 … h1,h2,h3,h4,p1,p2 … or 229 … (|||port|). */
@@ -54,7 +52,7 @@ export function announcedByReply(
   const separator = u8[from + 1];
   if (u8[from + 2] !== separator || u8[from + 3] !== separator) return undefined;
   const port = decimal(u8, from + 4, next(u8, from + 4, end, separator), 65_535);
-  return port > 0 ? { byOrig: 0, host: undefined, port } : undefined;
+  return port > 0 ? { service: SERVICE, byOrig: 0, host: undefined, port } : undefined;
 }
 
 function sixNumbers(byOrig: 0 | 1, u8: Uint8Array, at: number, end: number): Announced | undefined {
@@ -70,7 +68,7 @@ function sixNumbers(byOrig: 0 | 1, u8: Uint8Array, at: number, end: number): Ann
     else port = port * 256 + value;
     from = to + 1;
   }
-  return port > 0 ? { byOrig, host, port } : undefined;
+  return port > 0 ? { service: SERVICE, byOrig, host, port } : undefined;
 }
 
 /** Place of the next separator; -1 when there is none. */

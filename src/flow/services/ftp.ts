@@ -1,5 +1,5 @@
-import { type Announced, announcedByCommand, announcedByReply } from './ftp-address.ts';
-import { type Service, ServiceNews, type ServiceParser } from './service.ts';
+import { announcedByCommand, announcedByReply } from './ftp-address.ts';
+import { type Announced, type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { begins, contains, mayBegin, replyCode, skipBlanks, TextParser, upperWord } from './text.ts';
 
 /** Commands that no other protocol with such replies has (RFC 959, 2228, 2389, 2428, 3659, 7151). */

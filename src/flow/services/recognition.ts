@@ -1,5 +1,11 @@
 import type { TlsInfo } from '../types.ts';
-import { type PayloadSink, type Service, ServiceNews, type ServiceParser } from './service.ts';
+import {
+  type Announced,
+  type PayloadSink,
+  type Service,
+  ServiceNews,
+  type ServiceParser,
+} from './service.ts';
 
 /** What `feed` says beside ServiceNews.established and ServiceNews.flip. */
 export const RecognitionNews = {
@@ -7,6 +13,8 @@ export const RecognitionNews = {
   tls: 1,
   /** Nothing more is wanted of either side. */
   done: 4,
+  /** There is something in `announced`. */
+  announced: 64,
 } as const;
 
 /** Recognizers that look at the same payload at once. */
@@ -29,6 +37,8 @@ export class Recognition {
   /** Confirmed services in the order of confirmation. */
   readonly names: string[] = [];
   tls: TlsInfo | undefined = undefined;
+  /** Connections that were announced; whoever takes note of them takes them out. */
+  readonly announced: Announced[] = [];
 
   readonly #services: Service[] = [];
   readonly #parsers: ServiceParser[] = [];
@@ -56,6 +66,7 @@ export class Recognition {
   begin(services: readonly Service[], respPort: number): void {
     this.names.length = 0;
     this.tls = undefined;
+    this.announced.length = 0;
     this.#list = services;
     this.#respPort = respPort;
     this.#total = 0;
@@ -95,10 +106,15 @@ export class Recognition {
     }
     this.#looked += length < SMALLEST ? SMALLEST : length;
     for (let i = 0; i < this.#parsers.length; ) {
-      const news = this.#parsers[i].data(fromOrig, u8, offset, length);
-      if (news === 0 && this.#parsers[i].inside === undefined) {
+      const parser = this.#parsers[i];
+      const news = parser.data(fromOrig, u8, offset, length);
+      if (news === 0 && parser.inside === undefined && parser.announced === undefined) {
         i++;
         continue;
+      }
+      if (parser.announced !== undefined && parser.announced.length > 0) {
+        this.announced.push(...parser.announced.splice(0));
+        this.#news |= RecognitionNews.announced;
       }
       this.#news |= news & (ServiceNews.established | ServiceNews.flip);
       if (this.#take(i, news)) i = 0;

@@ -21,6 +21,17 @@ export const ServiceNews = {
   flip: 32,
 } as const;
 
+/** Another TCP connection that belongs to this one, as its endpoints agree on it (FTP's data connections). */
+export interface Announced {
+  /** What that connection is. */
+  readonly service: string;
+  /** Who waits for it: 1 the originator of this connection, 0 its responder. */
+  readonly byOrig: 0 | 1;
+  /** Address as written; undefined: the one of that side. */
+  readonly host: string | undefined;
+  readonly port: number;
+}
+
 /** Where a carrier puts the payload that it has taken out of its frames. */
 export type PayloadSink = (fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number) => void;
 
@@ -38,6 +49,8 @@ export interface ServiceParser {
    * into `service` before the name that `confirmed` of the same call adds.
    */
   readonly inside?: readonly string[];
+  /** Connections that were agreed upon; whoever takes note of them takes them out. */
+  readonly announced?: Announced[];
   /** TLS, DTLS, QUIC: the handshake as far as it was seen. */
   readonly tls?: TlsInfo;
   /**

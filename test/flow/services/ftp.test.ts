@@ -37,10 +37,10 @@ describe('ftp', () => {
 
   test('announces data connections', () => {
     expect((feed(FTP, session).parser as FtpParser).announced).toEqual([
-      { byOrig: 1, host: '192.168.1.2', port: 51_463 },
-      { byOrig: 1, host: '2001:db8::1', port: 5282 },
-      { byOrig: 0, host: '10.0.0.9', port: 1025 },
-      { byOrig: 0, host: undefined, port: 6446 },
+      { service: 'ftp-data', byOrig: 1, host: '192.168.1.2', port: 51_463 },
+      { service: 'ftp-data', byOrig: 1, host: '2001:db8::1', port: 5282 },
+      { service: 'ftp-data', byOrig: 0, host: '10.0.0.9', port: 1025 },
+      { service: 'ftp-data', byOrig: 0, host: undefined, port: 6446 },
     ]);
   });
 
