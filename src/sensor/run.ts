@@ -153,11 +153,11 @@ class Sensor {
       workers: this.#config.workers,
     });
     if (gate.orphans.length > 0) {
+      for (const orphan of gate.orphans) this.#writer?.write('shunt', orphanLine(orphan));
       this.#notice(
         'Sluice::Orphans',
         `removed ${gate.orphans.length} shunts that an earlier run had left on ${info.name}`,
       );
-      for (const orphan of gate.orphans) this.#writer?.write('shunt', orphanLine(orphan));
     }
     return gate;
   }

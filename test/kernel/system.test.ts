@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -133,6 +133,15 @@ describe('locks', () => {
       using again = lockFile(path);
       expect(again).toBeDefined();
       expect(() => lockFile(join(folder, 'none', 'lock'))).toThrow(/ENOENT/);
+      // The file goes with the lock, but only when it is still the one that others would find.
+      again?.remove();
+      expect(existsSync(path)).toBe(false);
+      using old = lockFile(path);
+      rmSync(path);
+      using current = lockFile(path);
+      expect([old?.current, current?.current]).toEqual([false, true]);
+      old?.remove();
+      expect(existsSync(path)).toBe(true);
     } finally {
       rmSync(folder, { recursive: true });
     }

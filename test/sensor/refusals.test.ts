@@ -28,7 +28,7 @@ ownNetns();
 /** The error is told twice: for scripts on stdout, for people on stderr, with the next step. */
 function expectRefusal(ended: Ended, code: string, exit: number, ...texts: RegExp[]): void {
   expect(ended).toMatchObject({ code: exit, signal: null });
-  const { error } = documentOf<ErrorDocument>(ended);
+  const { error } = JSON.parse(ended.stdout) as ErrorDocument;
   expect(error.code).toBe(code);
   expect(error.help).toBeTruthy();
   for (const text of texts) expect(`${error.message}\n${error.help}`).toMatch(text);
@@ -196,6 +196,11 @@ kernelTest('a full table: refused, counted, and every record right', [...XDP], a
   }
 });
 
+const download = (port: number): Uint8Array[] =>
+  mixed([
+    conversation({ client: { address: '192.0.2.8', port }, turns: [{ from: 'server', data: 2_000_000 }] }),
+  ]);
+
 kernelTest(
   'an interface that goes down is waited for, one that goes away ends the run',
   [...XDP],
@@ -204,15 +209,8 @@ kernelTest(
     using logs = new LogDir();
     await using run = await runOn(a, logs).ready();
     const { pins, lock } = places(interfaceInfo(a).index);
-    const frames = (port: number) =>
-      mixed([
-        conversation({
-          client: { address: '192.0.2.8', port },
-          turns: [{ from: 'server', data: 2_000_000 }],
-        }),
-      ]);
-    const before = frames(5001);
-    const after = frames(5002);
+    const before = download(5001);
+    const after = download(5002);
     await new Feed(b, before).done;
     ip(`link set ${a} down`);
     await until(() => run.stderr.includes(`${a} is down`), 'nobody says that it is down');

@@ -107,9 +107,9 @@ export class Run {
   }
 }
 
-/** The one JSON document on stdout; throws when it is not one. */
-export function documentOf<T = RunSummary>(ended: Ended): T {
-  return JSON.parse(ended.stdout) as T;
+/** The summary, the one JSON document on stdout; throws when it is not one. */
+export function documentOf(ended: Ended): RunSummary {
+  return JSON.parse(ended.stdout) as RunSummary;
 }
 
 /** `sluice run -i … --json` in the namespace of this thread. */

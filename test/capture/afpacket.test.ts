@@ -1,0 +1,69 @@
+import { expect } from 'vitest';
+import { AfPacketSource } from '../../src/capture/afpacket.ts';
+import { openPacketRing, PacketSender } from '../../src/kernel/index.ts';
+import { eth } from '../../src/packet/build.ts';
+import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+
+ownNetns();
+
+const frame = eth().ipv4({ src: '192.0.2.1', dst: '192.0.2.2' }).udp({ sport: 1, dport: 2 }).payload(900);
+
+function send(sender: PacketSender, count: number): void {
+  const bytes = frame.bytes();
+  const all = Buffer.concat(Array.from({ length: count }, () => bytes));
+  const offsets = Uint32Array.from({ length: count + 1 }, (_, i) => i * bytes.length);
+  expect(sender.send(all, offsets)).toBe(count);
+}
+
+kernelTest('what has reached the ring is known before it is handed over', ['packetRing'], async () => {
+  const { a, b, remove } = vethPair();
+  const ring = openPacketRing({ interface: a, blockSize: 1 << 16, blocks: 4, retireMs: 500 });
+  const source = new AfPacketSource(ring, a);
+  try {
+    using sender = new PacketSender(b);
+    const drain = (): number => {
+      source.drain(() => {}, 1e6);
+      return source.packets;
+    };
+    send(sender, 10);
+    await until(() => source.received() === 10, 'the frames are not counted');
+    expect(source.packets).toBe(0);
+    await until(() => drain() === 10, 'the block is not handed over');
+    expect(source.received()).toBe(10);
+    // More than fits: the rest is lost, and the ring stands still until blocks come back.
+    for (let sent = 0; sent < 400; sent += 50) send(sender, 50);
+    await until(() => ring.stats().packets === 410, 'frames are missing');
+    const { drops } = ring.stats();
+    expect(drops).toBeGreaterThan(0);
+    expect(source.received()).toBe(410 - drops);
+    await until(() => drain() === 410 - drops, 'blocks are not handed over');
+    expect(source.received()).toBe(410 - drops);
+  } finally {
+    source.close();
+    remove();
+  }
+});
+
+kernelTest('a ring that takes no more hands over all that it has counted', ['packetRing'], async () => {
+  const { a, b, remove } = vethPair();
+  const ring = openPacketRing({ interface: a, blockSize: 1 << 16, blocks: 4, retireMs: 100 });
+  const source = new AfPacketSource(ring, a);
+  try {
+    using sender = new PacketSender(b);
+    send(sender, 20);
+    await until(() => source.received() === 20, 'the frames are not counted');
+    ring.stopReceiving();
+    send(sender, 20);
+    await until(() => {
+      source.drain(() => {}, 1e6);
+      return source.packets === 20;
+    }, 'the block is not handed over');
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    source.drain(() => {}, 1e6);
+    expect(source.packets).toBe(20);
+    expect(ring.stats()).toMatchObject({ packets: 20, drops: 0 });
+  } finally {
+    source.close();
+    remove();
+  }
+});

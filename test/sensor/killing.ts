@@ -1,0 +1,77 @@
+import { appendFileSync, existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import type { Lab } from '../../lab/lab.ts';
+import { documentOf, type LogDir, pause, places, type Run, runOnTap, tapLink } from './run.ts';
+
+export interface Kill {
+  /** Comes to its end when the run, which is ready, is to be killed. */
+  when: (run: Run) => Promise<void>;
+  /** One more run is killed then, so many milliseconds after its start. */
+  early?: number;
+}
+
+const LOGS = ['conn', 'shunt', 'stats', 'notice'] as const;
+
+const count = (logs: LogDir, log: string, field: string, value: string): number =>
+  logs.read(log).filter((record) => record[field] === value).length;
+
+async function kill(lab: Lab, run: Run): Promise<void> {
+  expect((await run.stop('SIGKILL')).signal).toBe('SIGKILL');
+  // The link went with the process: nothing looks at a packet any more.
+  expect((await tapLink(lab, 'a')).xdp).toBeUndefined();
+}
+
+/** Starts a run after a kill: it cuts and notes every torn line, logs and removes every shunt that was left. */
+async function startAfterKill(lab: Lab, logs: LogDir): Promise<Run> {
+  // What a write that was cut short leaves; the run before may have left one by itself.
+  const path = join(logs.path, 'conn.log');
+  if (existsSync(path) && logs.whole('conn')) appendFileSync(path, '{"ts":17');
+  const torn = LOGS.filter((name) => !logs.whole(name));
+  const told = count(logs, 'notice', 'note', 'Sluice::Torn_Line');
+  const orphans = count(logs, 'shunt', 'event', 'orphaned');
+  const run = await runOnTap(lab, 'a', logs).ready();
+  await pause(200);
+  const left = Number(/removed (\d+) shunts that an earlier run had left/.exec(run.stderr)?.[1] ?? 0);
+  expect(LOGS.filter((name) => !logs.whole(name))).toEqual([]);
+  expect(count(logs, 'notice', 'note', 'Sluice::Torn_Line')).toBe(told + torn.length);
+  expect(count(logs, 'shunt', 'event', 'orphaned')).toBe(orphans + left);
+  return run;
+}
+
+/**
+ * Kills runs on one tap, with one set of logs, while traffic flows; stops the last one as one should. Resolves to how
+ * many shunts were left behind in all.
+ */
+export async function killAt(lab: Lab, logs: LogDir, kills: readonly Kill[]): Promise<number> {
+  const { ifindex } = await tapLink(lab, 'a');
+  const { pins, lock } = places(ifindex, lab.namespace('tapA').inode);
+  let run = await runOnTap(lab, 'a', logs).ready();
+  try {
+    for (const { when, early } of kills) {
+      await when(run);
+      await kill(lab, run);
+      if (early !== undefined) {
+        run = runOnTap(lab, 'a', logs);
+        await pause(early);
+        await kill(lab, run);
+      }
+      run = await startAfterKill(lab, logs);
+    }
+    expect((await tapLink(lab, 'a')).xdp).toBeDefined();
+    await pause(1500);
+    const ended = await run.stop();
+    expect(ended).toMatchObject({ code: 0, signal: null });
+    const summary = documentOf(ended);
+    expect(summary.connections).toBeGreaterThan(0);
+    expect(summary.ledger?.shunted.pkts).toBeGreaterThan(0);
+    expect(summary.latePackets).toBe(0);
+    expect((await tapLink(lab, 'a')).xdp).toBeUndefined();
+    expect(existsSync(pins) || existsSync(lock)).toBe(false);
+  } finally {
+    await run[Symbol.asyncDispose]();
+  }
+  const orphans = count(logs, 'shunt', 'event', 'orphaned');
+  expect(count(logs, 'notice', 'note', 'Sluice::Orphans') > 0).toBe(orphans > 0);
+  return orphans;
+}
