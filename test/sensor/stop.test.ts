@@ -123,7 +123,7 @@ describe('fail open', () => {
             conversation({
               client: { address: wide ? '2001:db8::1' : '192.0.2.1', port },
               server: { address: wide ? '2001:db8::2' : '192.0.2.2', port: 80 },
-              turns: [{ from: port === 6001 ? 'server' : 'client', data: 20_000_000 }],
+              turns: [{ from: port === 6001 ? 'server' : 'client', data: 12_000_000 }],
               mss: 1400,
               close: wide ? 'server-rst' : 'client-fin',
               retransmit: 0.002,
