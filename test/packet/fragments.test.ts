@@ -7,6 +7,11 @@ import { packetOf } from '../flow/support/harness.ts';
 
 const LIMITS = { timeout: 300, bytes: 1_000_000 };
 
+const far = (id: number) =>
+  ipv4({ id, protocol: 1, fragment: { offset: 60_000, more: true } })
+    .payload(8)
+    .bytes();
+
 /** Feeds IP packets; the datagrams that came out. */
 class Feeder {
   readonly fragments: Fragments;
@@ -163,10 +168,6 @@ describe('limits', () => {
   test('memory: a far offset costs no more than a datagram', () => {
     const feeder = new Feeder({ timeout: 300, bytes: 1_000_000 });
     for (let id = 0; id < 100; id++) feeder.feed(piece4(0, 8, true, data4, id));
-    const far = (id: number) =>
-      ipv4({ id, protocol: 1, fragment: { offset: 60_000, more: true } })
-        .payload(8)
-        .bytes();
     for (let id = 0; id < 100; id++) feeder.feed(far(id));
     expect(feeder.fragments.bytes).toBeLessThanOrEqual(1_000_000);
   });
