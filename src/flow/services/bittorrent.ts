@@ -1,0 +1,45 @@
+import { oneMessage } from './datagram.ts';
+import { BAD_HEADER, FrameParser, find, isAt } from './frames.ts';
+import { type Service, ServiceNews, type ServiceParser } from './service.ts';
+
+const NAME = '\x13BitTorrent protocol';
+/** Reserved bits, hash of the torrent, and who it is (BEP 3). */
+const REST = 48;
+
+/** The handshake of peers. */
+class BittorrentParser extends FrameParser {
+  constructor() {
+    super(REST);
+  }
+
+  protected headerBytes(): number {
+    return NAME.length;
+  }
+
+  protected header(_fromOrig: 0 | 1, u8: Uint8Array): number {
+    // What follows the handshake is not looked at: confirmed with it, the parser is done.
+    return isAt(u8, 0, NAME.length, NAME) ? REST : BAD_HEADER;
+  }
+
+  protected message(): number {
+    return this.confirm() | ServiceNews.done;
+  }
+}
+
+export const BITTORRENT: Service = {
+  name: 'bittorrent',
+  transport: 'tcp',
+  looksLike: (u8, offset, length) => isAt(u8, offset, offset + length, NAME.slice(0, length)),
+  parser: (): ServiceParser => new BittorrentParser(),
+};
+
+/** Beginnings of queries and answers of the DHT (BEP 5): dictionaries are sorted, so these come first. */
+const BEGINNINGS = ['d1:ad2:id20:', 'd1:rd2:id20:', 'd2:ip6:', 'd1:eli20'];
+
+/** The distributed hash table, bencoded. */
+export const BITTORRENT_DHT: Service = oneMessage('bittorrent', (u8, offset, length) => {
+  const end = offset + length;
+  if (length < 20 || u8[offset] !== 0x64 || u8[end - 1] !== 0x65) return false;
+  if (!BEGINNINGS.some((text) => isAt(u8, offset, end, text))) return false;
+  return find(u8, Math.max(offset, end - 64), end, '1:y1:') >= 0;
+});
