@@ -108,15 +108,21 @@ export class Tunnels {
 
   /** A new tunnel between two addresses: for both directions, whatever is inside. */
   remember(key: string, type: TunnelType, origHost: string, respHost: string, now: number): Tunnel {
-    this.#ipTunnels.delete(key);
+    this.#forget(key, now);
     for (const oldest of this.#ipTunnels.keys()) {
       if (this.#ipTunnels.size < MAX_IP_TUNNELS) break;
-      this.#ipTunnels.delete(oldest);
+      this.#forget(oldest, now);
     }
     const uid = this.#newUid();
     const tunnel = { uid, type, origHost, origPort: 0, respHost, respPort: 0, active: false, used: now };
     this.#ipTunnels.set(key, { tunnel, last: now });
     return tunnel;
+  }
+
+  #forget(key: string, now: number): void {
+    const known = this.#ipTunnels.get(key);
+    if (known?.tunnel.active === true) this.#write(known.tunnel, 'EXPIRE', now);
+    this.#ipTunnels.delete(key);
   }
 
   /** A flow begins with the packet in work, which has a tunnel around it. */
