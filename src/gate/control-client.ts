@@ -71,6 +71,8 @@ export class ControlClient {
 
   /** @throws SluiceError as the daemon answered, GATE_DOWN when it does not */
   async ask<T>(op: Op, wish: Wish<typeof op> = {}, page?: (rows: unknown[]) => void): Promise<T> {
+    if (this.#socket.destroyed)
+      throw new SluiceError('GATE_DOWN', 'the daemon of the gate has closed the connection');
     const id = this.#next++;
     return (await new Promise<unknown>((resolve, reject) => {
       const timer = setTimeout(() => {

@@ -89,10 +89,9 @@ export class OfflineGate {
       perOwner.set(entry.owner, (perOwner.get(entry.owner) ?? 0) + 1);
     });
     const { ledger, leases, flows4, flows6, meta } = this.#maps;
-    const words = new Uint32Array(ledger.mmap(false), 0, (ledger.mappedStride / 4) * ledger.maxEntries);
-    const { reasons, ...counts } = readLedger(words);
+    const { reasons, ...counts } = readLedger(new Uint32Array(readArray(ledger)));
     const attached = xdpAttachment(this.#place.ifindex);
-    const memory = leases.mmap(false);
+    const memory = readArray(leases);
     return {
       interface: this.#place.ifname,
       ifindex: this.#place.ifindex,
@@ -126,4 +125,16 @@ export class OfflineGate {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** All values of an array, one behind the other: a descriptor that may only read cannot be mapped. */
+function readArray(map: BpfMap): ArrayBuffer {
+  const all = new Uint8Array(map.valueSize * map.maxEntries);
+  const key = new Uint8Array(4);
+  const view = new DataView(key.buffer);
+  for (let i = 0; i < map.maxEntries; i++) {
+    view.setUint32(0, i, true);
+    map.get(key, all.subarray(i * map.valueSize, (i + 1) * map.valueSize));
+  }
+  return all.buffer;
 }

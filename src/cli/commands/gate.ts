@@ -257,9 +257,10 @@ const REASONS: Readonly<Record<string, string>> = {
 
 const n = (value: number): string => value.toLocaleString('en-US');
 
+const count = ({ pkts, bytes }: { pkts: number; bytes: number }): string =>
+  `${n(pkts)} packets, ${scaled(bytes, 'B')}`;
+
 function statusText(s: StatusReport, io: CommandIo): string {
-  const count = ({ pkts, bytes }: { pkts: number; bytes: number }): string =>
-    `${n(pkts)} packets, ${scaled(bytes, 'B')}`;
   const { daemon } = s;
   const lines: [string, string][] = [
     ['interface', `${s.interface} (${s.mode} mode, program ${s.programId ?? 'none'}, layout ${s.layout})`],

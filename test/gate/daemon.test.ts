@@ -1,0 +1,321 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import type { UpReport } from '../../src/gate/daemon.ts';
+import { attachXdp, interfaceInfo, loadObject, netnsInode, xdpAttachment } from '../../src/kernel/index.ts';
+import { eth } from '../../src/packet/build.ts';
+import { sluice } from '../support/command.ts';
+import { bpfObject, ip, kernelTest, ownNetns, until } from '../support/kernel.ts';
+import { eventually, UpGate } from './daemon-support.ts';
+
+ownNetns();
+
+const A = '10.9.0.1';
+const B = '10.9.0.2';
+const FLOW = `udp ${A}:5000 ${B}:6000`;
+const udp = (payload = 100) =>
+  eth().ipv4({ src: A, dst: B }).udp({ sport: 5000, dport: 6000 }).payload('x'.repeat(payload));
+const back = () => eth().ipv4({ src: B, dst: A }).udp({ sport: 6000, dport: 5000 }).payload('y'.repeat(10));
+
+const reportOf = (text: string): UpReport => JSON.parse(text) as UpReport;
+const errorOf = (text: string): string => (JSON.parse(text) as { error: { code: string } }).error.code;
+const pinsOf = (ifname: string): string =>
+  join('/sys/fs/bpf/sluice', `${netnsInode()}-${interfaceInfo(ifname).index}`);
+
+/** Gone, or no more than its entry in the table of processes. */
+function ended(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+kernelTest('up, a shunt by hand, its counters, and down', [], async () => {
+  await using gate = UpGate.interfaces();
+  const up = reportOf((await gate.start()).stdout);
+  expect(up).toMatchObject({ interface: gate.ifname, mode: 'native' });
+  const { index } = interfaceInfo(gate.ifname);
+  expect(xdpAttachment(index)).toEqual({ mode: 'native', programId: up.programId });
+  for (const path of Object.values(up.pins)) expect(existsSync(path), path).toBe(true);
+  expect(Object.keys(up.pins)).toEqual(
+    expect.arrayContaining(['flows4', 'link', 'sluice_gate', 'sluice_ops']),
+  );
+
+  gate.send(udp(), 3);
+  const began = Date.now() / 1000;
+  expect((await gate.shunt('add', '--flow', FLOW, '--why', 'a test')).code).toBe(0);
+  gate.send(udp(), 10);
+  gate.send(back(), 5);
+  const [row, ...others] = await gate.rows();
+  expect(others).toEqual([]);
+  expect(row).toMatchObject({
+    proto: 'udp',
+    a: { addr: A, port: 5000 },
+    b: { addr: B, port: 6000 },
+    vlan: 0,
+    innerVlan: 0,
+    vni: 0,
+    owner: '',
+    trigger: 'manual',
+    ab: { pkts: 10, bytes: 10 * 142, ipBytes: 10 * 128, payloadBytes: 1000 },
+    ba: { pkts: 5, bytes: 5 * 52, ipBytes: 5 * 38, payloadBytes: 50 },
+    tcp: null,
+  });
+  expect(row.since).toBeGreaterThanOrEqual(began - 1);
+  expect(row.last).toBeGreaterThanOrEqual(began - 1);
+  expect((row.expires as number) - (row.since as number)).toBeCloseTo(300, 3);
+
+  const status = await gate.status();
+  expect(status).toMatchObject({
+    interface: gate.ifname,
+    mode: 'native',
+    programId: up.programId,
+    daemon: { alive: true },
+    seen: { pkts: 18 },
+    shunted: { pkts: 15, bytes: 10 * 142 + 5 * 52 },
+    passed: { pkts: 3 },
+    tables: { flows4: { entries: 1, max: 65_536 }, flows6: { entries: 0 } },
+  });
+
+  expect((await gate.shunt('rm', '--flow', `udp ${B}:6000 ${A}:5000`)).code).toBe(0);
+  expect(await gate.rows()).toEqual([]);
+  gate.send(udp(), 2);
+  expect(await gate.status()).toMatchObject({ passed: { pkts: 5 }, shunted: { pkts: 15 } });
+  expect(gate.audit()).toEqual([
+    expect.objectContaining({ op: 'gate.up' }),
+    expect.objectContaining({
+      op: 'add',
+      uid: 0,
+      pid: process.pid,
+      key: FLOW,
+      trigger: 'manual',
+      why: 'a test',
+    }),
+    expect.objectContaining({ op: 'remove', uid: 0, key: FLOW }),
+    expect.objectContaining({ op: 'end', key: FLOW, reason: 'asked', pkts: 15 }),
+  ]);
+
+  const pins = pinsOf(gate.ifname);
+  const { pid } = status.daemon;
+  expect((await sluice('gate', 'down', '--json')).stdout).toBe(
+    `${JSON.stringify({ interface: gate.ifname, down: true })}\n`,
+  );
+  expect(xdpAttachment(index)).toBeUndefined();
+  expect(existsSync(pins)).toBe(false);
+  await until(() => ended(pid as number), 'the daemon is still there');
+  expect(readdirSync('/run/sluice').filter((file) => file.startsWith(`${netnsInode()}-`))).toEqual([]);
+  const again = await sluice('gate', 'down', '-i', gate.ifname, '--json');
+  expect([again.code, errorOf(again.stdout)]).toEqual([1, 'GATE_DOWN']);
+});
+
+kernelTest('a shunt that is there already, is not there, or is the host’s own', [], async () => {
+  await using gate = await UpGate.up();
+  ip(`addr add 10.9.7.1/24 dev ${gate.peer}`);
+  const codes: string[] = [];
+  const attempt = async (...args: string[]): Promise<void> => {
+    const { code, stdout } = await gate.shunt(...args);
+    codes.push(`${code} ${code === 0 ? '' : errorOf(stdout)}`.trim());
+  };
+  await attempt('add', '--flow', FLOW);
+  await attempt('add', '--flow', FLOW);
+  await attempt('rm', '--flow', `udp ${A}:1 ${B}:2`);
+  await attempt('add', '--flow', `tcp 10.9.7.1:22 ${B}:40000`);
+  await attempt('add', '--flow', FLOW, '--vlan', '7');
+  await attempt('add', '--flow', FLOW, '--vni', '7');
+  await attempt('add', '--flow', 'udp 10.9.0.1 10.9.0.2:6000');
+  await attempt('add', '--flow', 'tcp 10.9.0.1:1 [2001:db8::1]:2');
+  await attempt('add', '--flow', FLOW, '--ttl', '30d');
+  expect(codes).toEqual([
+    '0',
+    '1 EXISTS',
+    '1 NOT_FOUND',
+    '1 REFUSED',
+    '1 REFUSED',
+    '1 REFUSED',
+    '2 USAGE',
+    '2 USAGE',
+    '2 USAGE',
+  ]);
+});
+
+kernelTest('IPv6, ICMP and VLAN keys are shunted by hand', [], async () => {
+  await using gate = await UpGate.up('--vlan-key');
+  const wide = { src: '2001:db8::1', dst: '2001:db8::2' };
+  await gate.shunt('add', '--flow', 'udp [2001:db8::1]:7 [2001:db8::2]:8');
+  await gate.shunt('add', '--flow', `icmp ${A} ${B}`);
+  await gate.shunt('add', '--flow', FLOW, '--vlan', '100.7');
+  gate.send(eth().ipv6(wide).udp({ sport: 7, dport: 8 }).payload('abc'), 2);
+  gate.send(eth().ipv4({ src: A, dst: B }).icmp({ type: 8, code: 0 }).payload('abc'), 3);
+  gate.send(
+    eth().vlan(100).vlan(7).ipv4({ src: A, dst: B }).udp({ sport: 5000, dport: 6000 }).payload('abc'),
+    4,
+  );
+  gate.send(udp(), 5);
+  const rows = (await gate.rows()).toSorted((x, y) => x.ab.pkts - y.ab.pkts);
+  expect(rows.map(({ proto, a, vlan, innerVlan, ab }) => [proto, a.addr, vlan, innerVlan, ab.pkts])).toEqual([
+    ['udp', '2001:db8::1', 0, 0, 2],
+    ['icmp', A, 0, 0, 3],
+    ['udp', A, 100, 7, 4],
+  ]);
+  // Two tags are part of the frames of the last one.
+  expect(rows[2].ab.bytes - rows[2].ab.ipBytes).toBe(4 * 22);
+  expect(await gate.status()).toMatchObject({ vlanKey: true, shunted: { pkts: 9 }, passed: { pkts: 5 } });
+});
+
+kernelTest('time by hand is over after the time to live, idle or not', [], async () => {
+  await using gate = await UpGate.up();
+  await gate.shunt('add', '--flow', FLOW, '--ttl', '1');
+  const end = await eventually(async () => {
+    gate.send(udp());
+    return gate.audit().find(({ op }) => op === 'end');
+  }, 'it is still shunted');
+  expect(end).toMatchObject({ key: FLOW, reason: 'limit' });
+  expect(await gate.rows()).toEqual([]);
+});
+
+kernelTest('a killed daemon leaves the gate, which is read, taken over and taken down', [], async () => {
+  await using gate = await UpGate.up();
+  await gate.shunt('add', '--flow', FLOW, '--ttl', '600');
+  using client = await gate.connect();
+  await client.ask('owner.register', { name: 'sensor', lease: 3600 });
+  gate.send(udp(), 4);
+  const before = await gate.status();
+  process.kill(before.daemon.pid as number, 'SIGKILL');
+  await until(() => ended(before.daemon.pid as number), 'the daemon is still there');
+  await client.closed;
+
+  // It goes on without anybody, and is read through its pins.
+  gate.send(udp(), 6);
+  const dead = await gate.status();
+  expect(dead).toMatchObject({
+    daemon: { alive: false },
+    mode: 'native',
+    programId: before.programId,
+    shunted: { pkts: 10 },
+    owners: [{ name: 'sensor', lapsed: false }],
+    tables: { flows4: { entries: 1 } },
+  });
+  expect(await gate.rows()).toMatchObject([{ proto: 'udp', ab: { pkts: 10 } }]);
+  const add = await gate.shunt('add', '--flow', `udp ${A}:1 ${B}:2`);
+  expect([add.code, errorOf(add.stdout)]).toEqual([1, 'GATE_DOWN']);
+  const run = await sluice('run', '-i', gate.ifname, '--tap', '--json', '--log-dir', gate.logDir);
+  expect([run.code, errorOf(run.stdout)]).toEqual([1, 'INTERFACE_BUSY']);
+  expect(run.stderr).toContain('gate down');
+
+  const again = reportOf((await gate.start()).stdout);
+  gate.send(udp(), 5);
+  expect(xdpAttachment(interfaceInfo(gate.ifname).index)?.programId).toBe(again.programId);
+  expect(await gate.rows()).toMatchObject([{ trigger: 'recovered', owner: '', ab: { pkts: 15 } }]);
+  expect(await gate.status()).toMatchObject({ shunted: { pkts: 15 }, owners: [{ name: 'sensor' }] });
+  expect((await gate.shunt('rm', '--flow', FLOW)).code).toBe(0);
+
+  const { pid } = (await gate.status()).daemon;
+  process.kill(pid as number, 'SIGKILL');
+  await until(() => ended(pid as number), 'the daemon is still there');
+  const pins = pinsOf(gate.ifname);
+  expect((await sluice('gate', 'down', '-i', gate.ifname)).code).toBe(0);
+  expect(existsSync(pins)).toBe(false);
+  expect(xdpAttachment(interfaceInfo(gate.ifname).index)).toBeUndefined();
+});
+
+kernelTest('without its daemon an entry lapses by itself', [], async () => {
+  await using gate = await UpGate.up();
+  using client = await gate.connect();
+  await client.ask('owner.register', { name: 'sensor', lease: 1 });
+  const flow = { proto: 'udp', a: { addr: A, port: 5000 }, b: { addr: B, port: 6000 } };
+  await client.ask('add', { owner: 'sensor', flows: [flow] });
+  await gate.shunt('add', '--flow', `udp ${A}:5001 ${B}:6000`, '--ttl', '1');
+  const other = eth().ipv4({ src: A, dst: B }).udp({ sport: 5001, dport: 6000 });
+  gate.send(udp());
+  gate.send(other);
+  const { pid, shunted } = await gate
+    .status()
+    .then((status) => ({ pid: status.daemon.pid, shunted: status.shunted.pkts }));
+  expect(shunted).toBe(2);
+  process.kill(pid as number, 'SIGKILL');
+  await new Promise((resolve) => setTimeout(resolve, 2500));
+  gate.send(udp(), 3);
+  gate.send(other, 3);
+  expect(await gate.status()).toMatchObject({
+    daemon: { alive: false },
+    shunted: { pkts: 2 },
+    passed: { pkts: 6 },
+  });
+});
+
+kernelTest('another size makes a new table, under the gate that is attached', [], async () => {
+  await using gate = await UpGate.up('--max-shunts4', '100');
+  await gate.shunt('add', '--flow', FLOW);
+  const { pid } = (await gate.status()).daemon;
+  process.kill(pid as number, 'SIGKILL');
+  await until(() => ended(pid as number), 'the daemon is still there');
+  const { code, stderr } = await gate.start('--max-shunts4', '200');
+  expect([code, stderr]).toEqual([0, expect.stringContaining('removed 1 shunts')]);
+  expect(await gate.status()).toMatchObject({ tables: { flows4: { entries: 0, max: 200 } } });
+  gate.send(udp(), 2);
+  expect(await gate.status()).toMatchObject({ seen: { pkts: 2 }, passed: { pkts: 2 } });
+});
+
+kernelTest('two gates stand side by side, and are told apart', [], async () => {
+  await using one = await UpGate.up();
+  await using two = await UpGate.up('--mode', 'generic');
+  await one.shunt('add', '--flow', FLOW);
+  one.send(udp(), 2);
+  two.send(udp(), 3);
+  expect(await one.status()).toMatchObject({ mode: 'native', shunted: { pkts: 2 }, passed: { pkts: 0 } });
+  expect(await two.status()).toMatchObject({ mode: 'generic', shunted: { pkts: 0 }, passed: { pkts: 3 } });
+  await two.shunt('add', '--flow', FLOW);
+  two.send(udp(), 4);
+  expect(await two.rows()).toMatchObject([{ ab: { pkts: 4 } }]);
+  const unnamed = await sluice('gate', 'status', '--json');
+  expect([unnamed.code, errorOf(unnamed.stdout)]).toEqual([2, 'USAGE']);
+  expect(unnamed.stderr).toContain(`${one.ifname}, ${two.ifname}`);
+});
+
+kernelTest('of two that start at once, one has the interface', [], async () => {
+  await using gate = UpGate.interfaces();
+  const both = await Promise.all([gate.start(), gate.start()]);
+  expect(both.map(({ code }) => code).toSorted((x, y) => Number(x) - Number(y))).toEqual([0, 1]);
+  const lost = both.find(({ code }) => code === 1);
+  expect(errorOf(lost?.stdout ?? '')).toBe('INTERFACE_BUSY');
+  expect((await gate.status()).daemon.alive).toBe(true);
+});
+
+kernelTest('a foreign program is named and left alone', [], async () => {
+  await using gate = UpGate.interfaces();
+  const { index: ifindex } = interfaceInfo(gate.ifname);
+  using object = loadObject(bpfObject('lab_pass'));
+  const [program] = object.programs.values();
+  using link = attachXdp({ program, ifindex, mode: 'native' });
+  const { code, stdout, stderr } = await gate.start();
+  expect([code, errorOf(stdout)]).toEqual([1, 'INTERFACE_BUSY']);
+  expect(stderr).toContain(`${program.name} (id ${program.id})`);
+  expect(xdpAttachment(ifindex)?.programId).toBe(link.info().programId);
+  expect(existsSync(pinsOf(gate.ifname))).toBe(false);
+});
+
+kernelTest('offload that the interface cannot do is named, with the next best', [], async () => {
+  await using gate = UpGate.interfaces();
+  const { code, stdout, stderr } = await gate.start('--mode', 'offload');
+  expect([code, errorOf(stdout)]).toEqual([3, 'KERNEL_FEATURE']);
+  expect(stderr).toContain('--mode native');
+  expect(existsSync(pinsOf(gate.ifname))).toBe(false);
+});
+
+kernelTest('an interface with an address is refused', [], async () => {
+  await using gate = UpGate.interfaces();
+  ip(`addr add 10.9.8.1/24 dev ${gate.ifname}`);
+  const { code, stdout } = await gate.start();
+  expect([code, errorOf(stdout)]).toEqual([2, 'INTERFACE_IN_USE']);
+});
+
+kernelTest('the daemon ends when its interface goes, and leaves nothing', [], async () => {
+  await using gate = await UpGate.up();
+  const { pid } = (await gate.status()).daemon;
+  const pins = pinsOf(gate.ifname);
+  gate.removeInterfaces();
+  await until(() => ended(pid as number), 'the daemon is still there');
+  expect(existsSync(pins)).toBe(false);
+});
