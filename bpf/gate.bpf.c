@@ -20,6 +20,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Constants, set before loading; what is off is removed by the verifier. */
 const volatile __u32 cfg_vlan_in_key = 0;
+const volatile __u32 cfg_pairs = 0;    /* look for address pairs */
+const volatile __u32 cfg_prefixes = 0; /* rows of the prefix list that may be in use */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -68,6 +70,36 @@ struct {
 	__type(value, struct sl_meta);
 } meta SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct sl_pair_key);
+	__type(value, struct sl_pair);
+} pairs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sl_prefix_pair);
+} prefixes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct sl_exception_key);
+	__type(value, __u32);
+} exceptions SEC(".maps");
+
+/* xdpcap's ABI: one slot for each XDP action, called instead of returning the action. An empty slot costs nothing. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 5);
+	__type(key, int);
+	__type(value, int);
+} hook SEC(".maps");
+
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
 #define likely(x) __builtin_expect(!!(x), 1)
@@ -105,6 +137,34 @@ struct ipv6_ext {
 	__u8 len;
 };
 
+/* ---------------------------------------------------------------- time */
+
+/* The coarse clock as last read, and the jiffy in which that was. Whichever CPU finds it stale writes it. */
+struct {
+	__u64 jiffies;
+	__u64 now;
+} tick;
+
+/*
+ * bpf_ktime_get_coarse_ns, which changes once per jiffy, called once per jiffy: the jiffies are read without a call.
+ * Both advance in the same interrupt, the jiffies first; a value from in between is not kept.
+ */
+static __always_inline __u64 coarse_ns(void)
+{
+	__u64 jiffies = bpf_jiffies64();
+	__u64 now = READ_ONCE(tick.now);
+	__u64 fresh;
+
+	if (likely(jiffies == READ_ONCE(tick.jiffies)))
+		return now;
+	fresh = bpf_ktime_get_coarse_ns();
+	if (fresh != now) {
+		WRITE_ONCE(tick.now, fresh);
+		WRITE_ONCE(tick.jiffies, jiffies);
+	}
+	return fresh;
+}
+
 /* ---------------------------------------------------------------- changes of state */
 
 static __always_inline void end_dir(struct sl_dir *d, __u32 reason)
@@ -128,16 +188,19 @@ static __always_inline void end_flow(struct sl_flow *f, __u32 reason)
 
 /* ---------------------------------------------------------------- history events */
 
-static __noinline int is_power_of_ten(__u32 n)
+__noinline int is_power_of_ten(__u32 n)
 {
 	return n == 1 || n == 10 || n == 100 || n == 1000 || n == 10000 || n == 100000 || n == 1000000 ||
 	       n == 10000000 || n == 100000000 || n == 1000000000;
 }
 
-static __noinline int log_event(struct sl_flow *f, __u32 event)
+__noinline int log_event(struct sl_flow *f, __u32 event)
 {
-	__u32 at = __sync_fetch_and_add(&f->log_len, 1);
+	__u32 at;
 
+	if (!f)
+		return 0;
+	at = __sync_fetch_and_add(&f->log_len, 1);
 	if (at < 16)
 		__sync_fetch_and_or(&f->log[0], (__u64)event << (at * 4));
 	else if (at < SL_LOG_EVENTS)
@@ -148,17 +211,22 @@ static __noinline int log_event(struct sl_flow *f, __u32 event)
 	return 0;
 }
 
-static __noinline int log_scaled(struct sl_flow *f, __u32 event, __u32 *count, __u32 base)
+__noinline int log_scaled(struct sl_flow *f, __u32 event, __u32 *count, __u32 base)
 {
-	/* Atomic on any CPU: each of these is rare, and a lost one would move a letter. */
-	__u32 n = __sync_fetch_and_add(count, 1) + 1;
+	__u32 n;
 
+	if (!f || !count)
+		return 0;
+	/* Atomic on any CPU: each of these is rare, and a lost one would move a letter. */
+	n = __sync_fetch_and_add(count, 1) + 1;
 	return is_power_of_ten(base + n) ? log_event(f, event) : 0;
 }
 
 /* An armed direction that is to be synchronized with its owner, or has been. */
-static __noinline int on_sync(struct sl_dir *d, __u32 word, bool zero_window, bool rexmit)
+__noinline int on_sync(struct sl_dir *d, __u32 word, bool zero_window, bool rexmit)
 {
+	if (!d)
+		return 0;
 	if (word & SL_SYNC_DONE) {
 		if (zero_window)
 			__sync_fetch_and_add(&d->zero_windows, 1);
@@ -224,7 +292,7 @@ static __always_inline int on_hit(struct sl_flow *f, __u32 dir, const struct pac
 	if (unlikely(STATE(state) != SL_SHUNT && STATE(state) != SL_ARMED))
 		return SL_V_PASS_ENDING;
 
-	now = bpf_ktime_get_coarse_ns();
+	now = coarse_ns();
 	if (owner) {
 		__u64 *deadline = bpf_map_lookup_elem(&leases, &owner);
 
@@ -232,6 +300,9 @@ static __always_inline int on_hit(struct sl_flow *f, __u32 dir, const struct pac
 			end_flow(f, SL_END_LEASE);
 			return SL_V_PASS_LEASE;
 		}
+	} else if (unlikely(now > (__u64)f->cookie * 1000000000)) {
+		end_flow(f, SL_END_LIMIT);
+		return SL_V_PASS_LIMIT;
 	}
 	if (d->idle_ms) {
 		__u64 limit = (__u64)d->idle_ms * 1000000;
@@ -270,8 +341,17 @@ static __always_inline int on_hit(struct sl_flow *f, __u32 dir, const struct pac
 		__u32 seen = p->payload ? SL_SEEN_DATA : p->flags & TCP_ACK ? SL_SEEN_ACK : 0;
 		__u32 side = dir ? SL_EV_DIR1 : 0;
 
-		if (unlikely(seen & ~word) && !(__sync_fetch_and_or(&d->cpu, seen) & seen))
-			log_event(f, (seen == SL_SEEN_DATA ? SL_EV_DATA : SL_EV_ACK) + side);
+		if (unlikely(seen & ~word)) {
+			__u32 was = __sync_fetch_and_or(&d->cpu, seen);
+
+			if (was & SL_LEARN) {
+				WRITE_ONCE(d->seq, p->seq);
+				WRITE_ONCE(d->ack, p->ack);
+				__sync_fetch_and_and(&d->cpu, ~SL_LEARN);
+			}
+			if (!(was & seen))
+				log_event(f, (seen == SL_SEEN_DATA ? SL_EV_DATA : SL_EV_ACK) + side);
+		}
 		if (unlikely(!p->window))
 			log_scaled(f, SL_EV_ZERO_WINDOW + side, &d->zero_windows, d->base_zero_windows);
 		advance_seq(d, p->seq + p->payload, own, &old);
@@ -300,42 +380,24 @@ static __always_inline int on_hit(struct sl_flow *f, __u32 dir, const struct pac
 
 /* ---------------------------------------------------------------- the parser */
 
-/* The type that answers an ICMP type, or -1 when there is none (one-way): corpus rule as in Zeek's ICMP.cc. */
-static __always_inline int icmp_counterpart(__u8 type)
+/*
+ * The same offset, of which the verifier knows no more than the mask: what follows is then verified once, and not again
+ * for every number of tags or extension headers. `len` is the length of a frame, of which 40 bits are never exceeded.
+ */
+static __always_inline __u32 same_for_all(__u32 offset, __u64 len, __u32 mask)
 {
-	switch (type) {
-	case 8: return 0;
-	case 0: return 8;
-	case 13: return 14;
-	case 14: return 13;
-	case 15: return 16;
-	case 16: return 15;
-	case 17: return 18;
-	case 18: return 17;
-	case 10: return 9;
-	case 9: return 10;
-	default: return -1;
-	}
+	return (offset + (__u32)(len >> 40)) & mask;
 }
 
-static __always_inline int icmp6_counterpart(__u8 type)
-{
-	switch (type) {
-	case 128: return 129;
-	case 129: return 128;
-	case 130: return 131;
-	case 131: return 130;
-	case 133: return 134;
-	case 134: return 133;
-	case 135: return 136;
-	case 136: return 135;
-	case 139: return 140;
-	case 140: return 139;
-	case 144: return 145;
-	case 145: return 144;
-	default: return -1;
-	}
-}
+/* The type that answers an ICMP type, plus one; 0 when there is none (one-way). Corpus rule as in Zeek's ICMP.cc. */
+static const __u8 icmp_answer[256] = {
+	[8] = 1 + 0,   [0] = 1 + 8,   [13] = 1 + 14, [14] = 1 + 13, [15] = 1 + 16,
+	[16] = 1 + 15, [17] = 1 + 18, [18] = 1 + 17, [10] = 1 + 9,  [9] = 1 + 10,
+};
+static const __u8 icmp6_answer[256] = {
+	[128] = 1 + 129, [129] = 1 + 128, [130] = 1 + 131, [131] = 1 + 130, [133] = 1 + 134, [134] = 1 + 133,
+	[135] = 1 + 136, [136] = 1 + 135, [139] = 1 + 140, [140] = 1 + 139, [144] = 1 + 145, [145] = 1 + 144,
+};
 
 /* One-way types: the sender's port says so, which keeps A->B apart from B->A. */
 #define ICMP_ONE_WAY 0x8000
@@ -377,17 +439,187 @@ static __always_inline int parse_transport(void *l4, void *end, __u32 l4_len, st
 	}
 	if (p->proto == IPPROTO_ICMP || p->proto == IPPROTO_ICMPV6) {
 		__u8 *icmp = l4;
-		int other;
+		__u32 answer;
 
 		if (l4 + 8 > end || l4_len < 8)
 			return SL_V_PASS_PARSE;
-		other = p->proto == IPPROTO_ICMP ? icmp_counterpart(icmp[0]) : icmp6_counterpart(icmp[0]);
-		p->sport = bpf_htons(other < 0 ? icmp[0] | ICMP_ONE_WAY : icmp[0]);
-		p->dport = bpf_htons(other < 0 ? icmp[1] : other);
+		answer = p->proto == IPPROTO_ICMP ? icmp_answer[icmp[0]] : icmp6_answer[icmp[0]];
+		p->sport = bpf_htons(answer ? icmp[0] : icmp[0] | ICMP_ONE_WAY);
+		p->dport = bpf_htons(answer ? answer - 1 : icmp[1]);
 		p->payload = l4_len - 8;
 		return SL_V_SHUNTED;
 	}
-	return SL_V_PASS_OTHER;
+	if (p->proto == IPPROTO_SCTP) {
+		struct udphdr *ports = l4; /* SCTP begins with the same two ports */
+
+		if (l4 + 12 > end || l4_len < 12)
+			return SL_V_PASS_PARSE;
+		p->sport = ports->source;
+		p->dport = ports->dest;
+		p->payload = l4_len - 12;
+		return SL_V_SHUNTED;
+	}
+	/* Carriers of other packets, and what belongs to the network itself. */
+	if (p->proto == IPPROTO_IPIP || p->proto == IPPROTO_IPV6 || p->proto == IPPROTO_GRE || p->proto == IPPROTO_IGMP ||
+	    p->proto == IPPROTO_NONE)
+		return SL_V_PASS_OTHER;
+	/* By address and protocol alone. */
+	p->payload = l4_len;
+	return SL_V_SHUNTED;
+}
+
+/* ---------------------------------------------------------------- pairs and prefixes */
+
+/* The addresses of a packet, mapped, and what is needed to count it. */
+struct ends {
+	struct sl_exception_key src;
+	struct sl_exception_key dst;
+	__u32 ip_len;
+	__u32 vlans;
+};
+
+static __always_inline void map_address(struct sl_exception_key *to, __be32 addr)
+{
+	__u32 *words = (__u32 *)to->addr;
+
+	to->prefix_len = 128;
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = addr;
+}
+
+static __always_inline int compare6(const __u32 *a, const __u32 *b);
+
+static __always_inline bool pair_alive(const struct sl_pair *p, __u64 now)
+{
+	__u32 owner = p->owner;
+
+	if (p->limit && now > (__u64)p->limit * 1000000000)
+		return false;
+	if (owner) {
+		__u64 *deadline = bpf_map_lookup_elem(&leases, &owner);
+
+		return deadline && READ_ONCE(*deadline) >= now;
+	}
+	return p->limit != 0;
+}
+
+static __always_inline void count_pair(struct sl_pair *p, __u32 dir, __u32 ip_len, __u64 now)
+{
+	struct sl_pair_count *c = dir ? &p->count[1] : &p->count[0];
+
+	__sync_fetch_and_add(&c->pkts, 1);
+	__sync_fetch_and_add(&c->ip_bytes, ip_len);
+	WRITE_ONCE(c->last, now);
+}
+
+static __always_inline bool in_prefix(const __u8 *addr, const __u8 *net, __u32 len)
+{
+	const __u32 *a = (const __u32 *)addr;
+	const __u32 *n = (const __u32 *)net;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		__u32 bits = len > (__u32)i * 32 ? len - i * 32 : 0;
+		__u32 mask = bits >= 32 ? 0xffffffff : bits ? bpf_htonl(0xffffffffU << (32 - bits)) : 0;
+
+		if ((a[i] ^ n[i]) & mask)
+			return false;
+	}
+	return true;
+}
+
+struct search {
+	const struct ends *e;
+	__u64 now;
+	__u32 found; /* 1 + direction */
+};
+
+static long one_prefix(__u32 i, void *data)
+{
+	struct search *s = data;
+	struct sl_prefix_pair *p = bpf_map_lookup_elem(&prefixes, &i);
+	__u32 dir;
+
+	if (!p)
+		return 1;
+	if (!p->used || !pair_alive(&p->pair, s->now))
+		return 0;
+	if (in_prefix(s->e->src.addr, p->a, p->a_len) && in_prefix(s->e->dst.addr, p->b, p->b_len))
+		dir = 0;
+	else if (in_prefix(s->e->src.addr, p->b, p->b_len) && in_prefix(s->e->dst.addr, p->a, p->a_len))
+		dir = 1;
+	else
+		return 0;
+	s->found = 1 + dir;
+	/* Exceptions win: then it is not counted either. */
+	if (!bpf_map_lookup_elem(&exceptions, &s->e->src) && !bpf_map_lookup_elem(&exceptions, &s->e->dst))
+		count_pair(&p->pair, dir, s->e->ip_len, s->now);
+	else
+		s->found = 3;
+	return 1;
+}
+
+/* A packet that no flow entry holds back: does a pair or a prefix? Returns `verdict` if not. */
+static __noinline int on_pairs(const struct ends *e, int verdict)
+{
+	const __u32 *src = (const __u32 *)e->src.addr;
+	const __u32 *dst = (const __u32 *)e->dst.addr;
+	__u64 now = bpf_ktime_get_coarse_ns();
+
+	if (cfg_pairs) {
+		struct sl_pair_key key = {};
+		__u32 dir = compare6(src, dst) > 0;
+		struct sl_pair *p;
+
+		__builtin_memcpy(key.low_addr, dir ? dst : src, 16);
+		__builtin_memcpy(key.high_addr, dir ? src : dst, 16);
+		key.vlans = e->vlans;
+		p = bpf_map_lookup_elem(&pairs, &key);
+		if (p && pair_alive(p, now)) {
+			if (bpf_map_lookup_elem(&exceptions, &e->src) || bpf_map_lookup_elem(&exceptions, &e->dst))
+				return SL_V_PASS_EXCEPTION;
+			count_pair(p, dir, e->ip_len, now);
+			return SL_V_SHUNTED_PAIR;
+		}
+	}
+	if (cfg_prefixes) {
+		struct search s = { .e = e, .now = now };
+
+		bpf_loop(cfg_prefixes, one_prefix, &s, 0);
+		if (s.found)
+			return s.found == 3 ? SL_V_PASS_EXCEPTION : SL_V_SHUNTED_PAIR;
+	}
+	return verdict;
+}
+
+static __always_inline int pairs4(const struct iphdr *ip, const struct packet *p, __u32 vlans, int verdict)
+{
+	struct ends e;
+
+	if (!cfg_pairs && !cfg_prefixes)
+		return verdict;
+	map_address(&e.src, ip->saddr);
+	map_address(&e.dst, ip->daddr);
+	e.ip_len = p->ip_len;
+	e.vlans = vlans;
+	return on_pairs(&e, verdict);
+}
+
+static __always_inline int pairs6(const struct ipv6hdr *ip, const struct packet *p, __u32 vlans, int verdict)
+{
+	struct ends e;
+
+	if (!cfg_pairs && !cfg_prefixes)
+		return verdict;
+	e.src.prefix_len = 128;
+	e.dst.prefix_len = 128;
+	__builtin_memcpy(e.src.addr, &ip->saddr, 16);
+	__builtin_memcpy(e.dst.addr, &ip->daddr, 16);
+	e.ip_len = p->ip_len;
+	e.vlans = vlans;
+	return on_pairs(&e, verdict);
 }
 
 static __always_inline int on_ipv4(void *l3, void *end, __u32 l3_len, __u32 vlans, __u32 cpu)
@@ -403,16 +635,18 @@ static __always_inline int on_ipv4(void *l3, void *end, __u32 l3_len, __u32 vlan
 		return SL_V_PASS_PARSE;
 	header = ip->ihl * 4;
 	p.ip_len = bpf_ntohs(ip->tot_len);
-	if (header < sizeof(*ip) || p.ip_len < header || p.ip_len > l3_len)
+	if (header < sizeof(*ip) || p.ip_len < header)
 		return SL_V_PASS_PARSE;
+	if (unlikely(p.ip_len > l3_len))
+		return pairs4(ip, &p, vlans, SL_V_PASS_PARSE);
 	if (unlikely(ip->frag_off & bpf_htons(0x3fff)))
-		return SL_V_PASS_FRAGMENT;
+		return pairs4(ip, &p, vlans, SL_V_PASS_FRAGMENT);
 	p.proto = ip->protocol;
 	if (unlikely(p.proto == IPPROTO_ICMPV6))
-		return SL_V_PASS_OTHER;
+		return pairs4(ip, &p, vlans, SL_V_PASS_OTHER);
 	r = parse_transport(l3 + header, end, p.ip_len - header, &p);
 	if (r != SL_V_SHUNTED)
-		return r;
+		return pairs4(ip, &p, vlans, r);
 
 	dir = bpf_ntohl(ip->saddr) > bpf_ntohl(ip->daddr) ||
 	      (ip->saddr == ip->daddr && bpf_ntohs(p.sport) > bpf_ntohs(p.dport));
@@ -423,7 +657,7 @@ static __always_inline int on_ipv4(void *l3, void *end, __u32 l3_len, __u32 vlan
 	key.word = p.proto | vlans;
 	v = bpf_map_lookup_elem(&flows4, &key);
 	if (!v)
-		return SL_V_PASS_NO_ENTRY;
+		return pairs4(ip, &p, vlans, SL_V_PASS_NO_ENTRY);
 	return on_hit(&v->flow, dir, &p, cpu);
 }
 
@@ -437,52 +671,52 @@ static __always_inline int compare6(const __u32 *a, const __u32 *b)
 	return 0;
 }
 
-static __always_inline int on_ipv6(void *l3, void *end, __u32 l3_len, __u32 vlans, __u32 cpu)
+static __always_inline int on_ipv6(void *l3, void *end, __u32 l3_len, __u64 len, __u32 vlans, __u32 cpu)
 {
 	struct ipv6hdr *ip = l3;
 	struct packet p = {};
 	struct sl_key6 key = {};
 	struct sl_value6 *v;
-	void *l4 = ip + 1;
-	__u32 left, dir;
+	__u32 left, dir, l4 = sizeof(*ip);
 	int r, order;
 
-	if (l4 > end || ip->version != 6)
+	if ((void *)(ip + 1) > end || ip->version != 6)
 		return SL_V_PASS_PARSE;
 	left = bpf_ntohs(ip->payload_len);
 	p.ip_len = left + sizeof(*ip);
-	if (p.ip_len > l3_len)
-		return SL_V_PASS_PARSE;
+	if (unlikely(p.ip_len > l3_len))
+		return pairs6(ip, &p, vlans, SL_V_PASS_PARSE);
 	p.proto = ip->nexthdr;
 #pragma unroll
 	for (int i = 0; i < SL_MAX_EXT_HEADERS; i++) {
-		struct ipv6_ext *ext = l4;
-		__u32 len;
+		struct ipv6_ext *ext = l3 + l4;
+		__u32 size;
 
 		if (p.proto == IPPROTO_FRAGMENT)
-			return SL_V_PASS_FRAGMENT;
+			return pairs6(ip, &p, vlans, SL_V_PASS_FRAGMENT);
 		if (likely(p.proto != IPPROTO_HOPOPTS && p.proto != IPPROTO_ROUTING && p.proto != IPPROTO_DSTOPTS &&
 			   p.proto != IPPROTO_AH))
 			break;
 		if ((void *)(ext + 1) > end)
 			return SL_V_PASS_PARSE;
-		len = p.proto == IPPROTO_AH ? (ext->len + 2) * 4 : (ext->len + 1) * 8;
-		if (len > left)
+		size = p.proto == IPPROTO_AH ? (ext->len + 2) * 4 : (ext->len + 1) * 8;
+		if (size > left)
 			return SL_V_PASS_PARSE;
 		p.proto = ext->next;
-		left -= len;
-		l4 += len;
+		left -= size;
+		l4 += size;
 	}
 	if (p.proto == IPPROTO_HOPOPTS || p.proto == IPPROTO_ROUTING || p.proto == IPPROTO_DSTOPTS ||
 	    p.proto == IPPROTO_AH)
 		return SL_V_PASS_PARSE;
 	if (p.proto == IPPROTO_FRAGMENT)
-		return SL_V_PASS_FRAGMENT;
+		return pairs6(ip, &p, vlans, SL_V_PASS_FRAGMENT);
 	if (unlikely(p.proto == IPPROTO_ICMP))
-		return SL_V_PASS_OTHER;
-	r = parse_transport(l4, end, left, &p);
+		return pairs6(ip, &p, vlans, SL_V_PASS_OTHER);
+	l4 = same_for_all(l4, len, 0x3fff);
+	r = parse_transport(l3 + l4, end, left, &p);
 	if (r != SL_V_SHUNTED)
-		return r;
+		return pairs6(ip, &p, vlans, r);
 
 	order = compare6((const __u32 *)&ip->saddr, (const __u32 *)&ip->daddr);
 	dir = order > 0 || (order == 0 && bpf_ntohs(p.sport) > bpf_ntohs(p.dport));
@@ -493,7 +727,7 @@ static __always_inline int on_ipv6(void *l3, void *end, __u32 l3_len, __u32 vlan
 	key.word = p.proto | vlans;
 	v = bpf_map_lookup_elem(&flows6, &key);
 	if (!v)
-		return SL_V_PASS_NO_ENTRY;
+		return pairs6(ip, &p, vlans, SL_V_PASS_NO_ENTRY);
 	return on_hit(&v->flow, dir, &p, cpu);
 }
 
@@ -502,7 +736,7 @@ static __always_inline bool is_vlan(__be16 proto)
 	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD) || proto == bpf_htons(0x9100);
 }
 
-static __always_inline int judge(struct xdp_md *ctx, __u32 len, __u32 cpu)
+static __always_inline int judge(struct xdp_md *ctx, __u64 len, __u32 cpu)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
@@ -535,17 +769,19 @@ static __always_inline int judge(struct xdp_md *ctx, __u32 len, __u32 cpu)
 		l3 = tag + 1;
 		header += sizeof(*tag);
 	}
+	header = same_for_all(header, len, 31);
+	l3 = data + header;
 	if (likely(proto == bpf_htons(ETH_P_IP)))
 		return on_ipv4(l3, end, len - header, vlans, cpu);
 	if (proto == bpf_htons(ETH_P_IPV6))
-		return on_ipv6(l3, end, len - header, vlans, cpu);
+		return on_ipv6(l3, end, len - header, len, vlans, cpu);
 	return is_vlan(proto) ? SL_V_PASS_PARSE : SL_V_PASS_NOT_IP;
 }
 
 SEC("xdp.frags")
 int sluice_gate(struct xdp_md *ctx)
 {
-	__u32 len = bpf_xdp_get_buff_len(ctx);
+	__u64 len = bpf_xdp_get_buff_len(ctx);
 	__u32 cpu = bpf_get_smp_processor_id();
 	__u32 verdict = judge(ctx, len, cpu);
 	struct sl_ledger *mine = bpf_map_lookup_elem(&ledger, &cpu);
@@ -556,7 +792,10 @@ int sluice_gate(struct xdp_md *ctx)
 		c->pkts++;
 		c->bytes += len;
 	}
-	return verdict == SL_V_SHUNTED ? XDP_DROP : XDP_PASS;
+	int action = verdict == SL_V_SHUNTED || verdict == SL_V_SHUNTED_PAIR ? XDP_DROP : XDP_PASS;
+
+	bpf_tail_call(ctx, &hook, action);
+	return action;
 }
 
 /* ---------------------------------------------------------------- changes asked for by user space */
@@ -585,6 +824,7 @@ static __always_inline void init_flow(struct sl_flow *f, const struct sl_op *op,
 		f->dir[i].seq = op->seq[i];
 		f->dir[i].ack = op->ack[i];
 		f->dir[i].idle_ms = op->idle_ms;
+		f->dir[i].cpu = op->owner ? 0 : SL_LEARN;
 		f->dir[i].last = now;
 	}
 	f->cookie = op->cookie;
@@ -595,7 +835,7 @@ static __noinline int arm(struct sl_op *op)
 	__u64 now = bpf_ktime_get_ns();
 
 	/* Somebody has to let go of an entry some day: an owner with a lease, or a time limit. */
-	if (op->owner >= SL_OWNERS || (!op->owner && !op->idle_ms))
+	if (op->owner >= SL_OWNERS || (!op->owner && !op->cookie))
 		return -EINVAL;
 	if (op->family == 4) {
 		struct sl_value4 v4 = {};
@@ -675,6 +915,29 @@ static __noinline int end(struct sl_op *op)
 	return 0;
 }
 
+/* Ends without a touch of the counters: they are read after a grace period, and then the row is freed. */
+static __noinline int end_pair(struct sl_op *op)
+{
+	struct sl_pair *p = bpf_map_lookup_elem(&pairs, op->key);
+
+	if (!p)
+		return -ENOENT;
+	WRITE_ONCE(p->owner, 0);
+	WRITE_ONCE(p->limit, 1);
+	return 0;
+}
+
+static __noinline int end_prefix(struct sl_op *op)
+{
+	__u32 row = op->cookie;
+	struct sl_prefix_pair *p = bpf_map_lookup_elem(&prefixes, &row);
+
+	if (!p)
+		return -ENOENT;
+	WRITE_ONCE(p->used, 0);
+	return 0;
+}
+
 static long one_op(__u32 i, void *data)
 {
 	struct sl_ops_range *range = data;
@@ -689,6 +952,8 @@ static long one_op(__u32 i, void *data)
 	case SL_OP_SYNC: op->result = sync(op); break;
 	case SL_OP_FLIP: op->result = flip(op); break;
 	case SL_OP_END: op->result = end(op); break;
+	case SL_OP_PAIR_END: op->result = end_pair(op); break;
+	case SL_OP_PREFIX_END: op->result = end_prefix(op); break;
 	default: op->result = -EINVAL;
 	}
 	f = find(op);

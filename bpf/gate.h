@@ -6,7 +6,7 @@
 #include <linux/types.h>
 
 /* A change of any layout below changes this number, and with it the directory of the pins. */
-#define SL_LAYOUT 1
+#define SL_LAYOUT 2
 
 #define SL_MAX_TAGS 4
 #define SL_MAX_EXT_HEADERS 6
@@ -54,6 +54,7 @@ enum sl_end_reason {
 	SL_END_IDLE = 5,
 	SL_END_LOG = 6, /* the log of history events is full */
 	SL_END_ASKED = 7,
+	SL_END_LIMIT = 8, /* made by hand, and its time is over */
 };
 
 /* Bits of sl_dir.cpu beside the number of the owning CPU + 1. */
@@ -68,6 +69,8 @@ enum sl_end_reason {
 #define SL_SYNC_WAIT (1U << 18)    /* the mark is set */
 #define SL_SYNC_TOUCHED (1U << 19) /* a packet came that did not pass the mark */
 #define SL_SYNC_DONE (1U << 20)    /* the mark was passed: retransmissions and zero windows are being counted */
+/* Made without sequence state (by hand): the first packet tells where the sequence stands. */
+#define SL_LEARN (1U << 21)
 
 /*
  * Everything that a hit touches, one cache line per direction (two CPUs on two directions share no line).
@@ -116,7 +119,8 @@ struct sl_flow {
 	struct sl_spare spare[2];
 	__u64 log[2]; /* TCP: events. Others: payload bytes of the spare counters */
 	__u32 log_len;
-	__u32 cookie;   /* the owner's own number for this flow */
+	/* The owner's own number for this flow. Owner 0, made by hand: when its time is over, CLOCK_MONOTONIC seconds. */
+	__u32 cookie;
 	__u64 first;    /* time of the first dropped packet, CLOCK_MONOTONIC ns, coarse */
 };
 _Static_assert(sizeof(struct sl_flow) == 192, "three cache lines");
@@ -143,8 +147,11 @@ enum sl_verdict {
 	SL_V_PASS_CLOSE = 8, /* the SYN, FIN or RST that ended a shunt */
 	SL_V_PASS_LEASE = 9,
 	SL_V_PASS_IDLE = 10,
-	SL_V_PASS_OTHER = 11, /* a protocol that has no key */
-	SL_VERDICTS = 12,
+	SL_V_PASS_OTHER = 11, /* a protocol that carries other packets, or none */
+	SL_V_PASS_LIMIT = 12, /* made by hand, and its time is over */
+	SL_V_PASS_EXCEPTION = 13, /* an address pair or prefix says drop, an exception says never */
+	SL_V_SHUNTED_PAIR = 14, /* by address pair or prefix */
+	SL_VERDICTS = 16,
 };
 
 struct sl_count {
@@ -155,13 +162,58 @@ struct sl_count {
 struct sl_ledger {
 	struct sl_count count[SL_VERDICTS];
 };
-_Static_assert(sizeof(struct sl_ledger) == 192, "whole cache lines");
+_Static_assert(sizeof(struct sl_ledger) == 256, "whole cache lines");
+
+/*
+ * Everything between two addresses, whatever the protocol. Addresses of IPv4 are mapped (::ffff:a.b.c.d); low and high
+ * in memcmp order.
+ */
+struct sl_pair_key {
+	__u8 low_addr[16];
+	__u8 high_addr[16];
+	__u32 vlans; /* outer VLAN id << 8 | inner << 20, as in the flow keys */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct sl_pair_key) == 40, "no implicit padding");
+
+struct sl_pair_count {
+	__u64 pkts;
+	__u64 ip_bytes;
+	__u64 last; /* CLOCK_MONOTONIC ns, coarse */
+};
+
+struct sl_pair {
+	struct sl_pair_count count[2]; /* low to high, high to low */
+	__u32 owner;  /* of a lease; 0: made by hand */
+	__u32 limit;  /* CLOCK_MONOTONIC seconds after which it matches no more; 0: only with an owner */
+	__u32 cookie;
+	__u32 pad;
+};
+
+/* Everything between two prefixes: a short list, searched in order. Mapped addresses, prefix lengths of 0 to 128. */
+struct sl_prefix_pair {
+	__u8 a[16];
+	__u8 b[16];
+	__u32 a_len;
+	__u32 b_len;
+	__u32 used; /* 1: this row matches */
+	__u32 pad;
+	struct sl_pair pair;
+};
+
+/* Addresses that are never shunted by pair or prefix. */
+struct sl_exception_key {
+	__u32 prefix_len;
+	__u8 addr[16];
+};
 
 enum sl_op_code {
 	SL_OP_ARM = 1,
 	SL_OP_SYNC = 2,
 	SL_OP_FLIP = 3,
 	SL_OP_END = 4,
+	SL_OP_PAIR_END = 5,   /* key: struct sl_pair_key */
+	SL_OP_PREFIX_END = 6, /* cookie: row of the prefix list */
 };
 
 /* One change of one entry. User space fills a row of these in the mapped array and runs sluice_ops over it. */

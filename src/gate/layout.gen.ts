@@ -24,6 +24,9 @@ export const SlDir = {
   },
 } as const;
 
+/** struct sl_exception_key */
+export const SlExceptionKey = { size: 20, members: { prefix_len: 0, addr: 4 } } as const;
+
 /** struct sl_flow */
 export const SlFlow = {
   size: 192,
@@ -43,7 +46,7 @@ export const SlKey6 = {
 } as const;
 
 /** struct sl_ledger */
-export const SlLedger = { size: 192, members: { count: 0 } } as const;
+export const SlLedger = { size: 256, members: { count: 0 } } as const;
 
 /** struct sl_meta */
 export const SlMeta = {
@@ -71,6 +74,21 @@ export const SlOp = {
 
 /** struct sl_ops_range */
 export const SlOpsRange = { size: 16, members: { first: 0, count: 4, done: 8, pad: 12 } } as const;
+
+/** struct sl_pair */
+export const SlPair = { size: 64, members: { count: 0, owner: 48, limit: 52, cookie: 56, pad: 60 } } as const;
+
+/** struct sl_pair_count */
+export const SlPairCount = { size: 24, members: { pkts: 0, ip_bytes: 8, last: 16 } } as const;
+
+/** struct sl_pair_key */
+export const SlPairKey = { size: 40, members: { low_addr: 0, high_addr: 16, vlans: 32, pad: 36 } } as const;
+
+/** struct sl_prefix_pair */
+export const SlPrefixPair = {
+  size: 112,
+  members: { a: 0, b: 16, a_len: 32, b_len: 36, used: 40, pad: 44, pair: 48 },
+} as const;
 
 /** struct sl_spare */
 export const SlSpare = { size: 16, members: { pkts: 0, ip_bytes: 8 } } as const;

@@ -4,10 +4,10 @@
  */
 export const State = { none: 0, armed: 1, shunt: 2, ending: 3 } as const;
 
-export const END_REASONS = ['', 'syn', 'fin', 'rst', 'lease', 'idle', 'log_full', 'asked'] as const;
+export const END_REASONS = ['', 'syn', 'fin', 'rst', 'lease', 'idle', 'log_full', 'asked', 'limit'] as const;
 export type EndReason = (typeof END_REASONS)[number];
 
-export const OpCode = { arm: 1, sync: 2, flip: 3, end: 4 } as const;
+export const OpCode = { arm: 1, sync: 2, flip: 3, end: 4, pairEnd: 5, prefixEnd: 6 } as const;
 
 /** Bits of sl_dir.cpu, see bpf/gate.h. */
 export const SYNC_TOUCHED = 1 << 19;
@@ -27,9 +27,12 @@ export const VERDICTS = [
   'passLease',
   'passIdle',
   'passOther',
+  'passLimit',
+  'passException',
+  'shuntedPair',
 ] as const;
 export type Verdict = (typeof VERDICTS)[number];
 
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 export const OWNERS = 256;
 export const LOG_EVENTS = 32;

@@ -72,7 +72,11 @@ export function readLedger(words: Uint32Array): Ledger {
     const value = total[v];
     add(ledger.seen, value);
     if (verdict === 'aborted' || verdict === 'shunted') add(ledger[verdict], value);
-    else {
+    else if (verdict === 'shuntedPair') {
+      // Dropped by address pair or prefix: shunted like the rest, told apart beside it.
+      add(ledger.shunted, value);
+      ledger.reasons[verdict] = value;
+    } else {
       add(ledger.passed, value);
       ledger.reasons[verdict] = value;
     }

@@ -2,7 +2,7 @@ import { expect } from 'vitest';
 import { historyEvents } from '../../src/gate/entry.ts';
 import { SlFlow } from '../../src/gate/layout.gen.ts';
 import { State } from '../../src/gate/layout.ts';
-import { BpfMap } from '../../src/kernel/index.ts';
+import { BpfMap, monotonic } from '../../src/kernel/index.ts';
 import { eth, type PacketBuilder } from '../../src/packet/build.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
 import { gateKey, TestGate, XDP_DROP, XDP_PASS } from './support.ts';
@@ -147,7 +147,7 @@ kernelTest('a lapsed lease passes everything and ends the shunt', [...FEATURES],
 
 kernelTest('an idle limit that has passed ends the shunt at the next packet', [...FEATURES], async () => {
   using gate = new TestGate();
-  gate.shunt(key, { owner: 0, idleMs: 150, seq: [100, 900], ack: [900, 100] });
+  gate.shunt(key, { idleMs: 150, seq: [100, 900], ack: [900, 100] });
   expect(gate.run(data(0, 100, 900, 10)).verdict).toBe('shunted');
   await new Promise((resolve) => setTimeout(resolve, 100));
   expect(gate.run(data(0, 110, 900, 10)).verdict).toBe('shunted');
@@ -161,9 +161,9 @@ kernelTest('an idle limit that has passed ends the shunt at the next packet', [.
 
 kernelTest('an entry needs a lease or a limit, and a key only once', [...FEATURES], () => {
   using gate = new TestGate({ maxShunts4: 2 });
-  expect(gate.op('arm', key, { owner: 0, idleMs: 0 })).toBe(-22);
-  expect(gate.op('arm', key, { owner: 0, idleMs: 10 })).toBe(0);
-  expect(gate.op('arm', key, { owner: 0, idleMs: 10 })).toBe(-17);
+  expect(gate.op('arm', key, { owner: 0, idleMs: 10 })).toBe(-22);
+  expect(gate.op('arm', key, { owner: 0, cookie: 4_000_000_000 })).toBe(0);
+  expect(gate.op('arm', key, { owner: 0, cookie: 4_000_000_000 })).toBe(-17);
   expect(gate.op('flip', gateKey(6, A, { ...B, port: 9 }))).toBe(-2);
   let full = 0;
   for (let port = 1; port < 8; port++)
@@ -185,3 +185,24 @@ kernelTest('UDP: payload is summed from its lengths', [...FEATURES], () => {
   }
   expect(gate.read(udp)?.dirs[0]).toMatchObject({ pkts: 3, ipBytes: 3 * 28 + 60, payloadBytes: 60 });
 });
+
+kernelTest(
+  'made by hand: the first packet tells the sequence, and the time limit ends it',
+  [...FEATURES],
+  async () => {
+    using gate = new TestGate();
+    gate.shunt(key, { owner: 0, cookie: Math.floor(monotonic()) + 1 });
+    expect(gate.run(data(0, 3_000_000_000, 7, 10)).verdict).toBe('shunted');
+    expect(gate.run(data(0, 3_000_000_010, 7, 10)).verdict).toBe('shunted');
+    expect(gate.read(key)?.dirs[0]).toMatchObject({
+      pkts: 2,
+      seq: 3_000_000_020,
+      seqWraps: 0,
+      ack: 7,
+      rexmits: 0,
+    });
+    await new Promise((resolve) => setTimeout(resolve, 2100));
+    expect(gate.run(data(0, 3_000_000_020, 7, 10))).toEqual({ action: XDP_PASS, verdict: 'passLimit' });
+    expect(gate.read(key)?.dirs[1].reason).toBe('limit');
+  },
+);

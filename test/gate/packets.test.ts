@@ -233,7 +233,7 @@ const rows: Row[] = [
   {
     name: 'SCTP',
     packet: eth().ipv4(AB).sctp({ sport: A.port, dport: B.port }).payload(payload),
-    verdict: 'passOther',
+    verdict: 'passNoEntry',
   },
   {
     name: 'ARP',

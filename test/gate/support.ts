@@ -66,12 +66,18 @@ export class TestGate {
   op(
     name: OpName,
     key: GateKey,
-    options: { owner?: number; idleMs?: number; first?: [number, number]; second?: [number, number] } = {},
+    options: {
+      owner?: number;
+      idleMs?: number;
+      cookie?: number;
+      first?: [number, number];
+      second?: [number, number];
+    } = {},
   ): number {
-    const { owner = 1, idleMs = 0, first = [0, 0], second = [0, 0] } = options;
+    const { owner = 1, idleMs = 0, cookie = 0, first = [0, 0], second = [0, 0] } = options;
     const { ops } = this.client;
     ops.clear();
-    const row = ops.push(name, key.family, key.bytes, owner, idleMs, 0, first, second);
+    const row = ops.push(name, key.family, key.bytes, owner, idleMs, cookie, first, second);
     ops.run();
     return ops.result(row);
   }
@@ -82,6 +88,7 @@ export class TestGate {
     options: {
       owner?: number;
       idleMs?: number;
+      cookie?: number;
       seq?: [number, number];
       ack?: [number, number];
       rexmits?: [number, number];
