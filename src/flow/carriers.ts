@@ -237,11 +237,21 @@ export class Carriers {
     packet.wirelen = bytes + missing;
     if (outer.checksum === Checksum.notReady) packet.checksum = Checksum.notReady;
     this.tunnels.enter(tunnel, vni);
+    try {
+      return this.#inner(packet);
+    } finally {
+      this.tunnels.leave();
+    }
+  }
+
+  /** What the owner's hooks throw must not leave a level behind. */
+  #inner(packet: Packet): number {
     this.#level++;
-    const slot = this.#host.inner(packet);
-    this.#level--;
-    this.tunnels.leave();
-    return slot;
+    try {
+      return this.#host.inner(packet);
+    } finally {
+      this.#level--;
+    }
   }
 
   #next(outer: Packet, u8: Uint8Array, at: number, bytes: number, linkType: number): Packet | undefined {
@@ -265,9 +275,11 @@ export class Carriers {
     const packet = this.#next(outer, whole, 0, whole.length, LinkType.raw);
     if (packet === undefined) return -1;
     this.#level++;
-    const slot = this.#host.whole(packet);
-    this.#level--;
-    return slot;
+    try {
+      return this.#host.whole(packet);
+    } finally {
+      this.#level--;
+    }
   }
 
   /** The subframes of an 802.11 A-MSDU, each padded to a multiple of four bytes. */
@@ -281,9 +293,7 @@ export class Carriers {
       if (at + bytes > end) break;
       const packet = this.#next(outer, outer.u8, at, bytes, LinkType.snap);
       if (packet === undefined) break;
-      this.#level++;
-      const slot = this.#host.inner(packet);
-      this.#level--;
+      const slot = this.#inner(packet);
       if (slot >= 0) found = slot;
       at += bytes + ((4 - ((SUBFRAME_HEADER + bytes) & 3)) & 3);
     }
