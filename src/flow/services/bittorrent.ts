@@ -29,7 +29,11 @@ class BittorrentParser extends FrameParser {
 export const BITTORRENT: Service = {
   name: 'bittorrent',
   transport: 'tcp',
-  looksLike: (u8, offset, length) => isAt(u8, offset, offset + length, NAME.slice(0, length)),
+  looksLike(u8, offset, length) {
+    const size = Math.min(length, NAME.length);
+    for (let i = 0; i < size; i++) if (u8[offset + i] !== NAME.charCodeAt(i)) return false;
+    return true;
+  },
   parser: (): ServiceParser => new BittorrentParser(),
 };
 
@@ -40,6 +44,7 @@ const BEGINNINGS = ['d1:ad2:id20:', 'd1:rd2:id20:', 'd2:ip6:', 'd1:eli20'];
 export const BITTORRENT_DHT: Service = oneMessage('bittorrent', (u8, offset, length) => {
   const end = offset + length;
   if (length < 20 || u8[offset] !== 0x64 || u8[end - 1] !== 0x65) return false;
-  if (!BEGINNINGS.some((text) => isAt(u8, offset, end, text))) return false;
-  return find(u8, Math.max(offset, end - 64), end, '1:y1:') >= 0;
+  for (const text of BEGINNINGS)
+    if (isAt(u8, offset, end, text)) return find(u8, Math.max(offset, end - 64), end, '1:y1:') >= 0;
+  return false;
 });

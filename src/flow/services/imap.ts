@@ -42,11 +42,14 @@ function isTag(u8: Uint8Array, at: number, end: number): boolean {
   if (end === at || end - at > MAX_TAG) return false;
   for (let i = at; i < end; i++) {
     const byte = u8[i];
-    const letter = (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7a;
-    if (!letter && !(byte >= 0x30 && byte <= 0x39) && byte !== 0x2e && byte !== 0x2d && byte !== 0x5f)
+    if (!isLetter(byte) && !(byte >= 0x30 && byte <= 0x39) && byte !== 0x2e && byte !== 0x2d && byte !== 0x5f)
       return false;
   }
   return true;
+}
+
+function isLetter(byte: number): boolean {
+  return (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7a;
 }
 
 export const IMAP: Service = {
@@ -60,7 +63,8 @@ export const IMAP: Service = {
     // The tag alone says nothing: with it has to come a command.
     if (tag >= end || !isTag(u8, offset, tag)) return false;
     let to = tag + 1;
-    while (to < end && u8[to] > 0x20) to++;
+    while (to < end && isLetter(u8[to])) to++;
+    if (to === tag + 1 || (to < end && u8[to] > 0x20)) return false;
     return COMMANDS.has(upperWord(u8, tag + 1, to));
   },
   parser: (): ServiceParser => new ImapParser(),

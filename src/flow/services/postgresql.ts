@@ -87,6 +87,11 @@ const BEGINNINGS = [
   [0x00, 0x03, 0x00],
 ];
 
+function fits(u8: Uint8Array, at: number, length: number, beginning: readonly number[]): boolean {
+  for (let i = 0; i < beginning.length && i < length; i++) if (u8[at + i] !== beginning[i]) return false;
+  return true;
+}
+
 export const POSTGRESQL: Service = {
   name: 'postgresql',
   transport: 'tcp',
@@ -94,9 +99,8 @@ export const POSTGRESQL: Service = {
     if (fromOrig === 0 || u8[offset] !== 0) return false;
     if ((length > 1 && u8[offset + 1] !== 0) || (length > 2 && u8[offset + 2] > MAX_STARTUP >>> 8))
       return false;
-    return BEGINNINGS.some((beginning) =>
-      beginning.every((byte, i) => length <= 4 + i || u8[offset + 4 + i] === byte),
-    );
+    for (const beginning of BEGINNINGS) if (fits(u8, offset + 4, length - 4, beginning)) return true;
+    return false;
   },
   parser: (): ServiceParser => new PostgresqlParser(),
 };

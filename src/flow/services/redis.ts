@@ -12,6 +12,7 @@ const MINUS = 0x2d;
 const TEXTS = '+-_#,(';
 const NUMBERS = ':*%~>|';
 const BULKS = '$!=';
+const REPLIES = TEXTS + NUMBERS + BULKS;
 
 /** Redis, RESP 2 and 3: confirmed by the server's reply to what a client of Redis says. */
 class RedisParser extends TextParser {
@@ -56,13 +57,17 @@ class RedisParser extends TextParser {
   }
 }
 
+function isReply(byte: number): boolean {
+  for (let i = 0; i < REPLIES.length; i++) if (REPLIES.charCodeAt(i) === byte) return true;
+  return false;
+}
+
 export const REDIS: Service = {
   name: 'redis',
   transport: 'tcp',
   looksLike(u8, offset, length, fromOrig, respPort) {
     const first = u8[offset];
-    if (fromOrig === 0)
-      return respPort === PORT && (TEXTS + NUMBERS + BULKS).includes(String.fromCharCode(first));
+    if (fromOrig === 0) return respPort === PORT && isReply(first);
     if (first !== ARRAY) return respPort === PORT && (first | 0x20) >= 0x61 && (first | 0x20) <= 0x7a;
     return length < 2 || (u8[offset + 1] >= 0x31 && u8[offset + 1] <= 0x39);
   },
