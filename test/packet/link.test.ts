@@ -49,6 +49,7 @@ const frames: [
   ['PPP with MPLS', LinkType.ppp, join([2, 0x81, 0, 1, 0x41, 64], udp4)],
   ['PPP over a serial line', LinkType.pppSerial, join([0x0f, 0, 0, 0x21], udp4)],
   ['PPPoE without Ethernet', LinkType.pppEther, join([0x11, 0, 0, 1, 0, 50, 0, 0x21], udp4)],
+  ['NFLOG', LinkType.nflog, join([2, 0, 0, 5], [5, 0, 10, 0, 65, 0, 0, 0], [52, 0, 9, 0], udp4)],
   ['FDDI', LinkType.fddi, join([0x50], zeros(12), SNAP, udp4)],
   ['802.11', LinkType.wlan, wlan(0x08, 0x01, join(SNAP, udp4))],
   ['802.11 with four addresses', LinkType.wlan, wlan(0x08, 0x03, join(zeros(6), SNAP, udp4))],
@@ -161,6 +162,8 @@ describe('what holds no packet', () => {
     ['an 802.11 beacon', LinkType.wlan, wlan(0x80, 0, udp4), Decoded.notIp],
     ['802.11 without data', LinkType.wlan, wlan(0x48, 1, udp4), Decoded.notIp],
     ['802.11 encrypted', LinkType.wlan, wlan(0x08, 0x41, join(SNAP, udp4)), Decoded.notIp],
+    ['NFLOG with an attribute of no length', LinkType.nflog, join([2, 0, 0, 5], zeros(60)), Decoded.notIp],
+    ['NFLOG without a packet', LinkType.nflog, join([2, 0, 0, 5], [5, 0, 10, 0, 65, 0, 0, 0]), Decoded.short],
     ['PPP LCP', LinkType.ppp, join([0xc0, 0x21], udp4), Decoded.notIp],
     [
       'LLC without SNAP',

@@ -1,4 +1,5 @@
 import { fddi, snap } from './llc.ts';
+import { nflog } from './nflog.ts';
 import { ppp, pppoe, pppSerial } from './ppp.ts';
 import { EtherType, type LinkCursor, LinkType, Step } from './types.ts';
 import { prism, radiotap, wlan } from './wlan.ts';
@@ -68,6 +69,8 @@ export function enterLink(linkType: number, cursor: LinkCursor): Step {
       return pppSerial(cursor);
     case LinkType.pppEther:
       return pppoe(cursor);
+    case LinkType.nflog:
+      return nflog(cursor);
     case LinkType.fddi:
       return fddi(cursor);
     case LinkType.wlan:

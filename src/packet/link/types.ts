@@ -20,6 +20,7 @@ export const LinkType = {
   avs: 163,
   ipv4: 228,
   ipv6: 229,
+  nflog: 239,
   sll2: 276,
   /** An 802.2 LLC header with SNAP: what a subframe of an 802.11 aggregate holds. */
   snap: -1,
