@@ -36,9 +36,8 @@ kernelTest(
         },
         {
           when: async () => {
-            const started = () => logs.read('shunt').filter((r) => r['event'] === 'start').length;
-            const before = started();
-            await until(() => started() > before + 2, 'nothing is shunted');
+            const before = logs.shunts('start');
+            await until(() => logs.shunts('start') > before + 2, 'nothing is shunted', 20);
           },
         },
       ]);
@@ -88,7 +87,7 @@ kernelTest('a killed lab takes its namespaces, processes and interfaces along', 
   try {
     const links = interfaces().map(({ name }) => name);
     await using owner = await new Run(['run', '--json', '--log-dir', logs.path]).ready();
-    await until(() => logs.read('shunt').some((r) => r['event'] === 'start'), 'nothing is shunted', 20);
+    await until(() => logs.shunts('start') > 0, 'nothing is shunted', 20);
     const here = namespaceInode('self');
     const children = descendants(owner.process.pid as number);
     const inodes = new Set(children.map((pid) => namespaceInode(pid) ?? 0));

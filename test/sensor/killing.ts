@@ -2,6 +2,7 @@ import { appendFileSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { Lab } from '../../lab/lab.ts';
+import { until } from '../support/kernel.ts';
 import { documentOf, type LogDir, pause, places, type Run, runOnTap, tapLink } from './run.ts';
 
 export interface Kill {
@@ -13,8 +14,8 @@ export interface Kill {
 
 const LOGS = ['conn', 'shunt', 'stats', 'notice'] as const;
 
-const count = (logs: LogDir, log: string, field: string, value: string): number =>
-  logs.read(log).filter((record) => record[field] === value).length;
+const notices = (logs: LogDir, note: string): number =>
+  logs.read('notice').filter((record) => record['note'] === note).length;
 
 async function kill(lab: Lab, run: Run): Promise<void> {
   expect((await run.stop('SIGKILL')).signal).toBe('SIGKILL');
@@ -28,14 +29,14 @@ async function startAfterKill(lab: Lab, logs: LogDir): Promise<Run> {
   const path = join(logs.path, 'conn.log');
   if (existsSync(path) && logs.whole('conn')) appendFileSync(path, '{"ts":17');
   const torn = LOGS.filter((name) => !logs.whole(name));
-  const told = count(logs, 'notice', 'note', 'Sluice::Torn_Line');
-  const orphans = count(logs, 'shunt', 'event', 'orphaned');
+  const told = notices(logs, 'Sluice::Torn_Line');
+  const orphans = logs.shunts('orphaned');
   const run = await runOnTap(lab, 'a', logs).ready();
   await pause(200);
   const left = Number(/removed (\d+) shunts that an earlier run had left/.exec(run.stderr)?.[1] ?? 0);
   expect(LOGS.filter((name) => !logs.whole(name))).toEqual([]);
-  expect(count(logs, 'notice', 'note', 'Sluice::Torn_Line')).toBe(told + torn.length);
-  expect(count(logs, 'shunt', 'event', 'orphaned')).toBe(orphans + left);
+  expect(notices(logs, 'Sluice::Torn_Line')).toBe(told + torn.length);
+  expect(logs.shunts('orphaned')).toBe(orphans + left);
   return run;
 }
 
@@ -59,7 +60,9 @@ export async function killAt(lab: Lab, logs: LogDir, kills: readonly Kill[]): Pr
       run = await startAfterKill(lab, logs);
     }
     expect((await tapLink(lab, 'a')).xdp).toBeDefined();
-    await pause(1500);
+    const started = logs.shunts('start');
+    await until(() => logs.shunts('start') > started, 'nothing is shunted', 20);
+    await pause(500);
     const ended = await run.stop();
     expect(ended).toMatchObject({ code: 0, signal: null });
     const summary = documentOf(ended);
@@ -71,7 +74,7 @@ export async function killAt(lab: Lab, logs: LogDir, kills: readonly Kill[]): Pr
   } finally {
     await run[Symbol.asyncDispose]();
   }
-  const orphans = count(logs, 'shunt', 'event', 'orphaned');
-  expect(count(logs, 'notice', 'note', 'Sluice::Orphans') > 0).toBe(orphans > 0);
+  const orphans = logs.shunts('orphaned');
+  expect(notices(logs, 'Sluice::Orphans') > 0).toBe(orphans > 0);
   return orphans;
 }

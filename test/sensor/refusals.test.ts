@@ -217,8 +217,7 @@ kernelTest(
     ip(`link set ${a} up`);
     await until(() => run.stderr.includes(`${a} is up again`), 'nobody says that it is up again');
     await new Feed(b, after).done;
-    const ends = (): number => logs.read('shunt').filter((r) => r['event'] === 'end').length;
-    await until(() => ends() === 2, 'the second connection was not seen');
+    await until(() => logs.shunts('end') === 2, 'the second connection was not seen');
     ip(`link del ${a}`);
     const ended = await run.end();
     expect(ended).toMatchObject({ code: 1, signal: null });

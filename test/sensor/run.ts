@@ -41,7 +41,12 @@ export class LogDir {
     return existsSync(path) ? (readLog(path).records as ConnLine[]) : [];
   }
 
-  /** Every log ends with a whole line. */
+  /** Lines of shunt.log that tell of this event. */
+  shunts(event: string): number {
+    return this.read('shunt').filter((record) => record['event'] === event).length;
+  }
+
+  /** The log ends with a whole line. */
   whole(name: string): boolean {
     const path = join(this.path, `${name}.log`);
     return !existsSync(path) || /^$|\n$/.test(readFileSync(path, 'latin1').slice(-1));

@@ -64,7 +64,8 @@ describe('a stop', () => {
           expect(xdp).toBeDefined();
           const { pins, lock } = places(ifindex, lab.namespace('tapA').inode);
           expect(existsSync(pins) && existsSync(lock)).toBe(true);
-          await pause(2500);
+          await until(() => logs.shunts('end') > 0 && logs.shunts('start') > 3, 'nothing is shunted', 20);
+          await pause(500);
           const ended = await run.stop(signal);
           expect(ended).toMatchObject({ code, signal: null });
           const summary = documentOf(ended);
