@@ -181,6 +181,23 @@ const logs = {
     arg: 'DIR',
     help: 'Where the logs are written.',
   }),
+  logFormat: key(z.enum(['json', 'zeek']).default('json'), {
+    group: 'Logs',
+    arg: 'FORMAT',
+    help: "JSON lines, or Zeek's tab-separated values with its heading.",
+  }),
+  jsonTimestamps: key(z.enum(['epoch', 'iso']).default('epoch'), {
+    group: 'Logs',
+    arg: 'FORM',
+    help: 'Times in JSON: seconds since 1970, or ISO 8601 in UTC.',
+  }),
+  vlan: flag(false, { group: 'Logs', help: 'Write vlan and inner_vlan to conn.log.' }),
+  communityId: flag(false, { group: 'Logs', help: 'Write community_id (version 1) to conn.log.' }),
+  communityIdSeed: key(count(0, 65_535).prefault(0), {
+    group: 'Logs',
+    arg: 'N',
+    help: 'Seed of community ids; the same in every tool that is to agree.',
+  }),
 };
 
 const liveLogs = {

@@ -1,238 +1,236 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { SluiceError } from '../base/errors.ts';
 import { Packet, type PacketSink } from '../packet/packet.ts';
 import { isPcapMagic, PcapReader } from '../packet/pcap.ts';
 import { PCAPNG_MAGIC, PcapngReader } from '../packet/pcapng.ts';
 import { type CaptureReader, MAX_BLOCK_BYTES, Read } from '../packet/reader.ts';
-import type { PacketSource } from './source.ts';
+import { type ByteInput, inputOf, type OpenedFile, openFile } from './input.ts';
+import type { StoredSource } from './source.ts';
+import { canUnpack, type Packing, UnpackedInput } from './unpack.ts';
 
-/** What is read at a time: large enough that the calls do not show, small enough to stay near the cache. */
-const CHUNK_BYTES = 8 * 1024 * 1024;
-const STDIN = 0;
+/** What is read at a time: large enough that the calls do not show, small enough to stay in the cache. */
+const CHUNK_BYTES = 1024 * 1024;
+/** Bytes that decide what a file is. */
+const MAGIC_BYTES = 4;
 
 export interface FileSourceOptions {
-  /** Bytes per read; 8 MiB unless told. */
+  /** Bytes per read; 1 MiB unless told. */
   chunkBytes?: number;
 }
 
-/** A pcap or pcapng file, or standard input, as a source of packets. */
-export class FileSource implements PacketSource {
+/** What a refill came to. */
+const Refill = { bytes: 0, starved: 1, end: 2 } as const;
+type Refill = (typeof Refill)[keyof typeof Refill];
+
+/** A pcap or pcapng file, packed with gzip or zstd or not, or standard input, as a source of packets. */
+export class FileSource implements StoredSource {
   readonly name: string;
-  readonly format: 'pcap' | 'pcapng';
   /** Size of the file, for progress; undefined when it is a pipe or a device. */
   readonly totalBytes: number | undefined;
-  /** Bytes read from the file so far. */
-  readBytes = 0;
+  /** What it is packed with; known with the first bytes. */
+  packing: Packing | undefined;
   problem: SluiceError | undefined;
+  starved = false;
+  /** The frame that `pull` has shown last. */
+  readonly packet = new Packet();
 
-  readonly #fd: number;
-  readonly #reader: CaptureReader;
-  readonly #packet = new Packet();
+  readonly #path: string;
   readonly #chunk: number;
+  #input: ByteInput;
+  #reader: CaptureReader | undefined;
   #buffer: Uint8Array;
-  #filled: number;
+  #filled = 0;
+  /** Bytes of the capture before those in the buffer. */
+  #before = 0;
   #ended = false;
-  #closed = false;
 
-  private constructor(
-    name: string,
-    fd: number,
-    totalBytes: number | undefined,
-    reader: CaptureReader,
-    first: { buffer: Uint8Array; filled: number; chunk: number },
-  ) {
-    this.name = name;
-    this.format = reader.format;
-    this.totalBytes = totalBytes;
-    this.readBytes = first.filled;
-    this.#fd = fd;
-    this.#reader = reader;
-    this.#buffer = first.buffer;
-    this.#filled = first.filled;
-    this.#chunk = first.chunk;
-    reader.window(first.buffer, 0, first.filled, 0);
+  private constructor(path: string, file: OpenedFile, chunk: number) {
+    this.name = file.name;
+    this.totalBytes = file.size;
+    this.#path = path;
+    this.#chunk = chunk;
+    this.#buffer = new Uint8Array(chunk);
+    this.#input = inputOf(file);
   }
 
   /**
    * Opens a file, or standard input as `-`.
    *
-   * Errors: FILE when it cannot be opened or read; FILE_FORMAT when it is empty or no capture file. Damage that
-   * shows up later is not thrown: `drain` ends and `problem` says what it met.
+   * Errors: FILE when it cannot be opened or read; FILE_FORMAT when it is empty or no capture file. What a pipe or a
+   * compressed file holds turns out when it is read: damage that shows up later is not thrown, `drain` ends and
+   * `problem` says what it met.
    */
   static open(path: string, options: FileSourceOptions = {}): FileSource {
-    const name = path === '-' ? 'standard input' : path;
-    const chunk = Math.max(64, options.chunkBytes ?? CHUNK_BYTES);
-    const fd = path === '-' ? STDIN : openFile(path);
+    const file = openFile(path);
+    const source = new FileSource(path, file, Math.max(64, options.chunkBytes ?? CHUNK_BYTES));
+    if (file.stream) return source;
     try {
-      const stat = fstatSync(fd);
-      if (stat.isDirectory())
-        throw new SluiceError('FILE', `${name} is a directory`, { help: 'name the capture files in it' });
-      const buffer = new Uint8Array(chunk);
-      let filled = 0;
-      while (filled < 4) {
-        const n = readFile(fd, name, buffer, filled);
-        if (n === 0) break;
-        filled += n;
+      while (source.#filled < MAGIC_BYTES && !source.#ended) {
+        const n = source.#input.read(source.#buffer, source.#filled);
+        if (n < 0) break;
+        source.#filled += n;
       }
-      return new FileSource(
-        name,
-        fd,
-        stat.isFile() ? stat.size : undefined,
-        readerFor(name, buffer, filled),
-        { buffer, filled, chunk },
-      );
+      source.#recognize();
+      return source;
     } catch (error) {
-      if (fd !== STDIN) closeSync(fd);
+      source.#input.close();
       throw error;
     }
   }
 
+  /** Known once the first bytes have been read. */
+  get format(): 'pcap' | 'pcapng' | undefined {
+    return this.#reader?.format;
+  }
+
   get packets(): number {
-    return this.#reader.packets;
+    return this.#reader?.packets ?? 0;
+  }
+
+  get readBytes(): number {
+    return this.#input.readBytes;
   }
 
   drain(sink: PacketSink, maxPackets: number): boolean {
-    if (this.#ended || this.#closed) return false;
-    const reader = this.#reader;
-    const packet = this.#packet;
-    for (let n = 0; n < maxPackets; ) {
-      const state = reader.next(packet);
-      if (state === Read.packet) {
-        sink(packet);
-        n++;
-      } else if (state === Read.damaged) {
-        return this.#end(reader.damage);
-      } else if (!this.#refill()) {
-        return false;
-      }
+    const { packet } = this;
+    for (let n = 0; n < maxPackets; n++) {
+      const state = this.pull();
+      if (state !== Read.packet) return state === Read.more;
+      sink(packet);
     }
     return true;
   }
 
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    if (this.#fd !== STDIN) closeSync(this.#fd);
+  /** Shows the next frame in `packet`; `more` when there is none yet (then `starved` is set), `damaged` at the end, whyever. */
+  pull(): Read {
+    for (;;) {
+      const state = this.#reader === undefined ? Read.more : this.#reader.next(this.packet);
+      if (state === Read.packet) return state;
+      if (this.#ended) return Read.damaged;
+      if (state === Read.damaged) {
+        this.#end(this.#reader?.damage);
+        return state;
+      }
+      const refill = this.#refill();
+      this.starved = refill === Refill.starved;
+      if (refill === Refill.starved) return Read.more;
+      if (refill === Refill.end) return Read.damaged;
+    }
   }
 
-  /** Carries the unread rest to the front and reads behind it; false at the end of the file or on an error. */
-  #refill(): boolean {
+  async wait(): Promise<void> {
+    if (this.starved) await this.#input.wait();
+  }
+
+  close(): void {
+    this.#ended = true;
+    this.#input.close();
+  }
+
+  /** Carries the unread rest to the front and reads behind it. */
+  #refill(): Refill {
     const reader = this.#reader;
-    const rest = this.#filled - reader.position;
-    const wanted = Math.max(this.#chunk, Math.min(reader.need, MAX_BLOCK_BYTES + 64));
+    const position = reader?.position ?? 0;
+    const rest = this.#filled - position;
+    const wanted = Math.max(this.#chunk, Math.min(reader?.need ?? 0, MAX_BLOCK_BYTES + 64));
     if (wanted > this.#buffer.length) {
       const larger = new Uint8Array(wanted);
-      larger.set(this.#buffer.subarray(reader.position, this.#filled));
+      larger.set(this.#buffer.subarray(position, this.#filled));
       this.#buffer = larger;
-    } else {
-      this.#buffer.copyWithin(0, reader.position, this.#filled);
+    } else if (position > 0) {
+      this.#buffer.copyWithin(0, position, this.#filled);
     }
+    this.#before += position;
     this.#filled = rest;
-    const before = this.readBytes - rest;
     let n = 0;
+    let problem: SluiceError | undefined;
     try {
-      n = readFile(this.#fd, this.name, this.#buffer, rest);
+      n = this.#input.read(this.#buffer, rest);
     } catch (error) {
-      reader.window(this.#buffer, 0, rest, before);
+      if (!(error instanceof SluiceError)) throw error;
+      problem = error;
+    }
+    if (n > 0) this.#filled += n;
+    reader?.window(this.#buffer, 0, this.#filled, this.#before);
+    if (problem !== undefined) return this.#end(problem);
+    if (n === 0) return Refill.starved;
+    if (reader !== undefined) return n > 0 ? Refill.bytes : this.#end(reader.finish());
+    if (n > 0 && this.#filled < MAGIC_BYTES) return Refill.bytes;
+    try {
+      this.#recognize();
+    } catch (error) {
       if (!(error instanceof SluiceError)) throw error;
       return this.#end(error);
     }
-    this.#filled += n;
-    this.readBytes += n;
-    reader.window(this.#buffer, 0, this.#filled, before);
-    return n > 0 || this.#end(reader.finish());
+    return Refill.bytes;
   }
 
-  #end(problem: SluiceError | undefined): false {
+  /** Looks at the first bytes: a capture is read on, a packed one is unpacked. Errors: FILE_FORMAT. */
+  #recognize(): void {
+    const magic = this.#filled < MAGIC_BYTES ? 0 : new DataView(this.#buffer.buffer).getUint32(0, false);
+    if (this.#filled > 0 && (magic === PCAPNG_MAGIC || isPcapMagic(magic))) {
+      this.#reader = magic === PCAPNG_MAGIC ? new PcapngReader() : new PcapReader();
+      this.#reader.window(this.#buffer, 0, this.#filled, 0);
+      return;
+    }
+    const packer = packerOf(magic);
+    if (packer?.packing === undefined || this.packing !== undefined || !canUnpack(packer.packing))
+      throw this.#refusal(packer);
+    this.packing = packer.packing;
+    const again = this.totalBytes === undefined || this.#path === '-' ? undefined : this.#path;
+    this.#input = new UnpackedInput(
+      packer.packing,
+      this.#input,
+      this.#buffer.slice(0, this.#filled),
+      again === undefined ? undefined : () => inputOf(openFile(again)),
+    );
+    this.#filled = 0;
+  }
+
+  #refusal(packer: Packer | undefined): SluiceError {
+    const what = this.packing === undefined ? '' : ` (unpacked from ${this.packing})`;
+    if (this.#filled === 0)
+      return new SluiceError('FILE_FORMAT', `${this.name} is empty${what}`, {
+        help: 'a capture file begins with a header even when it holds no packet',
+      });
+    if (packer !== undefined)
+      return new SluiceError('FILE_FORMAT', `${this.name} is compressed (${packer.name})${what}`, {
+        help: `unpack it on the way: ${packer.command} ${this.name} | sluice read -`,
+      });
+    return new SluiceError('FILE_FORMAT', `${this.name} is neither pcap nor pcapng${what}`, {
+      help: 'convert it, for example with: editcap -F pcapng IN OUT',
+    });
+  }
+
+  #end(problem: SluiceError | undefined): typeof Refill.end {
     this.#ended = true;
     if (problem !== undefined) {
-      this.problem = new SluiceError(problem.code, `${this.name}: ${problem.message}`, {
+      const packets =
+        this.packing !== undefined && problem !== this.#reader?.damage
+          ? `, after ${this.packets} packets`
+          : '';
+      const message = problem.message.startsWith(this.name)
+        ? problem.message
+        : `${this.name}: ${problem.message}${packets}`;
+      this.problem = new SluiceError(problem.code, message, {
         cause: problem,
         ...(problem.help === undefined ? {} : { help: problem.help }),
       });
     }
-    return false;
+    return Refill.end;
   }
 }
 
-function openFile(path: string): number {
-  try {
-    return openSync(path, 'r');
-  } catch (error) {
-    throw fileError(path, error);
-  }
+interface Packer {
+  name: string;
+  /** What unpacks it to stdout. */
+  command: string;
+  /** How we unpack it ourselves. */
+  packing?: Packing;
 }
 
-function readFile(fd: number, name: string, buffer: Uint8Array, at: number): number {
-  for (;;) {
-    try {
-      return readSync(fd, buffer, at, buffer.length - at, null);
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code;
-      if (code === 'EOF') return 0;
-      if (code !== 'EAGAIN' && code !== 'EINTR') throw fileError(name, error);
-      // Somebody has made the pipe non-blocking: wait for its writer.
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
-    }
-  }
-}
-
-function fileError(name: string, error: unknown): SluiceError {
-  const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
-  switch (code) {
-    case 'ENOENT':
-    case 'ENOTDIR':
-      return new SluiceError('FILE', `there is no file ${name}`, {
-        cause: error,
-        help: 'check the path; - reads standard input',
-      });
-    case 'EACCES':
-    case 'EPERM':
-      return new SluiceError('FILE', `no permission to read ${name}`, {
-        cause: error,
-        help: 'give this user the right to read it, or run as a user who has it',
-      });
-    case 'EISDIR':
-      return new SluiceError('FILE', `${name} is a directory`, {
-        cause: error,
-        help: 'name the capture files in it',
-      });
-    case 'EMFILE':
-    case 'ENFILE':
-      return new SluiceError('FILE', `too many open files to read ${name}`, {
-        cause: error,
-        help: 'raise the limit (ulimit -n)',
-      });
-    default:
-      return new SluiceError('FILE', `${name} cannot be read: ${code}`, {
-        cause: error,
-        help: 'check the medium that the file lies on',
-      });
-  }
-}
-
-function readerFor(name: string, u8: Uint8Array, length: number): CaptureReader {
-  if (length === 0)
-    throw new SluiceError('FILE_FORMAT', `${name} is empty`, {
-      help: 'a capture file begins with a header even when it holds no packet',
-    });
-  const magic = length < 4 ? 0 : new DataView(u8.buffer, u8.byteOffset).getUint32(0, false);
-  if (magic === PCAPNG_MAGIC) return new PcapngReader();
-  if (isPcapMagic(magic)) return new PcapReader();
-  const packer = packerOf(magic);
-  if (packer !== undefined) {
-    throw new SluiceError('FILE_FORMAT', `${name} is compressed (${packer.name})`, {
-      help: `unpack it on the way: ${packer.command} ${name} | sluice read -`,
-    });
-  }
-  throw new SluiceError('FILE_FORMAT', `${name} is neither pcap nor pcapng`, {
-    help: 'convert it, for example with: editcap -F pcapng IN OUT',
-  });
-}
-
-function packerOf(magic: number): { name: string; command: string } | undefined {
-  if (magic >>> 16 === 0x1f8b) return { name: 'gzip', command: 'zcat' };
-  if (magic === 0x28b52ffd) return { name: 'zstd', command: 'zstdcat' };
+function packerOf(magic: number): Packer | undefined {
+  if (magic >>> 16 === 0x1f8b) return { name: 'gzip', command: 'zcat', packing: 'gzip' };
+  if (magic === 0x28b52ffd) return { name: 'zstd', command: 'zstdcat', packing: 'zstd' };
   if (magic === 0xfd377a58) return { name: 'xz', command: 'xzcat' };
   if (magic >>> 8 === 0x425a68) return { name: 'bzip2', command: 'bzcat' };
   return undefined;

@@ -14,3 +14,13 @@ export interface PacketSource {
   /** Lets go of what it holds; further calls do nothing. */
   close(): void;
 }
+
+/** A source that may have to wait for a pipe or for a decompressor. */
+export interface StoredSource extends PacketSource {
+  /** Bytes read from files so far; of compressed ones the compressed bytes. */
+  readonly readBytes: number;
+  /** `drain` stopped early, as nothing more has arrived yet: `wait`, then go on. */
+  readonly starved: boolean;
+  /** Resolves when `drain` can go on; at once when it can. Never rejects. */
+  wait(): Promise<void>;
+}

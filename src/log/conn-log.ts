@@ -1,5 +1,6 @@
 import type { ConnRecord } from '../flow/types.ts';
-import { number, object, text, texts, time, truth } from './json-line.ts';
+import { jsonWriter, type LineWriter, lineOf } from './json-format.ts';
+import { bool, count, type Field, interval, type LogSchema, number, text, texts, time } from './schema.ts';
 
 /** What the gate dropped of one connection, in packets and IP bytes (total length field; IPv6: payload length + 40). */
 export interface ShuntedPart {
@@ -13,55 +14,95 @@ export interface ShuntedPart {
   recovered?: boolean;
 }
 
+/** A connection with what others than the flow engine know of it. */
+export interface ConnLogRecord extends ConnRecord {
+  shunted?: ShuntedPart | undefined;
+  communityId?: string | undefined;
+}
+
 export interface ConnLogOptions {
   /**
    * within: packets and IP bytes are those of the whole connection, and the shunted fields say which part of them the
    * sensor did not see. added: packets and IP bytes are what the sensor saw, and the shunted part comes on top.
    */
   shuntFields?: 'within' | 'added';
-  /** Write vlan and inner_vlan (Zeek: policy/protocols/conn/vlan-logging). */
+  /** The columns about shunting; a log of capture files has none. */
+  shunts?: boolean;
+  /** vlan and inner_vlan (Zeek: policy/protocols/conn/vlan-logging). */
   vlan?: boolean;
+  /** community_id (Zeek: policy/protocols/conn/community-id-logging). */
+  communityId?: boolean;
 }
 
-/**
- * One line of conn.log, without newline: Zeek's names, order and JSON types (base/protocols/conn/main.zeek); a field
- * that Zeek would leave unset is absent.
- */
+type F = Field<ConnLogRecord>;
+
+/** conn.log: Zeek's names, order and types (base/protocols/conn/main.zeek). */
+export function connSchema(options: ConnLogOptions = {}): LogSchema<ConnLogRecord> {
+  const fields: F[] = [
+    time('ts', (r) => r.ts),
+    text('uid', (r) => r.uid),
+    text('id.orig_h', (r) => r.origHost, 'addr'),
+    number('id.orig_p', 'port', (r) => r.origPort),
+    text('id.resp_h', (r) => r.respHost, 'addr'),
+    number('id.resp_p', 'port', (r) => r.respPort),
+    text('proto', (r) => r.proto, 'enum'),
+    text('service', (r) => r.service),
+    interval('duration', (r) => r.duration),
+    count('orig_bytes', (r) => r.origBytes),
+    count('resp_bytes', (r) => r.respBytes),
+    text('conn_state', (r) => r.connState),
+    bool('local_orig', (r) => r.localOrig),
+    bool('local_resp', (r) => r.localResp),
+    count('missed_bytes', (r) => r.missedBytes),
+    text('history', (r) => r.history),
+    ...(options.shuntFields === 'added' ? seenFields : wholeFields),
+    texts('tunnel_parents', 'set[string]', (r) => r.tunnelParents),
+    count('ip_proto', (r) => r.ipProto),
+  ];
+  if (options.vlan === true) fields.push(...vlanFields);
+  if (options.communityId === true) fields.push(text('community_id', (r) => r.communityId));
+  if (options.shunts === true) fields.push(...shuntFields);
+  return { log: 'conn', fields };
+}
+
+const wholeFields: readonly F[] = [
+  count('orig_pkts', (r) => r.origPkts),
+  count('orig_ip_bytes', (r) => r.origIpBytes),
+  count('resp_pkts', (r) => r.respPkts),
+  count('resp_ip_bytes', (r) => r.respIpBytes),
+];
+
+const seenFields: readonly F[] = [
+  count('orig_pkts', (r) => r.origPkts - (r.shunted?.origPkts ?? 0)),
+  count('orig_ip_bytes', (r) => r.origIpBytes - (r.shunted?.origIpBytes ?? 0)),
+  count('resp_pkts', (r) => r.respPkts - (r.shunted?.respPkts ?? 0)),
+  count('resp_ip_bytes', (r) => r.respIpBytes - (r.shunted?.respIpBytes ?? 0)),
+];
+
+const vlanFields: readonly F[] = [
+  number('vlan', 'int', (r) => r.vlan),
+  number('inner_vlan', 'int', (r) => r.innerVlan),
+];
+
+const shuntFields: readonly F[] = [
+  bool('is_shunted', (r) => (r.shunted === undefined ? undefined : true)),
+  count('orig_shunted_pkts', (r) => r.shunted?.origPkts),
+  count('orig_shunted_bytes', (r) => r.shunted?.origIpBytes),
+  count('resp_shunted_pkts', (r) => r.shunted?.respPkts),
+  count('resp_shunted_bytes', (r) => r.shunted?.respIpBytes),
+  text('shunt_trigger', (r) => r.shunted?.trigger),
+  bool('recovered', (r) => r.shunted?.recovered || undefined),
+];
+
+const writers = new Map<string, LineWriter<ConnLogRecord>>();
+
+/** One line of JSON, without newline. */
 export function connLine(record: ConnRecord, shunted?: ShuntedPart, options: ConnLogOptions = {}): string {
-  const apart = shunted !== undefined && options.shuntFields === 'added' ? shunted : undefined;
-  let line =
-    time('ts', record.ts) +
-    text('uid', record.uid) +
-    text('id.orig_h', record.origHost) +
-    number('id.orig_p', record.origPort) +
-    text('id.resp_h', record.respHost) +
-    number('id.resp_p', record.respPort) +
-    text('proto', record.proto) +
-    text('service', record.service) +
-    time('duration', record.duration) +
-    number('orig_bytes', record.origBytes) +
-    number('resp_bytes', record.respBytes) +
-    text('conn_state', record.connState) +
-    truth('local_orig', record.localOrig) +
-    truth('local_resp', record.localResp) +
-    number('missed_bytes', record.missedBytes) +
-    text('history', record.history) +
-    number('orig_pkts', record.origPkts - (apart?.origPkts ?? 0)) +
-    number('orig_ip_bytes', record.origIpBytes - (apart?.origIpBytes ?? 0)) +
-    number('resp_pkts', record.respPkts - (apart?.respPkts ?? 0)) +
-    number('resp_ip_bytes', record.respIpBytes - (apart?.respIpBytes ?? 0)) +
-    texts('tunnel_parents', record.tunnelParents) +
-    number('ip_proto', record.ipProto);
-  if (options.vlan === true) line += number('vlan', record.vlan) + number('inner_vlan', record.innerVlan);
-  if (shunted !== undefined) {
-    line +=
-      truth('is_shunted', true) +
-      number('orig_shunted_pkts', shunted.origPkts) +
-      number('orig_shunted_bytes', shunted.origIpBytes) +
-      number('resp_shunted_pkts', shunted.respPkts) +
-      number('resp_shunted_bytes', shunted.respIpBytes) +
-      text('shunt_trigger', shunted.trigger);
-    if (shunted.recovered === true) line += truth('recovered', true);
+  const key = `${options.shuntFields} ${options.vlan} ${options.communityId}`;
+  let write = writers.get(key);
+  if (write === undefined) {
+    write = jsonWriter(connSchema({ ...options, shunts: true }));
+    writers.set(key, write);
   }
-  return object(line);
+  return lineOf(write, shunted === undefined ? record : { ...record, shunted });
 }

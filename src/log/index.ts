@@ -1,8 +1,26 @@
-export { type ConnLogOptions, connLine, type ShuntedPart } from './conn-log.ts';
+export {
+  type ConnLogOptions,
+  type ConnLogRecord,
+  connLine,
+  connSchema,
+  type ShuntedPart,
+} from './conn-log.ts';
+export type { JsonTimes } from './json-format.ts';
 export { LogFiles, type LogFilesOptions } from './log-files.ts';
 export { LinkTarget, type LogLink } from './log-link.ts';
 export { LogThread, type LogThreadOptions } from './log-thread.ts';
-export { LogWriter } from './log-writer.ts';
-export { noticeLine, type ShuntLogRecord, type StatsRecord, shuntLine, statsLine } from './other-logs.ts';
+export { type LineFormat, LogWriter } from './log-writer.ts';
+export {
+  noticeLine,
+  noticeSchema,
+  type ShuntLogRecord,
+  type StatsRecord,
+  shuntLine,
+  shuntSchema,
+  statsLine,
+  statsSchema,
+} from './other-logs.ts';
 export { type LogContents, logLines, readLog } from './reader.ts';
+export type { Field, LogSchema } from './schema.ts';
 export type { LogName, LogTarget, LogTotals, TornLine } from './target.ts';
+export { type ZeekHeading, zeekHeading } from './zeek-format.ts';

@@ -5,6 +5,12 @@ import type { TornLine } from './target.ts';
 
 const NEWLINE = 10;
 
+/** What stands around the records of a file; seconds since the epoch. */
+export interface FileFrame {
+  opening: (seconds: number) => string;
+  closing: (seconds: number) => string;
+}
+
 export interface RotationLimits {
   /** Bytes; 0: never. */
   size: number;
@@ -30,18 +36,22 @@ export function rotatedName(
 export class LogFile {
   readonly path: string;
   readonly #disk: Disk;
+  readonly #frame: FileFrame | undefined;
   #fd = -1;
   #regular = false;
   /** Bytes of whole lines. */
   #size = 0;
+  /** Bytes before the first record. */
+  #heading = 0;
   /** Bytes of a line at the end of the file that a failed write has begun. */
   #excess = 0;
   #period = 0;
   rotations = 0;
 
-  constructor(path: string, disk: Disk) {
+  constructor(path: string, disk: Disk, frame?: FileFrame) {
     this.path = path;
     this.#disk = disk;
+    this.#frame = frame;
   }
 
   get isOpen(): boolean {
@@ -69,7 +79,9 @@ export class LogFile {
         torn = { path: this.path, bytes: cut };
       }
       this.#period = limits.time > 0 ? Math.floor((this.#size > 0 ? mtime : now) / limits.time) : 0;
-      if (keepAside && this.#size > 0) this.#begin(now);
+      // A file with a frame has one heading, which is that of one run.
+      if ((keepAside || this.#frame !== undefined) && this.#size > 0) this.#begin(now, false);
+      else this.#open(now);
     } catch (error) {
       this.close();
       throw error;
@@ -83,14 +95,17 @@ export class LogFile {
     const period = limits.time > 0 ? Math.floor(now / limits.time) : this.#period;
     const due = period !== this.#period || (limits.size > 0 && this.#size + coming > limits.size);
     this.#period = period;
-    if (due && this.#size > 0) {
-      this.#begin(now);
+    if (due && this.#size > this.#heading) {
+      this.#begin(now, true);
       this.rotations++;
     }
   }
 
-  /** Opens the new file before it lets go of the old one, so that a failure leaves a log to write to. */
-  #begin(now: number): void {
+  /**
+   * Opens the new file before it lets go of the old one, so that a failure leaves a log to write to.
+   * @param ours this run has written the old one
+   */
+  #begin(now: number, ours: boolean): void {
     this.#mend();
     const aside = rotatedName(this.path, now);
     this.#disk.rename(this.path, aside);
@@ -101,9 +116,26 @@ export class LogFile {
       this.#disk.rename(aside, this.path);
       throw error;
     }
+    if (ours) this.#end(now);
     this.#disk.close(this.#fd);
     this.#fd = fd;
     this.#size = 0;
+    this.#excess = 0;
+    this.#open(now);
+  }
+
+  /** Writes the heading of a new file, or throws and leaves nothing of it. */
+  #open(now: number): void {
+    if (this.#frame === undefined) return;
+    const { error } = this.write(Buffer.from(this.#frame.opening(now)));
+    this.#heading = this.#size;
+    if (error === undefined) return;
+    if (this.#regular) this.#disk.truncate(this.#fd, 0);
+    throw error;
+  }
+
+  #end(now: number): void {
+    if (this.#frame !== undefined) this.write(Buffer.from(this.#frame.closing(now)));
   }
 
   /** Cuts off what a failed write left of a line; measured from the end, as somebody may have shortened the file since. */
@@ -142,6 +174,12 @@ export class LogFile {
     }
     this.#size += done;
     return { written: done, error: undefined };
+  }
+
+  /** Ends the file as this run leaves it. */
+  finish(now: number): void {
+    if (this.#fd >= 0) this.#end(now);
+    this.close();
   }
 
   close(): void {

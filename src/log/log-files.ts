@@ -4,6 +4,7 @@ import { SluiceError } from '../base/errors.ts';
 import { type Disk, systemDisk } from './disk.ts';
 import { LogFile } from './log-file.ts';
 import { LOG_NAMES, type LogName, type LogTarget, type LogTotals, type TornLine } from './target.ts';
+import { type ZeekHeading, zeekClosing, zeekOpening } from './zeek-format.ts';
 
 export interface LogFilesOptions {
   dir: string;
@@ -19,6 +20,8 @@ export interface LogFilesOptions {
   queueBytes?: number;
   /** Seconds between two tries of a disk that failed. */
   retryAfter?: number;
+  /** Columns of the logs that are in Zeek's TSV; the others are without heading. */
+  zeek?: readonly ZeekHeading[];
   disk?: Disk;
   /** Seconds since the epoch. */
   now?: () => number;
@@ -72,7 +75,12 @@ export class LogFiles implements LogTarget {
     const torn: TornLine[] = [];
     try {
       for (const name of options.logs ?? LOG_NAMES) {
-        const file = new LogFile(join(options.dir, `${name}.log`), disk);
+        const heading = options.zeek?.find((each) => each.path === name);
+        const file = new LogFile(
+          join(options.dir, `${name}.log`),
+          disk,
+          heading && { opening: (now) => zeekOpening(heading, now), closing: zeekClosing },
+        );
         this.#files.set(name, file);
         if (name !== 'conn' && !existsSync(file.path)) continue;
         const cut = file.open(this.#limits, this.#now(), options.keepAside ?? false);
@@ -137,7 +145,7 @@ export class LogFiles implements LogTarget {
     this.#queue.length = 0;
     this.#queued = 0;
     this.#waiting = 0;
-    for (const file of this.#files.values()) file.close();
+    for (const file of this.#files.values()) file.finish(this.#now());
     return this.totals();
   }
 

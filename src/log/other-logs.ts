@@ -1,4 +1,5 @@
-import { number, object, text, time } from './json-line.ts';
+import { jsonWriter, lineOf } from './json-format.ts';
+import { count, type Field, interval, type LogSchema, number, text, time } from './schema.ts';
 
 /** What happened to a shunt: it began, it ended, the gate would not take it, or its owner was gone. */
 export type ShuntLogEvent = 'start' | 'end' | 'refused' | 'orphaned';
@@ -27,25 +28,33 @@ export interface ShuntLogRecord {
   last?: number | undefined;
 }
 
+export const shuntSchema: LogSchema<ShuntLogRecord> = {
+  log: 'shunt',
+  fields: [
+    time('ts', (r) => r.ts),
+    text('uid', (r) => r.uid),
+    text('id.orig_h', (r) => r.origHost, 'addr'),
+    number('id.orig_p', 'port', (r) => r.origPort),
+    text('id.resp_h', (r) => r.respHost, 'addr'),
+    number('id.resp_p', 'port', (r) => r.respPort),
+    text('proto', (r) => r.proto, 'enum'),
+    text('event', (r) => r.event),
+    text('shunt_trigger', (r) => r.trigger),
+    text('reason', (r) => r.reason),
+    count('orig_shunted_pkts', (r) => r.origPkts),
+    count('orig_shunted_bytes', (r) => r.origBytes),
+    count('resp_shunted_pkts', (r) => r.respPkts),
+    count('resp_shunted_bytes', (r) => r.respBytes),
+    interval('delay', (r) => r.delay),
+    time('last_packet', (r) => r.last),
+  ],
+};
+
+const shunt = jsonWriter(shuntSchema);
+
+/** One line of JSON, without newline. */
 export function shuntLine(record: ShuntLogRecord): string {
-  return object(
-    time('ts', record.ts) +
-      text('uid', record.uid) +
-      text('id.orig_h', record.origHost) +
-      number('id.orig_p', record.origPort) +
-      text('id.resp_h', record.respHost) +
-      number('id.resp_p', record.respPort) +
-      text('proto', record.proto) +
-      text('event', record.event) +
-      text('shunt_trigger', record.trigger) +
-      text('reason', record.reason) +
-      number('orig_shunted_pkts', record.origPkts) +
-      number('orig_shunted_bytes', record.origBytes) +
-      number('resp_shunted_pkts', record.respPkts) +
-      number('resp_shunted_bytes', record.respBytes) +
-      time('delay', record.delay) +
-      time('last_packet', record.last),
-  );
+  return lineOf(shunt, record);
 }
 
 /** One line of stats.log: totals since the start (names from Zeek's policy/misc/stats, which writes differences). */
@@ -73,23 +82,33 @@ export interface StatsRecord {
   ledger?: Readonly<Record<string, { pkts: number; bytes: number }>> | undefined;
 }
 
+/** stats.log with columns for these verdicts of the ledger. */
+export function statsSchema(verdicts: readonly string[]): LogSchema<StatsRecord> {
+  const ledger = verdicts.flatMap((verdict): Field<StatsRecord>[] => [
+    count(`ledger.${verdict}.pkts`, (r) => r.ledger?.[verdict]?.pkts),
+    count(`ledger.${verdict}.bytes`, (r) => r.ledger?.[verdict]?.bytes),
+  ]);
+  return {
+    log: 'stats',
+    fields: [
+      time('ts', (r) => r.ts),
+      text('peer', (r) => r.peer),
+      count('mem', (r) => r.mem),
+      count('pkts_proc', (r) => r.pktsProc),
+      count('bytes_recv', (r) => r.bytesRecv),
+      count('pkts_dropped', (r) => r.pktsDropped),
+      count('pkts_link', (r) => r.pktsLink),
+      count('active_conns', (r) => r.activeConns),
+      count('conns', (r) => r.conns),
+      count('shunts', (r) => r.shunts),
+      count('log_lost', (r) => r.logLost),
+      ...ledger,
+    ],
+  };
+}
+
 export function statsLine(record: StatsRecord): string {
-  let line =
-    time('ts', record.ts) +
-    text('peer', record.peer) +
-    number('mem', record.mem) +
-    number('pkts_proc', record.pktsProc) +
-    number('bytes_recv', record.bytesRecv) +
-    number('pkts_dropped', record.pktsDropped) +
-    number('pkts_link', record.pktsLink) +
-    number('active_conns', record.activeConns) +
-    number('conns', record.conns) +
-    number('shunts', record.shunts) +
-    number('log_lost', record.logLost);
-  for (const [verdict, { pkts, bytes }] of Object.entries(record.ledger ?? {})) {
-    line += number(`ledger.${verdict}.pkts`, pkts) + number(`ledger.${verdict}.bytes`, bytes);
-  }
-  return object(line);
+  return lineOf(jsonWriter(statsSchema(Object.keys(record.ledger ?? {}))), record);
 }
 
 /** One line of notice.log (base/frameworks/notice). */
@@ -102,12 +121,19 @@ export interface NoticeRecord {
   peer?: string | undefined;
 }
 
+export const noticeSchema: LogSchema<NoticeRecord> = {
+  log: 'notice',
+  fields: [
+    time('ts', (r) => r.ts),
+    text('note', (r) => r.note, 'enum'),
+    text('msg', (r) => r.msg),
+    text('sub', (r) => r.sub),
+    text('peer_descr', (r) => r.peer),
+  ],
+};
+
+const notice = jsonWriter(noticeSchema);
+
 export function noticeLine(record: NoticeRecord): string {
-  return object(
-    time('ts', record.ts) +
-      text('note', record.note) +
-      text('msg', record.msg) +
-      text('sub', record.sub) +
-      text('peer_descr', record.peer),
-  );
+  return lineOf(notice, record);
 }

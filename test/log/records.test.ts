@@ -1,9 +1,11 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ConnRecord } from '../../src/flow/types.ts';
-import { connLine, type ShuntedPart } from '../../src/log/conn-log.ts';
-import { object, quoted, sixDecimals, text, texts } from '../../src/log/json-line.ts';
+import { connLine, connSchema, type ShuntedPart } from '../../src/log/conn-log.ts';
+import { jsonWriter, lineOf } from '../../src/log/json-format.ts';
 import { noticeLine, shuntLine, statsLine } from '../../src/log/other-logs.ts';
+import { count, text, texts, time } from '../../src/log/schema.ts';
+import { zeekHeading, zeekWriter } from '../../src/log/zeek-format.ts';
 
 const RECORD: ConnRecord = {
   ts: 1_700_000_000.123456,
@@ -119,12 +121,38 @@ describe('conn.log', () => {
   });
 });
 
+interface Odd {
+  t?: number | undefined;
+  n?: number | undefined;
+  s?: string | undefined;
+  l?: readonly string[] | undefined;
+}
+const odd = jsonWriter<Odd>({
+  log: 'notice',
+  fields: [
+    time('t', (r) => r.t),
+    count('n', (r) => r.n),
+    text('s', (r) => r.s),
+    texts('l', 'set[string]', (r) => r.l),
+  ],
+});
+const oddLine = (record: Odd) => lineOf(odd, record);
+
 describe('JSON by hand', () => {
   it('is what JSON.stringify would write, for any text', () => {
-    fc.assert(fc.property(fc.string({ unit: 'binary' }), (value) => JSON.parse(quoted(value)) === value));
-    fc.assert(fc.property(fc.string(), (value) => quoted(value) === JSON.stringify(value)));
-    expect(object(text('a', 'x') + texts('b', ['"', '\n']))).toBe('{"a":"x","b":["\\"","\\n"]}');
-    expect(quoted('\u007f\ud800')).toBe(JSON.stringify('\u007f\ud800'));
+    fc.assert(fc.property(fc.string({ unit: 'binary' }), (s) => (JSON.parse(oddLine({ s })) as Odd).s === s));
+    fc.assert(fc.property(fc.string(), (s) => oddLine({ s }) === JSON.stringify({ s })));
+    fc.assert(fc.property(fc.array(fc.string()), (l) => oddLine({ l }) === JSON.stringify({ l })));
+    expect(oddLine({ s: '\u007f\ud800' })).toBe(JSON.stringify({ s: '\u007f\ud800' }));
+    expect(oddLine({})).toBe('{}');
+  });
+
+  it('writes any count as JSON.stringify would, and leaves out what is no number', () => {
+    fc.assert(fc.property(fc.maxSafeNat(), (n) => oddLine({ n }) === JSON.stringify({ n })));
+    fc.assert(fc.property(fc.nat(), (n) => oddLine({ n }) === JSON.stringify({ n })));
+    for (const n of [0, 9, 10, 99, 100, 999_999_999, 2 ** 31 - 1, 2 ** 31, 2 ** 32, -5])
+      expect(oddLine({ n })).toBe(JSON.stringify({ n }));
+    expect(oddLine({ n: Number.NaN })).toBe('{}');
   });
 
   it('writes times to the microsecond, and valid numbers whatever the input', () => {
@@ -132,20 +160,74 @@ describe('JSON by hand', () => {
       fc.property(
         fc.integer({ min: 0, max: 2 ** 32 - 1 }),
         fc.integer({ min: 0, max: 999_999 }),
-        (seconds, micros) => {
-          const written = sixDecimals(seconds + micros / 1e6);
-          return written === `${seconds}.${String(micros).padStart(6, '0')}`;
-        },
+        (seconds, micros) =>
+          oddLine({ t: seconds + micros / 1e6 }) === `{"t":${seconds}.${String(micros).padStart(6, '0')}}`,
       ),
     );
-    fc.assert(fc.property(fc.double(), (value) => Number.isFinite(JSON.parse(sixDecimals(value)))));
-    expect([0, -1.5, 0.9999996, 1e-7, -1e-7].map(sixDecimals)).toEqual([
-      '0.000000',
-      '-1.500000',
-      '1.000000',
-      '0.000000',
-      '0.000000',
+    fc.assert(fc.property(fc.double(), (t) => Number.isFinite((JSON.parse(oddLine({ t })) as Odd).t)));
+    expect([0, -1.5, 0.9999996, 1e-7, -1e-7].map((t) => oddLine({ t }))).toEqual([
+      '{"t":0.000000}',
+      '{"t":-1.500000}',
+      '{"t":1.000000}',
+      '{"t":0.000000}',
+      '{"t":0.000000}',
     ]);
+  });
+
+  it('writes times as RFC 3339 when told to, and intervals as they are', () => {
+    const iso = jsonWriter(connSchema(), 'iso');
+    expect(JSON.parse(lineOf(iso, RECORD))).toMatchObject({
+      ts: '2023-11-14T22:13:20.123456Z',
+      duration: 12.5,
+    });
+  });
+});
+
+describe("Zeek's TSV", () => {
+  const tsv = zeekWriter<Odd>({
+    log: 'notice',
+    fields: [
+      time('t', (r) => r.t),
+      count('n', (r) => r.n),
+      text('s', (r) => r.s),
+      texts('l', 'set[string]', (r) => r.l),
+    ],
+  });
+
+  it('has the columns of the JSON, with tabs between them', () => {
+    expect(lineOf(zeekWriter(connSchema({ vlan: true })), { ...RECORD, tunnelParents: ['C1', 'C2'] })).toBe(
+      '1700000000.123456\tCHhAvVGS1DHFjwGM9\t192.0.2.1\t51000\t2001:db8::2\t443\ttcp\tssl\t12.500000\t1000\t52428800\tSF\tT\tF\t0\t' +
+        'ShADadFf\t20000\t900000\t36000\t54000000\tC1,C2\t6\t100\t-',
+    );
+    const { fields, types } = zeekHeading(connSchema());
+    expect(fields).toEqual(Object.keys(JSON.parse(connLine({ ...RECORD, tunnelParents: [] })) as object));
+    expect(types.join(' ')).toBe(
+      'time string addr port addr port enum string interval count count string bool bool count string count count count count set[string] count',
+    );
+  });
+
+  it.each<[string, Odd, string]>([
+    ['unset', {}, '-\t-\t-\t-'],
+    ['empty', { t: 0, n: 0, s: '', l: [] }, '0.000000\t0\t(empty)\t(empty)'],
+    [
+      'what looks like a place-holder',
+      { s: '-', l: ['-', '(empty)', ''] },
+      '-\t-\t\\x2d\t\\x2d,\\x28empty),(empty)',
+    ],
+    ['separators and control characters', { s: 'a\tb\nc,d', l: ['a,b'] }, '-\t-\ta\\x09b\\x0ac,d\ta\\x2cb'],
+    ['a backslash, a C1 character, UTF-8', { s: '\\x\u0085é' }, '-\t-\t\\\\x\\xc2\\x85é\t-'],
+    ['no number', { n: Number.NaN }, '-\t-\t-\t-'],
+  ])('%s', (_, record, line) => {
+    expect(lineOf(tsv, record)).toBe(line);
+  });
+
+  it('keeps to one line and four columns whatever the text', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), fc.array(fc.string()), (s, l) => {
+        const line = lineOf(tsv, { s, l });
+        return line.split('\t').length === 4 && !line.includes('\n');
+      }),
+    );
   });
 });
 

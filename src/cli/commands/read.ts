@@ -1,16 +1,19 @@
 import { statSync } from 'node:fs';
 import { Argument } from 'commander';
 import { type ReadConfig, readSchema } from '../../base/config.ts';
-import { asSluiceError, SluiceError } from '../../base/errors.ts';
+import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
 import { clockText, scaled } from '../../base/units.ts';
 import { FileSource } from '../../capture/file.ts';
+import { MergedSource } from '../../capture/merge.ts';
+import type { StoredSource } from '../../capture/source.ts';
 import { createFlowEngine } from '../../flow/index.ts';
 import type { FlowEngineApi } from '../../flow/types.ts';
-import { connLine } from '../../log/conn-log.ts';
+import type { ConnLogRecord } from '../../log/conn-log.ts';
 import { LogFiles } from '../../log/log-files.ts';
+import { completer, connSchemaOf, headings, lineFormat } from '../../log/log-setup.ts';
 import { LogWriter } from '../../log/log-writer.ts';
-import { noticeLine } from '../../log/other-logs.ts';
+import { noticeSchema } from '../../log/other-logs.ts';
 import type { LogTotals } from '../../log/target.ts';
 import type { Packet } from '../../packet/packet.ts';
 import type { Register } from '../command.ts';
@@ -54,17 +57,12 @@ function totalBytes(files: readonly string[]): number | undefined {
   return total;
 }
 
-/** Finds a file that cannot be read before anything is done. A pipe is left alone: looking would take its bytes. */
-function checkFiles(files: readonly string[]): void {
-  for (const file of files) {
-    if (file === STDIN) continue;
-    const stat = statSync(file, { throwIfNoEntry: false });
-    if (stat === undefined || stat.isFile() || stat.isDirectory())
-      FileSource.open(file, { chunkBytes: 64 }).close();
-  }
+/** Opens what is to be read, so that a file that cannot be read is found before anything is done. */
+async function openAll(files: readonly string[], stop: AbortSignal): Promise<StoredSource> {
+  return files.length === 1 ? FileSource.open(files[0]) : await MergedSource.open(files, stop);
 }
 
-/** The sensor over one file after the other, as one stream of packets: a capture in pieces is one capture. */
+/** The sensor over a source, and the logs. */
 class Reader {
   readonly #io: CommandIo;
   readonly #engine: FlowEngineApi;
@@ -79,14 +77,23 @@ class Reader {
 
   constructor(config: ReadConfig, io: CommandIo) {
     this.#io = io;
-    this.#logs = new LogFiles({ dir: config.logDir, logs: ['conn', 'notice'], keepAside: true });
-    this.#writer = new LogWriter(this.#logs);
+    const conns = connSchemaOf(config);
+    const zeek = headings(config, conns);
+    this.#logs = new LogFiles({
+      dir: config.logDir,
+      logs: ['conn', 'notice'],
+      keepAside: true,
+      ...(zeek === undefined ? {} : { zeek }),
+    });
+    this.#writer = new LogWriter(this.#logs, lineFormat(config));
+    const logConn = this.#writer.channel(conns);
+    const logNotice = this.#writer.channel(noticeSchema);
     for (const { path, bytes } of this.#logs.torn) {
       const msg = `${path}: the last line was torn (${bytes} bytes) and has been cut off`;
       io.warn(`notice: ${msg}`);
-      this.#writer.write('notice', noticeLine({ ts: Date.now() / 1000, note: 'Sluice::Torn_Line', msg }));
+      logNotice({ ts: Date.now() / 1000, note: 'Sluice::Torn_Line', msg });
     }
-    const lineOptions = { vlan: config.vlanKey };
+    const complete = completer(config);
     const engine: FlowEngineApi = createFlowEngine(
       {
         checksums: config.checksums,
@@ -106,7 +113,9 @@ class Reader {
         mayExpire: () => true,
         closed: (slot) => {
           this.flows++;
-          this.#writer.write('conn', connLine(engine.record(slot), undefined, lineOptions));
+          const record: ConnLogRecord = engine.record(slot);
+          complete(record);
+          logConn(record);
         },
       },
     );
@@ -120,33 +129,19 @@ class Reader {
     };
   }
 
-  /** Reads the files until the end or until it is told to stop; damage of a file is returned, and the next one read. */
-  async read(files: readonly string[]): Promise<SluiceError | undefined> {
-    const progress = new ReadProgress(this.#io, totalBytes(files));
-    let problem: SluiceError | undefined;
-    let before = 0;
-    for (const file of files) {
-      if (this.#io.stop.aborted) break;
-      let source: FileSource | undefined;
-      try {
-        source = FileSource.open(file);
-        while (!this.#io.stop.aborted && source.drain(this.#sink, TURN_PACKETS)) {
-          progress.show(before + source.readBytes, this.packets);
-          await turn();
-        }
-        problem ??= source.problem;
-        if (source.problem !== undefined) this.#io.detail(`damaged: ${source.problem.message}`);
-      } catch (thrown) {
-        const error = asSluiceError(thrown);
-        if (error.code === 'INTERNAL') throw thrown;
-        problem ??= error;
-      } finally {
-        before += source?.readBytes ?? 0;
-        source?.close();
-      }
+  /** Reads until the end or until it is told to stop. Errors: those of a defect of ours only. */
+  async read(source: StoredSource, total: number | undefined): Promise<void> {
+    const { stop } = this.#io;
+    const progress = new ReadProgress(this.#io, total);
+    const stopped = new Promise<void>((resolve) => {
+      if (stop.aborted) resolve();
+      stop.addEventListener('abort', () => resolve(), { once: true });
+    });
+    while (!stop.aborted && source.drain(this.#sink, TURN_PACKETS)) {
+      progress.show(source.readBytes, this.packets);
+      await (source.starved ? Promise.race([source.wait(), stopped]) : turn());
     }
     progress.done();
-    return problem;
   }
 
   /** Ends the connections that are still open, and the logs. */
@@ -168,16 +163,23 @@ async function read(
   io: CommandIo,
 ): Promise<SluiceError | undefined> {
   const begin = performance.now();
-  checkFiles(files);
-  const reader = new Reader(config, io);
-  let problem: SluiceError | undefined;
+  const source = await openAll(files, io.stop);
+  let reader: Reader;
   let totals: LogTotals;
   try {
-    problem = await reader.read(files);
+    reader = new Reader(config, io);
+    try {
+      await reader.read(source, totalBytes(files));
+    } finally {
+      // Also after a defect of ours: what was learned until then is logged.
+      totals = reader.finish();
+    }
   } finally {
-    // Also after a defect of ours: what was learned until then is logged.
-    totals = reader.finish();
+    source.close();
   }
+  let { problem } = source;
+  if (source instanceof MergedSource)
+    for (const { message } of source.problems.slice(1)) io.warn(`also: ${message}`);
   if (totals.lost > 0) {
     problem ??= new SluiceError('FILE', `${totals.lost} lines could not be written to ${config.logDir}`, {
       help: 'make room there, or choose another directory with --log-dir, and read again',
@@ -211,9 +213,11 @@ async function read(
 export const registerRead: Register = (program, host) => {
   const command = program
     .command('read')
-    .description('The sensor on capture files (pcap, pcapng); needs no privileges.')
+    .description(
+      'The sensor on capture files (pcap, pcapng, packed with gzip or zstd or not); needs no privileges.',
+    )
     .addArgument(
-      new Argument('<FILE...>', 'capture files, read one after the other as one capture; - is stdin'),
+      new Argument('<FILE...>', 'capture files, read as one capture in the order of time; - is stdin'),
     )
     .action(async (files: string[]) => {
       const { config } = configOf(command, readSchema);
@@ -226,6 +230,7 @@ export const registerRead: Register = (program, host) => {
 Examples:
   sluice read trace.pcap --log-dir out           writes out/conn.log
   tcpdump -w - | sluice read -                   from a pipe
+  sluice read day/*.pcap.zst --log-format zeek   pieces of one capture, in the order of time
   sluice read a.pcap b.pcap --no-checksums --json`,
   );
 };

@@ -1,0 +1,188 @@
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { SluiceError } from '../base/errors.ts';
+
+const STDIN = 0;
+
+/** Bytes of a file or a stream, pulled by whoever reads them. */
+export interface ByteInput {
+  /** Bytes taken from the file so far; of compressed input the compressed ones. */
+  readonly readBytes: number;
+  /**
+   * Copies what is there into buffer[at…]: how many bytes; 0 when none are there yet (`wait` for them), -1 at the end.
+   * Errors: FILE when reading fails; FILE_FORMAT when what is read is damaged.
+   */
+  read(buffer: Uint8Array, at: number): number;
+  /** Resolves when `read` has something to say. Never rejects. */
+  wait(): Promise<void>;
+  close(): void;
+}
+
+/** A file that has been opened, or standard input. */
+export interface OpenedFile {
+  name: string;
+  fd: number;
+  /** Bytes, of a regular file. */
+  size: number | undefined;
+  /** A pipe or a socket: reading may have to wait. */
+  stream: boolean;
+}
+
+/** Opens a file, or standard input as `-`. Errors: FILE. */
+export function openFile(path: string): OpenedFile {
+  const name = path === '-' ? 'standard input' : path;
+  let fd = STDIN;
+  try {
+    if (path !== '-') fd = openSync(path, 'r');
+    const stat = fstatSync(fd);
+    if (stat.isDirectory()) throw Object.assign(new Error('a directory'), { code: 'EISDIR' });
+    return {
+      name,
+      fd,
+      size: stat.isFile() ? stat.size : undefined,
+      stream: stat.isFIFO() || stat.isSocket(),
+    };
+  } catch (error) {
+    if (fd !== STDIN) closeSync(fd);
+    throw fileError(name, error);
+  }
+}
+
+export function inputOf(file: OpenedFile): ByteInput {
+  return file.stream ? new StreamInput(file) : new DiskInput(file);
+}
+
+/** A file on a disk: reads at once. */
+class DiskInput implements ByteInput {
+  readBytes = 0;
+  readonly #file: OpenedFile;
+  #closed = false;
+
+  constructor(file: OpenedFile) {
+    this.#file = file;
+  }
+
+  read(buffer: Uint8Array, at: number): number {
+    const { fd, name } = this.#file;
+    for (;;) {
+      try {
+        const n = readSync(fd, buffer, at, buffer.length - at, null);
+        this.readBytes += n;
+        return n === 0 ? -1 : n;
+      } catch (error) {
+        const code = (error as NodeJS.ErrnoException).code;
+        if (code === 'EOF') return -1;
+        if (code !== 'EINTR') throw fileError(name, error);
+      }
+    }
+  }
+
+  wait(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#file.fd !== STDIN) closeSync(this.#file.fd);
+  }
+}
+
+/** A pipe or a socket: what has arrived is read, for the rest the event loop goes on. */
+class StreamInput implements ByteInput {
+  readBytes = 0;
+  readonly #name: string;
+  readonly #socket: Socket;
+  #rest: Buffer | undefined;
+  #ended = false;
+  #error: SluiceError | undefined;
+  #wake: (() => void) | undefined;
+
+  constructor({ name, fd }: OpenedFile) {
+    this.#name = name;
+    this.#socket = new Socket({ fd, readable: true, writable: false });
+    const wake = () => this.#wake?.();
+    this.#socket.on('readable', wake);
+    this.#socket.on('end', () => {
+      this.#ended = true;
+      wake();
+    });
+    this.#socket.on('error', (error) => {
+      this.#error = fileError(this.#name, error);
+      wake();
+    });
+  }
+
+  read(buffer: Uint8Array, at: number): number {
+    let filled = at;
+    while (filled < buffer.length) {
+      this.#rest ??= (this.#socket.read() as Buffer | null) ?? undefined;
+      const rest = this.#rest;
+      if (rest === undefined) break;
+      const part = rest.subarray(0, buffer.length - filled);
+      buffer.set(part, filled);
+      filled += part.length;
+      this.#rest = part.length < rest.length ? rest.subarray(part.length) : undefined;
+    }
+    const n = filled - at;
+    this.readBytes += n;
+    if (n > 0) return n;
+    if (this.#error !== undefined) throw this.#error;
+    return this.#ended ? -1 : 0;
+  }
+
+  async wait(): Promise<void> {
+    if (
+      this.#rest !== undefined ||
+      this.#ended ||
+      this.#error !== undefined ||
+      this.#socket.readableLength > 0
+    )
+      return;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      // A stream says that it can be read only after somebody has found it empty.
+      this.#socket.read(0);
+    });
+    this.#wake = undefined;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+    this.#wake?.();
+  }
+}
+
+function fileError(name: string, error: unknown): SluiceError {
+  const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
+  switch (code) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return new SluiceError('FILE', `there is no file ${name}`, {
+        cause: error,
+        help: 'check the path; - reads standard input',
+      });
+    case 'EACCES':
+    case 'EPERM':
+      return new SluiceError('FILE', `no permission to read ${name}`, {
+        cause: error,
+        help: 'give this user the right to read it, or run as a user who has it',
+      });
+    case 'EISDIR':
+      return new SluiceError('FILE', `${name} is a directory`, {
+        cause: error,
+        help: 'name the capture files in it',
+      });
+    case 'EMFILE':
+    case 'ENFILE':
+      return new SluiceError('FILE', `too many open files to read ${name}`, {
+        cause: error,
+        help: 'raise the limit (ulimit -n)',
+      });
+    default:
+      return new SluiceError('FILE', `${name} cannot be read: ${code}`, {
+        cause: error,
+        help: 'check the medium that the file lies on',
+      });
+  }
+}

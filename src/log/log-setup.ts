@@ -1,0 +1,55 @@
+import { CommunityIds } from './community-id.ts';
+import { type ConnLogOptions, type ConnLogRecord, connSchema } from './conn-log.ts';
+import type { JsonTimes } from './json-format.ts';
+import type { LineFormat } from './log-writer.ts';
+import { noticeSchema, shuntSchema, statsSchema } from './other-logs.ts';
+import type { LogSchema } from './schema.ts';
+import { type ZeekHeading, zeekHeading } from './zeek-format.ts';
+
+/** The settings that decide how logs look (src/base/config.ts). */
+export interface LogSettings {
+  logFormat: 'json' | 'zeek';
+  jsonTimestamps: JsonTimes;
+  vlan: boolean;
+  vlanKey: boolean;
+  communityId: boolean;
+  communityIdSeed: number;
+}
+
+/** How lines are written, for `LogWriter`. */
+export function lineFormat(settings: LogSettings): LineFormat {
+  return { format: settings.logFormat, times: settings.jsonTimestamps };
+}
+
+/** conn.log with the columns that the settings ask for. */
+export function connSchemaOf(settings: LogSettings, options: ConnLogOptions = {}): LogSchema<ConnLogRecord> {
+  return connSchema({
+    ...options,
+    vlan: settings.vlan || settings.vlanKey,
+    communityId: settings.communityId,
+  });
+}
+
+/** The headings of these logs, for `LogFiles`; undefined when the format has none. */
+export function headings(
+  settings: LogSettings,
+  conns: LogSchema<ConnLogRecord>,
+  verdicts: readonly string[] = [],
+): readonly ZeekHeading[] | undefined {
+  if (settings.logFormat !== 'zeek') return undefined;
+  return [
+    zeekHeading(conns),
+    zeekHeading(shuntSchema),
+    zeekHeading(statsSchema(verdicts)),
+    zeekHeading(noticeSchema),
+  ];
+}
+
+/** Completes a record with what the settings ask for beside what the flow engine knows. */
+export function completer(settings: LogSettings): (record: ConnLogRecord) => void {
+  if (!settings.communityId) return () => {};
+  const ids = new CommunityIds(settings.communityIdSeed);
+  return (record) => {
+    record.communityId = ids.of(record);
+  };
+}

@@ -1,0 +1,43 @@
+import type { ConnRecord, TlsInfo } from '../flow/types.ts';
+import { bool, type LogSchema, number, text, time } from './schema.ts';
+import { cipherName, groupName, versionName } from './tls-names.ts';
+
+/** A TLS, DTLS or QUIC handshake with the connection that it is part of. */
+export interface SslLogRecord {
+  conn: ConnRecord;
+  tls: TlsInfo;
+}
+
+/** Key exchanges whose group a handshake may name. */
+const WITH_GROUP = /^TLS_(EC|DHE|AES_|CHACHA20_)/;
+
+/** What has not come to a ServerHello has neither version nor cipher. */
+const answered = (r: SslLogRecord): boolean => r.tls.version !== 0;
+
+function curve({ tls }: SslLogRecord): string | undefined {
+  if (tls.curve === 0 || tls.version === 0) return undefined;
+  return WITH_GROUP.test(cipherName(tls.cipher)) ? groupName(tls.curve) : undefined;
+}
+
+/** ssl.log: names, order and types of Zeek's base/protocols/ssl/main.zeek; fingerprints as its ja3 and ja4 packages. */
+export const sslSchema: LogSchema<SslLogRecord> = {
+  log: 'ssl',
+  fields: [
+    time('ts', (r) => (r.tls.ts > 0 ? r.tls.ts : r.conn.ts)),
+    text('uid', (r) => r.conn.uid),
+    text('id.orig_h', (r) => r.conn.origHost, 'addr'),
+    number('id.orig_p', 'port', (r) => r.conn.origPort),
+    text('id.resp_h', (r) => r.conn.respHost, 'addr'),
+    number('id.resp_p', 'port', (r) => r.conn.respPort),
+    text('version', (r) => (answered(r) ? versionName(r.tls.version) : undefined)),
+    text('cipher', (r) => (answered(r) ? cipherName(r.tls.cipher) : undefined)),
+    text('curve', curve),
+    text('server_name', (r) => r.tls.serverName),
+    bool('resumed', (r) => r.tls.resumed),
+    text('next_protocol', (r) => r.tls.alpn),
+    bool('established', (r) => r.tls.established),
+    text('ja3', (r) => r.tls.ja3),
+    text('ja3s', (r) => r.tls.ja3s),
+    text('ja4', (r) => r.tls.ja4),
+  ],
+};
