@@ -480,7 +480,11 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   #onServices(slot: number, side: Side, news: number): void {
     const at = slot * WORDS + FLAGS;
     let flags = this.#words[at];
-    if ((news & StreamNews.tls) !== 0) flags |= Flag.tlsConfirmed;
+    if ((news & StreamNews.tls) !== 0) {
+      flags |= Flag.tlsConfirmed;
+      const tls = this.#streams.info(slot);
+      if (tls !== undefined) tls.ts = this.lastTime(slot);
+    }
     if ((news & StreamNews.established) !== 0) flags |= Flag.tlsEstablished;
     if ((news & StreamNews.begun) !== 0) flags |= PAYLOAD_WANTED;
     if ((news & StreamNews.sideDone) !== 0) flags &= ~(Flag.payloadWanted << side);

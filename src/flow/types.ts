@@ -99,6 +99,8 @@ export interface FlowHooks {
 
 /** The handshake as the TLS recognizer saw it; kept by the engine per flow, readable until `closed` returns. */
 export interface TlsInfo {
+  /** Time of the packet that made it sure; 0 before. */
+  ts: number;
   /** 0x0303 is TLS 1.2, 0x0304 TLS 1.3, 0xfefd DTLS 1.2; 0 while unknown. */
   version: number;
   cipher: number;

@@ -113,6 +113,8 @@ class HttpParser implements ServiceParser {
     }
     this.#asks = method === 7 && begins(u8, offset, 8, 'connect ') ? Asks.tunnel : Asks.nothing;
     this.#asked = true;
+    // The body of the last reply, if it had one, is over.
+    if (this.#replyLine < 0) this.#replyLine = 0;
     return true;
   }
 
@@ -127,7 +129,7 @@ class HttpParser implements ServiceParser {
     while (this.#replyLine >= 0) {
       const line = this.#replies;
       if (this.#replyLine === 0 && this.#simple && !begins(u8, at, end - at, 'http/'))
-        return ServiceNews.confirmed | ServiceNews.done;
+        return this.#confirmed ? ServiceNews.done : ServiceNews.confirmed | ServiceNews.done;
       const next = line.take(u8, at, end);
       if (next < 0) return news;
       at = next;
@@ -140,7 +142,9 @@ class HttpParser implements ServiceParser {
         }
         if (this.#asks === Asks.nothing && this.#status >= 200) return news | ServiceNews.done;
       } else if (line.length === 0) {
-        return news | this.#headerEnd(end - at, news);
+        const over = this.#headerEnd(end - at);
+        if (over !== 0) return news | over;
+        continue;
       }
       if (++this.#replyLine > MAX_LINES) return news | ServiceNews.rejected;
     }
@@ -162,7 +166,7 @@ class HttpParser implements ServiceParser {
   }
 
   /** The header of a reply to a request that wants another protocol, or of an interim reply. */
-  #headerEnd(rest: number, news: number): number {
+  #headerEnd(rest: number): number {
     const status = this.#status;
     if (this.#asks === Asks.tunnel && status >= 200 && status < 300) {
       this.rest = rest;
@@ -175,8 +179,7 @@ class HttpParser implements ServiceParser {
         this.unwrap = (fromOrig, u8, offset, length, sink: PayloadSink) =>
           frames.unwrap(fromOrig, u8, offset, length, sink);
         // In the order of confirmation, also when all was in one segment.
-        if ((news & ServiceNews.confirmed) !== 0) this.inside.push('http');
-        this.inside.push('websocket');
+        this.inside.push('http', 'websocket');
       }
       return ServiceNews.handsOver;
     }

@@ -57,7 +57,7 @@ export interface ServiceParser {
    * After `handsOver`: what follows is wrapped in frames (websocket); gives what is inside of them to the sink. Answers
    * `rejected` or `done` when there is no more to come.
    */
-  unwrap?(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number, sink: PayloadSink): number;
+  unwrap?: (fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number, sink: PayloadSink) => number;
 }
 
 export interface Service {

@@ -32,6 +32,7 @@ export type HelloTransport = 't' | 'q' | 'd';
 /** Nothing seen yet. */
 export function emptyTlsInfo(): TlsInfo {
   return {
+    ts: 0,
     version: 0,
     cipher: 0,
     curve: 0,

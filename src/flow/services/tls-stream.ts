@@ -17,7 +17,10 @@ const HEARTBEAT = 24;
 
 const CLIENT_HELLO = 1;
 const SERVER_HELLO = 2;
+const SERVER_KEY_EXCHANGE = 12;
 const SERVER_HELLO_DONE = 14;
+/** ServerKeyExchange begins so when it names a group (RFC 8422 section 5.4); what is no such key exchange may too. */
+const NAMED_GROUP = 3;
 
 /** 2^14 and the expansion that RFC 5246 allows. */
 const MAX_RECORD = 16_384 + 2048;
@@ -67,6 +70,8 @@ class TlsSide {
   messageLeft = 0;
   messageLength = 0;
   buffer: Uint8Array | undefined;
+  /** The ServerKeyExchange that is being read names a group. */
+  groupNamed = false;
 
   hello = false;
   helloDone = false;
@@ -240,6 +245,7 @@ export class TlsStream implements ServiceParser {
       const size = Math.min(end - at, side.messageLeft);
       if (side.messageType === CLIENT_HELLO || side.messageType === SERVER_HELLO)
         events |= this.#helloBytes(side, u8, at, size);
+      else if (side.messageType === SERVER_KEY_EXCHANGE) this.#keyExchange(side, u8, at, size);
       at += size;
       side.messageLeft -= size;
       if (side.messageLeft === 0) {
@@ -269,6 +275,16 @@ export class TlsStream implements ServiceParser {
     }
     if (isClient) return this.#client === side;
     return this.#server === side && (!side.hello || this.#hello.retry);
+  }
+
+  /** Its first three bytes, which may come one by one. */
+  #keyExchange(side: TlsSide, u8: Uint8Array, at: number, size: number): void {
+    const before = side.messageLength - side.messageLeft;
+    for (let i = 0; i < size && before + i < 3; i++) {
+      const byte = u8[at + i];
+      if (before + i === 0) side.groupNamed = byte === NAMED_GROUP;
+      else if (side.groupNamed) this.tls.curve = ((this.tls.curve << 8) | byte) & 0xffff;
+    }
   }
 
   #helloBytes(side: TlsSide, u8: Uint8Array, at: number, size: number): number {

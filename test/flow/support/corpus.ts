@@ -15,6 +15,8 @@ export interface CorpusCase {
   linktype: string;
   format: string;
   tags: string[];
+  /** What the service column was made with: all of Zeek's analyzers, those in `loaded`, or other settings. */
+  service_scope: 'default' | 'loaded' | 'altered';
   loaded: string[];
   config: { bpf?: string };
 }
@@ -49,7 +51,8 @@ export function runCase(root: string, entry: CorpusCase): ConnRecord[] {
   const engine = createFlowEngine(
     {
       bare: entry.bare && !entry.loaded.includes('base/protocols/dns'),
-      services: !entry.bare,
+      // Also where Zeek had loaded a few analyzers only: what they found has to be found.
+      services: true,
       checksums: !entry.checksums_ignored,
       maxFlows: 1 << 14,
       ...(ports === 'default' ? {} : { likelyServerPorts: portsOf(ports) }),
