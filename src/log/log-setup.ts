@@ -4,6 +4,8 @@ import type { JsonTimes } from './json-format.ts';
 import type { LineFormat } from './log-writer.ts';
 import { noticeSchema, shuntSchema, statsSchema } from './other-logs.ts';
 import type { LogSchema } from './schema.ts';
+import { sslSchema } from './ssl-log.ts';
+import { tunnelSchema } from './tunnel-log.ts';
 import { type ZeekHeading, zeekHeading } from './zeek-format.ts';
 
 /** The settings that decide how logs look (src/base/config.ts). */
@@ -14,6 +16,12 @@ export interface LogSettings {
   vlanKey: boolean;
   communityId: boolean;
   communityIdSeed: number;
+}
+
+/** These settings alone, so that they can be sent to a thread. */
+export function logSettings(settings: LogSettings): LogSettings {
+  const { logFormat, jsonTimestamps, vlan, vlanKey, communityId, communityIdSeed } = settings;
+  return { logFormat, jsonTimestamps, vlan, vlanKey, communityId, communityIdSeed };
 }
 
 /** How lines are written, for `LogWriter`. */
@@ -39,6 +47,8 @@ export function headings(
   if (settings.logFormat !== 'zeek') return undefined;
   return [
     zeekHeading(conns),
+    zeekHeading(sslSchema),
+    zeekHeading(tunnelSchema),
     zeekHeading(shuntSchema),
     zeekHeading(statsSchema(verdicts)),
     zeekHeading(noticeSchema),
