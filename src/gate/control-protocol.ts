@@ -46,11 +46,22 @@ const flow = z.strictObject({
   vni: z.number().int().min(0).max(0xffffff).default(0),
 });
 
+function isPrefix(text: string): boolean {
+  const [addr = '', length, more] = text.split('/');
+  const family = isIP(addr);
+  if (family === 0 || more !== undefined || addr.includes('%')) return false;
+  return length === undefined || (/^\d{1,3}$/.test(length) && Number(length) <= (family === 4 ? 32 : 128));
+}
+
 const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$/, {
   error: 'must be 1 to 32 letters, digits, dots, dashes or underscores',
 });
 const reason = z.string().max(256);
 const id = z.union([z.number().int(), z.string().max(64)]);
+
+/** An address, or one with a prefix length. */
+const prefix = z.string().refine(isPrefix, { error: 'must be an address, or one with a prefix length' });
+const pair = { a: prefix, b: prefix, vlan: vlan.default(0), innerVlan: vlan.default(0) };
 
 const requests = {
   hello: { version: z.number().int() },
@@ -97,6 +108,12 @@ const requests = {
   },
   'owner.unregister': { name },
   renew: { owner: name },
+  'pair.add': { ...pair, owner: name.optional(), ttl: ttl.optional(), why: reason.optional() },
+  'pair.remove': { ...pair, why: reason.optional() },
+  'pair.list': {},
+  'exception.add': { prefix, why: reason.optional() },
+  'exception.remove': { prefix, why: reason.optional() },
+  'exception.list': {},
   stop: {},
 } as const;
 
@@ -176,6 +193,20 @@ export interface ShuntRow {
     /** The sequence state was given when it was added, so that payloadBytes is exact. */
     exact: boolean;
   } | null;
+}
+
+/** A pair of addresses or prefixes. Times in seconds since the epoch. */
+export interface PairRow {
+  a: string;
+  b: string;
+  vlan: number;
+  innerVlan: number;
+  /** Empty: made by hand. */
+  owner: string;
+  expires: number | null;
+  last: number | null;
+  ab: { pkts: number; ipBytes: number };
+  ba: { pkts: number; ipBytes: number };
 }
 
 export interface OwnerRow {

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { SluiceError } from '../base/errors.ts';
-import { BpfMap, errnoName, interfaceState, interfaces } from '../kernel/index.ts';
+import { BpfMap, interfaceState, interfaces } from '../kernel/index.ts';
 import { GateClient } from './client.ts';
 import { type Place, placeOf } from './control-places.ts';
 import {
@@ -12,14 +12,15 @@ import {
 } from './control-protocol.ts';
 import { ControlServer, type Conversation, type Peer } from './control-server.ts';
 import { AuditLog } from './daemon-audit.ts';
+import { PairKeeper } from './daemon-pairs.ts';
+import { DaemonRequests, keyOf } from './daemon-requests.ts';
 import { readState, removeState, writeState } from './daemon-state.ts';
-import { type Shunt, ShuntTable, type Wanted } from './daemon-table.ts';
-import { flowKey, flowOfKey, flowText } from './flow-key.ts';
+import { type Shunt, ShuntTable } from './daemon-table.ts';
+import { Exceptions } from './exceptions.ts';
 import { type AttachMode, Gate } from './gate.ts';
-import { localAddresses } from './guard.ts';
 import { LAYOUT_VERSION } from './layout.ts';
-import { hasLocalEndpoint } from './local.ts';
-import { type Owner, Owners } from './owners.ts';
+import { Owners } from './owners.ts';
+import { Pairs, PrefixPairs } from './pairs.ts';
 import type { PinAccess } from './pins.ts';
 
 export interface DaemonOptions {
@@ -43,13 +44,8 @@ export interface UpReport {
   pins: Record<string, string>;
 }
 
-/** Seconds that an entry by hand lives unless told otherwise. */
-export const DEFAULT_TTL = 300;
 const CHECK_MS = 1000;
 const COUNTERS_MS = 100;
-/** Addresses of this host are looked up again after this time. */
-const LOCAL_MS = 5000;
-const MAP_FULL = new Set(['E2BIG', 'ENOSPC', 'ENOMEM']);
 
 /** The keeper of one gate: holds its lock, serves its control socket, looks after leases and time limits. */
 export class GateDaemon {
@@ -64,6 +60,8 @@ export class GateDaemon {
   readonly #owners: Owners;
   readonly #table: ShuntTable;
   readonly #audit: AuditLog;
+  readonly #pairs: PairKeeper;
+  readonly #requests: DaemonRequests;
   readonly #warn: (text: string) => void;
   readonly #mode: string;
   readonly #modeReason: string | undefined;
@@ -71,8 +69,6 @@ export class GateDaemon {
   readonly #timers: NodeJS.Timeout[] = [];
   #server: ControlServer | undefined;
   #end: (error: SluiceError | undefined) => void = () => {};
-  #local = new Set<string>();
-  #localUntil = 0;
   #closed = false;
 
   private constructor(
@@ -98,6 +94,26 @@ export class GateDaemon {
       ended: (shunt, reason, row) => this.#ended(shunt, reason, row),
     });
     const { mode, warning } = attached;
+    const grace = (): Promise<void> => this.#client.grace();
+    const exceptions = new Exceptions(gate.table('exceptions'));
+    const { ops } = this.#client;
+    const prefixes = new PrefixPairs(gate.table('prefixes'), ops, grace);
+    this.#pairs = new PairKeeper(
+      new Pairs(gate.table('pairs'), ops, grace),
+      prefixes,
+      exceptions,
+      this.#owners,
+      (features) => gate.enable(features),
+    );
+    this.#requests = new DaemonRequests({
+      vlanKey: options.vlanKey,
+      table: this.#table,
+      owners: this.#owners,
+      pairs: this.#pairs,
+      exceptions,
+      audit,
+      save: () => this.#saveState(),
+    });
     this.#mode = mode;
     this.#modeReason = warning;
     if (warning !== undefined) warn(warning);
@@ -150,6 +166,7 @@ export class GateDaemon {
     );
     this.#timers.push(setInterval(() => this.#checkInterface(), CHECK_MS));
     this.#timers.push(setInterval(() => this.#tellCounters(), COUNTERS_MS));
+    this.#timers.push(setInterval(() => this.#lookAfterPairs(), CHECK_MS));
     this.#audit.write({ op: this.#gate.tookOver ? 'gate.takeover' : 'gate.up', pid: process.pid });
   }
 
@@ -175,6 +192,15 @@ export class GateDaemon {
         help: `\`sluice gate up -i ${ifname}\` once it is back`,
       }),
     );
+  }
+
+  #lookAfterPairs(): void {
+    try {
+      this.#requests.protectHost();
+    } catch (error) {
+      this.#warn(`the host's own addresses are not all protected: ${(error as Error).message}`);
+    }
+    void this.#pairs.expire((pair, reason) => this.#requests.notePairEnd(pair, reason));
   }
 
   #tellCounters(): void {
@@ -214,28 +240,6 @@ export class GateDaemon {
         return this.#hello(request);
       case 'status':
         return this.#status();
-      case 'add':
-        return { results: this.#add(request, peer) };
-      case 'remove':
-        return { results: await this.#remove(request, peer) };
-      case 'query':
-        return { shunts: request.flows.map((flow) => this.#row(flow) ?? null) };
-      case 'list':
-        return await this.#list(request, conversation);
-      case 'watch':
-        conversation.watch(request.interval);
-        return {};
-      case 'unwatch':
-        conversation.unwatch();
-        return {};
-      case 'owner.register':
-        return this.#register(request, peer);
-      case 'owner.unregister':
-        return await this.#unregister(request, peer);
-      case 'renew': {
-        const { lease, entries } = this.#owners.renew(request.owner, peer.uid);
-        return { lease, entries };
-      }
       case 'stop':
         this.#mustRule(peer);
         this.#audit.write({ op: 'gate.down', ...peer });
@@ -243,7 +247,7 @@ export class GateDaemon {
         setImmediate(() => this.#end(undefined));
         return {};
       default:
-        throw new SluiceError('INTERNAL', 'a request without its work');
+        return await this.#requests.perform(request, conversation);
     }
   }
 
@@ -291,164 +295,6 @@ export class GateDaemon {
     };
   }
 
-  #add(request: RequestOf<'add'>, peer: Peer): unknown[] {
-    const owner = request.owner === undefined ? undefined : this.#owners.get(request.owner, peer.uid);
-    const results: object[] = [];
-    const wanted: Wanted[] = [];
-    const places: number[] = [];
-    for (const [place, flow] of request.flows.entries()) {
-      const trigger = flow.trigger ?? (owner === undefined ? 'manual' : owner.name);
-      let refusal: SluiceError | undefined;
-      try {
-        const want = this.#want(flow, owner, wanted.length);
-        wanted.push({ ...want, trigger });
-        places.push(place);
-      } catch (error) {
-        if (!(error instanceof SluiceError)) throw error;
-        refusal = error;
-        results[place] = failure(error);
-      }
-      if (refusal !== undefined) this.#noteAdd(flow, request, peer, trigger, refusal);
-    }
-    this.#table.add(wanted).forEach((result, i) => {
-      const place = places[i];
-      const refusal = result === 0 ? undefined : addError(result);
-      results[place] = refusal === undefined ? {} : failure(refusal);
-      this.#noteAdd(request.flows[place], request, peer, wanted[i].trigger, refusal);
-    });
-    return results;
-  }
-
-  #noteAdd(
-    flow: RequestOf<'add'>['flows'][number],
-    { owner, why }: RequestOf<'add'>,
-    peer: Peer,
-    trigger: string,
-    refusal: SluiceError | undefined,
-  ): void {
-    const { uid, pid } = peer;
-    this.#audit.write({
-      op: 'add',
-      owner,
-      uid,
-      pid,
-      key: flowText(flow),
-      trigger,
-      why,
-      refused: refusal?.code,
-    });
-  }
-
-  /** `more`: how many of the same request come before it. @throws SluiceError */
-  #want(
-    flow: RequestOf<'add'>['flows'][number],
-    owner: Owner | undefined,
-    more: number,
-  ): Omit<Wanted, 'trigger'> {
-    if (!this.#options.vlanKey && (flow.vlan !== 0 || flow.innerVlan !== 0)) {
-      throw new SluiceError('REFUSED', 'VLAN ids are not part of the key of this gate', {
-        help: 'leave them out, or start the gate with --vlan-key',
-      });
-    }
-    if (flow.vni !== 0) {
-      throw new SluiceError('REFUSED', 'this gate does not look into tunnels', {
-        help: 'shunt the outer flow of the tunnel instead',
-      });
-    }
-    const key = flowKey(flow);
-    if (hasLocalEndpoint(this.#localAddresses(), key.family, key.bytes)) {
-      throw new SluiceError('REFUSED', 'an endpoint is an address of this host', {
-        help: "the host's own traffic is never dropped",
-      });
-    }
-    if (owner === undefined)
-      return { key, slot: 0, ttl: flow.ttl ?? DEFAULT_TTL, idle: undefined, seq: flow.seq, ack: flow.ack };
-    if (owner.entries + more >= owner.maxEntries)
-      throw new SluiceError('LIMIT', `${owner.name} has ${owner.maxEntries} entries already`);
-    const idle = owner.idle === 'off' ? undefined : owner.idle;
-    return { key, slot: owner.slot, ttl: flow.ttl, idle, seq: flow.seq, ack: flow.ack };
-  }
-
-  #localAddresses(): ReadonlySet<string> {
-    const now = performance.now();
-    if (now >= this.#localUntil) {
-      this.#local = localAddresses();
-      this.#localUntil = now + LOCAL_MS;
-    }
-    return this.#local;
-  }
-
-  #find(flow: RequestOf<'remove'>['flows'][number]): Shunt | undefined {
-    const shunt = this.#table.find(flowKey(flow).bytes);
-    return shunt?.reason === undefined ? shunt : undefined;
-  }
-
-  #row(flow: RequestOf<'query'>['flows'][number]): ShuntRow | undefined {
-    const shunt = this.#find(flow);
-    return shunt === undefined ? undefined : this.#table.row(shunt);
-  }
-
-  async #remove(request: RequestOf<'remove'>, peer: Peer): Promise<unknown[]> {
-    const found: Shunt[] = [];
-    const results = request.flows.map((flow) => {
-      try {
-        const shunt = this.#find(flow);
-        if (shunt === undefined) throw new SluiceError('NOT_FOUND', `${flowText(flow)} is not shunted`);
-        if (!this.#owners.mayEnd(shunt.slot, peer.uid))
-          throw new SluiceError('DENIED', `${flowText(flow)} belongs to another user's owner`);
-        found.push(shunt);
-        return {};
-      } catch (error) {
-        if (error instanceof SluiceError) return failure(error);
-        throw error;
-      }
-    });
-    const { uid, pid } = peer;
-    for (const shunt of found)
-      this.#audit.write({ op: 'remove', uid, pid, key: keyOf(shunt), why: request.why });
-    await this.#table.end(found, 'asked');
-    return results;
-  }
-
-  async #list({ owner, page }: RequestOf<'list'>, conversation: Conversation): Promise<{ entries: number }> {
-    let rows: ShuntRow[] = [];
-    let entries = 0;
-    // The references as they are now: the table changes while a slow client reads.
-    for (const shunt of this.#table.all()) {
-      if (this.#closed || this.#table.find(shunt.key) !== shunt) continue;
-      const row = this.#table.row(shunt);
-      if (row === undefined || (owner !== undefined && row.owner !== owner)) continue;
-      rows.push(row);
-      entries++;
-      if (rows.length < page) continue;
-      await conversation.page(rows);
-      // Others want to be served in between.
-      await new Promise((resolve) => setImmediate(resolve));
-      rows = [];
-    }
-    if (rows.length > 0) await conversation.page(rows);
-    return { entries };
-  }
-
-  #register(request: RequestOf<'owner.register'>, peer: Peer): unknown {
-    const { name, lease, idle, maxEntries } = request;
-    const owner = this.#owners.register({ name, lease, idle, maxEntries }, peer.uid);
-    this.#saveState();
-    this.#audit.write({ op: 'owner.register', owner: name, ...peer });
-    return { slot: owner.slot, entries: owner.entries };
-  }
-
-  async #unregister({ name }: RequestOf<'owner.unregister'>, peer: Peer): Promise<unknown> {
-    const owner = this.#owners.get(name, peer.uid);
-    this.#audit.write({ op: 'owner.unregister', owner: name, ...peer });
-    this.#owners.leave(owner);
-    this.#saveState();
-    const its = this.#table.all().filter(({ slot }) => slot === owner.slot);
-    if (its.length === 0) this.#owners.forget(owner);
-    await this.#table.end(its, 'asked');
-    return { ended: its.length };
-  }
-
   /** Takes everything down: gate, pins, socket. The second time does nothing. */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -475,23 +321,4 @@ function openAudit(logDir: string, warn: (text: string) => void): AuditLog {
       help: 'name another --log-dir',
     });
   }
-}
-
-function failure({ code, message, help }: SluiceError): object {
-  return { error: { code, message, ...(help === undefined ? {} : { help }) } };
-}
-
-function addError(result: number): SluiceError {
-  const name = errnoName(-result);
-  if (name === 'EEXIST')
-    return new SluiceError('EXISTS', 'this flow is shunted already', { help: 'sluice shunt rm ends it' });
-  if (MAP_FULL.has(name))
-    return new SluiceError('MAP_FULL', 'the table is full', {
-      help: 'use a larger table (--max-shunts4, --max-shunts6), or let entries end sooner',
-    });
-  return new SluiceError('KERNEL_CALL', `the gate did not take it: ${name}`);
-}
-
-function keyOf({ family, key }: Shunt): string {
-  return flowText(flowOfKey(family, key));
 }

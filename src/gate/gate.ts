@@ -3,6 +3,7 @@ import { SluiceError } from '../base/errors.ts';
 import {
   attachXdp,
   type BpfLink,
+  type BpfMap,
   type BpfObject,
   type BpfProgram,
   loadObject,
@@ -36,8 +37,18 @@ export interface GateOptions {
   keep?: PinAccess;
 }
 
+/** What is in the program only once it is used. */
+export interface Features {
+  /** Look for address pairs. */
+  pairs: boolean;
+  /** Rows of the list of prefix pairs that are searched. */
+  prefixes: number;
+}
+
 /** Rows of the operations array for each worker: one batch. */
 const OPS_PER_WORKER = 1024;
+const MAX_PAIRS = 4096;
+const MAX_PREFIX_PAIRS = 64;
 /** What a gate that ends with its process pins, for the next one to find. */
 const PINNED = ['flows4', 'flows6', 'leases', 'ledger', 'meta'] as const;
 
@@ -55,7 +66,11 @@ export class Gate {
   /** The tables are those of an earlier gate, with what was in them. */
   readonly tookOver: boolean;
   readonly #keep: PinAccess | undefined;
+  readonly #vlanKey: boolean;
   readonly #object: BpfObject;
+  /** The programs that run in place of the object's own, once features have been switched on. */
+  #programs: BpfObject | undefined;
+  #features: Features = { pairs: false, prefixes: 0 };
   readonly #pins: PinDirectory;
   readonly #ledger: Uint32Array;
   #link: BpfLink | undefined;
@@ -72,6 +87,7 @@ export class Gate {
     this.orphans = before.orphans;
     this.tookOver = before.tookOver;
     this.#keep = options.keep;
+    this.#vlanKey = options.vlanKey;
     this.#object = object;
     this.#pins = pins;
     this.#link = before.link;
@@ -91,6 +107,8 @@ export class Gate {
       flows6: options.maxShunts6,
       ledger: possibleCpus(),
       ops: OPS_PER_WORKER * options.workers,
+      // Only what is asked over the control socket makes pairs.
+      ...(keep === undefined ? {} : { pairs: MAX_PAIRS, prefixes: MAX_PREFIX_PAIRS }),
     };
     const pins = PinDirectory.claim(ifindex, ifname);
     let object: BpfObject | undefined;
@@ -146,7 +164,42 @@ export class Gate {
 
   /** The XDP program, for test runs and for its figures. */
   get program(): BpfProgram {
-    return this.#object.program('sluice_gate');
+    return (this.#programs ?? this.#object).program('sluice_gate');
+  }
+
+  /**
+   * Switches on what costs something with each packet, and is not in the program until then: it is loaded anew over the same
+   * tables, and takes over from one packet to the next. What is on stays on.
+   */
+  enable(wanted: Partial<Features>): void {
+    const pairs = this.#features.pairs || wanted.pairs === true;
+    const prefixes = Math.max(this.#features.prefixes, wanted.prefixes ?? 0);
+    if (pairs === this.#features.pairs && prefixes === this.#features.prefixes) return;
+    const tables = [...this.#object.maps].filter(([name]) => !name.includes('.'));
+    const programs = loadObject(bpfObjectPath('gate'), {
+      constants: {
+        cfg_vlan_in_key: this.#vlanKey ? 1 : 0,
+        cfg_pairs: pairs ? 1 : 0,
+        cfg_prefixes: prefixes,
+      },
+      reuseMaps: Object.fromEntries(tables),
+    });
+    try {
+      this.#link?.update(programs.program('sluice_gate'));
+    } catch (error) {
+      programs.close();
+      throw error;
+    }
+    for (const map of programs.maps.values()) map.close();
+    this.#programs?.close();
+    this.#programs = programs;
+    this.#features = { pairs, prefixes };
+    if (this.#keep === undefined) return;
+    for (const [name, program] of programs.programs) {
+      this.#pins.unpin(name);
+      program.pin(this.#pins.at(name));
+    }
+    this.#pins.share(this.#keep);
   }
 
   /** Paths by name of what is pinned. */
@@ -213,6 +266,11 @@ export class Gate {
     };
   }
 
+  /** A table of the gate by its name in bpf/gate.bpf.c; it stays the gate's. */
+  table(name: string): BpfMap {
+    return this.#object.map(name);
+  }
+
   ledger(): Ledger {
     return readLedger(this.#ledger);
   }
@@ -236,6 +294,7 @@ export class Gate {
     this.#closed = true;
     this.detach();
     this.#pins.clear();
+    this.#programs?.close();
     this.#object.close();
     this.#pins.release();
   }

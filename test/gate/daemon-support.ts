@@ -75,6 +75,10 @@ export class UpGate {
     return sluice('shunt', args[0], '-i', this.ifname, '--json', ...args.slice(1));
   }
 
+  exception(...args: string[]): Promise<Outcome> {
+    return sluice('shunt', 'exception', args[0], '-i', this.ifname, '--json', ...args.slice(1));
+  }
+
   audit(): { op: string; [field: string]: unknown }[] {
     const text = readFileSync(join(this.logDir, 'audit.log'), 'utf8');
     return text

@@ -111,8 +111,9 @@ kernelTest('up, a shunt by hand, its counters, and down', [], async () => {
 });
 
 kernelTest('a shunt that is there already, is not there, or is the host’s own', [], async () => {
-  await using gate = await UpGate.up();
+  await using gate = UpGate.interfaces();
   ip(`addr add 10.9.7.1/24 dev ${gate.peer}`);
+  await gate.start();
   const codes: string[] = [];
   const attempt = async (...args: string[]): Promise<void> => {
     const { code, stdout } = await gate.shunt(...args);

@@ -1,18 +1,20 @@
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
 import { parseDuration, scaled } from '../../base/units.ts';
 import type { ControlClient } from '../../gate/control-client.ts';
-import type { ShuntRow, WatchEvent } from '../../gate/control-protocol.ts';
+import type { PairRow, ShuntRow, WatchEvent } from '../../gate/control-protocol.ts';
 import { type FlowName, flowText, parseFlow } from '../../gate/flow-key.ts';
-import type { Register } from '../command.ts';
+import type { CommandHost, Register } from '../command.ts';
 import { configOf } from '../flags.ts';
 import { withGate } from './gate.ts';
 
 interface Selection {
   interface?: string;
   flow?: string;
+  pair?: string[];
+  pairs?: boolean;
   vlan?: [number, number];
   vni?: number;
   why?: string;
@@ -26,15 +28,21 @@ export const registerShunt: Register = (program, host) => {
 
   const add = shunt
     .command('add')
-    .description('Drop and count the packets of a flow, for a time.')
+    .description('Drop and count the packets of a flow, or all between two addresses, for a time.')
     .addOption(new Option('--ttl <TIME>', 'For so long, up to 7d.').argParser(ttl).default(300, '300'))
     .action(async () => {
       const { config } = configOf(add, outputSchema);
       const given = add.opts<Selection & { ttl: number }>();
       await host.run(config, async (io) => {
-        const flow = selected(given);
         using client = await connect(given.interface);
         const why = given.why === undefined ? {} : { why: given.why };
+        const pair = selectedPair(given);
+        if (pair !== undefined) {
+          await client.ask('pair.add', { ...pair, ttl: given.ttl, ...why });
+          reportPair(io, config.json, pair, `shunted for ${given.ttl} s`, { ttl: given.ttl });
+          return undefined;
+        }
+        const flow = selected(given);
         const { results } = await client.ask<Results>('add', {
           flows: [{ ...flow, ttl: given.ttl }],
           ...why,
@@ -51,19 +59,27 @@ export const registerShunt: Register = (program, host) => {
 Examples:
   sluice shunt add --flow 'tcp 10.0.0.1:443 10.0.0.2:51000'
   sluice shunt add --flow 'udp [2001:db8::1]:4500 [2001:db8::2]:4500' --ttl 1h --why 'backup run'
-  sluice shunt add --flow 'icmp 10.0.0.1 10.0.0.2' --vlan 100`,
+  sluice shunt add --flow 'icmp 10.0.0.1 10.0.0.2' --vlan 100
+  sluice shunt add --pair 10.0.0.1 10.0.0.2 --ttl 10m
+  sluice shunt add --pair 10.1.0.0/16 10.2.0.0/16 --ttl 10m`,
   );
 
   const rm = shunt
     .command('rm')
-    .description('Let the packets of a flow pass again.')
+    .description('Let the packets of a flow or pair pass again.')
     .action(async () => {
       const { config } = configOf(rm, outputSchema);
       const given = rm.opts<Selection>();
       await host.run(config, async (io) => {
-        const flow = selected(given);
         using client = await connect(given.interface);
         const why = given.why === undefined ? {} : { why: given.why };
+        const pair = selectedPair(given);
+        if (pair !== undefined) {
+          await client.ask('pair.remove', { ...pair, ...why });
+          reportPair(io, config.json, pair, 'no longer shunted', {});
+          return undefined;
+        }
+        const flow = selected(given);
         const { results } = await client.ask<Results>('remove', { flows: [flow], ...why });
         await succeed(results);
         report(io, config.json, flow, 'no longer shunted', '', {});
@@ -76,9 +92,16 @@ Examples:
   const ls = shunt
     .command('ls')
     .description('The live table with its counters.')
+    .addOption(new Option('--pairs', 'Pairs of addresses and prefixes instead of flows.'))
     .action(async () => {
       const { config } = configOf(ls, outputSchema);
       await host.run(config, async (io) => {
+        if (ls.opts<Selection>().pairs === true) {
+          using client = await connect(ls.opts<Selection>().interface);
+          const { pairs } = await client.ask<{ pairs: PairRow[] }>('pair.list');
+          io.out(config.json ? `${JSON.stringify(pairs)}\n` : pairs.map(pairText).join(''));
+          return undefined;
+        }
         const rows = await allRows(ls.opts<Selection>().interface);
         if (!config.json) io.out(rows.map(rowText).join(''));
         else io.out(`[${rows.map((row) => JSON.stringify(row)).join(',\n')}]\n`);
@@ -114,8 +137,86 @@ Examples:
       });
     });
   withGate(watch);
+  registerException(shunt, host);
   watch.addHelpText('after', '\nExample:\n  sluice shunt watch --json --interval 5s');
 };
+
+/** `sluice shunt exception add|rm|ls`. */
+function registerException(shunt: Command, host: CommandHost): void {
+  const exception = shunt.command('exception').description('Addresses and networks that are never shunted.');
+  for (const [name, op, description] of [
+    ['add', 'exception.add', 'Never shunt what has an address of this network; what is shunted now ends.'],
+    ['rm', 'exception.remove', 'Let this network be shunted again.'],
+  ] as const) {
+    const command = exception
+      .command(name)
+      .description(description)
+      .addArgument(new Argument('<PREFIX>', 'an address, or one with a prefix length'))
+      .addOption(new Option('--why <TEXT>', 'Reason, for the audit log.'))
+      .action(async (prefix: string) => {
+        const { config } = configOf(command, outputSchema);
+        const { interface: ifname, why } = command.opts<Selection>();
+        await host.run(config, async (io) => {
+          using client = await connect(ifname);
+          const result = await client.ask<object>(op, { prefix, ...(why === undefined ? {} : { why }) });
+          if (config.json) io.out(`${JSON.stringify({ prefix, ...result })}\n`);
+          else io.say(`${prefix} ${name === 'add' ? 'is never shunted' : 'may be shunted'}`);
+          return undefined;
+        });
+      });
+    withGate(command);
+    command.addHelpText('after', `\nExample:\n  sluice shunt exception ${name} 10.1.0.0/16`);
+  }
+  const ls = exception
+    .command('ls')
+    .description('List them; the addresses of this host are among them.')
+    .action(async () => {
+      const { config } = configOf(ls, outputSchema);
+      await host.run(config, async (io) => {
+        using client = await connect(ls.opts<Selection>().interface);
+        const { exceptions } = await client.ask<{ exceptions: string[] }>('exception.list');
+        io.out(
+          config.json ? `${JSON.stringify(exceptions)}\n` : exceptions.map((each) => `${each}\n`).join(''),
+        );
+        return undefined;
+      });
+    });
+  withGate(ls);
+  ls.addHelpText('after', '\nExample:\n  sluice shunt exception ls --json');
+}
+
+interface PairSelection {
+  a: string;
+  b: string;
+  vlan: number;
+  innerVlan: number;
+}
+
+function selectedPair({ pair, flow, vlan = [0, 0], vni: tunnel }: Selection): PairSelection | undefined {
+  if ((pair === undefined) === (flow === undefined))
+    throw new SluiceError('USAGE', 'name either a --flow or a --pair', {
+      help: "--pair 10.0.0.1 10.0.0.2, or --flow 'tcp 10.0.0.1:443 10.0.0.2:51000'",
+    });
+  if (pair === undefined) return undefined;
+  const [a, b, more] = pair;
+  if (a === undefined || b === undefined || more !== undefined)
+    throw new SluiceError('USAGE', 'a pair is two addresses or two networks', {
+      help: '--pair 10.0.0.1 10.0.0.2',
+    });
+  if (tunnel !== undefined) throw new SluiceError('USAGE', '--pair does not go together with --vni');
+  return { a, b, vlan: vlan[0], innerVlan: vlan[1] };
+}
+
+function reportPair(io: CommandIo, json: boolean, pair: PairSelection, what: string, fields: object): void {
+  if (json) io.out(`${JSON.stringify({ ...pair, ...fields })}\n`);
+  else io.say(`everything between ${pair.a} and ${pair.b} is ${what}`);
+}
+
+function pairText({ a, b, owner, expires, ab, ba }: PairRow): string {
+  const pkts = (ab.pkts + ba.pkts).toLocaleString('en-US');
+  const left = expires === null ? '' : `, ${Math.max(0, Math.round(expires - Date.now() / 1000))} s left`;
+  return `${a} ${b}  ${pkts} packets, ${scaled(ab.ipBytes + ba.ipBytes, 'B')} of IP (${owner === '' ? 'by hand' : owner}${left})\n`;
+}
 
 interface Results {
   results: { error?: { code: string; message: string; help?: string } }[];
@@ -127,7 +228,13 @@ function withFlow(command: Command): void {
       new Option(
         '--flow <FLOW>',
         "The flow: 'tcp A:PORT B:PORT', udp, sctp, 'icmp A B', or a protocol number; IPv6 in brackets.",
-      ).makeOptionMandatory(),
+      ),
+    )
+    .addOption(
+      new Option(
+        '--pair <ADDRESS...>',
+        'Instead of a flow: everything between two addresses, or two networks.',
+      ),
     )
     .addOption(new Option('--vlan <ID[.INNER]>', 'In this VLAN (gates with --vlan-key).').argParser(vlanIds))
     .addOption(new Option('--vni <N>', 'In the VXLAN tunnel with this identifier.').argParser(vni))

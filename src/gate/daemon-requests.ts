@@ -1,0 +1,377 @@
+import { SluiceError } from '../base/errors.ts';
+import { errnoName } from '../kernel/index.ts';
+import { ipBytes, ipText } from '../packet/address.ts';
+import { type PairRow, type Request, type RequestOf, type ShuntRow } from './control-protocol.ts';
+import type { Conversation, Peer } from './control-server.ts';
+import type { AuditLog } from './daemon-audit.ts';
+import { excepted, type PairKeeper } from './daemon-pairs.ts';
+import type { Shunt, ShuntTable, Wanted } from './daemon-table.ts';
+import { type Exceptions, mappedAddress } from './exceptions.ts';
+import { flowKey, flowOfKey, flowText } from './flow-key.ts';
+import { localAddresses } from './guard.ts';
+import { hasLocalEndpoint } from './local.ts';
+import type { Owner, Owners } from './owners.ts';
+
+/** Seconds that an entry by hand lives unless told otherwise. */
+export const DEFAULT_TTL = 300;
+/** Addresses of this host are looked up again after this time. */
+const LOCAL_MS = 100;
+const MAP_FULL = new Set(['E2BIG', 'ENOSPC', 'ENOMEM']);
+
+export interface RequestParts {
+  vlanKey: boolean;
+  table: ShuntTable;
+  owners: Owners;
+  pairs: PairKeeper;
+  exceptions: Exceptions;
+  audit: AuditLog;
+  /** The owners have changed. */
+  save(): void;
+}
+
+/** What is asked of the entries of a gate, worked out one by one. */
+export class DaemonRequests {
+  readonly #vlanKey: boolean;
+  readonly #table: ShuntTable;
+  readonly #owners: Owners;
+  readonly #pairs: PairKeeper;
+  readonly #exceptions: Exceptions;
+  readonly #audit: AuditLog;
+  readonly #save: () => void;
+  #local = new Set<string>();
+  #localUntil = 0;
+
+  constructor(parts: RequestParts) {
+    this.#vlanKey = parts.vlanKey;
+    this.#table = parts.table;
+    this.#owners = parts.owners;
+    this.#pairs = parts.pairs;
+    this.#exceptions = parts.exceptions;
+    this.#audit = parts.audit;
+    this.#save = () => parts.save();
+    this.protectHost();
+  }
+
+  /** @throws SluiceError whatever the answer to it is then */
+  async perform(request: Request, conversation: Conversation): Promise<unknown> {
+    const { peer } = conversation;
+    switch (request.op) {
+      case 'add':
+        return { results: this.#add(request, peer) };
+      case 'remove':
+        return { results: await this.#remove(request, peer) };
+      case 'query':
+        return { shunts: request.flows.map((flow) => this.#row(flow) ?? null) };
+      case 'list':
+        return await this.#list(request, conversation);
+      case 'watch':
+        conversation.watch(request.interval);
+        return {};
+      case 'unwatch':
+        conversation.unwatch();
+        return {};
+      case 'owner.register':
+        return this.#register(request, peer);
+      case 'owner.unregister':
+        return await this.#unregister(request, peer);
+      case 'renew': {
+        const { lease, entries } = this.#owners.renew(request.owner, peer.uid);
+        return { lease, entries };
+      }
+      case 'pair.add':
+        return this.#addPair(request, peer);
+      case 'pair.remove':
+        return await this.#removePair(request, peer);
+      case 'pair.list':
+        return { pairs: this.#pairs.list() };
+      case 'exception.add':
+        return await this.#except(request, peer);
+      case 'exception.remove':
+        this.#audit.write({ op: 'exception.remove', ...who(peer), key: request.prefix, why: request.why });
+        if (!this.#exceptions.remove(request.prefix))
+          throw new SluiceError('NOT_FOUND', `there is no exception ${request.prefix}`);
+        this.protectHost();
+        return {};
+      case 'exception.list':
+        return { exceptions: this.#exceptions.list() };
+      default:
+        throw new SluiceError('INTERNAL', `no work for ${request.op}`);
+    }
+  }
+
+  /**
+   * The host's own addresses are exceptions, from when it has them until the gate goes down: a pair of prefixes may cover
+   * them, and what was added before must not drop what is theirs now. @throws SluiceError MAP_FULL
+   */
+  protectHost(): void {
+    let fresh = false;
+    for (const address of this.#localAddresses()) {
+      const bytes = Buffer.from(address, 'hex');
+      if (this.#exceptions.covers(bytes)) continue;
+      this.#exceptions.add(ipText(bytes, 0, bytes.length === 4 ? 4 : 16));
+      fresh = true;
+    }
+    if (fresh) void this.#purge();
+  }
+
+  #add(request: RequestOf<'add'>, peer: Peer): unknown[] {
+    const owner = request.owner === undefined ? undefined : this.#owners.get(request.owner, peer.uid);
+    const results: object[] = [];
+    const wanted: Wanted[] = [];
+    const places: number[] = [];
+    for (const [place, flow] of request.flows.entries()) {
+      const trigger = flow.trigger ?? (owner === undefined ? 'manual' : owner.name);
+      let refusal: SluiceError | undefined;
+      try {
+        const want = this.#want(flow, owner, wanted.length);
+        wanted.push({ ...want, trigger });
+        places.push(place);
+      } catch (error) {
+        if (!(error instanceof SluiceError)) throw error;
+        refusal = error;
+        results[place] = failure(error);
+      }
+      if (refusal !== undefined) this.#noteAdd(flow, request, peer, trigger, refusal);
+    }
+    this.#table.add(wanted).forEach((result, i) => {
+      const place = places[i];
+      const refusal = result === 0 ? undefined : addError(result);
+      results[place] = refusal === undefined ? {} : failure(refusal);
+      this.#noteAdd(request.flows[place], request, peer, wanted[i].trigger, refusal);
+    });
+    return results;
+  }
+
+  #noteAdd(
+    flow: RequestOf<'add'>['flows'][number],
+    { owner, why }: RequestOf<'add'>,
+    peer: Peer,
+    trigger: string,
+    refusal: SluiceError | undefined,
+  ): void {
+    const { uid, pid } = peer;
+    this.#audit.write({
+      op: 'add',
+      owner,
+      uid,
+      pid,
+      key: flowText(flow),
+      trigger,
+      why,
+      refused: refusal?.code,
+    });
+  }
+
+  /** `more`: how many of the same request come before it. @throws SluiceError */
+  #want(
+    flow: RequestOf<'add'>['flows'][number],
+    owner: Owner | undefined,
+    more: number,
+  ): Omit<Wanted, 'trigger'> {
+    if (!this.#vlanKey && (flow.vlan !== 0 || flow.innerVlan !== 0)) {
+      throw noVlans();
+    }
+    if (flow.vni !== 0) {
+      throw new SluiceError('REFUSED', 'this gate does not look into tunnels', {
+        help: 'shunt the outer flow of the tunnel instead',
+      });
+    }
+    const key = flowKey(flow);
+    if (hasLocalEndpoint(this.#localAddresses(), key.family, key.bytes)) {
+      throw ownTraffic();
+    }
+    for (const { addr } of [flow.a, flow.b])
+      if (this.#exceptions.covers(mappedAddress(addr))) throw excepted(addr);
+    if (owner === undefined)
+      return { key, slot: 0, ttl: flow.ttl ?? DEFAULT_TTL, idle: undefined, seq: flow.seq, ack: flow.ack };
+    if (owner.entries + more >= owner.maxEntries)
+      throw new SluiceError('LIMIT', `${owner.name} has ${owner.maxEntries} entries already`);
+    const idle = owner.idle === 'off' ? undefined : owner.idle;
+    return { key, slot: owner.slot, ttl: flow.ttl, idle, seq: flow.seq, ack: flow.ack };
+  }
+
+  #localAddresses(): ReadonlySet<string> {
+    const now = performance.now();
+    if (now >= this.#localUntil) {
+      this.#local = localAddresses();
+      this.#localUntil = now + LOCAL_MS;
+    }
+    return this.#local;
+  }
+
+  #find(flow: RequestOf<'remove'>['flows'][number]): Shunt | undefined {
+    const shunt = this.#table.find(flowKey(flow).bytes);
+    return shunt?.reason === undefined ? shunt : undefined;
+  }
+
+  #row(flow: RequestOf<'query'>['flows'][number]): ShuntRow | undefined {
+    const shunt = this.#find(flow);
+    return shunt === undefined ? undefined : this.#table.row(shunt);
+  }
+
+  async #remove(request: RequestOf<'remove'>, peer: Peer): Promise<unknown[]> {
+    const found: Shunt[] = [];
+    const results = request.flows.map((flow) => {
+      try {
+        const shunt = this.#find(flow);
+        if (shunt === undefined) throw new SluiceError('NOT_FOUND', `${flowText(flow)} is not shunted`);
+        if (!this.#owners.mayEnd(shunt.slot, peer.uid))
+          throw new SluiceError('DENIED', `${flowText(flow)} belongs to another user's owner`);
+        found.push(shunt);
+        return {};
+      } catch (error) {
+        if (error instanceof SluiceError) return failure(error);
+        throw error;
+      }
+    });
+    const { uid, pid } = peer;
+    for (const shunt of found)
+      this.#audit.write({ op: 'remove', uid, pid, key: keyOf(shunt), why: request.why });
+    await this.#table.end(found, 'asked');
+    return results;
+  }
+
+  async #list({ owner, page }: RequestOf<'list'>, conversation: Conversation): Promise<{ entries: number }> {
+    let rows: ShuntRow[] = [];
+    let entries = 0;
+    // The references as they are now: the table changes while a slow client reads.
+    for (const shunt of this.#table.all()) {
+      if (this.#table.find(shunt.key) !== shunt) continue;
+      const row = this.#table.row(shunt);
+      if (row === undefined || (owner !== undefined && row.owner !== owner)) continue;
+      rows.push(row);
+      entries++;
+      if (rows.length < page) continue;
+      await conversation.page(rows);
+      // Others want to be served in between.
+      await new Promise((resolve) => setImmediate(resolve));
+      rows = [];
+    }
+    if (rows.length > 0) await conversation.page(rows);
+    return { entries };
+  }
+
+  #register(request: RequestOf<'owner.register'>, peer: Peer): unknown {
+    const { name, lease, idle, maxEntries } = request;
+    const owner = this.#owners.register({ name, lease, idle, maxEntries }, peer.uid);
+    this.#save();
+    this.#audit.write({ op: 'owner.register', owner: name, ...peer });
+    return { slot: owner.slot, entries: owner.entries };
+  }
+
+  async #unregister({ name }: RequestOf<'owner.unregister'>, peer: Peer): Promise<unknown> {
+    const owner = this.#owners.get(name, peer.uid);
+    this.#audit.write({ op: 'owner.unregister', owner: name, ...peer });
+    this.#owners.leave(owner);
+    this.#save();
+    const its = this.#table.all().filter(({ slot }) => slot === owner.slot);
+    if (its.length === 0) this.#owners.forget(owner);
+    await this.#table.end(its, 'asked');
+    return { ended: its.length };
+  }
+
+  #addPair(request: RequestOf<'pair.add'>, peer: Peer): unknown {
+    const { why } = request;
+    const line = {
+      op: 'pair.add',
+      owner: request.owner,
+      ...who(peer),
+      key: `${request.a} ${request.b}`,
+      why,
+    };
+    try {
+      const owner = request.owner === undefined ? undefined : this.#owners.get(request.owner, peer.uid);
+      if (!this.#vlanKey && (request.vlan !== 0 || request.innerVlan !== 0)) throw noVlans();
+      const local = [request.a, request.b].some((text) => {
+        return (
+          !text.includes('/') && this.#localAddresses().has(Buffer.from(ipBytes(text) ?? []).toString('hex'))
+        );
+      });
+      if (local) throw ownTraffic();
+      const ttl = request.ttl ?? (owner === undefined ? DEFAULT_TTL : undefined);
+      this.protectHost();
+      this.#pairs.add(request, owner?.slot ?? 0, ttl);
+    } catch (error) {
+      if (error instanceof SluiceError) this.#audit.write({ ...line, refused: error.code });
+      throw error;
+    }
+    this.#audit.write(line);
+    return {};
+  }
+
+  async #removePair(request: RequestOf<'pair.remove'>, peer: Peer): Promise<unknown> {
+    const key = `${request.a} ${request.b}`;
+    const pair = await this.#pairs.remove(request, peer.uid);
+    this.#audit.write({ op: 'pair.remove', ...who(peer), key, why: request.why });
+    this.notePairEnd(pair, 'asked');
+    return { pair };
+  }
+
+  notePairEnd(pair: PairRow, reason: string): void {
+    this.#audit.write({
+      op: 'pair.end',
+      owner: pair.owner === '' ? undefined : pair.owner,
+      key: `${pair.a} ${pair.b}`,
+      reason,
+      pkts: pair.ab.pkts + pair.ba.pkts,
+      ipBytes: pair.ab.ipBytes + pair.ba.ipBytes,
+    });
+  }
+
+  async #except({ prefix, why }: RequestOf<'exception.add'>, peer: Peer): Promise<{ ended: number }> {
+    this.#exceptions.add(prefix);
+    this.#audit.write({ op: 'exception.add', ...who(peer), key: prefix, why });
+    return { ended: await this.#purge() };
+  }
+
+  /** An exception wins over what is there: flows and address pairs that one covers end. */
+  async #purge(): Promise<number> {
+    const covered = this.#table.all().filter(({ family, key, reason }) => {
+      const size = family === 4 ? 4 : 16;
+      const [low, high] = [key.subarray(0, size), key.subarray(size, 2 * size)];
+      return reason === undefined && (this.#exceptions.covers(low) || this.#exceptions.covers(high));
+    });
+    await this.#table.end(covered, 'exception');
+    let pairs = 0;
+    await this.#pairs.purge((pair, reason) => {
+      pairs++;
+      this.notePairEnd(pair, reason);
+    });
+    return covered.length + pairs;
+  }
+}
+
+function who({ uid, pid }: Peer): { uid: number | undefined; pid: number | undefined } {
+  return { uid, pid };
+}
+
+function noVlans(): SluiceError {
+  return new SluiceError('REFUSED', 'VLAN ids are not part of the key of this gate', {
+    help: 'leave them out, or start the gate with --vlan-key',
+  });
+}
+
+function ownTraffic(): SluiceError {
+  return new SluiceError('REFUSED', 'an endpoint is an address of this host', {
+    help: "the host's own traffic is never dropped",
+  });
+}
+
+function failure({ code, message, help }: SluiceError): object {
+  return { error: { code, message, ...(help === undefined ? {} : { help }) } };
+}
+
+function addError(result: number): SluiceError {
+  const name = errnoName(-result);
+  if (name === 'EEXIST')
+    return new SluiceError('EXISTS', 'this flow is shunted already', { help: 'sluice shunt rm ends it' });
+  if (MAP_FULL.has(name))
+    return new SluiceError('MAP_FULL', 'the table is full', {
+      help: 'use a larger table (--max-shunts4, --max-shunts6), or let entries end sooner',
+    });
+  return new SluiceError('KERNEL_CALL', `the gate did not take it: ${name}`);
+}
+
+export function keyOf({ family, key }: Shunt): string {
+  return flowText(flowOfKey(family, key));
+}
