@@ -14,7 +14,9 @@ import { LogFiles } from '../../log/log-files.ts';
 import { completer, connSchemaOf, headings, lineFormat } from '../../log/log-setup.ts';
 import { LogWriter } from '../../log/log-writer.ts';
 import { noticeSchema } from '../../log/other-logs.ts';
+import { sslSchema } from '../../log/ssl-log.ts';
 import type { LogTotals } from '../../log/target.ts';
+import { tunnelSchema } from '../../log/tunnel-log.ts';
 import type { Packet } from '../../packet/packet.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
@@ -81,12 +83,14 @@ class Reader {
     const zeek = headings(config, conns);
     this.#logs = new LogFiles({
       dir: config.logDir,
-      logs: ['conn', 'notice'],
+      logs: ['conn', 'ssl', 'tunnel', 'notice'],
       keepAside: true,
       ...(zeek === undefined ? {} : { zeek }),
     });
     this.#writer = new LogWriter(this.#logs, lineFormat(config));
     const logConn = this.#writer.channel(conns);
+    const logSsl = this.#writer.channel(sslSchema);
+    const logTunnel = this.#writer.channel(tunnelSchema);
     const logNotice = this.#writer.channel(noticeSchema);
     for (const { path, bytes } of this.#logs.torn) {
       const msg = `${path}: the last line was torn (${bytes} bytes) and has been cut off`;
@@ -116,7 +120,10 @@ class Reader {
           const record: ConnLogRecord = engine.record(slot);
           complete(record);
           logConn(record);
+          const tls = engine.tls(slot);
+          if (tls !== undefined) logSsl({ conn: record, tls });
         },
+        tunnel: logTunnel,
       },
     );
     this.#engine = engine;

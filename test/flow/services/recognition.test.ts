@@ -163,9 +163,9 @@ describe('recognition', () => {
   });
 });
 
-describe('streams', () => {
-  const bytes = (s: string) => Buffer.from(s, 'latin1');
+const bytes = (s: string) => Buffer.from(s, 'latin1');
 
+describe('streams', () => {
   test('a flow of no known service keeps nothing, one that is recognized its name', () => {
     const streams = new Streams(1000, 1000, [A]);
     expect(streams.datagram(5, 1, 53, bytes('x'), 0, 1)).toBe(StreamNews.sideDone);
