@@ -144,6 +144,10 @@ const connections = {
     group: 'Connections',
     help: 'Connections of different VLANs are different, also with the same addresses and ports.',
   }),
+  tunnelKey: flag(false, {
+    group: 'Connections',
+    help: 'So are connections inside of VXLAN and GENEVE tunnels of different network identifiers.',
+  }),
   maxFlows: key(count(1024, 2 ** 24).prefault(262_144), {
     group: 'Connections',
     arg: 'N',
@@ -192,6 +196,10 @@ const logs = {
     help: 'Times in JSON: seconds since 1970, or ISO 8601 in UTC.',
   }),
   vlan: flag(false, { group: 'Logs', help: 'Write vlan and inner_vlan to conn.log.' }),
+  vni: flag(false, {
+    group: 'Logs',
+    help: 'Write vni to conn.log: the network identifier of the innermost VXLAN or GENEVE tunnel.',
+  }),
   communityId: flag(false, { group: 'Logs', help: 'Write community_id (version 1) to conn.log.' }),
   communityIdSeed: key(count(0, 65_535).prefault(0), {
     group: 'Logs',

@@ -30,6 +30,8 @@ export interface ConnLogOptions {
   shunts?: boolean;
   /** vlan and inner_vlan (Zeek: policy/protocols/conn/vlan-logging). */
   vlan?: boolean;
+  /** vni: of the innermost VXLAN or GENEVE tunnel that was first around it. */
+  vni?: boolean;
   /** community_id (Zeek: policy/protocols/conn/community-id-logging). */
   communityId?: boolean;
 }
@@ -60,6 +62,7 @@ export function connSchema(options: ConnLogOptions = {}): LogSchema<ConnLogRecor
     count('ip_proto', (r) => r.ipProto),
   ];
   if (options.vlan === true) fields.push(...vlanFields);
+  if (options.vni === true) fields.push(count('vni', (r) => r.vni));
   if (options.communityId === true) fields.push(text('community_id', (r) => r.communityId));
   if (options.shunts === true) fields.push(...shuntFields);
   return { log: 'conn', fields };
@@ -98,7 +101,7 @@ const writers = new Map<string, LineWriter<ConnLogRecord>>();
 
 /** One line of JSON, without newline. */
 export function connLine(record: ConnRecord, shunted?: ShuntedPart, options: ConnLogOptions = {}): string {
-  const key = `${options.shuntFields} ${options.vlan} ${options.communityId}`;
+  const key = `${options.shuntFields} ${options.vlan} ${options.vni} ${options.communityId}`;
   let write = writers.get(key);
   if (write === undefined) {
     write = jsonWriter(connSchema({ ...options, shunts: true }));

@@ -14,14 +14,16 @@ export interface LogSettings {
   jsonTimestamps: JsonTimes;
   vlan: boolean;
   vlanKey: boolean;
+  vni: boolean;
+  tunnelKey: boolean;
   communityId: boolean;
   communityIdSeed: number;
 }
 
 /** These settings alone, so that they can be sent to a thread. */
 export function logSettings(settings: LogSettings): LogSettings {
-  const { logFormat, jsonTimestamps, vlan, vlanKey, communityId, communityIdSeed } = settings;
-  return { logFormat, jsonTimestamps, vlan, vlanKey, communityId, communityIdSeed };
+  const { logFormat, jsonTimestamps, vlan, vlanKey, vni, tunnelKey, communityId, communityIdSeed } = settings;
+  return { logFormat, jsonTimestamps, vlan, vlanKey, vni, tunnelKey, communityId, communityIdSeed };
 }
 
 /** How lines are written, for `LogWriter`. */
@@ -34,6 +36,7 @@ export function connSchemaOf(settings: LogSettings, options: ConnLogOptions = {}
   return connSchema({
     ...options,
     vlan: settings.vlan || settings.vlanKey,
+    vni: settings.vni || settings.tunnelKey,
     communityId: settings.communityId,
   });
 }

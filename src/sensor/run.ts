@@ -183,6 +183,7 @@ class Sensor {
         checksums: c.checksums,
         bare: c.bare,
         vlanKey: c.vlanKey,
+        tunnelKey: c.tunnelKey,
         localNets: c.localNets,
         maxFlows: c.maxFlows,
         timeouts: {

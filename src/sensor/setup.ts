@@ -18,6 +18,7 @@ export interface WorkerSetup {
   checksums: boolean;
   bare: boolean;
   vlanKey: boolean;
+  tunnelKey: boolean;
   localNets: readonly string[];
   maxFlows: number;
   timeouts: Partial<FlowTimeouts>;

@@ -71,6 +71,7 @@ class CaptureWorker {
         checksums: setup.checksums,
         bare: setup.bare,
         vlanInKey: setup.vlanKey,
+        tunnelInKey: setup.tunnelKey,
         localNets: setup.localNets,
         maxFlows: setup.maxFlows,
         timeouts: setup.timeouts,

@@ -103,6 +103,7 @@ class Reader {
         checksums: config.checksums,
         bare: config.bare,
         vlanInKey: config.vlanKey,
+        tunnelInKey: config.tunnelKey,
         localNets: config.localNets,
         maxFlows: config.maxFlows,
         timeouts: {
