@@ -137,34 +137,6 @@ struct ipv6_ext {
 	__u8 len;
 };
 
-/* ---------------------------------------------------------------- time */
-
-/* The coarse clock as last read, and the jiffy in which that was. Whichever CPU finds it stale writes it. */
-struct {
-	__u64 jiffies;
-	__u64 now;
-} tick;
-
-/*
- * bpf_ktime_get_coarse_ns, which changes once per jiffy, called once per jiffy: the jiffies are read without a call.
- * Both advance in the same interrupt, the jiffies first; a value from in between is not kept.
- */
-static __always_inline __u64 coarse_ns(void)
-{
-	__u64 jiffies = bpf_jiffies64();
-	__u64 now = READ_ONCE(tick.now);
-	__u64 fresh;
-
-	if (likely(jiffies == READ_ONCE(tick.jiffies)))
-		return now;
-	fresh = bpf_ktime_get_coarse_ns();
-	if (fresh != now) {
-		WRITE_ONCE(tick.now, fresh);
-		WRITE_ONCE(tick.jiffies, jiffies);
-	}
-	return fresh;
-}
-
 /* ---------------------------------------------------------------- changes of state */
 
 static __always_inline void end_dir(struct sl_dir *d, __u32 reason)
@@ -211,15 +183,12 @@ __noinline int log_event(struct sl_flow *f, __u32 event)
 	return 0;
 }
 
-__noinline int log_scaled(struct sl_flow *f, __u32 event, __u32 *count, __u32 base)
+__noinline int log_scaled(struct sl_flow *f, __u32 event, __u32 *count)
 {
-	__u32 n;
-
 	if (!f || !count)
 		return 0;
 	/* Atomic on any CPU: each of these is rare, and a lost one would move a letter. */
-	n = __sync_fetch_and_add(count, 1) + 1;
-	return is_power_of_ten(base + n) ? log_event(f, event) : 0;
+	return is_power_of_ten(__sync_fetch_and_add(count, 1) + 1) ? log_event(f, event) : 0;
 }
 
 /* An armed direction that is to be synchronized with its owner, or has been. */
@@ -292,7 +261,7 @@ static __always_inline int on_hit(struct sl_flow *f, __u32 dir, const struct pac
 	if (unlikely(STATE(state) != SL_SHUNT && STATE(state) != SL_ARMED))
 		return SL_V_PASS_ENDING;
 
-	now = coarse_ns();
+	now = bpf_ktime_get_coarse_ns();
 	if (owner) {
 		__u64 *deadline = bpf_map_lookup_elem(&leases, &owner);
 
@@ -353,10 +322,10 @@ static __always_inline int on_hit(struct sl_flow *f, __u32 dir, const struct pac
 				log_event(f, (seen == SL_SEEN_DATA ? SL_EV_DATA : SL_EV_ACK) + side);
 		}
 		if (unlikely(!p->window))
-			log_scaled(f, SL_EV_ZERO_WINDOW + side, &d->zero_windows, d->base_zero_windows);
+			log_scaled(f, SL_EV_ZERO_WINDOW + side, &d->zero_windows);
 		advance_seq(d, p->seq + p->payload, own, &old);
 		if (unlikely(old && p->payload))
-			log_scaled(f, SL_EV_REXMIT + side, &d->rexmits, d->base_rexmits);
+			log_scaled(f, SL_EV_REXMIT + side, &d->rexmits);
 		advance_ack(d, p, own);
 	}
 	WRITE_ONCE(d->last, now);
@@ -370,6 +339,8 @@ static __always_inline int on_hit(struct sl_flow *f, __u32 dir, const struct pac
 	} else {
 		struct sl_spare *s = dir ? &f->spare[1] : &f->spare[0];
 
+		if (unlikely(!READ_ONCE(f->first)))
+			WRITE_ONCE(f->first, now);
 		__sync_fetch_and_add(&s->pkts, 1);
 		__sync_fetch_and_add(&s->ip_bytes, p->ip_len);
 		if (p->proto != IPPROTO_TCP)
@@ -702,6 +673,13 @@ static __always_inline int on_ipv6(void *l3, void *end, __u32 l3_len, __u64 len,
 		size = p.proto == IPPROTO_AH ? (ext->len + 2) * 4 : (ext->len + 1) * 8;
 		if (size > left)
 			return SL_V_PASS_PARSE;
+		/* Source routed (RFC 5095): the destination of the flow is not the one in the header. */
+		if (unlikely(p.proto == IPPROTO_ROUTING)) {
+			__u8 *routing = (void *)ext;
+
+			if ((void *)(routing + 4) > end || (routing[2] == 0 && routing[3] != 0))
+				return SL_V_PASS_PARSE;
+		}
 		p.proto = ext->next;
 		left -= size;
 		l4 += size;
@@ -887,8 +865,8 @@ static __noinline int flip(struct sl_op *op)
 	if (!f)
 		return -ENOENT;
 	for (int i = 0; i < 2; i++) {
-		WRITE_ONCE(f->dir[i].base_rexmits, op->seq[i]);
-		WRITE_ONCE(f->dir[i].base_zero_windows, op->ack[i]);
+		__sync_fetch_and_add(&f->dir[i].rexmits, op->seq[i]);
+		__sync_fetch_and_add(&f->dir[i].zero_windows, op->ack[i]);
 	}
 	for (int i = 0; i < 2; i++) {
 		__u32 old = READ_ONCE(f->dir[i].state);

@@ -6,7 +6,7 @@
 #include <linux/types.h>
 
 /* A change of any layout below changes this number, and with it the directory of the pins. */
-#define SL_LAYOUT 2
+#define SL_LAYOUT 3
 
 #define SL_MAX_TAGS 4
 #define SL_MAX_EXT_HEADERS 6
@@ -85,17 +85,12 @@ struct sl_dir {
 	__u64 last; /* CLOCK_MONOTONIC ns, coarse */
 	__u32 ack;  /* TCP: highest acknowledgement sent in this direction */
 	__u32 idle_ms; /* 0: no idle limit */
-	/* Retransmissions (T) and zero windows (W) since the synchronization, and those before it. */
+	/* Retransmissions (T) and zero windows (W): since the synchronization; the flip adds those before it. */
 	__u32 rexmits;
 	__u32 zero_windows;
-	union {
-		__u32 base_rexmits;
-		__u32 sync_seq; /* armed: the mark, then the sequence end after the packet that passed it */
-	};
-	union {
-		__u32 base_zero_windows;
-		__u32 sync_ack;
-	};
+	/* Armed: the mark, then the values after the packet that passed it. */
+	__u32 sync_seq;
+	__u32 sync_ack;
 };
 _Static_assert(sizeof(struct sl_dir) == 64, "one cache line");
 

@@ -44,7 +44,7 @@ const source = {
     help: 'Capture workers for each interface, each with a ring and a flow table of its own.',
   }),
   ringBytes: key(
-    size(2 ** 20, 2 ** 34).prefault('64MiB'),
+    size(2 ** 20, 2 ** 31).prefault('64MiB'),
     {
       group: 'Source',
       arg: 'BYTES',
@@ -148,7 +148,7 @@ const connections = {
     group: 'Connections',
     help: 'So are connections inside of VXLAN and GENEVE tunnels of different network identifiers.',
   }),
-  maxFlows: key(count(1024, 2 ** 24).prefault(262_144), {
+  maxFlows: key(count(1024, 2 ** 22).prefault(262_144), {
     group: 'Connections',
     arg: 'N',
     help: 'Room for open connections in each worker.',

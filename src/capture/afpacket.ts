@@ -62,12 +62,12 @@ export class AfPacketSource implements PacketSource {
     const until = this.packets + maxPackets;
     while (this.packets < until) {
       const at = this.#next * this.#blockSize;
-      const status = (at + BLOCK_STATUS) >> 2;
+      const status = (at + BLOCK_STATUS) >>> 2;
       // The load of the status comes before the loads of what it guards, and the store after them.
       if ((Atomics.load(this.#words, status) & TP_STATUS_USER) === 0) break;
       this.#block(at, sink);
       // A ring that was full opens the block only with the next packet: until then it holds none.
-      this.#words[(at + BLOCK_PACKETS) >> 2] = 0;
+      this.#words[(at + BLOCK_PACKETS) >>> 2] = 0;
       Atomics.store(this.#words, status, TP_STATUS_KERNEL);
       this.sequence++;
       this.#next = this.#next + 1 === this.#blockCount ? 0 : this.#next + 1;
@@ -83,7 +83,7 @@ export class AfPacketSource implements PacketSource {
     let ahead = 0;
     let index = this.#next;
     while (ahead < this.#blockCount) {
-      if ((Atomics.load(this.#words, (index * this.#blockSize + BLOCK_STATUS) >> 2) & TP_STATUS_USER) === 0)
+      if ((Atomics.load(this.#words, (index * this.#blockSize + BLOCK_STATUS) >>> 2) & TP_STATUS_USER) === 0)
         break;
       ahead++;
       index = index + 1 === this.#blockCount ? 0 : index + 1;
@@ -101,8 +101,8 @@ export class AfPacketSource implements PacketSource {
     for (let ahead = 0; ahead < this.#blockCount; ahead++) {
       const at = index * this.#blockSize;
       // The status first: a block that is handed over meanwhile has its last count.
-      const status = Atomics.load(this.#words, (at + BLOCK_STATUS) >> 2);
-      total += Atomics.load(this.#words, (at + BLOCK_PACKETS) >> 2) >>> 0;
+      const status = Atomics.load(this.#words, (at + BLOCK_STATUS) >>> 2);
+      total += Atomics.load(this.#words, (at + BLOCK_PACKETS) >>> 2) >>> 0;
       if ((status & TP_STATUS_USER) === 0) break;
       index = index + 1 === this.#blockCount ? 0 : index + 1;
     }
@@ -113,16 +113,16 @@ export class AfPacketSource implements PacketSource {
     const words = this.#words;
     const halves = this.#halves;
     const p = this.#packet;
-    const count = words[(at + BLOCK_PACKETS) >> 2] >>> 0;
-    let header = at + words[(at + BLOCK_FIRST) >> 2];
+    const count = words[(at + BLOCK_PACKETS) >>> 2] >>> 0;
+    let header = at + words[(at + BLOCK_FIRST) >>> 2];
     for (let i = 0; i < count; i++) {
-      const w = header >> 2;
-      const status = words[w + (STATUS >> 2)];
-      p.offset = header + halves[(header + MAC) >> 1];
-      p.caplen = words[w + (SNAPLEN >> 2)];
-      p.wirelen = words[w + (LEN >> 2)];
-      p.ts = (words[w + (SEC >> 2)] >>> 0) + words[w + (NSEC >> 2)] * 1e-9;
-      p.vlanTci = (status & TP_STATUS_VLAN_VALID) !== 0 ? words[w + (VLAN_TCI >> 2)] & 0xffff : -1;
+      const w = header >>> 2;
+      const status = words[w + (STATUS >>> 2)];
+      p.offset = header + halves[(header + MAC) >>> 1];
+      p.caplen = words[w + (SNAPLEN >>> 2)];
+      p.wirelen = words[w + (LEN >>> 2)];
+      p.ts = (words[w + (SEC >>> 2)] >>> 0) + words[w + (NSEC >>> 2)] * 1e-9;
+      p.vlanTci = (status & TP_STATUS_VLAN_VALID) !== 0 ? words[w + (VLAN_TCI >>> 2)] & 0xffff : -1;
       p.checksum =
         (status & TP_STATUS_CSUMNOTREADY) !== 0
           ? Checksum.notReady
@@ -133,7 +133,7 @@ export class AfPacketSource implements PacketSource {
       this.packets++;
       this.bytes += p.wirelen;
       sink(p);
-      header += words[w + (NEXT >> 2)];
+      header += words[w + (NEXT >>> 2)];
     }
   }
 

@@ -17,9 +17,7 @@ export const SlDir = {
     idle_ms: 44,
     rexmits: 48,
     zero_windows: 52,
-    base_rexmits: 56,
     sync_seq: 56,
-    base_zero_windows: 60,
     sync_ack: 60,
   },
 } as const;

@@ -33,6 +33,6 @@ export const VERDICTS = [
 ] as const;
 export type Verdict = (typeof VERDICTS)[number];
 
-export const LAYOUT_VERSION = 2;
+export const LAYOUT_VERSION = 3;
 export const OWNERS = 256;
 export const LOG_EVENTS = 32;

@@ -50,12 +50,14 @@ export interface Episode {
   readonly passed: [SideCount | undefined, SideCount | undefined];
   /** T and W of each side up to the synchronization. */
   readonly base: [SideCount, SideCount];
+  /** TCP: the engine's sequence end of each side when it was armed. */
+  readonly armedSeq: [number, number];
   /** The first counts have been taken in. */
   begun: boolean;
   readonly absorbed: readonly [Absorbed, Absorbed];
   /** History events taken in. */
   events: number;
-  /** Time of the last dropped packet as of the last look, seconds since the epoch. */
+  /** Time of the last dropped packet as of the last look, CLOCK_MONOTONIC seconds. */
   lastDropped: number;
   reason: EndReason;
   /** The flip went through, and was told. */
@@ -88,6 +90,7 @@ export function newEpisode(
     ],
     passed: [undefined, undefined],
     base: [zero(), zero()],
+    armedSeq: [0, 0],
     begun: false,
     absorbed: [nothing(), nothing()],
     events: 0,

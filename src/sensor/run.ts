@@ -2,17 +2,29 @@ import { Worker } from 'node:worker_threads';
 import type { RunConfig } from '../base/config.ts';
 import { ERROR_CODES, type ErrorCode, SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
-import { checkInterface, checkPrivilege, localAddresses } from '../gate/guard.ts';
+import { checkInterface, checkPrivilege } from '../gate/guard.ts';
 import { addLedger, emptyLedger, Gate, type Ledger, type Orphan } from '../gate/index.ts';
+import { VERDICTS } from '../gate/layout.ts';
 import { type InterfaceInfo, interfaceState } from '../kernel/index.ts';
 import { LinkTarget } from '../log/log-link.ts';
+import { connSchemaOf, headings, lineFormat, logSettings } from '../log/log-setup.ts';
 import { LogThread } from '../log/log-thread.ts';
 import { LogWriter } from '../log/log-writer.ts';
-import { noticeLine, shuntLine, statsLine } from '../log/other-logs.ts';
+import {
+  type NoticeRecord,
+  noticeSchema,
+  type ShuntLogRecord,
+  type StatsRecord,
+  shuntSchema,
+  statsSchema,
+} from '../log/other-logs.ts';
 import { ipText } from '../packet/address.ts';
 import { compilePolicies, parsePolicies } from '../policy/index.ts';
+import { type Offloads, settleOffloads } from './offloads.ts';
 import { progressText, type RunSummary, summarize, summaryText } from './report.ts';
 import {
+  END_STEPS,
+  type EndStep,
   type FromWorker,
   POLICY_STATS,
   Stat,
@@ -33,7 +45,11 @@ interface Station {
   /** The kernel says that the interface went down: what it is now is looked up until it is up again. */
   suspect: boolean;
   down: boolean;
-  workers: { thread: Worker; stats: Float64Array; stopped: Promise<Float64Array> }[];
+  workers: {
+    thread: Worker;
+    stats: Float64Array;
+    reached: Record<EndStep, PromiseWithResolvers<Float64Array>>;
+  }[];
 }
 
 /** Sums of what the workers count, and the ledger of all gates. */
@@ -80,15 +96,25 @@ export async function runSensor(config: RunConfig, io: CommandIo): Promise<Sluic
   return sensor.failure;
 }
 
+/** Verdicts of the ledger in stats.log. */
+const LEDGER_COLUMNS: readonly string[] = [
+  ...Object.keys(emptyLedger()).filter((name) => name !== 'reasons'),
+  ...VERDICTS.filter((verdict) => verdict !== 'aborted' && verdict !== 'shunted'),
+];
+
 class Sensor {
   readonly #config: RunConfig;
   readonly #io: CommandIo;
   readonly #infos: readonly InterfaceInfo[];
   readonly #policyNames: string[];
   readonly #stations: Station[] = [];
+  readonly #offloads: Offloads[] = [];
   #log: LogThread | undefined;
   #target: LinkTarget | undefined;
   #writer: LogWriter | undefined;
+  #logShunt: (record: ShuntLogRecord) => void = () => {};
+  #logStatsRecord: (record: StatsRecord) => void = () => {};
+  #logNotice: (record: NoticeRecord) => void = () => {};
   #started = 0;
   #failed: SluiceError | undefined;
   #wake: () => void = () => {};
@@ -102,9 +128,19 @@ class Sensor {
   }
 
   async start(): Promise<void> {
-    const { logDir, logRotateSize, logRotateTime } = this.#config;
+    const { logDir, logRotateSize, logRotateTime, shuntFields } = this.#config;
+    const zeek = headings(
+      this.#config,
+      connSchemaOf(this.#config, { shuntFields, shunts: true }),
+      LEDGER_COLUMNS,
+    );
     this.#log = await LogThread.start(
-      { dir: logDir, rotateSize: logRotateSize, rotateTime: logRotateTime },
+      {
+        dir: logDir,
+        rotateSize: logRotateSize,
+        rotateTime: logRotateTime,
+        ...(zeek === undefined ? {} : { zeek }),
+      },
       (problem) =>
         this.#io.warn(
           problem === undefined
@@ -113,10 +149,12 @@ class Sensor {
         ),
     );
     this.#target = new LinkTarget(this.#log.link());
-    this.#writer = new LogWriter(this.#target);
+    this.#writer = new LogWriter(this.#target, lineFormat(this.#config));
+    this.#logShunt = this.#writer.channel(shuntSchema);
+    this.#logStatsRecord = this.#writer.channel(statsSchema(LEDGER_COLUMNS));
+    this.#logNotice = this.#writer.channel(noticeSchema);
     for (const torn of this.#log.torn)
       this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
-    const local = [...localAddresses()];
     for (const info of this.#infos) {
       const station: Station = {
         info,
@@ -127,8 +165,9 @@ class Sensor {
         workers: [],
       };
       this.#stations.push(station);
+      this.#settle(info);
       if (this.#config.gate) station.gate = this.#openGate(info);
-      await this.#startWorkers(station, local);
+      await this.#startWorkers(station);
       // Attached last: from the first packet that the gate judges there is someone to see what passes.
       if (station.gate !== undefined) {
         const { mode, warning } = station.gate.attach(this.#config.mode);
@@ -143,6 +182,15 @@ class Sensor {
     process.send?.('ready');
   }
 
+  /** Merged frames would be counted as one by the sensor and as several by the gate. */
+  #settle(info: InterfaceInfo): void {
+    const offloads = settleOffloads(info.name, this.#config.vlanKey);
+    this.#offloads.push(offloads);
+    if (offloads.changed.length > 0)
+      this.#io.say(`${info.name}: switched off for this run: ${offloads.changed.join(', ')}`);
+    if (offloads.problem !== undefined) this.#notice('Sluice::Offloads', offloads.problem);
+  }
+
   #openGate(info: InterfaceInfo): Gate {
     const gate = Gate.open({
       ifname: info.name,
@@ -153,7 +201,7 @@ class Sensor {
       workers: this.#config.workers,
     });
     if (gate.orphans.length > 0) {
-      for (const orphan of gate.orphans) this.#writer?.write('shunt', orphanLine(orphan));
+      for (const orphan of gate.orphans) this.#logShunt(orphanRecord(orphan));
       this.#notice(
         'Sluice::Orphans',
         `removed ${gate.orphans.length} shunts that an earlier run had left on ${info.name}`,
@@ -162,7 +210,7 @@ class Sensor {
     return gate;
   }
 
-  async #startWorkers(station: Station, localAddressList: string[]): Promise<void> {
+  async #startWorkers(station: Station): Promise<void> {
     const c = this.#config;
     for (let number = 0; number < c.workers; number++) {
       const stats = statsBuffer(this.#policyNames.length);
@@ -194,7 +242,7 @@ class Sensor {
           other: c.timeoutIcmp,
         },
         shuntFields: c.shuntFields,
-        localAddresses: localAddressList,
+        logs: logSettings(c),
         log,
         stats,
       };
@@ -210,11 +258,11 @@ class Sensor {
 
   /** Waits for `ready`, and afterwards for whatever the worker has to say. */
   #follow(thread: Worker, station: Station, stats: Float64Array): Promise<void> {
-    const { promise: stopped, resolve: resolveStopped } = Promise.withResolvers<Float64Array>();
-    station.workers.push({ thread, stats, stopped });
+    const reached = { settle: step(), deafen: step(), stop: step() };
+    station.workers.push({ thread, stats, reached });
     return new Promise((resolve, reject) => {
       const failed = (error: SluiceError): void => {
-        resolveStopped(new Float64Array(0));
+        for (const one of Object.values(reached)) one.resolve(new Float64Array(0));
         reject(error);
         this.#fail(error);
       };
@@ -223,7 +271,7 @@ class Sensor {
         else if (message.kind === 'link') {
           station.suspect = true;
           this.#checkLink(station);
-        } else if (message.kind === 'stopped') resolveStopped(message.delays);
+        } else if (message.kind === 'reached') reached[message.step].resolve(message.delays);
         else failed(fromWorker(message));
       });
       thread.on('error', (cause) =>
@@ -331,44 +379,44 @@ class Sensor {
   #logStats(): void {
     const s = this.snapshot();
     const { reasons, ...verdicts } = s.ledger ?? { ...emptyLedger() };
-    this.#writer?.write(
-      'stats',
-      statsLine({
-        ts: Date.now() / 1000,
-        peer: this.#infos.map((i) => i.name).join(','),
-        mem: Math.round(process.memoryUsage.rss() / 2 ** 20),
-        pktsProc: s.packets,
-        bytesRecv: s.bytes,
-        pktsDropped: s.ringDrops,
-        pktsLink: s.ledger?.seen.pkts,
-        activeConns: s.activeFlows,
-        conns: s.connections,
-        shunts: s.shuntsLive,
-        logLost: s.logLinesLost,
-        ledger: s.ledger === undefined ? undefined : { ...verdicts, ...reasons },
-      }),
-    );
+    this.#logStatsRecord({
+      ts: Date.now() / 1000,
+      peer: this.#infos.map((i) => i.name).join(','),
+      mem: Math.round(process.memoryUsage.rss() / 2 ** 20),
+      pktsProc: s.packets,
+      bytesRecv: s.bytes,
+      pktsDropped: s.ringDrops,
+      pktsLink: s.ledger?.seen.pkts,
+      activeConns: s.activeFlows,
+      conns: s.connections,
+      shunts: s.shuntsLive,
+      logLost: s.logLinesLost,
+      ledger: s.ledger === undefined ? undefined : { ...verdicts, ...reasons },
+    });
     this.#writer?.flush();
   }
 
   #notice(note: string, msg: string): void {
     this.#io.warn(msg);
-    this.#writer?.write('notice', noticeLine({ ts: Date.now() / 1000, note, msg }));
+    this.#logNotice({ ts: Date.now() / 1000, note, msg });
     this.#writer?.flush();
   }
 
   /** Stops the workers, detaches, and sums up. */
   async finish(): Promise<RunSummary> {
     const delays: number[] = [];
-    for (const { workers } of this.#stations) {
-      for (const { thread, stopped } of workers) {
+    const workers = this.#stations.flatMap((station) => station.workers);
+    for (const kind of END_STEPS) {
+      for (const { thread } of workers) {
         thread.removeAllListeners('exit');
-        thread.postMessage({ kind: 'stop' } satisfies ToWorker);
-        for (const delay of await within(stopped, STOP_SECONDS)) delays.push(delay);
+        thread.postMessage({ kind } satisfies ToWorker);
       }
+      for (const { reached } of workers) {
+        for (const delay of await within(reached[kind].promise, STOP_SECONDS)) delays.push(delay);
+      }
+      // Nothing is shunted any more: from here on there is nothing to judge.
+      if (kind === 'settle') for (const { gate } of this.#stations) gate?.detach();
     }
-    // The ledger is complete when nothing is judged any more, and gone with the tables: read it in between.
-    for (const { gate } of this.#stations) gate?.detach();
     const end = this.snapshot();
     if (end.latePackets > 0)
       this.#notice('Sluice::Late', `${end.latePackets} packets were counted after their record`);
@@ -395,12 +443,15 @@ class Sensor {
       station.workers = [];
       station.gate?.close();
     }
+    for (const offloads of this.#offloads.splice(0)) offloads.restore();
     this.#writer?.flush();
     this.#target?.close();
     await this.#log?.close();
     this.#log = undefined;
   }
 }
+
+const step = (): PromiseWithResolvers<Float64Array> => Promise.withResolvers<Float64Array>();
 
 async function within(promise: Promise<Float64Array>, seconds: number): Promise<Float64Array> {
   let timer: NodeJS.Timeout | undefined;
@@ -422,12 +473,12 @@ function fromWorker(message: FromWorker & { kind: 'failed' }): SluiceError {
 const PROTOCOLS: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmp' };
 
 /** Whose it was is not known any more: the endpoints stand in the order of the key. */
-function orphanLine(orphan: Orphan): string {
+function orphanRecord(orphan: Orphan): ShuntLogRecord {
   const { family, key } = orphan;
   const view = new DataView(key.buffer, key.byteOffset, key.byteLength);
   const size = family === 4 ? 4 : 16;
   const word = view.getUint32(size * 2 + 4, true);
-  return shuntLine({
+  return {
     ts: Date.now() / 1000,
     uid: undefined,
     origHost: ipText(key, 0, size),
@@ -440,5 +491,5 @@ function orphanLine(orphan: Orphan): string {
     reason: 'owner gone',
     origPkts: orphan.pkts,
     origBytes: orphan.ipBytes,
-  });
+  };
 }

@@ -1,6 +1,7 @@
 import type { FlowTimeouts } from '../flow/index.ts';
 import type { GateHandles } from '../gate/ops.ts';
 import type { LogLink } from '../log/log-link.ts';
+import type { LogSettings } from '../log/log-setup.ts';
 
 /** What a capture worker is started with: plain data, descriptors by number, and its way to the log thread. */
 export interface WorkerSetup {
@@ -23,8 +24,7 @@ export interface WorkerSetup {
   maxFlows: number;
   timeouts: Partial<FlowTimeouts>;
   shuntFields: 'within' | 'added';
-  /** Addresses of this host as they stand in gate keys, in hexadecimal: such flows are never shunted. */
-  localAddresses: readonly string[];
+  logs: LogSettings;
   log: LogLink;
   /** Float64 counters, see Stat: written by the worker, read by the main thread. */
   stats: SharedArrayBuffer;
@@ -58,11 +58,18 @@ export function statsBuffer(policies: number): SharedArrayBuffer {
   return new SharedArrayBuffer((Stat.policies + policies * POLICY_STATS) * 8);
 }
 
-export type ToWorker = { kind: 'stop' };
+/**
+ * The end, in steps that all workers take together: `settle` ends their shunts, `deafen` lets no further packet come
+ * into their rings (a ring that closes first would hand its connections to the others), `stop` handles what is there
+ * and writes every record.
+ */
+export const END_STEPS = ['settle', 'deafen', 'stop'] as const;
+export type EndStep = (typeof END_STEPS)[number];
+export type ToWorker = { kind: EndStep };
 export type FromWorker =
   | { kind: 'ready' }
   /** The interface went down or away, or was down when the ring was opened. */
   | { kind: 'link' }
-  /** `delays`: seconds from the triggering packet to the first dropped one, a sample. */
-  | { kind: 'stopped'; delays: Float64Array }
+  /** A step of the end has been taken. `delays`: seconds from the triggering packet to the first dropped one, a sample. */
+  | { kind: 'reached'; step: EndStep; delays: Float64Array }
   | { kind: 'failed'; code: string; message: string; help: string | undefined };

@@ -7,6 +7,8 @@ import type { OpName } from '../gate/ops.ts';
 import { type Episode, newEpisode, type SideCount } from './episode.ts';
 
 const IPPROTO_TCP = 6;
+/** Protocols for which gate and flow engine have the same key: ICMP, TCP, UDP, ICMPv6. */
+const KEYED: ReadonlySet<number> = new Set([1, IPPROTO_TCP, 17, 58]);
 const SYN_FIN_RST = 0x07;
 const EEXIST = -17;
 const EAGAIN = -11;
@@ -101,8 +103,8 @@ export class Shunter {
   readonly #idleMs: number;
   readonly #settleMs: number;
   readonly #isLocal: (family: 4 | 6, key: Uint8Array) => boolean;
-  /** CLOCK_REALTIME − CLOCK_MONOTONIC, seconds: only for what is shown, never for decisions between packets. */
-  readonly #clockOffset: number;
+  /** CLOCK_REALTIME − CLOCK_MONOTONIC, seconds; kept up to date by the worker, as the clock may be set. */
+  clockOffset: number;
   /** Seconds between two values of the gate's clock. */
   readonly #tick: number;
 
@@ -115,6 +117,8 @@ export class Shunter {
   #cleaning = false;
   #sweeping = false;
   #live = 0;
+  /** Not before this time, after the table was found full. */
+  #nextArm = 0;
   #stopped = false;
   readonly #entry = new Entry();
   readonly #deltas: [SideDelta, SideDelta] = [delta(), delta()];
@@ -139,7 +143,7 @@ export class Shunter {
     this.#events = options.events;
     this.#idleMs = Math.max(1, Math.round(options.idleSeconds * 1000));
     this.#settleMs = options.settleMs;
-    this.#clockOffset = options.clockOffset;
+    this.clockOffset = options.clockOffset;
     this.#tick = options.tick;
     this.#isLocal = options.isLocal;
   }
@@ -147,7 +151,7 @@ export class Shunter {
   /** Shunt this flow. Call it for flows without a mark only. */
   request(slot: number, trigger: number, triggered: number): void {
     const engine = this.#engine;
-    if (this.#stopped || !engine.isShuntable(slot)) return;
+    if (this.#stopped || !KEYED.has(engine.proto(slot)) || !engine.isShuntable(slot)) return;
     let books = this.#books.get(slot);
     if (books === undefined) {
       books = {
@@ -192,6 +196,11 @@ export class Shunter {
     if (this.#ring.packets <= episode.barrier && (tcpFlags & SYN_FIN_RST) === 0) return;
     if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return;
     if (this.#entry.ending) this.#endEpisode(episode);
+    else {
+      // Passed although the flow is shunted (a fragment, say): it may acknowledge what was dropped.
+      const books = this.#books.get(slot);
+      if (books !== undefined) this.#absorb(episode, books);
+    }
   }
 
   /** A packet of a marked flow has been accounted. */
@@ -212,15 +221,19 @@ export class Shunter {
     if (episode === undefined) return true;
     if (episode.phase !== 'shunted') return true;
     const timeout = this.#engine.idleTimeout(slot);
-    if (now - episode.lastDropped < timeout) return false;
+    if (now - (episode.lastDropped + this.clockOffset) < timeout) return false;
     if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return true;
     this.#noteLast(episode, this.#entry);
-    if (now - Math.max(episode.lastDropped, this.#engine.lastTime(slot)) < timeout) return false;
-    // Silent on both sides of the gate: stop it, and let the engine end the flow once the last count is in.
-    this.#askEnd([episode]);
-    if (this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry))
-      this.#endEpisode(episode, 'idle');
-    return false;
+    if (!this.#entry.ending) {
+      const last = Math.max(episode.lastDropped + this.clockOffset, this.#engine.lastTime(slot));
+      if (now - last < timeout) return false;
+      // Silent on both sides of the gate: stop it.
+      this.#askEnd([episode]);
+      if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return true;
+    }
+    // The engine looks once more, with what was taken in.
+    this.#endEpisode(episode, 'idle');
+    return true;
   }
 
   /** Engine hook: the flow has ended; its record is read after this. Returns what of it was shunted. */
@@ -299,7 +312,7 @@ export class Shunter {
                 [a.seq, b.seq],
                 [a.ack, b.ack],
               ];
-        ops.push(name, e.family, e.key, this.#gate.owner, this.#idleMs, e.slot, first, second);
+        ops.push(name, e.family, e.key, this.#gate.owner, this.#idleOf(e), e.slot, first, second);
       }
       ops.run();
       part.forEach((e, row) => done(e, ops.result(row), row));
@@ -309,6 +322,11 @@ export class Shunter {
   /** Both sides as the engine has them now; zeros for what is not TCP. */
   readonly #engineCounts = (e: Episode): readonly [SideCount, SideCount] =>
     e.tcp ? [this.#count(e.slot, 0), this.#count(e.slot, 1)] : NO_COUNTS;
+
+  /** The kernel lets go no later than the engine would end the flow: the next packet then begins a new one. */
+  #idleOf(e: Episode): number {
+    return Math.min(this.#idleMs, Math.max(1, Math.round(this.#engine.idleTimeout(e.slot) * 1000)));
+  }
 
   #askEnd(episodes: readonly Episode[]): void {
     this.#batch(
@@ -321,6 +339,7 @@ export class Shunter {
 
   #arm(): void {
     const now = monotonicSeconds();
+    if (now < this.#nextArm) return;
     const later: Episode[] = [];
     const due: Episode[] = [];
     for (const e of this.#waiting) {
@@ -332,13 +351,22 @@ export class Shunter {
     this.#waiting = later;
     if (due.length === 0) return;
     const armed: Episode[] = [];
-    this.#batch('arm', due, this.#engineCounts, (e, result) => {
+    let full = false;
+    const counts = (e: Episode): readonly [SideCount, SideCount] => {
+      const sides = this.#engineCounts(e);
+      e.armedSeq[0] = sides[0].seq;
+      e.armedSeq[1] = sides[1].seq;
+      return sides;
+    };
+    this.#batch('arm', due, counts, (e, result) => {
       if (result === 0) {
         e.phase = 'armed';
+        e.tries = 0;
         this.#live++;
         armed.push(e);
       } else {
         // The entry of an earlier connection on this tuple is about to be deleted, or the table is full.
+        if (result !== EEXIST) full = true;
         if (result !== EEXIST && !e.refusalTold) {
           e.refusalTold = true;
           this.#events.refused(e.slot, e.trigger, 'full');
@@ -347,6 +375,8 @@ export class Shunter {
         this.#waiting.push(e);
       }
     });
+    // A full table is not asked again by everyone who waits, turn after turn.
+    this.#nextArm = full ? now + RETRY_SECONDS : 0;
     const barrier = this.#ring.openBlock();
     for (const e of armed) {
       e.barrier = barrier;
@@ -457,7 +487,7 @@ export class Shunter {
   }
 
   #noteLast(episode: Episode, entry: Entry): void {
-    if (entry.last > 0) episode.lastDropped = entry.last + this.#clockOffset;
+    if (entry.last > 0) episode.lastDropped = entry.last;
   }
 
   /** The entry (in #entry) is ending and everything from before the shunt has been handled: take its counts over. */
@@ -475,7 +505,7 @@ export class Shunter {
     if (!episode.started && a.pkts + b.pkts === 0) return;
     const first =
       this.#entry.first > 0
-        ? Math.max(0, this.#entry.first + this.#clockOffset - episode.triggered)
+        ? Math.max(0, this.#entry.first + this.clockOffset - episode.triggered)
         : undefined;
     books.trigger = episode.trigger;
     const [o, r] = this.#engine.origSide(episode.slot) === 0 ? [a, b] : [b, a];
@@ -499,11 +529,12 @@ export class Shunter {
     const entry = this.#entry;
     if (!episode.begun) {
       episode.begun = true;
-      // What the gate counted between the synchronization and the flip was passed, and is in the engine already.
+      // What was passed while the entry was armed is in the engine already: letters, and a wrap of the sequence.
       const now = this.#engineCounts(episode);
       for (const side of [0, 1] as const) {
-        episode.absorbed[side].rexmits = now[side].rexmits - episode.base[side].rexmits;
-        episode.absorbed[side].zeroWindows = now[side].zeroWindows - episode.base[side].zeroWindows;
+        episode.absorbed[side].rexmits = now[side].rexmits;
+        episode.absorbed[side].zeroWindows = now[side].zeroWindows;
+        if (episode.started && now[side].seq < episode.armedSeq[side]) episode.absorbed[side].seqWraps = 1;
       }
     }
     const events: ShuntEvent[] = historyEvents(entry, episode.events);
@@ -536,7 +567,7 @@ export class Shunter {
     out.seqWraps = now.seqWraps - before.seqWraps;
     out.seq = tcp && now.pkts > 0 ? now.seq : -1;
     out.ack = tcp && now.pkts > 0 ? now.ack : -1;
-    out.last = out.pkts > 0 ? now.last + this.#clockOffset + late : 0;
+    out.last = out.pkts > 0 ? now.last + this.clockOffset + late : 0;
     before.pkts = now.pkts;
     before.ipBytes = now.ipBytes;
     before.payloadBytes = now.payloadBytes;

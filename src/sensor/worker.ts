@@ -4,15 +4,24 @@ import { AfPacketSource } from '../capture/afpacket.ts';
 import { createFlowEngine, type FlowEngine, FlowFlag } from '../flow/index.ts';
 import { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
+import { localAddresses } from '../gate/guard.ts';
 import { hasLocalEndpoint } from '../gate/local.ts';
 import { coarseStep, Fanout, openPacketRing, realtimeOffset } from '../kernel/index.ts';
-import { connLine } from '../log/conn-log.ts';
+import type { ConnLogRecord } from '../log/conn-log.ts';
 import { LinkTarget } from '../log/log-link.ts';
+import { completer, connSchemaOf, lineFormat } from '../log/log-setup.ts';
 import { LogWriter } from '../log/log-writer.ts';
-import { shuntLine } from '../log/other-logs.ts';
+import { type ShuntLogRecord, shuntSchema } from '../log/other-logs.ts';
 import type { Packet } from '../packet/packet.ts';
 import { compilePolicies, FlowFlag as PolicyFlag, parsePolicies } from '../policy/index.ts';
-import { type FromWorker, POLICY_STATS, Stat, type ToWorker, type WorkerSetup } from './setup.ts';
+import {
+  type EndStep,
+  type FromWorker,
+  POLICY_STATS,
+  Stat,
+  type ToWorker,
+  type WorkerSetup,
+} from './setup.ts';
 import { Shunter, type ShuntTotals } from './shunter.ts';
 import { warmUp } from './warm-up.ts';
 
@@ -20,7 +29,7 @@ import { warmUp } from './warm-up.ts';
 const TURN_PACKETS = 16_384;
 const TICK_MS = 100;
 const SWEEP_SECONDS = 5;
-/** The ring hands a packet over up to a block's time after it came: timers stay behind by more than that. */
+/** Timers stay behind by this and the time that a block of the ring may stay open: packets come that much late. */
 const TIMER_LAG = 0.25;
 /** Packet time that goes back by more than this is a clock that was set, not a packet that came late. */
 const CLOCK_STEP = 30;
@@ -41,20 +50,31 @@ class CaptureWorker {
   readonly #shunter: Shunter | undefined;
   readonly #policies: ReturnType<typeof compilePolicies>;
   readonly #writer: LogWriter;
+  readonly #complete: (record: ConnLogRecord) => void;
+  readonly #logConn: (record: ConnLogRecord) => void;
+  readonly #logShunt: (record: ShuntLogRecord) => void;
   readonly #target: LinkTarget;
   readonly #delays: number[] = [];
   readonly #tick: NodeJS.Timeout;
   readonly #sink: (packet: Packet) => void;
+  /** Addresses of this host, as they stand in gate keys; looked up anew with every sweep. */
+  #local: ReadonlySet<string> = new Set();
   #nextSweep = 0;
   #nextRenewal = 0;
   #stopping = false;
 
   constructor(setup: WorkerSetup) {
     this.#setup = setup;
+    this.#local = localAddresses();
     this.#stats = new Float64Array(setup.stats);
     this.#policies = compilePolicies(parsePolicies(setup.policies));
     this.#target = new LinkTarget(setup.log);
-    this.#writer = new LogWriter(this.#target);
+    this.#writer = new LogWriter(this.#target, lineFormat(setup.logs));
+    this.#complete = completer(setup.logs);
+    this.#logConn = this.#writer.channel(
+      connSchemaOf(setup.logs, { shuntFields: setup.shuntFields, shunts: true }),
+    );
+    this.#logShunt = this.#writer.channel(shuntSchema);
     this.#ring = openPacketRing({
       interface: setup.ifindex,
       blockSize: setup.ringBlock,
@@ -84,7 +104,6 @@ class CaptureWorker {
       },
     );
     if (setup.gate !== undefined) {
-      const local = new Set(setup.localAddresses);
       this.#gate = new GateClient(setup.gate, setup.leaseSeconds);
       shunter = new Shunter({
         engine: this.#engine,
@@ -94,7 +113,7 @@ class CaptureWorker {
         settleMs: 2 * setup.retireMs + SETTLE_MS,
         clockOffset: realtimeOffset(),
         tick: coarseStep(),
-        isLocal: (family, key) => hasLocalEndpoint(local, family, key),
+        isLocal: (family, key) => hasLocalEndpoint(this.#local, family, key),
         events: {
           started: (slot, trigger) => this.#shuntStarted(slot, trigger),
           ended: (...what) => this.#shuntEnded(...what),
@@ -140,11 +159,13 @@ class CaptureWorker {
     const before = this.#source.packets;
     this.#source.drain(this.#sink, TURN_PACKETS);
     const now = monotonicSeconds();
-    if (this.#source.packets === before) this.#engine.advance(Date.now() / 1000 - TIMER_LAG);
+    if (this.#source.packets === before)
+      this.#engine.advance(Date.now() / 1000 - TIMER_LAG - this.#setup.retireMs / 1000);
     this.#shunter?.turn();
     if (now < this.#nextRenewal) return;
     this.#nextRenewal = now + TICK_MS / 1000;
     this.#gate?.lease.renew();
+    if (this.#shunter !== undefined) this.#shunter.clockOffset = realtimeOffset();
     this.#writer.flush();
     this.#publish(now);
     if (now >= this.#nextSweep && !this.#stopping) {
@@ -155,6 +176,7 @@ class CaptureWorker {
 
   async #sweep(begun: number): Promise<void> {
     try {
+      this.#local = localAddresses();
       this.#stats[Stat.sweptEntries] = (await this.#shunter?.sweep()) ?? 0;
       this.#stats[Stat.sweepSeconds] = monotonicSeconds() - begun;
     } catch (error) {
@@ -177,31 +199,26 @@ class CaptureWorker {
 
   #closed(slot: number): void {
     const shunted = this.#shunter?.closed(slot);
-    const record = this.#engine.record(slot);
+    const record: ConnLogRecord = this.#engine.record(slot);
+    this.#complete(record);
     const s = this.#stats;
     s[Stat.connections]++;
     if (shunted === undefined) {
-      this.#writer.write('conn', connLine(record));
+      this.#logConn(record);
       return;
     }
     const t = shunted.totals;
     const at = Stat.policies + shunted.trigger * POLICY_STATS;
     s[Stat.shuntedConnections]++;
     s[at]++;
-    this.#writer.write(
-      'conn',
-      connLine(
-        record,
-        {
-          origPkts: t.origPkts,
-          origIpBytes: t.origIpBytes,
-          respPkts: t.respPkts,
-          respIpBytes: t.respIpBytes,
-          trigger: this.#policies.policies[shunted.trigger].trigger,
-        },
-        { shuntFields: this.#setup.shuntFields },
-      ),
-    );
+    record.shunted = {
+      origPkts: t.origPkts,
+      origIpBytes: t.origIpBytes,
+      respPkts: t.respPkts,
+      respIpBytes: t.respIpBytes,
+      trigger: this.#policies.policies[shunted.trigger].trigger,
+    };
+    this.#logConn(record);
   }
 
   #shuntStarted(slot: number, trigger: number): void {
@@ -232,33 +249,39 @@ class CaptureWorker {
     delay?: number,
   ): void {
     const r = this.#engine.record(slot);
-    this.#writer.write(
-      'shunt',
-      shuntLine({
-        ts: Date.now() / 1000,
-        uid: r.uid,
-        origHost: r.origHost,
-        origPort: r.origPort,
-        respHost: r.respHost,
-        respPort: r.respPort,
-        proto: r.proto,
-        event,
-        trigger: this.#policies.policies[trigger].trigger,
-        reason,
-        origPkts: dropped?.origPkts,
-        origBytes: dropped?.origIpBytes,
-        respPkts: dropped?.respPkts,
-        respBytes: dropped?.respIpBytes,
-        delay,
-      }),
-    );
+    this.#logShunt({
+      ts: Date.now() / 1000,
+      uid: r.uid,
+      origHost: r.origHost,
+      origPort: r.origPort,
+      respHost: r.respHost,
+      respPort: r.respPort,
+      proto: r.proto,
+      event,
+      trigger: this.#policies.policies[trigger].trigger,
+      reason,
+      origPkts: dropped?.origPkts,
+      origBytes: dropped?.origIpBytes,
+      respPkts: dropped?.respPkts,
+      respBytes: dropped?.respIpBytes,
+      delay,
+    });
   }
 
-  /** Ends every shunt, takes the last counts in, writes every record. */
-  async stop(): Promise<Float64Array> {
+  /** Ends every shunt and takes the last counts in. */
+  async settle(): Promise<void> {
     this.#stopping = true;
     await this.#shunter?.stop();
+  }
+
+  /** Lets nothing more come into the ring: the traffic does not end because we do. */
+  deafen(): void {
     clearInterval(this.#tick);
+    this.#ring.stopReceiving();
+  }
+
+  /** Handles what is there, writes every record, gives everything back. */
+  async stop(): Promise<Float64Array> {
     await this.#drainRing();
     this.#engine.finish();
     this.#writer.flush();
@@ -270,9 +293,8 @@ class CaptureWorker {
     return Float64Array.from(this.#delays);
   }
 
-  /** Handles all that the ring has counted, and lets nothing more come: the traffic does not end because we do. */
+  /** Handles all that the ring has counted. */
   async #drainRing(): Promise<void> {
-    this.#ring.stopReceiving();
     const until = monotonicSeconds() + LAST_BLOCK_SECONDS;
     for (;;) {
       this.#source.drain(this.#sink, Number.MAX_SAFE_INTEGER);
@@ -292,10 +314,14 @@ function fail(thrown: unknown): void {
   post({ kind: 'failed', code: error.code, message: error.message, help: error.help });
 }
 
-async function end(worker: CaptureWorker): Promise<void> {
+async function end(worker: CaptureWorker, step: EndStep): Promise<void> {
   try {
-    post({ kind: 'stopped', delays: await worker.stop() });
-    parentPort?.close();
+    let delays: Float64Array = new Float64Array(0);
+    if (step === 'settle') await worker.settle();
+    else if (step === 'deafen') worker.deafen();
+    else delays = await worker.stop();
+    post({ kind: 'reached', step, delays });
+    if (step === 'stop') parentPort?.close();
   } catch (error) {
     fail(error);
   }
@@ -305,8 +331,7 @@ try {
   warmUp();
   const worker = new CaptureWorker(workerData as WorkerSetup);
   parentPort?.on('message', (message: ToWorker) => {
-    if (message.kind !== 'stop') return;
-    void end(worker);
+    void end(worker, message.kind);
   });
   post({ kind: 'ready' });
 } catch (error) {
