@@ -146,7 +146,7 @@ const connections = {
   }),
   tunnelKey: flag(false, {
     group: 'Connections',
-    help: 'So are connections inside of VXLAN and GENEVE tunnels of different network identifiers.',
+    help: 'Connections in VXLAN and GENEVE tunnels of different network identifiers are different.',
   }),
   maxFlows: key(count(1024, 2 ** 22).prefault(262_144), {
     group: 'Connections',

@@ -48,3 +48,24 @@ it('sluice read takes tunnels apart, and tells of them in tunnel.log', async () 
     { uid: carrier?.['uid'], action: 'Tunnel::CLOSE' },
   ]);
 });
+
+it('by option, the network identifier is written, and tells connections apart', async () => {
+  const inner = eth()
+    .ipv4({ src: '10.0.0.1', dst: '10.0.0.2' })
+    .udp({ sport: 1000, dport: 2000 })
+    .payload(30);
+  const frames = [5, 6].map((vni) =>
+    eth().ipv4().udp({ sport: 50_000, dport: 4789 }).vxlan({ vni }).payload(inner.bytes()),
+  );
+  const path = join(dir, 'a.pcap');
+  writeFileSync(path, pcapFile(frames.map((frame, i) => ({ ts: 1_700_000_000 + i, bytes: frame.bytes() }))));
+  const logs = join(dir, 'logs');
+  const vnis = async (...flags: string[]) => {
+    expect(await sluice('read', path, '--log-dir', logs, ...flags)).toMatchObject({ code: 0 });
+    const { records } = readLog(join(logs, 'conn.log'));
+    return records.filter((record) => record['tunnel_parents'] !== undefined).map((record) => record['vni']);
+  };
+  expect(await vnis()).toEqual([undefined]);
+  expect(await vnis('--vni')).toEqual([5]);
+  expect(await vnis('--tunnel-key')).toEqual([5, 6]);
+});
