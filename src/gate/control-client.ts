@@ -5,6 +5,8 @@ import { type Op, PROTOCOL_VERSION, type RequestOf, type WatchEvent } from './co
 
 /** Milliseconds for the daemon to answer; a hung one does not hang whoever asks. */
 const ANSWER_MS = 10_000;
+/** The same for what copies whole tables. */
+const LONG_MS = 120_000;
 
 interface Answer {
   id: number | null;
@@ -75,14 +77,17 @@ export class ControlClient {
       throw new SluiceError('GATE_DOWN', 'the daemon of the gate has closed the connection');
     const id = this.#next++;
     return (await new Promise<unknown>((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#waiting.delete(id);
-        reject(
-          new SluiceError('GATE_DOWN', 'the daemon of the gate does not answer', {
-            help: 'its process hangs or is stopped; once it has ended, `sluice gate up` takes its gate over',
-          }),
-        );
-      }, ANSWER_MS);
+      const timer = setTimeout(
+        () => {
+          this.#waiting.delete(id);
+          reject(
+            new SluiceError('GATE_DOWN', 'the daemon of the gate does not answer', {
+              help: 'its process hangs or is stopped; once it has ended, `sluice gate up` takes its gate over',
+            }),
+          );
+        },
+        op === 'resize' ? LONG_MS : ANSWER_MS,
+      );
       this.#waiting.set(id, { resolve, reject, page, event: undefined, timer });
       this.#socket.write(`${JSON.stringify({ ...wish, id, op })}\n`);
     })) as T;

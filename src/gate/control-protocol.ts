@@ -57,6 +57,11 @@ const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$/, {
   error: 'must be 1 to 32 letters, digits, dots, dashes or underscores',
 });
 const reason = z.string().max(256);
+const size = z
+  .number()
+  .int()
+  .min(1)
+  .max(2 ** 24);
 const id = z.union([z.number().int(), z.string().max(64)]);
 
 /** An address, or one with a prefix length. */
@@ -114,6 +119,7 @@ const requests = {
   'exception.add': { prefix, why: reason.optional() },
   'exception.remove': { prefix, why: reason.optional() },
   'exception.list': {},
+  resize: { maxShunts4: size.optional(), maxShunts6: size.optional() },
   stop: {},
 } as const;
 

@@ -111,7 +111,8 @@ export class DaemonRequests {
       this.#exceptions.add(ipText(bytes, 0, bytes.length === 4 ? 4 : 16));
       fresh = true;
     }
-    if (fresh) void this.#purge();
+    // What fails here is found out again by the look after the tables.
+    if (fresh) this.#purge().catch(() => {});
   }
 
   #add(request: RequestOf<'add'>, peer: Peer): unknown[] {

@@ -1,9 +1,9 @@
-import { realtimeOffset } from '../kernel/index.ts';
+import { type BpfMap, realtimeOffset, UpdateFlag } from '../kernel/index.ts';
 import type { GateClient } from './client.ts';
 import { monotonicSeconds } from './clock.ts';
 import type { ShuntRow } from './control-protocol.ts';
 import { shuntRow } from './control-row.ts';
-import { Entry, readEntry } from './entry.ts';
+import { Entry, readEntry, reviveValue, VALUE_SIZE } from './entry.ts';
 import { type FlowKey, keyText } from './flow-key.ts';
 import { State } from './layout.ts';
 import type { Owners } from './owners.ts';
@@ -54,6 +54,8 @@ export interface Wanted {
 export interface TableEvents {
   started(shunt: Shunt, row: () => ShuntRow): void;
   ended(shunt: Shunt, reason: string, row: ShuntRow): void;
+  /** A step of looking after the entries went wrong; it is tried again. */
+  failed(error: Error): void;
 }
 
 /**
@@ -61,7 +63,7 @@ export interface TableEvents {
  * idle limit, or because the kernel has ended it), and takes the last count of each after a grace period.
  */
 export class ShuntTable {
-  readonly #client: GateClient;
+  #client: GateClient;
   readonly #owners: Owners;
   readonly #events: TableEvents;
   readonly #shunts = new Map<string, Shunt>();
@@ -93,6 +95,42 @@ export class ShuntTable {
     clearInterval(this.#timer);
     await this.#sweeping;
     await this.#cleaning;
+  }
+
+  /**
+   * Lets every packet pass, and resolves when no entry changes any more: to be called before the tables are exchanged.
+   * Nothing may be added or ended until `resume`.
+   */
+  async pause(): Promise<void> {
+    await this.stop();
+    while (this.#doomed.size > 0) await this.#clean();
+    const { ops } = this.#client;
+    const all = this.all();
+    for (let from = 0; from < all.length; from += ops.size) {
+      ops.clear();
+      for (const { family, key, slot } of all.slice(from, from + ops.size))
+        ops.push('end', family, key, slot, 0, 0, [0, 0], [0, 0]);
+      ops.run();
+    }
+    await this.#client.grace();
+  }
+
+  /** Copies the entries as they stand after `pause`; those that only `pause` has ended count and drop again in the copy. */
+  async copy(tables: Readonly<Record<4 | 6, BpfMap>>): Promise<void> {
+    for (const family of [4, 6] as const) {
+      const size = VALUE_SIZE[family];
+      await this.#client.sweep(family, (keys, offset, values, at) => {
+        reviveValue(values, at, family);
+        const key = keys.subarray(offset, offset + (family === 4 ? 16 : 48));
+        tables[family].set(key, new Uint8Array(values.buffer, at, size), UpdateFlag.noExist);
+      });
+    }
+  }
+
+  /** Goes on, with the client of the tables that are the gate's now. */
+  resume(client: GateClient): void {
+    this.#client = client;
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
   get size(): number {
@@ -222,8 +260,9 @@ export class ShuntTable {
       (shunt) => (shunt.expires ?? 0) <= now && shunt.reason === undefined,
     );
     if (over.length > 0) this.#endNow(over, 'limit');
-    if (this.#doomed.size > 0) void this.#clean();
-    if (this.#sweeping === undefined && performance.now() >= this.#nextSweep) void this.#sweep();
+    const failed = (error: Error): void => this.#events.failed(error);
+    if (this.#doomed.size > 0) this.#clean().catch(failed);
+    if (this.#sweeping === undefined && performance.now() >= this.#nextSweep) this.#sweep().catch(failed);
   }
 
   /** Reads what is ending a last time after a grace period, deletes it, and tells of it. */
@@ -282,7 +321,6 @@ export class ShuntTable {
     for (const owner of this.#owners.all()) {
       if (owner.leaving && owner.entries === 0) this.#owners.forget(owner);
     }
-    if (this.#doomed.size > 0) void this.#clean();
     this.#nextSweep = performance.now() + Math.max(SWEEP_MS, (performance.now() - began) * SWEEP_SHARE);
   }
 

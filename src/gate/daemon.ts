@@ -55,13 +55,16 @@ export class GateDaemon {
   readonly #options: DaemonOptions;
   readonly #place: Place;
   readonly #gate: Gate;
-  readonly #client: GateClient;
+  #client: GateClient;
   readonly #leases: BpfMap;
   readonly #owners: Owners;
   readonly #table: ShuntTable;
   readonly #audit: AuditLog;
-  readonly #pairs: PairKeeper;
-  readonly #requests: DaemonRequests;
+  #pairs: PairKeeper;
+  #requests: DaemonRequests;
+  /** While the tables are exchanged, whoever wants to change them waits. */
+  #exclusive: Promise<void> | undefined;
+  readonly #running = new Set<Promise<unknown>>();
   readonly #warn: (text: string) => void;
   readonly #mode: string;
   readonly #modeReason: string | undefined;
@@ -92,28 +95,10 @@ export class GateDaemon {
     this.#table = new ShuntTable(this.#client, this.#owners, {
       started: (shunt, row) => this.#started(shunt, row),
       ended: (shunt, reason, row) => this.#ended(shunt, reason, row),
+      failed: (error) => warn(`the tables could not be looked after: ${error.message}`),
     });
     const { mode, warning } = attached;
-    const grace = (): Promise<void> => this.#client.grace();
-    const exceptions = new Exceptions(gate.table('exceptions'));
-    const { ops } = this.#client;
-    const prefixes = new PrefixPairs(gate.table('prefixes'), ops, grace);
-    this.#pairs = new PairKeeper(
-      new Pairs(gate.table('pairs'), ops, grace),
-      prefixes,
-      exceptions,
-      this.#owners,
-      (features) => gate.enable(features),
-    );
-    this.#requests = new DaemonRequests({
-      vlanKey: options.vlanKey,
-      table: this.#table,
-      owners: this.#owners,
-      pairs: this.#pairs,
-      exceptions,
-      audit,
-      save: () => this.#saveState(),
-    });
+    [this.#pairs, this.#requests] = this.#assemble();
     this.#mode = mode;
     this.#modeReason = warning;
     if (warning !== undefined) warn(warning);
@@ -124,6 +109,66 @@ export class GateDaemon {
       pins: gate.pins,
     };
     this.ended = new Promise((resolve) => (this.#end = resolve));
+  }
+
+  /** What works on the tables as they are now. */
+  #assemble(): [PairKeeper, DaemonRequests] {
+    const gate = this.#gate;
+    const client = this.#client;
+    const grace = (): Promise<void> => client.grace();
+    const exceptions = new Exceptions(gate.table('exceptions'));
+    const prefixes = new PrefixPairs(gate.table('prefixes'), client.ops, grace);
+    const keeper = new PairKeeper(
+      new Pairs(gate.table('pairs'), client.ops, grace),
+      prefixes,
+      exceptions,
+      this.#owners,
+      (features) => gate.enable(features),
+    );
+    const requests = new DaemonRequests({
+      vlanKey: this.#options.vlanKey,
+      table: this.#table,
+      owners: this.#owners,
+      pairs: keeper,
+      exceptions,
+      audit: this.#audit,
+      save: () => this.#saveState(),
+    });
+    return [keeper, requests];
+  }
+
+  /** Flow tables of another size, with all entries and counts; while they are exchanged everything passes. */
+  async #resize({ maxShunts4, maxShunts6 }: RequestOf<'resize'>): Promise<StatusReport['tables']> {
+    const sizes = {
+      flows4: maxShunts4 ?? this.#gate.table('flows4').maxEntries,
+      flows6: maxShunts6 ?? this.#gate.table('flows6').maxEntries,
+    };
+    if (this.#table.entries(4) > sizes.flows4 || this.#table.entries(6) > sizes.flows6)
+      throw new SluiceError('LIMIT', 'the tables have more entries than that');
+    const next = this.#gate.prepare(sizes);
+    try {
+      await this.#table.pause();
+      await this.#table.copy(next.tables);
+    } catch (error) {
+      next.discard();
+      this.#table.resume(this.#client);
+      throw error;
+    }
+    const before = this.#client;
+    next.commit();
+    this.#client = new GateClient(this.#gate.handles(0), 0);
+    [this.#pairs, this.#requests] = this.#assemble();
+    this.#table.resume(this.#client);
+    before.close();
+    return this.#tables();
+  }
+
+  #tables(): StatusReport['tables'] {
+    const max = (name: string): number => this.#gate.table(name).maxEntries;
+    return {
+      flows4: { entries: this.#table.entries(4), max: max('flows4') },
+      flows6: { entries: this.#table.entries(6), max: max('flows6') },
+    };
   }
 
   /**
@@ -195,12 +240,17 @@ export class GateDaemon {
   }
 
   #lookAfterPairs(): void {
+    if (this.#exclusive !== undefined) return;
     try {
       this.#requests.protectHost();
     } catch (error) {
       this.#warn(`the host's own addresses are not all protected: ${(error as Error).message}`);
     }
-    void this.#pairs.expire((pair, reason) => this.#requests.notePairEnd(pair, reason));
+    const work = this.#pairs
+      .expire((pair, reason) => this.#requests.notePairEnd(pair, reason))
+      .catch((error: Error) => this.#warn(`pairs could not be looked after: ${error.message}`))
+      .finally(() => this.#running.delete(work));
+    this.#running.add(work);
   }
 
   #tellCounters(): void {
@@ -246,8 +296,44 @@ export class GateDaemon {
         // The answer goes out before the socket is closed.
         setImmediate(() => this.#end(undefined));
         return {};
+      case 'resize':
+        this.#mustRule(peer);
+        return await this.#exclusively(async () => {
+          const tables = await this.#resize(request);
+          const { uid, pid } = peer;
+          this.#audit.write({ op: 'resize', uid, pid, key: `${tables.flows4.max} ${tables.flows6.max}` });
+          return { tables };
+        });
       default:
-        return await this.#requests.perform(request, conversation);
+        return await this.#amongOthers(request, conversation);
+    }
+  }
+
+  /** A request that may run beside others, but not while the tables are exchanged. */
+  async #amongOthers(request: Request, conversation: Conversation): Promise<unknown> {
+    while (this.#exclusive !== undefined) await this.#exclusive;
+    const work = this.#requests.perform(request, conversation);
+    // A list goes as fast as its reader reads, and copes with other tables.
+    if (request.op === 'list') return await work;
+    this.#running.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#running.delete(work);
+    }
+  }
+
+  /** Runs alone: what was begun before is finished first, and what comes meanwhile waits. */
+  async #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    while (this.#exclusive !== undefined) await this.#exclusive;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#exclusive = promise;
+    try {
+      await Promise.allSettled(this.#running);
+      return await work();
+    } finally {
+      this.#exclusive = undefined;
+      resolve();
     }
   }
 
@@ -267,7 +353,7 @@ export class GateDaemon {
   }
 
   #status(): StatusReport {
-    const { ifname, ifindex, vlanKey, maxShunts4, maxShunts6 } = this.#options;
+    const { ifname, ifindex, vlanKey } = this.#options;
     const { reasons, ...counts } = this.#gate.ledger();
     return {
       // It may have been renamed.
@@ -286,10 +372,7 @@ export class GateDaemon {
       },
       ...counts,
       reasons,
-      tables: {
-        flows4: { entries: this.#table.entries(4), max: maxShunts4 },
-        flows6: { entries: this.#table.entries(6), max: maxShunts6 },
-      },
+      tables: this.#tables(),
       owners: this.#owners.rows(),
       pins: this.#gate.pins,
     };

@@ -125,6 +125,16 @@ export function readEntry(view: DataView, at: number, family: 4 | 6, tcp: boolea
   }
 }
 
+/** Makes a value whose end was only asked for, which is in no table now, one that counts and drops again. */
+export function reviveValue(view: DataView, at: number, family: 4 | 6): void {
+  for (let side = 0; side < 2; side++) {
+    const place = at + FLOW_AT[family] + F.dir + side * SlDir.size + D.state;
+    const word = view.getUint32(place, true);
+    if ((word & 0xffff) !== (State.ending | (END_REASONS.indexOf('asked') << 8))) continue;
+    view.setUint32(place, ((word & 0xffff0000) | State.shunt) >>> 0, true);
+  }
+}
+
 /** The history letters of events `from` … of an entry, in order; the gate logs those that are letters, and no other. */
 export function historyEvents(entry: Entry, from: number): ShuntEvent[] {
   const events: ShuntEvent[] = [];

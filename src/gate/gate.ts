@@ -67,12 +67,12 @@ export class Gate {
   readonly tookOver: boolean;
   readonly #keep: PinAccess | undefined;
   readonly #vlanKey: boolean;
-  readonly #object: BpfObject;
+  #object: BpfObject;
   /** The programs that run in place of the object's own, once features have been switched on. */
   #programs: BpfObject | undefined;
   #features: Features = { pairs: false, prefixes: 0 };
   readonly #pins: PinDirectory;
-  readonly #ledger: Uint32Array;
+  #ledger: Uint32Array;
   #link: BpfLink | undefined;
   #closed = false;
 
@@ -91,8 +91,7 @@ export class Gate {
     this.#object = object;
     this.#pins = pins;
     this.#link = before.link;
-    const ledger = object.map('ledger');
-    this.#ledger = new Uint32Array(ledger.mmap(false), 0, (ledger.mappedStride / 4) * ledger.maxEntries);
+    this.#ledger = mapLedger(object);
   }
 
   /**
@@ -175,15 +174,7 @@ export class Gate {
     const pairs = this.#features.pairs || wanted.pairs === true;
     const prefixes = Math.max(this.#features.prefixes, wanted.prefixes ?? 0);
     if (pairs === this.#features.pairs && prefixes === this.#features.prefixes) return;
-    const tables = [...this.#object.maps].filter(([name]) => !name.includes('.'));
-    const programs = loadObject(bpfObjectPath('gate'), {
-      constants: {
-        cfg_vlan_in_key: this.#vlanKey ? 1 : 0,
-        cfg_pairs: pairs ? 1 : 0,
-        cfg_prefixes: prefixes,
-      },
-      reuseMaps: Object.fromEntries(tables),
-    });
+    const programs = this.#load({ pairs, prefixes }, {});
     try {
       this.#link?.update(programs.program('sluice_gate'));
     } catch (error) {
@@ -194,12 +185,59 @@ export class Gate {
     this.#programs?.close();
     this.#programs = programs;
     this.#features = { pairs, prefixes };
+    this.#pinAgain(programs.programs);
+  }
+
+  /** The same gate once more, over the same tables save those that get a new size. */
+  #load(features: Features, sizes: Readonly<Record<string, number>>): BpfObject {
+    const same = [...this.#object.maps].filter(
+      ([name]) => !name.includes('.') && !Object.hasOwn(sizes, name),
+    );
+    return loadObject(bpfObjectPath('gate'), {
+      constants: {
+        cfg_vlan_in_key: this.#vlanKey ? 1 : 0,
+        cfg_pairs: features.pairs ? 1 : 0,
+        cfg_prefixes: features.prefixes,
+      },
+      reuseMaps: Object.fromEntries(same),
+      mapSizes: sizes,
+    });
+  }
+
+  #pinAgain(things: Iterable<[string, BpfMap | BpfProgram]>): void {
     if (this.#keep === undefined) return;
-    for (const [name, program] of programs.programs) {
+    for (const [name, thing] of things) {
       this.#pins.unpin(name);
-      program.pin(this.#pins.at(name));
+      thing.pin(this.#pins.at(name));
     }
     this.#pins.share(this.#keep);
+  }
+
+  /**
+   * Flow tables of another size, empty and beside those in use. `commit` makes them the gate's from one packet to the next;
+   * handles that were given out before are worth nothing then.
+   */
+  prepare(sizes: { flows4: number; flows6: number }): {
+    tables: Record<4 | 6, BpfMap>;
+    commit: () => void;
+    discard: () => void;
+  } {
+    const next = this.#load(this.#features, sizes);
+    return {
+      tables: { 4: next.map('flows4'), 6: next.map('flows6') },
+      discard: () => next.close(),
+      commit: () => {
+        this.#link?.update(next.program('sluice_gate'));
+        const before = this.#object;
+        this.#object = next;
+        this.#ledger = mapLedger(next);
+        this.#programs?.close();
+        this.#programs = undefined;
+        before.close();
+        const flows = [...next.maps].filter(([name]) => Object.hasOwn(sizes, name));
+        this.#pinAgain([...flows, ...next.programs]);
+      },
+    };
   }
 
   /** Paths by name of what is pinned. */
@@ -316,6 +354,11 @@ function withNextBest(error: unknown, ifname: string, mode: AttachMode): unknown
     cause: error,
     help: `the next best is --mode ${next}; --mode auto takes the best that works`,
   });
+}
+
+function mapLedger(object: BpfObject): Uint32Array {
+  const ledger = object.map('ledger');
+  return new Uint32Array(ledger.mmap(false), 0, (ledger.mappedStride / 4) * ledger.maxEntries);
 }
 
 /** Tables, and for a gate that outlives its process programs too. */

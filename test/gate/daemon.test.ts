@@ -2,7 +2,14 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { UpReport } from '../../src/gate/daemon.ts';
-import { attachXdp, interfaceInfo, loadObject, netnsInode, xdpAttachment } from '../../src/kernel/index.ts';
+import {
+  attachXdp,
+  BpfMap,
+  interfaceInfo,
+  loadObject,
+  netnsInode,
+  xdpAttachment,
+} from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { sluice } from '../support/command.ts';
 import { bpfObject, ip, kernelTest, ownNetns, until } from '../support/kernel.ts';
@@ -17,6 +24,7 @@ const udp = (payload = 100) =>
   eth().ipv4({ src: A, dst: B }).udp({ sport: 5000, dport: 6000 }).payload('x'.repeat(payload));
 const back = () => eth().ipv4({ src: B, dst: A }).udp({ sport: 6000, dport: 5000 }).payload('y'.repeat(10));
 
+const flow = (port: number) => ({ proto: 'udp', a: { addr: A, port }, b: { addr: B, port: 6000 } });
 const reportOf = (text: string): UpReport => JSON.parse(text) as UpReport;
 const errorOf = (text: string): string => (JSON.parse(text) as { error: { code: string } }).error.code;
 const pinsOf = (ifname: string): string =>
@@ -257,6 +265,45 @@ kernelTest('another size makes a new table, under the gate that is attached', []
   expect(await gate.status()).toMatchObject({ tables: { flows4: { entries: 0, max: 200 } } });
   gate.send(udp(), 2);
   expect(await gate.status()).toMatchObject({ seen: { pkts: 2 }, passed: { pkts: 2 } });
+});
+
+kernelTest('tables get another size with all that is in them', [], async () => {
+  await using gate = await UpGate.up('--max-shunts4', '100');
+  using client = await gate.connect();
+  await client.ask('owner.register', { name: 'sensor', lease: 60 });
+  const flows = Array.from({ length: 100 }, (_, i) => flow(i + 1));
+  await client.ask('add', { owner: 'sensor', flows });
+  const full = await client.ask<{ results: { error?: { code: string } }[] }>('add', {
+    owner: 'sensor',
+    flows: [flow(5000)],
+  });
+  expect(full.results[0].error?.code).toBe('MAP_FULL');
+  const sendAll = (): void => {
+    for (let port = 1; port <= 100; port++)
+      gate.send(eth().ipv4({ src: A, dst: B }).udp({ sport: port, dport: 6000 }).payload('x'.repeat(100)));
+  };
+  sendAll();
+  const { pins } = await gate.status();
+  const small = await sluice('gate', 'resize', '--max-shunts4', '99', '--json');
+  expect([small.code, errorOf(small.stdout)]).toEqual([1, 'LIMIT']);
+  const resized = await sluice('gate', 'resize', '--max-shunts4', '5000', '--max-shunts6', '10', '--json');
+  expect(JSON.parse(resized.stdout)).toEqual({
+    tables: { flows4: { entries: 100, max: 5000 }, flows6: { entries: 0, max: 10 } },
+  });
+  sendAll();
+  const rows = await gate.rows();
+  expect(rows.map(({ ab, owner }) => [ab.pkts, ab.payloadBytes, owner])).toEqual(
+    rows.map(() => [2, 200, 'sensor']),
+  );
+  expect(rows).toHaveLength(100);
+  await client.ask('add', { owner: 'sensor', flows: [flow(5000)] });
+  gate.send(udp());
+  expect(await gate.status()).toMatchObject({ shunted: { pkts: 201 }, passed: { pkts: 0 } });
+  // What is pinned is the new table.
+  using pinned = BpfMap.openPinned(pins['flows4'], true);
+  expect(pinned.maxEntries).toBe(5000);
+  await client.ask('remove', { flows: [flow(1)] });
+  expect(await client.ask('owner.unregister', { name: 'sensor' })).toEqual({ ended: 100 });
 });
 
 kernelTest('two gates stand side by side, and are told apart', [], async () => {

@@ -34,7 +34,13 @@ interface UpOptions {
   hold?: boolean;
 }
 
-/** `sluice gate up|down|status`. */
+interface ResizeOptions {
+  interface?: string;
+  maxShunts4?: number;
+  maxShunts6?: number;
+}
+
+/** `sluice gate up|down|status|resize`. */
 export const registerGate: Register = (program, host) => {
   const gate = program
     .command('gate')
@@ -141,6 +147,36 @@ Examples:
     });
   addFlags(down, outputSchema);
   down.addHelpText('after', '\nExample:\n  sluice gate down -i eth1');
+
+  const resize = gate
+    .command('resize')
+    .description('Give the tables another size, with all that is in them.')
+    .addOption(interfaceOption())
+    .addOption(new Option('--max-shunts4 <N>', 'Room for shunted IPv4 connections.').argParser(tableSize))
+    .addOption(new Option('--max-shunts6 <N>', 'Room for shunted IPv6 connections.').argParser(tableSize))
+    .action(async () => {
+      const { config } = configOf(resize, outputSchema);
+      const { interface: ifname, maxShunts4, maxShunts6 } = resize.opts<ResizeOptions>();
+      await host.run(config, async (io) => {
+        if (maxShunts4 === undefined && maxShunts6 === undefined)
+          throw new SluiceError('USAGE', 'no size given', {
+            help: 'sluice gate resize --max-shunts4 1000000',
+          });
+        const { findPlace } = await import('../../gate/control-places.ts');
+        const { ControlClient } = await import('../../gate/control-client.ts');
+        using client = await ControlClient.connect(findPlace(ifname));
+        const wish = {
+          ...(maxShunts4 === undefined ? {} : { maxShunts4 }),
+          ...(maxShunts6 === undefined ? {} : { maxShunts6 }),
+        };
+        const { tables } = await client.ask<Pick<StatusReport, 'tables'>>('resize', wish);
+        if (config.json) io.out(`${JSON.stringify({ tables })}\n`);
+        else io.say(`room for ${n(tables.flows4.max)} IPv4 and ${n(tables.flows6.max)} IPv6 shunts`);
+        return undefined;
+      });
+    });
+  addFlags(resize, outputSchema);
+  resize.addHelpText('after', '\nExample:\n  sluice gate resize --max-shunts4 1000000');
 
   const status = gate
     .command('status')
@@ -286,6 +322,12 @@ function statusText(s: StatusReport, io: CommandIo): string {
   }
   const width = Math.max(...lines.map(([name]) => name.length));
   return `${lines.map(([name, value]) => `${io.paint('bold', name.padEnd(width))}  ${value}`).join('\n')}\n`;
+}
+
+function tableSize(text: string): number {
+  if (!/^\d{1,8}$/.test(text) || Number(text) < 1 || Number(text) > 2 ** 24)
+    throw new InvalidArgumentError('not a number from 1 to 16777216');
+  return Number(text);
 }
 
 function fileMode(text: string): number {
