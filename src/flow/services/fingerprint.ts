@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 /** Lists longer than this are cut: a hello has at most a few dozen of anything. */
 export const MAX_LIST = 128;
@@ -28,11 +28,11 @@ function dashed(values: readonly number[]): string {
 }
 
 function md5(text: string): string {
-  return createHash('md5').update(text).digest('hex');
+  return hash('md5', text);
 }
 
 function short(text: string): string {
-  return text === '' ? '000000000000' : createHash('sha256').update(text).digest('hex').slice(0, 12);
+  return text === '' ? '000000000000' : hash('sha256', text).slice(0, 12);
 }
 
 /** JA3: MD5 of version, ciphers, extensions, groups and point formats. */

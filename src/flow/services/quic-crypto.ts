@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
+import { createCipheriv, createDecipheriv, hash } from 'node:crypto';
 
 /** Protection of Initial packets, whose keys everybody can derive (RFC 9001 section 5.2, RFC 9369 section 3.3). */
 
@@ -42,12 +42,23 @@ export function quicVersion(version: number): Version | undefined {
 const TAG_BYTES = 16;
 const SAMPLE_BYTES = 16;
 
-function hmac(key: Buffer, data: Buffer): Buffer {
-  return createHmac('sha256', key).update(data).digest();
+const BLOCK_BYTES = 64;
+
+/** HMAC-SHA-256 (RFC 2104) for keys of at most a block; a Hmac object costs several times as much. */
+function hmac(key: Uint8Array, data: Uint8Array): Buffer {
+  const inner = new Uint8Array(BLOCK_BYTES + data.length).fill(0x36, 0, BLOCK_BYTES);
+  const outer = new Uint8Array(BLOCK_BYTES + 32).fill(0x5c, 0, BLOCK_BYTES);
+  for (let i = 0; i < key.length; i++) {
+    inner[i] ^= key[i];
+    outer[i] ^= key[i];
+  }
+  inner.set(data, BLOCK_BYTES);
+  outer.set(hash('sha256', inner, 'buffer'), BLOCK_BYTES);
+  return hash('sha256', outer, 'buffer');
 }
 
 /** HKDF-Expand-Label of TLS 1.3 for results of at most 32 bytes: one block. */
-function expand(secret: Buffer, label: string, bytes: number): Buffer {
+function expand(secret: Uint8Array, label: string, bytes: number): Buffer {
   const name = `tls13 ${label}`;
   const info = Buffer.concat([
     Buffer.from([0, bytes, name.length]),
@@ -57,15 +68,18 @@ function expand(secret: Buffer, label: string, bytes: number): Buffer {
   return hmac(secret, info).subarray(0, bytes);
 }
 
+/** What the keys of both directions come from; `connectionId` is what the client's first Initial was sent to. */
+export function initialSecret(version: Version, connectionId: Uint8Array): Uint8Array {
+  return hmac(version.salt, connectionId);
+}
+
 /** Keys of one direction. */
 export class InitialKeys {
   readonly #key: Buffer;
   readonly #iv: Buffer;
   readonly #hp: Buffer;
 
-  /** `connectionId` is what the client's first Initial was sent to. */
-  constructor(version: Version, connectionId: Uint8Array, fromClient: boolean) {
-    const initial = hmac(version.salt, Buffer.from(connectionId));
+  constructor(version: Version, initial: Uint8Array, fromClient: boolean) {
     const secret = expand(initial, fromClient ? 'client in' : 'server in', 32);
     this.#key = expand(secret, `${version.label} key`, 16);
     this.#iv = expand(secret, `${version.label} iv`, 12);

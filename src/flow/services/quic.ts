@@ -1,5 +1,5 @@
 import type { TlsInfo } from '../types.ts';
-import { InitialKeys, quicVersion } from './quic-crypto.ts';
+import { InitialKeys, initialSecret, quicVersion } from './quic-crypto.ts';
 import { CryptoStream, readFrames, VarInts } from './quic-frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { clientHello, emptyHelloState, emptyTlsInfo, type HelloState, serverHello } from './tls-hello.ts';
@@ -101,8 +101,9 @@ class QuicParser implements ServiceParser {
     if (!this.#keyed) {
       if (fromOrig === 0) return c.at;
       const id = u8.subarray(destination, source);
-      this.#sides[1].keys = new InitialKeys(version, id, true);
-      this.#sides[0].keys = new InitialKeys(version, id, false);
+      const initial = initialSecret(version, id);
+      this.#sides[1].keys = new InitialKeys(version, initial, true);
+      this.#sides[0].keys = new InitialKeys(version, initial, false);
       for (const side of this.#sides) {
         side.crypto = new CryptoStream();
         side.read = 0;

@@ -1,7 +1,7 @@
 import { createCipheriv, createHmac } from 'node:crypto';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { QUIC } from '../../../src/flow/services/quic.ts';
-import { InitialKeys, quicVersion } from '../../../src/flow/services/quic-crypto.ts';
+import { InitialKeys, initialSecret, quicVersion } from '../../../src/flow/services/quic-crypto.ts';
 import { CryptoStream, readFrames } from '../../../src/flow/services/quic-frames.ts';
 import { ServiceNews } from '../../../src/flow/services/service.ts';
 import { capture } from '../tls-capture.ts';
@@ -217,7 +217,7 @@ test('the keys open only what was protected with them', () => {
   if (version === undefined) throw new Error('no version 1');
   const number = packet.length - 16 - 1162 - 2;
   const open = (id: Uint8Array, bytes: Uint8Array) =>
-    new InitialKeys(version, id, true).open(bytes, 0, number, bytes.length);
+    new InitialKeys(version, initialSecret(version, id), true).open(bytes, 0, number, bytes.length);
   expect(open(CLIENT_ID, packet)?.length).toBe(1162);
   expect(open(SERVER_ID, packet)).toBeUndefined();
   expect(open(CLIENT_ID, packet.subarray(0, number + 10))).toBeUndefined();
