@@ -37,7 +37,7 @@ kernelTest(
         {
           when: async () => {
             const before = logs.shunts('start');
-            await until(() => logs.shunts('start') > before + 2, 'nothing is shunted', 20);
+            await until(() => logs.shunts('start') > before + 8, 'nothing is shunted', 20);
           },
         },
       ]);

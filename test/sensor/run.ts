@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { Lab } from '../../lab/lab.ts';
 import type { TapName } from '../../lab/options.ts';
 import type { Ledger } from '../../src/gate/index.ts';
+import { LAYOUT_VERSION } from '../../src/gate/layout.ts';
 import { readLedger } from '../../src/gate/ledger.ts';
 import { BpfMap, interfaceInfo, netnsInode, PacketSender, packageRoot } from '../../src/kernel/index.ts';
 import { readLog } from '../../src/log/reader.ts';
@@ -151,7 +152,9 @@ export class LedgerReader {
   readonly #words: Uint32Array;
 
   constructor(ifname: string) {
-    this.#map = BpfMap.openPinned(join(places(interfaceInfo(ifname).index).pins, 'v1', 'ledger'));
+    this.#map = BpfMap.openPinned(
+      join(places(interfaceInfo(ifname).index).pins, `v${LAYOUT_VERSION}`, 'ledger'),
+    );
     const words = (this.#map.mappedStride / 4) * this.#map.maxEntries;
     this.#words = new Uint32Array(this.#map.mmap(false), 0, words);
   }
