@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import {
   chmodSync,
   closeSync,
+  existsSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -13,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readLog } from '../../src/log/reader.ts';
 import { conversation } from '../../src/packet/conversation.ts';
@@ -100,6 +102,70 @@ describe('sluice read', () => {
     child.stdin.end(pcapFile(frames));
     expect(await outcome).toMatchObject({ code: 0 });
     expect(conn(join(dir, 'piped'))).toHaveLength(3);
+  });
+
+  it('takes several files in the order of time, packed or not', async () => {
+    const frames = trace(6);
+    const cut = Math.floor(frames.length / 2) + 1;
+    const later = write('a.pcap.gz', gzipSync(pcapFile(frames.slice(cut))));
+    const earlier = write('b.pcap', pcapFile(frames.slice(0, cut)));
+    const { stdout, code } = await sluice('read', later, earlier, '--log-dir', logs, '--json');
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ files: 2, packets: frames.length, flows: 6 });
+    expect(conn().map(({ conn_state }) => conn_state)).toEqual(Array(6).fill('SF'));
+  });
+
+  it('logs what came before the damage of a packed file, and fails', async () => {
+    const packed = gzipSync(pcapFile(trace(200)));
+    const path = write('cut.gz', packed.subarray(0, packed.length - 6));
+    const { stdout, code } = await sluice('read', path, '--log-dir', logs, '--json');
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ flows: 200, error: { code: 'FILE_FORMAT' } });
+    expect(conn()).toHaveLength(200);
+  });
+
+  it("writes Zeek's TSV with the same values as JSON", async () => {
+    const path = write('a.pcap', pcapFile(trace(5)));
+    const flags = ['--community-id', '--vlan', '--log-dir', logs];
+    await sluice('read', path, ...flags);
+    const json = conn();
+    await sluice('read', path, ...flags, '--log-format', 'zeek');
+    const lines = readFileSync(join(logs, 'conn.log'), 'utf8').split('\n');
+    const columns = (start: string) =>
+      lines
+        .find((line) => line.startsWith(start))
+        ?.split('\t')
+        .slice(1) ?? [];
+    const fields = columns('#fields');
+    expect(columns('#types')).toHaveLength(fields.length);
+    expect(lines.at(-2)).toMatch(/^#close\t/);
+    const rows = lines.filter((line) => line !== '' && !line.startsWith('#')).map((line) => line.split('\t'));
+    expect(rows).toHaveLength(5);
+    rows.forEach((row, n) => {
+      expect(row).toHaveLength(fields.length);
+      fields.forEach((field, i) => {
+        if (field === 'uid') return;
+        const value = json[n][field];
+        if (value === undefined) expect([field, row[i]]).toEqual([field, '-']);
+        else if (typeof value === 'boolean') expect(row[i]).toBe(value ? 'T' : 'F');
+        else if (typeof value === 'number') expect(Number(row[i])).toBe(value);
+        else expect(row[i]).toBe(value);
+      });
+    });
+    expect(json[0].community_id).toMatch(/^1:[A-Za-z0-9+/]{27}=$/);
+    expect(fields.slice(-3)).toEqual(['vlan', 'inner_vlan', 'community_id']);
+  });
+
+  it('stops at a signal while a pipe is silent', async () => {
+    const { child, outcome } = start('read', '-', '--log-dir', logs, '--json');
+    child.stdin.write(pcapFile(trace(2)));
+    for (let n = 0; n < 400 && !existsSync(join(logs, 'conn.log')); n++)
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    child.kill('SIGTERM');
+    const { code, stdout } = await outcome;
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ flows: 2, interrupted: true });
   });
 
   it('says the same for people', async () => {

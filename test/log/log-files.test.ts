@@ -357,3 +357,55 @@ describe.skipIf(!isRoot)('a real disk that is full', () => {
     expect(result.end.lines).toBeGreaterThan(result.during.lines);
   });
 });
+
+const opening = (stamp: string) =>
+  `#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n#open\t${stamp}\n#fields\tts\tuid\n#types\ttime\tstring\n`;
+
+describe("Zeek's heading", () => {
+  const heading = { path: 'conn', fields: ['ts', 'uid'], types: ['time', 'string'] };
+
+  it('begins and ends each file, also of a log without records', () => {
+    const logs = open({ zeek: [heading] });
+    logs.append('conn', bytes('1\tC1'), 1);
+    clock += 60;
+    logs.append('notice', bytes('{}'), 1);
+    logs.close();
+    expect(conn()).toBe(`${opening('2023-11-14-22-13-20')}1\tC1\n#close\t2023-11-14-22-14-20\n`);
+    expect(readFileSync(join(dir, 'notice.log'), 'utf8')).toBe('{}\n');
+  });
+
+  it('begins and ends the files of a rotation, which counts records and not headings', () => {
+    const logs = open({ zeek: [heading], rotateSize: 1 });
+    for (const n of [1, 2, 3]) {
+      clock += 1;
+      logs.append('conn', bytes(`${n}\tC`), 1);
+    }
+    logs.close();
+    const files = [...rotated().map((name) => readFileSync(join(dir, name), 'utf8')), conn()];
+    expect(files).toHaveLength(3);
+    files.forEach((text, n) => {
+      expect(text).toMatch(/^#separator [^]*\n#close\t[-\d]+\n$/);
+      expect(text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))).toEqual([
+        `${n + 1}\tC`,
+      ]);
+    });
+  });
+
+  it('is not put behind what another run has left', () => {
+    writeFileSync(join(dir, 'conn.log'), 'of another run\n');
+    open({ zeek: [heading] }).close();
+    expect(conn().startsWith('#separator')).toBe(true);
+    expect(rotated()).toHaveLength(1);
+  });
+
+  it('is whole or not there when the disk is full, and comes when there is room', () => {
+    const disk = new BadDisk();
+    disk.room = 20;
+    expect(() => open({ zeek: [heading], disk })).toThrow(expect.objectContaining({ code: 'FILE' }));
+    expect(conn()).toBe('');
+    disk.room = Number.POSITIVE_INFINITY;
+    open({ zeek: [heading], disk }).close();
+    expect(conn()).toContain('#types');
+    expect(rotated()).toEqual([]);
+  });
+});
