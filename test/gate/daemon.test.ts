@@ -1,12 +1,14 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { UpReport } from '../../src/gate/daemon.ts';
+import { LAYOUT_VERSION } from '../../src/gate/layout.ts';
 import {
   attachXdp,
   BpfMap,
   interfaceInfo,
   loadObject,
+  MapType,
   netnsInode,
   xdpAttachment,
 } from '../../src/kernel/index.ts';
@@ -113,7 +115,7 @@ kernelTest('up, a shunt by hand, its counters, and down', [], async () => {
   expect(xdpAttachment(index)).toBeUndefined();
   expect(existsSync(pins)).toBe(false);
   await until(() => ended(pid as number), 'the daemon is still there');
-  expect(readdirSync('/run/sluice').filter((file) => file.startsWith(`${netnsInode()}-`))).toEqual([]);
+  expect(readdirSync('/run/sluice')).not.toContain(`${netnsInode()}-${index}.lock`);
   const again = await sluice('gate', 'down', '-i', gate.ifname, '--json');
   expect([again.code, errorOf(again.stdout)]).toEqual([1, 'GATE_DOWN']);
 });
@@ -350,6 +352,34 @@ kernelTest('offload that the interface cannot do is named, with the next best', 
   expect([code, errorOf(stdout)]).toEqual([3, 'KERNEL_FEATURE']);
   expect(stderr).toContain('--mode native');
   expect(existsSync(pinsOf(gate.ifname))).toBe(false);
+});
+
+kernelTest('pins of another layout stay, those that only look like ours are refused', [], async () => {
+  await using gate = UpGate.interfaces();
+  const parent = pinsOf(gate.ifname);
+  const options = { type: MapType.array, keySize: 4, valueSize: 48, maxEntries: 1 };
+  using stranger = BpfMap.create({ ...options, name: 'stranger' });
+  const later = join(parent, `v${LAYOUT_VERSION + 1}`);
+  const ours = join(parent, `v${LAYOUT_VERSION}`);
+  mkdirSync(later, { recursive: true });
+  stranger.pin(join(later, 'flows4'));
+  try {
+    expect((await gate.start()).code).toBe(0);
+    expect((await sluice('gate', 'down', '-i', gate.ifname)).code).toBe(0);
+    expect(existsSync(join(later, 'flows4'))).toBe(true);
+    expect(existsSync(ours)).toBe(false);
+
+    mkdirSync(ours);
+    stranger.pin(join(ours, 'meta'));
+    const { code, stdout } = await gate.start();
+    expect([code, errorOf(stdout)]).toEqual([1, 'PIN_FOREIGN']);
+    expect(existsSync(join(ours, 'meta'))).toBe(true);
+    expect(xdpAttachment(interfaceInfo(gate.ifname).index)).toBeUndefined();
+  } finally {
+    rmSync(parent, { recursive: true });
+    // The lock file stays where pins do: the next one finds none.
+    await gate.start();
+  }
 });
 
 kernelTest('an interface with an address is refused', [], async () => {
