@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { asSluiceError, Exit, SluiceError } from '../base/errors.ts';
 import type { CommandHost } from './command.ts';
+import { registerBench } from './commands/bench.ts';
 import { registerConfig } from './commands/config.ts';
 import { registerGate } from './commands/gate.ts';
 import { registerLab } from './commands/lab.ts';
@@ -46,6 +47,7 @@ function build(terminal: Terminal, host: CommandHost): Command {
   registerGate(program, host);
   registerShunt(program, host);
   registerLab(program, host);
+  registerBench(program, host);
   registerConfig(program, host);
   program.addHelpText(
     'after',

@@ -1,0 +1,62 @@
+import { Argument, InvalidArgumentError, Option } from 'commander';
+import { BENCHES, machine, reportText } from '../../../bench/index.ts';
+import { outputSchema } from '../../base/config.ts';
+import { SluiceError } from '../../base/errors.ts';
+import { nearest } from '../../base/suggest.ts';
+import type { Register } from '../command.ts';
+import { addFlags, configOf } from '../flags.ts';
+
+const MOST_ROUNDS = 100;
+
+function roundsOf(text: string): number {
+  const rounds = Number(text);
+  if (!Number.isInteger(rounds) || rounds < 1 || rounds > MOST_ROUNDS)
+    throw new InvalidArgumentError(`a whole number from 1 to ${MOST_ROUNDS}`);
+  return rounds;
+}
+
+/** `sluice bench [NAME]`: the project's measurements. */
+export const registerBench: Register = (program, host) => {
+  const bench = program
+    .command('bench')
+    .description('Measure: without a name, list the measurements.')
+    .addArgument(new Argument('[NAME]', 'what to measure'))
+    .addOption(new Option('--rounds <N>', 'rounds; medians over them are reported').argParser(roundsOf))
+    .action(async (name: string | undefined) => {
+      const { config } = configOf(bench, outputSchema);
+      await host.run(config, async (io) => {
+        if (name === undefined) {
+          const list = BENCHES.map(({ name: each, about }) => ({ name: each, about }));
+          io.out(
+            config.json
+              ? `${JSON.stringify(list)}\n`
+              : list.map((each) => `${each.name.padEnd(8)}${each.about}\n`).join(''),
+          );
+          return undefined;
+        }
+        const one = BENCHES.find((each) => each.name === name);
+        if (one === undefined) {
+          const names = BENCHES.map((each) => each.name);
+          const near = nearest(name, names);
+          throw new SluiceError('USAGE', `there is no measurement ${name}`, {
+            help: near === undefined ? `there are: ${names.join(', ')}` : `did you mean ${near}?`,
+          });
+        }
+        const rounds = bench.opts<{ rounds?: number }>().rounds ?? one.rounds;
+        const begun = performance.now();
+        const { tables, notes } = await one.run(rounds, io);
+        io.progressDone();
+        const report = {
+          bench: name,
+          command: `sluice bench ${name} --rounds ${rounds}`,
+          machine: machine(),
+          seconds: (performance.now() - begun) / 1000,
+          tables,
+          notes,
+        };
+        io.out(config.json ? `${JSON.stringify(report)}\n` : reportText(report));
+        return undefined;
+      });
+    });
+  addFlags(bench, outputSchema);
+};
