@@ -12,6 +12,7 @@ import { LinkTarget } from '../log/log-link.ts';
 import { completer, connSchemaOf, lineFormat } from '../log/log-setup.ts';
 import { LogWriter } from '../log/log-writer.ts';
 import { type ShuntLogRecord, shuntSchema } from '../log/other-logs.ts';
+import { type SslLogRecord, sslSchema } from '../log/ssl-log.ts';
 import type { Packet } from '../packet/packet.ts';
 import { compilePolicies, FlowFlag as PolicyFlag, parsePolicies } from '../policy/index.ts';
 import {
@@ -52,6 +53,7 @@ class CaptureWorker {
   readonly #writer: LogWriter;
   readonly #complete: (record: ConnLogRecord) => void;
   readonly #logConn: (record: ConnLogRecord) => void;
+  readonly #logSsl: (record: SslLogRecord) => void;
   readonly #logShunt: (record: ShuntLogRecord) => void;
   readonly #target: LinkTarget;
   readonly #delays: number[] = [];
@@ -74,6 +76,7 @@ class CaptureWorker {
     this.#logConn = this.#writer.channel(
       connSchemaOf(setup.logs, { shuntFields: setup.shuntFields, shunts: true }),
     );
+    this.#logSsl = this.#writer.channel(sslSchema);
     this.#logShunt = this.#writer.channel(shuntSchema);
     this.#ring = openPacketRing({
       interface: setup.ifindex,
@@ -201,6 +204,8 @@ class CaptureWorker {
     const shunted = this.#shunter?.closed(slot);
     const record: ConnLogRecord = this.#engine.record(slot);
     this.#complete(record);
+    const tls = this.#engine.tls(slot);
+    if (tls !== undefined) this.#logSsl({ conn: record, tls });
     const s = this.#stats;
     s[Stat.connections]++;
     if (shunted === undefined) {
