@@ -1,5 +1,4 @@
 import type { ConnRecord } from '../flow/types.ts';
-import { jsonWriter, type LineWriter, lineOf } from './json-format.ts';
 import { bool, count, type Field, interval, type LogSchema, number, text, texts, time } from './schema.ts';
 
 /** What the gate dropped of one connection, in packets and IP bytes (total length field; IPv6: payload length + 40). */
@@ -96,16 +95,3 @@ const shuntFields: readonly F[] = [
   text('shunt_trigger', (r) => r.shunted?.trigger),
   bool('recovered', (r) => r.shunted?.recovered || undefined),
 ];
-
-const writers = new Map<string, LineWriter<ConnLogRecord>>();
-
-/** One line of JSON, without newline. */
-export function connLine(record: ConnRecord, shunted?: ShuntedPart, options: ConnLogOptions = {}): string {
-  const key = `${options.shuntFields} ${options.vlan} ${options.vni} ${options.communityId}`;
-  let write = writers.get(key);
-  if (write === undefined) {
-    write = jsonWriter(connSchema({ ...options, shunts: true }));
-    writers.set(key, write);
-  }
-  return lineOf(write, shunted === undefined ? record : { ...record, shunted });
-}

@@ -1,7 +1,6 @@
 export {
   type ConnLogOptions,
   type ConnLogRecord,
-  connLine,
   connSchema,
   type ShuntedPart,
 } from './conn-log.ts';
@@ -11,13 +10,10 @@ export { LinkTarget, type LogLink } from './log-link.ts';
 export { LogThread, type LogThreadOptions } from './log-thread.ts';
 export { type LineFormat, LogWriter } from './log-writer.ts';
 export {
-  noticeLine,
   noticeSchema,
   type ShuntLogRecord,
   type StatsRecord,
-  shuntLine,
   shuntSchema,
-  statsLine,
   statsSchema,
 } from './other-logs.ts';
 export { type LogContents, logLines, readLog } from './reader.ts';

@@ -1,4 +1,3 @@
-import { jsonWriter, lineOf } from './json-format.ts';
 import { count, type Field, interval, type LogSchema, number, text, time } from './schema.ts';
 
 /** What happened to a shunt: it began, it ended, the gate would not take it, or its owner was gone. */
@@ -50,13 +49,6 @@ export const shuntSchema: LogSchema<ShuntLogRecord> = {
   ],
 };
 
-const shunt = jsonWriter(shuntSchema);
-
-/** One line of JSON, without newline. */
-export function shuntLine(record: ShuntLogRecord): string {
-  return lineOf(shunt, record);
-}
-
 /** One line of stats.log: totals since the start (names from Zeek's policy/misc/stats, which writes differences). */
 export interface StatsRecord {
   ts: number;
@@ -107,10 +99,6 @@ export function statsSchema(verdicts: readonly string[]): LogSchema<StatsRecord>
   };
 }
 
-export function statsLine(record: StatsRecord): string {
-  return lineOf(jsonWriter(statsSchema(Object.keys(record.ledger ?? {}))), record);
-}
-
 /** One line of notice.log (base/frameworks/notice). */
 export interface NoticeRecord {
   ts: number;
@@ -131,9 +119,3 @@ export const noticeSchema: LogSchema<NoticeRecord> = {
     text('peer_descr', (r) => r.peer),
   ],
 };
-
-const notice = jsonWriter(noticeSchema);
-
-export function noticeLine(record: NoticeRecord): string {
-  return lineOf(notice, record);
-}

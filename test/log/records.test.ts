@@ -1,11 +1,11 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ConnRecord } from '../../src/flow/types.ts';
-import { connLine, connSchema, type ShuntedPart } from '../../src/log/conn-log.ts';
+import { connSchema, type ShuntedPart } from '../../src/log/conn-log.ts';
 import { jsonWriter, lineOf } from '../../src/log/json-format.ts';
-import { noticeLine, shuntLine, statsLine } from '../../src/log/other-logs.ts';
 import { count, text, texts, time } from '../../src/log/schema.ts';
 import { zeekHeading, zeekWriter } from '../../src/log/zeek-format.ts';
+import { connLine, noticeLine, shuntLine, statsLine } from './lines.ts';
 
 const RECORD: ConnRecord = {
   ts: 1_700_000_000.123456,

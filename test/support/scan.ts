@@ -1,4 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { createReadStream, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -63,6 +64,7 @@ export async function readScan(flows: number, perSecond: number, args: readonly 
         dir,
         '--json',
         '--no-checksums',
+        '--quiet',
         ...args,
       ],
       { stdio: ['pipe', 'pipe', 'inherit'] },
@@ -70,14 +72,14 @@ export async function readScan(flows: number, perSecond: number, args: readonly 
     let stdout = '';
     child.stdout.on('data', (data: Buffer) => (stdout += data.toString()));
     child.stdin.on('error', () => {});
-    const ended = new Promise((resolve) => child.once('close', resolve));
+    const ended = once(child, 'close');
     let lines = 0;
     const counter = createReadStream(log, { highWaterMark: 1 << 20 });
     counter.on('data', (data) => {
       const bytes = data as Buffer;
       for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) lines++;
     });
-    const counted = new Promise((resolve) => counter.once('close', resolve));
+    const counted = once(counter, 'close');
     let peak = 0;
     const look = () => {
       try {
@@ -89,7 +91,7 @@ export async function readScan(flows: number, perSecond: number, args: readonly 
     };
     const timer = setInterval(look, 50);
     for (const piece of scan(flows, perSecond)) {
-      if (!child.stdin.write(piece)) await new Promise((resolve) => child.stdin.once('drain', resolve));
+      if (!child.stdin.write(piece)) await once(child.stdin, 'drain');
     }
     child.stdin.end();
     await ended;
