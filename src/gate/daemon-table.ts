@@ -14,6 +14,8 @@ const TICK_MS = 200;
 /** Between two sweeps of the tables: at least this, and long enough that they take no more than a twentieth of the time. */
 const SWEEP_MS = 500;
 const SWEEP_SHARE = 20;
+/** While there is no entry: somebody may write one past the daemon. */
+const IDLE_SWEEP_MS = 5000;
 /** Nobody's: an entry by hand. */
 const BY_HAND = 0;
 
@@ -204,6 +206,7 @@ export class ShuntTable {
   #enter(shunt: Shunt): void {
     this.#shunts.set(keyText(shunt.key), shunt);
     this.#counts[shunt.family]++;
+    this.#nextSweep = Math.min(this.#nextSweep, performance.now() + SWEEP_MS);
     if (shunt.expires !== undefined) this.#timed.add(shunt);
     const owner = this.#owners.at(shunt.slot);
     if (owner !== undefined) owner.entries++;
@@ -321,7 +324,9 @@ export class ShuntTable {
     for (const owner of this.#owners.all()) {
       if (owner.leaving && owner.entries === 0) this.#owners.forget(owner);
     }
-    this.#nextSweep = performance.now() + Math.max(SWEEP_MS, (performance.now() - began) * SWEEP_SHARE);
+    this.#nextSweep =
+      performance.now() +
+      Math.max(this.#shunts.size === 0 ? IDLE_SWEEP_MS : SWEEP_MS, (performance.now() - began) * SWEEP_SHARE);
   }
 
   /** An entry that is in the tables without our doing: from before a restart. */
