@@ -172,7 +172,7 @@ function bareCases(bare: BpfObject, spread: number): Case[] {
 /** What the other program of Debian's xdp-tools does with the same packets; empty when it is not installed. */
 function filterCases(object: BpfObject | undefined): Case[] {
   if (object === undefined) return [];
-  const program = [...object.programs.values()][0] as BpfProgram;
+  const program = [...object.programs.values()][0];
   return [
     {
       name: 'xdp-filter, listed address',

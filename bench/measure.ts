@@ -65,7 +65,8 @@ export const median = (values: readonly number[]): number => quantile(values, 0.
 
 /** CPU time of this thread in seconds; of the process where the runtime cannot tell threads apart (before 23.9). */
 export function cpuSeconds(): number {
-  const { user, system } = (process.threadCpuUsage ?? process.cpuUsage).call(process);
+  const usage: { threadCpuUsage?(): NodeJS.CpuUsage; cpuUsage(): NodeJS.CpuUsage } = process;
+  const { user, system } = usage.threadCpuUsage?.() ?? usage.cpuUsage();
   return (user + system) / 1e6;
 }
 
@@ -84,7 +85,7 @@ export async function interleaved<T>(
   const values = cases.map((): number[] => []);
   for (let round = -1; round < rounds; round++) {
     io.progress(round < 0 ? 'warming up' : `round ${round + 1} of ${rounds}`);
-    const found = new Array<number>(cases.length);
+    const found = cases.map(() => 0);
     for (let i = 0; i < cases.length; i++) {
       const at = (i + round + 1) % cases.length;
       found[at] = await measure(cases[at]);
@@ -125,7 +126,7 @@ function tableText({ title, columns, rows }: Table): string {
   const widths = columns.map((_, at) => Math.max(...lines.map((line) => (line[at] ?? '').length)));
   const text = lines.map((line) =>
     line
-      .map((part, at) => (right[at] === true ? part.padStart(widths[at] ?? 0) : part.padEnd(widths[at] ?? 0)))
+      .map((part, at) => (right[at] ? part.padStart(widths[at] ?? 0) : part.padEnd(widths[at] ?? 0)))
       .join('  ')
       .trimEnd(),
   );

@@ -79,7 +79,7 @@ export class GateTables {
       ops.clear();
       const part = Math.min(OPS, keys.length - from);
       for (let i = 0; i < part; i++) {
-        const key = keys[from + i] as FlowKey;
+        const key = keys[from + i];
         ops.push(name, key.family, key.bytes, owner, idleMs, from + i, [0, 0], [0, 0]);
       }
       ops.run();

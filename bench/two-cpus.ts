@@ -50,7 +50,7 @@ export async function twoCpus(
       );
       const ns = await Promise.all(hitters.map((hitter) => hitter.done()));
       const after = tables.counted(key);
-      const way = found[at] as (typeof found)[number];
+      const way = found[at];
       way.ns.push(...ns);
       way.lost += frames.length * repeat - (after[0] + after[1] - before[0] - before[1]);
     }
