@@ -87,6 +87,9 @@ function exchange(doubles: Float64Array, a: number, b: number): void {
   doubles[b] = value;
 }
 
+/** Heard, and neither closed nor reset: also when it was there before us (partial). */
+const isTalking = (state: number): boolean => state === Tcp.established || state === Tcp.partial;
+
 /** Tracks connections as Zeek's conn.log does; see FlowEngineApi. */
 export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly stats: FlowStats = {
@@ -336,8 +339,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     const a = endpointOf(slot, 0);
     const b = peerOf(a);
     return (
-      this.#endpoints.state(a) === Tcp.established &&
-      this.#endpoints.state(b) === Tcp.established &&
+      isTalking(this.#endpoints.state(a)) &&
+      isTalking(this.#endpoints.state(b)) &&
       // What lies above a hole may still turn out to be a gap: that has to be seen.
       !this.#gaps.hasHole(a) &&
       !this.#gaps.hasHole(b)

@@ -164,7 +164,7 @@ export interface FlowEngineApi {
   /** Seconds of silence after which this flow would be ended now. */
   idleTimeout(slot: number): number;
   tcpSide(slot: number, side: Side, out: TcpSideState): void;
-  /** TCP: both sides established and neither has sent FIN or RST. Other protocols: true. */
+  /** TCP: both sides heard, and neither has sent FIN or RST. Other protocols: true. */
   isShuntable(slot: number): boolean;
   tls(slot: number): TlsInfo | undefined;
 

@@ -51,7 +51,7 @@ function trace(): Uint8Array {
   const closes = ['client-fin', 'server-fin', 'client-rst', 'server-rst', 'none'] as const;
   const frames = Array.from({ length: 60 }, (_, i) => {
     const wide = i % 3 === 0;
-    return conversation({
+    const whole = conversation({
       client: { address: wide ? `2001:db8::${i + 16}` : `10.1.0.${i + 1}`, port: 10_000 + i },
       server: { address: wide ? '2001:db8::1' : '10.2.0.1', port: 80 },
       vlans: [[], [], [100], [200, 100]][i % 4],
@@ -69,6 +69,8 @@ function trace(): Uint8Array {
       start: 1_700_000_000 + i * 0.05,
       gap: 0.0004,
     });
+    // Every fifth was there before the sensor.
+    return i % 5 === 2 ? whole.slice(7) : whole;
   });
   return pcapFile(frames.flat().sort((a, b) => a.ts - b.ts));
 }
