@@ -14,7 +14,24 @@ export default defineConfig({
     maxWorkers: 2,
     reporters: ['default', './test/support/reporter.ts'],
     projects: [
-      { test: { ...shared, name: 'short', include: ['test/**/*.test.ts'], exclude: ['test/long/**'] } },
+      {
+        test: {
+          ...shared,
+          name: 'short',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/long/**', 'test/sensor/**', 'test/lab/**'],
+        },
+      },
+      {
+        // What runs a whole network with sensors has the machine to itself: one file at a time, after the others.
+        test: {
+          ...shared,
+          name: 'network',
+          include: ['test/sensor/**/*.test.ts', 'test/lab/**/*.test.ts'],
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
+        },
+      },
       {
         test: {
           ...shared,
