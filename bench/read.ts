@@ -8,8 +8,8 @@ import { type ManyFlows, type ManyFlowsOptions, writeManyFlows } from './many-fl
 
 /** One pass over the file. */
 export interface ReadPass {
-  /** `source`: reading alone; `flow`: with the flow engine, records made and thrown away. */
-  what: 'source' | 'flow';
+  /** `source`: reading alone; `flow`: with the flow engine, records made and thrown away; `bare`: without analyzers. */
+  what: 'source' | 'bare' | 'flow';
   seconds: number;
   packets: number;
   packetsPerSecond: number;
@@ -28,6 +28,8 @@ export interface ReadBenchOptions extends ManyFlowsOptions {
   rounds?: number;
   /** Called after each pass. */
   onPass?: (pass: ReadPass) => void;
+  /** Called in each round with the file, for others to read it. */
+  onRound?: (file: string) => void;
 }
 
 /**
@@ -41,11 +43,12 @@ export function benchRead(options: ReadBenchOptions = {}): ReadBench {
     const file = writeManyFlows(path, options);
     const passes: ReadPass[] = [];
     for (let round = 0; round < (options.rounds ?? 3); round++) {
-      for (const what of ['source', 'flow'] as const) {
+      for (const what of ['source', 'bare', 'flow'] as const) {
         const pass = readPass(path, what);
         passes.push(pass);
         options.onPass?.(pass);
       }
+      options.onRound?.(path);
     }
     return { file, passes };
   } finally {
@@ -60,7 +63,7 @@ export function readPass(path: string, what: ReadPass['what']): ReadPass {
     what === 'source'
       ? undefined
       : createFlowEngine(
-          {},
+          { bare: what === 'bare' },
           {
             beforePacket: () => {},
             mayExpire: () => true,

@@ -8,6 +8,12 @@ import { addFlags, configOf } from '../flags.ts';
 
 const MOST_ROUNDS = 100;
 
+interface BenchFlags {
+  rounds?: number;
+  against?: string;
+  xdpFilter?: string;
+}
+
 function roundsOf(text: string): number {
   const rounds = Number(text);
   if (!Number.isInteger(rounds) || rounds < 1 || rounds > MOST_ROUNDS)
@@ -21,7 +27,16 @@ export const registerBench: Register = (program, host) => {
     .command('bench')
     .description('Measure: without a name, list the measurements.')
     .addArgument(new Argument('[NAME]', 'what to measure'))
-    .addOption(new Option('--rounds <N>', 'rounds; medians over them are reported').argParser(roundsOf))
+    .addOption(new Option('--rounds <N>', 'Rounds; medians over them are reported.').argParser(roundsOf))
+    .addOption(
+      new Option('--against <OBJECT>', 'gate: another build of gate.bpf.o, measured in the same rounds.'),
+    )
+    .addOption(
+      new Option(
+        '--xdp-filter <OBJECT>',
+        'gate: the object of xdp-filter (default: where xdp-tools has it).',
+      ),
+    )
     .action(async (name: string | undefined) => {
       const { config } = configOf(bench, outputSchema);
       await host.run(config, async (io) => {
@@ -42,13 +57,17 @@ export const registerBench: Register = (program, host) => {
             help: near === undefined ? `there are: ${names.join(', ')}` : `did you mean ${near}?`,
           });
         }
-        const rounds = bench.opts<{ rounds?: number }>().rounds ?? one.rounds;
+        const { rounds = one.rounds, against, xdpFilter } = bench.opts<BenchFlags>();
         const begun = performance.now();
-        const { tables, notes } = await one.run(rounds, io);
+        const { tables, notes } = await one.run(rounds, io, { against, xdpFilter });
         io.progressDone();
         const report = {
           bench: name,
-          command: `sluice bench ${name} --rounds ${rounds}`,
+          command: [
+            `sluice bench ${name} --rounds ${rounds}`,
+            ...(against === undefined ? [] : [`--against ${against}`]),
+            ...(xdpFilter === undefined ? [] : [`--xdp-filter ${xdpFilter}`]),
+          ].join(' '),
           machine: machine(),
           seconds: (performance.now() - begun) / 1000,
           tables,
@@ -59,4 +78,12 @@ export const registerBench: Register = (program, host) => {
       });
     });
   addFlags(bench, outputSchema);
+  bench.addHelpText(
+    'after',
+    `
+Examples:
+  sluice bench
+  sluice bench gate --rounds 15
+  sluice bench gate --against old/gate.bpf.o --json`,
+  );
 };
