@@ -56,8 +56,11 @@ export class PinDirectory {
     }
     try {
       const root = join(ensureBpffs(), 'sluice');
+      makeDirectory(root, 0o711);
+      checkOwn(root);
       removeDeadPins(root, RUN_DIRECTORY);
       const parent = join(root, name);
+      for (const path of [parent, join(parent, `v${LAYOUT_VERSION}`)]) if (isThere(path)) checkOwn(path);
       return new PinDirectory(parent, join(parent, `v${LAYOUT_VERSION}`), lock);
     } catch (error) {
       lock.remove();
@@ -93,8 +96,9 @@ export class PinDirectory {
       chownSync(this.at(name), uid, gid);
       chmodSync(this.at(name), mode);
     }
-    chownSync(this.path, uid, gid);
-    chmodSync(this.path, 0o700 | (mode & 0o444) | enter);
+    // It stays ours: who may open the pins may not put others in their place.
+    chownSync(this.path, process.getuid?.() ?? 0, gid);
+    chmodSync(this.path, 0o701 | (mode & 0o444) | enter);
   }
 
   /** Removes one pin. */
@@ -117,6 +121,22 @@ export class PinDirectory {
     if (existsSync(this.#parent)) this.#lock.release();
     else this.#lock.remove();
   }
+}
+
+function isThere(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+/**
+ * bpffs is often mounted so that anyone may make directories and links in it: what is not a directory of this user's
+ * own could lead us, who may do everything, to remove or give away files elsewhere.
+ */
+function checkOwn(path: string): void {
+  const found = lstatSync(path);
+  if (found.isDirectory() && found.uid === (process.getuid?.() ?? 0) && (found.mode & 0o022) === 0) return;
+  throw new SluiceError('PIN_FOREIGN', `${path} was not made by this user`, {
+    help: `see who made it (ls -ld ${path}), and remove it if it is not needed`,
+  });
 }
 
 function makeDirectory(path: string, mode: number): void {
