@@ -13,6 +13,7 @@ import { completer, connSchemaOf, lineFormat } from '../log/log-setup.ts';
 import { LogWriter } from '../log/log-writer.ts';
 import { type ShuntLogRecord, shuntSchema } from '../log/other-logs.ts';
 import { type SslLogRecord, sslSchema } from '../log/ssl-log.ts';
+import { tunnelSchema } from '../log/tunnel-log.ts';
 import type { Packet } from '../packet/packet.ts';
 import { compilePolicies, FlowFlag as PolicyFlag, parsePolicies } from '../policy/index.ts';
 import {
@@ -104,6 +105,7 @@ class CaptureWorker {
         beforePacket: (slot, side, flags) => shunter?.beforePacket(slot, side, flags),
         mayExpire: (slot, now) => shunter?.mayExpire(slot, now) ?? true,
         closed: (slot) => this.#closed(slot),
+        tunnel: this.#writer.channel(tunnelSchema),
       },
     );
     if (setup.gate !== undefined) {
