@@ -110,6 +110,10 @@ export interface TlsInfo {
   alpn: string | undefined;
   established: boolean;
   resumed: boolean;
+  /** What was sent in the clear, a letter each, those of the client in upper case (Zeek: ssl_history). */
+  history: string;
+  /** Description of the last alert in the clear; -1 for none. */
+  lastAlert: number;
   /** Fingerprints of the hellos: JA3 and JA3S (MD5), JA4. */
   ja3: string | undefined;
   ja3s: string | undefined;

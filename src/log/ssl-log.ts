@@ -1,6 +1,6 @@
 import type { ConnRecord, TlsInfo } from '../flow/types.ts';
 import { bool, type LogSchema, number, text, time } from './schema.ts';
-import { cipherName, groupName, versionName } from './tls-names.ts';
+import { alertName, cipherName, groupName, versionName } from './tls-names.ts';
 
 /** A TLS, DTLS or QUIC handshake with the connection that it is part of. */
 export interface SslLogRecord {
@@ -34,8 +34,10 @@ export const sslSchema: LogSchema<SslLogRecord> = {
     text('curve', curve),
     text('server_name', (r) => r.tls.serverName),
     bool('resumed', (r) => r.tls.resumed),
+    text('last_alert', (r) => (r.tls.lastAlert < 0 ? undefined : alertName(r.tls.lastAlert))),
     text('next_protocol', (r) => r.tls.alpn),
     bool('established', (r) => r.tls.established),
+    text('ssl_history', (r) => r.tls.history),
     text('ja3', (r) => r.tls.ja3),
     text('ja3s', (r) => r.tls.ja3s),
     text('ja4', (r) => r.tls.ja4),

@@ -22,6 +22,8 @@ const tls: TlsInfo = {
   alpn: 'h2',
   established: true,
   resumed: false,
+  history: 'CsxknGIi',
+  lastAlert: -1,
   ja3: 'a'.repeat(32),
   ja3s: 'b'.repeat(32),
   ja4: 't12d0000h2_000000000000_000000000000',
@@ -45,6 +47,7 @@ test('a handshake with the names of Zeek', () => {
     resumed: false,
     next_protocol: 'h2',
     established: true,
+    ssl_history: 'CsxknGIi',
     ja3: 'a'.repeat(32),
     ja3s: 'b'.repeat(32),
     ja4: 't12d0000h2_000000000000_000000000000',
@@ -65,6 +68,12 @@ test('a key exchange without a group has no curve, whatever its first bytes look
   expect(line({ conn, tls: { ...tls, version: 0x0304, cipher: 0x1301, curve: 0x11ec } })['curve']).toBe(
     'X25519MLKEM768',
   );
+});
+
+test('the last alert by its name', () => {
+  expect(line({ conn, tls })).not.toHaveProperty('last_alert');
+  const alerts = [0, 40, 200].map((lastAlert) => line({ conn, tls: { ...tls, lastAlert } })['last_alert']);
+  expect(alerts).toEqual(['close_notify', 'handshake_failure', 'unknown-200']);
 });
 
 test('names from the registry, and numbers that are not in it', () => {

@@ -8,6 +8,7 @@ import {
   type HelloState,
   serverHello,
 } from './tls-hello.ts';
+import { HistoryLetter, noteAlert, noteFlip, noteLetter, noteMessage } from './tls-history.ts';
 
 /** RFC 6347 section 4, RFC 9147 section 4. */
 const RECORD_HEADER = 13;
@@ -98,7 +99,11 @@ class DtlsParser implements ServiceParser {
       if (type === CHANGE_CIPHER_SPEC) {
         if (side !== this.#client && !side.helloDone) this.tls.resumed = true;
         side.changedCipher = true;
-      } else if (type === ALERT && next - body === 2 && u8[body] === 2) this.#over = true;
+        noteLetter(this.tls, this.#isClient(side), HistoryLetter.changeCipherSpec);
+      } else if (type === ALERT && next - body === 2) {
+        noteAlert(this.tls, this.#isClient(side), u8[body + 1]);
+        if (u8[body] === 2) this.#over = true;
+      }
     } else if (side.changedCipher && this.#confirmed && type === HANDSHAKE) {
       side.finished = true;
     }
@@ -120,6 +125,7 @@ class DtlsParser implements ServiceParser {
         if (length > MAX_HELLO || !this.#role(side, type)) return false;
         if (!this.#piece(side, type, u8, body, length, offset, size)) return false;
       }
+      if (offset + size === length) noteMessage(this.tls, this.#isClient(side), type, this.#hello.retry);
       at = body + size;
     }
     return true;
@@ -127,8 +133,15 @@ class DtlsParser implements ServiceParser {
 
   #role(side: Side, type: number): boolean {
     const other = side === this.#sides[0] ? this.#sides[1] : this.#sides[0];
-    this.#client ??= type === CLIENT_HELLO ? side : other;
+    if (this.#client === undefined) {
+      this.#client = type === CLIENT_HELLO ? side : other;
+      if (this.#client === this.#sides[0]) noteFlip(this.tls);
+    }
     return (this.#client === side) === (type === CLIENT_HELLO);
+  }
+
+  #isClient(side: Side): boolean {
+    return side === (this.#client ?? this.#sides[1]);
   }
 
   /** Part of a hello; pieces that come out of order are sent again, and wait for that. */

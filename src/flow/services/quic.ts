@@ -3,6 +3,7 @@ import { InitialKeys, initialSecret, quicVersion } from './quic-crypto.ts';
 import { CryptoStream, readFrames, VarInts } from './quic-frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { clientHello, emptyHelloState, emptyTlsInfo, type HelloState, serverHello } from './tls-hello.ts';
+import { noteMessage } from './tls-history.ts';
 
 /** RFC 9000, section 17. */
 const LONG = 0x80;
@@ -147,7 +148,8 @@ class QuicParser implements ServiceParser {
         valid = serverHello(bytes, at + 4, size, this.tls, this.#hello);
         if (valid && !this.#hello.retry) this.#answered = true;
       }
-      if (!valid) side.crypto = undefined;
+      if (valid) noteMessage(this.tls, fromClient, bytes[at], this.#hello.retry);
+      else side.crypto = undefined;
       if (this.#answered) {
         // Nothing of interest comes in the clear any more.
         for (const each of this.#sides) each.crypto = undefined;

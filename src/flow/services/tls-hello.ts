@@ -40,6 +40,8 @@ export function emptyTlsInfo(): TlsInfo {
     alpn: undefined,
     established: false,
     resumed: false,
+    history: '',
+    lastAlert: -1,
     ja3: undefined,
     ja3s: undefined,
     ja4: undefined,
@@ -275,7 +277,7 @@ export function serverHello(
     if (type === EXT_SUPPORTED_VERSIONS) version = body.u16();
     else if (type === EXT_KEY_SHARE) info.curve = body.u16();
     else if (type === EXT_PRE_SHARED_KEY) preShared = true;
-    else if (type === EXT_ALPN) info.alpn = protocols(body) ?? info.alpn;
+    else if (type === EXT_ALPN) info.alpn = protocols(body, 1) ?? info.alpn;
     if (!body.ok) return false;
   }
   if (!c.ok || !extensions.ok || !knownVersion(version)) return false;
@@ -290,23 +292,28 @@ export function serverHello(
 function serverName(body: Cursor, info: TlsInfo): void {
   // A server, or a client that wants to be told, sends an empty one.
   if (body.left === 0) return;
+  let named = false;
   const list = body.piece(body.u16());
   while (list.ok && list.left > 0) {
     const type = list.byte();
     const name = list.piece(list.u16());
-    if (type === 0 && name.left > 0) info.serverName = name.text(MAX_NAME);
+    if (type === 0 && name.left > 0 && !named) {
+      info.serverName = name.text(MAX_NAME);
+      named = true;
+    }
   }
   if (!list.ok) body.ok = false;
 }
 
-function protocols(body: Cursor): string | undefined {
+/** The names of a list, at most so many, joined by commas. */
+function protocols(body: Cursor, most = MAX_ALPN): string | undefined {
   const list = body.piece(body.u16());
   const names: string[] = [];
   let total = 0;
   while (list.ok && list.left > 0 && total < MAX_ALPN) {
     const name = list.piece(list.byte());
     total += name.left + 1;
-    names.push(name.text(255));
+    if (names.length < most) names.push(name.text(255));
   }
   if (!list.ok) body.ok = false;
   return names.length === 0 ? undefined : names.join(',');

@@ -8,6 +8,7 @@ import {
   serverHello,
   TLS13,
 } from './tls-hello.ts';
+import { HistoryLetter, noteAlert, noteFlip, noteLetter, noteMessage } from './tls-history.ts';
 
 const CHANGE_CIPHER_SPEC = 20;
 const ALERT = 21;
@@ -80,6 +81,7 @@ class TlsSide {
   finished12 = false;
   finished13 = false;
   alertLevel = 0;
+  alertDescription = 0;
 }
 
 /**
@@ -115,7 +117,7 @@ export class TlsStream implements ServiceParser {
       }
       const size = Math.min(end - at, side.left);
       if (side.plain) events |= this.#handshake(side, u8, at, size);
-      else if (side.type === ALERT || side.type === CHANGE_CIPHER_SPEC) this.#short(side, u8[at]);
+      else if (side.type === ALERT || side.type === CHANGE_CIPHER_SPEC) this.#short(side, u8, at, size);
       at += size;
       side.left -= size;
       if (side.left === 0 && this.#done === 0) events |= this.#recordEnd(side);
@@ -166,13 +168,14 @@ export class TlsStream implements ServiceParser {
     }
   }
 
-  /** First bytes of a record of one or two bytes. */
-  #short(side: TlsSide, byte: number): void {
+  /** Bytes of a record of one or two bytes, or the first ones of an alert that is encrypted. */
+  #short(side: TlsSide, u8: Uint8Array, at: number, size: number): void {
     if (side.type === CHANGE_CIPHER_SPEC) {
-      if (byte !== 1) this.#reject();
-    } else if (side.left === 2) {
-      side.alertLevel = byte;
+      if (u8[at] !== 1) this.#reject();
+      return;
     }
+    if (side.left === 2) side.alertLevel = u8[at];
+    if (size === side.left) side.alertDescription = u8[at + size - 1];
   }
 
   #recordEnd(side: TlsSide): number {
@@ -180,12 +183,15 @@ export class TlsStream implements ServiceParser {
     side.records++;
     switch (side.type) {
       case CHANGE_CIPHER_SPEC:
+        noteLetter(this.tls, this.#isClient(side), HistoryLetter.changeCipherSpec);
         if (side === this.#server && this.tls.version !== TLS13 && !side.helloDone) this.tls.resumed = true;
         side.changedCipher = true;
         return 0;
       case ALERT:
+        if (side.recordLength !== 2) return 0;
+        noteAlert(this.tls, this.#isClient(side), side.alertDescription);
         // Fatal and in the clear: the handshake has failed, and neither side will go on.
-        if (side.recordLength === 2 && side.alertLevel === 2) this.#done = ServiceNews.done;
+        if (side.alertLevel === 2) this.#done = ServiceNews.done;
         return 0;
       case HANDSHAKE:
         if (side.plain) return 0;
@@ -196,8 +202,15 @@ export class TlsStream implements ServiceParser {
           side.finished13 = true;
         return this.#maybeEstablished();
       default:
+        if (side.type === HEARTBEAT && !side.changedCipher)
+          noteLetter(this.tls, this.#isClient(side), HistoryLetter.heartbeat);
         return 0;
     }
+  }
+
+  /** Before the hellos have told, the client is who began the connection. */
+  #isClient(side: TlsSide): boolean {
+    return side === (this.#client ?? this.#sides[1]);
   }
 
   /** The ServerHello that counts has been seen, not only a request for another ClientHello. */
@@ -249,6 +262,7 @@ export class TlsStream implements ServiceParser {
       at += size;
       side.messageLeft -= size;
       if (side.messageLeft === 0) {
+        noteMessage(this.tls, this.#isClient(side), side.messageType, this.#hello.retry);
         if (side.messageType === SERVER_HELLO_DONE) side.helloDone = true;
         side.messageHeaderBytes = 0;
         side.messageLength = 0;
@@ -272,6 +286,7 @@ export class TlsStream implements ServiceParser {
     if (this.#client === undefined) {
       this.#client = isClient ? side : other;
       this.#server = isClient ? other : side;
+      if (this.#client === this.#sides[0]) noteFlip(this.tls);
     }
     if (isClient) return this.#client === side;
     return this.#server === side && (!side.hello || this.#hello.retry);

@@ -75,6 +75,7 @@ describe('dtls', () => {
       serverName: 'dtls.sluice.test',
       established: true,
       resumed: false,
+      history: 'CvCsnGIi',
     });
     expect(parser.tls?.ja4).toMatch(/^dd2d0202/);
   });

@@ -131,6 +131,7 @@ describe('quic', () => {
       version: 0x0304,
       serverName: 'quic.sluice.test',
       established: true,
+      history: 'Cs',
     });
     expect(outcome.parser.tls?.ja4).toMatch(/^q13d.*h3_/);
     expect(outcome.parser.tls?.cipher).toBeGreaterThan(0x1300);

@@ -164,6 +164,42 @@ describe('real handshakes', () => {
   });
 });
 
+/** The same with the client as originator. */
+const turned = (pieces: readonly Piece[]): Piece[] =>
+  pieces.map(({ from, bytes }) => ({ from: from === 0 ? 1 : 0, bytes }));
+
+describe('history and alerts', () => {
+  test.each([
+    ['1.2', 'CsxknGIti'],
+    ['1.2 resumed by ticket', 'CsiI'],
+    ['1.2 with client certificate', 'CsxkrnXGYIti'],
+    ['1.3', 'CsiI'],
+    ['1.3 resumed', 'CsiI'],
+    // The server answers the second hello at once, and the client's ChangeCipherSpec comes with that hello.
+    ['1.3 after HelloRetryRequest', 'CjiICs'],
+  ])('%s: %s', (name, history) => {
+    const { pieces } = handshakes.get(name) as Capture;
+    expect(feed(turned(pieces)).stream.tls).toMatchObject({ history, lastAlert: -1 });
+    expect(feed(pieces).stream.tls.history, 'the responder is the client').toBe(`^${history}`);
+  });
+
+  test('an alert in the clear is the last one, one that is encrypted is not told', async () => {
+    const { pieces } = await capture(V12, V13);
+    const { tls } = feed(turned(pieces), () => 1).stream;
+    expect(tls).toMatchObject({ history: 'Cl', lastAlert: 70, established: false });
+  });
+
+  test('it stops at 100 letters, as in Zeek', () => {
+    const stream = new TlsStream();
+    const [hello] = records((handshakes.get('1.2') as Capture).pieces);
+    stream.data(1, hello.bytes, 0, hello.bytes.length);
+    const warning = Uint8Array.of(21, 3, 3, 0, 2, 1, 112);
+    for (let i = 0; i < 200; i++) stream.data(0, warning, 0, warning.length);
+    expect(stream.tls.history).toBe(`C${'l'.repeat(99)}`);
+    expect(stream.tls.lastAlert).toBe(112);
+  });
+});
+
 describe('established means both sides', () => {
   test.each([
     // The server's Finished is the last of a full TLS 1.2 handshake, the client's that of a resumed one.
