@@ -219,6 +219,46 @@ describe('silence', () => {
     expect(harness.records).toMatchObject([{ service, respPort: 9022 }]);
   });
 
+  test.each([21, 22, 23, 513])('port %i is kept for an hour once established, not before', (port) => {
+    const established = talk([], port);
+    established.engine.advance(3690);
+    expect(established.engine.active).toBe(1);
+    established.engine.advance(3710);
+    expect(established.engine.active).toBe(0);
+    const midstream = new Harness();
+    midstream.feed(
+      eth().ipv4().tcp({ sport: 40_000, dport: port, flags: 'PA', seq: 9, ack: 9 }).payload(5),
+      100,
+    );
+    midstream.engine.advance(410);
+    expect(midstream.engine.active).toBe(0);
+  });
+
+  test('60 s before the handshake is over, 5 min after the server was heard in its middle', () => {
+    // The 5 s of an attempt come first, unless they are more.
+    const silent = new Harness({ timeouts: { attempt: 1000 } });
+    silent.feed(segment('client', 'S', 1000, 0), 100);
+    silent.engine.advance(159.5);
+    expect(silent.engine.active).toBe(1);
+    silent.engine.advance(160.5);
+    expect(silent.records).toMatchObject([{ connState: 'S0', history: 'S' }]);
+    const partial = new Harness({ timeouts: { attempt: 1000 } });
+    partial.feed(segment('client', 'S', 1000, 0), 100);
+    partial.feed(segment('server', 'PA', 5000, 1001, 5), 101);
+    partial.engine.advance(400.5);
+    expect(partial.engine.active).toBe(1);
+    partial.engine.advance(401.5);
+    expect(partial.records).toMatchObject([{ connState: 'OTH', history: 'Sd' }]);
+  });
+
+  test('an ACK alone of a server does not answer the SYN: the attempt ends after 5 s', () => {
+    const harness = new Harness();
+    harness.feed(segment('client', 'S', 1000, 0), 100);
+    harness.feed(segment('server', 'A', 5000, 1001), 100.5);
+    harness.engine.advance(105.5);
+    expect(harness.records).toMatchObject([{ connState: 'S0', history: 'Sa', respPkts: 1 }]);
+  });
+
   test('something else is not', () => {
     const harness = talk([['client', 'hello\r\n']], 9022);
     harness.engine.advance(401);
@@ -264,5 +304,49 @@ describe('gaps', () => {
       ['client', 'PA', 1111, 5001, 10],
     ]);
     expect(record).toMatchObject({ origBytes: 120, missedBytes: 0, history: 'ShAD' });
+  });
+});
+
+describe('sequence numbers that are not believed', () => {
+  const MIB = 1 << 20;
+
+  test('payload of a RST is not counted, nor is a jump of more than 1 MiB to one', () => {
+    expect(after([['server', 'R', 5001, 0, 100]]).respBytes).toBe(0);
+    expect(after([['server', 'R', 5001 + 2 * MIB, 0]]).respBytes).toBe(0);
+    expect(after([['server', 'R', 5001 + 1000, 0]]).respBytes).toBe(1000);
+    // Data is believed whatever it jumps.
+    expect(after([['server', 'PA', 5001 + 2 * MIB, 1001, 10]]).respBytes).toBe(2 * MIB + 10);
+  });
+
+  test('the acknowledgement in a RST says nothing of what was sent', () => {
+    expect(after([['server', 'RA', 5001, 90_001]]).origBytes).toBe(0);
+    expect(after([['server', 'A', 5001, 90_001]]).origBytes).toBe(89_000);
+  });
+
+  test('an acknowledgement of 0 that would jump by more than 1 MiB', () => {
+    const harness = new Harness();
+    const start = 0xffc0_0000;
+    harness.feed(segment('client', 'S', start, 0), 100);
+    harness.feed(segment('server', 'SA', 5000, start + 1), 100.1);
+    harness.feed(segment('client', 'A', start + 1, 5001), 100.2);
+    harness.feed(segment('server', 'A', 5001, 0), 100.3);
+    expect(harness.engine.record(0)).toMatchObject({ origBytes: 0 });
+    harness.feed(segment('server', 'A', 5001, 1), 100.4);
+    expect(harness.only()).toMatchObject({ origBytes: 4 * MIB });
+  });
+
+  test('SYN and RST of a side whose peer never answered it: what was acknowledged meanwhile is no payload', () => {
+    const attempt = (ack: number) => {
+      const harness = new Harness();
+      harness.feed(segment('client', 'S', 1000, 0), 100);
+      harness.feed(segment('server', 'A', 5000, ack), 100.2);
+      harness.feed(segment('client', 'R', 1001, 0), 100.5);
+      return harness.only();
+    };
+    expect(attempt(2001)).toMatchObject({ connState: 'RSTOS0', origBytes: 0, history: 'SaR' });
+    const open = new Harness();
+    open.feed(segment('client', 'S', 1000, 0), 100);
+    open.feed(segment('server', 'A', 5000, 2001), 100.2);
+    expect(open.only()).toMatchObject({ origBytes: 1000 });
   });
 });
