@@ -38,6 +38,7 @@ import type { FlowEngineOptions } from './options.ts';
 import { portSet } from './ports.ts';
 import { RangePool } from './ranges.ts';
 import { addressOf, connRecord, isMulticast, portOf } from './record.ts';
+import { restoreFlow, saveFlow } from './saved.ts';
 import { isDnsViolation } from './services/dns.ts';
 import { completeOptions, type FlowSettings } from './settings.ts';
 import { StreamNews, Streams } from './streams.ts';
@@ -206,6 +207,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     const table = this.#table;
     const hash = table.hash(this.#keyWords, 0, size);
     let slot = table.find(this.#keyWords, 0, size, hash);
+    if (slot < 0 && this.#hooks.returning !== undefined && this.#returns(size))
+      slot = table.find(this.#keyWords, 0, size, hash);
     if (slot >= 0) {
       // The wheel may be late by a fraction of a second; here it has to be to the point.
       if (this.#doubles[slot * DOUBLES + F_DEADLINE] <= this.#now && !this.#lifetimes.look(slot, this.#now)) {
@@ -376,6 +379,34 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     return record;
   }
 
+  save(slot: number, out: Uint8Array): void {
+    saveFlow(this.#table, slot, this.#histories, this.#streams, out);
+  }
+
+  restore(family: 4 | 6, key: Uint8Array, saved: Uint8Array): number {
+    if (this.find(family, key, 0) >= 0) return -1;
+    const size = (family === 4 ? KEY4_BYTES : KEY6_BYTES) / 4;
+    const slot = this.#take(this.#soughtWords, size, this.#table.hash(this.#soughtWords, 0, size));
+    restoreFlow(this.#table, slot, this.#histories, this.#streams, saved);
+    this.stats.opened++;
+    this.#lifetimes.schedule(slot);
+    return slot;
+  }
+
+  /** Whether the flow of the packet in work has been restored just now. */
+  #returns(size: number): boolean {
+    const key = new Uint8Array(this.#keyWords.buffer, 0, size * 4);
+    return this.#hooks.returning?.(size === KEY4_BYTES / 4 ? 4 : 6, key) ?? false;
+  }
+
+  /** A fresh record with this key, if need be in place of another one. */
+  #take(key: Int32Array, size: number, hash: number): number {
+    const slot = this.#table.insert(key, 0, size, hash);
+    if (slot >= 0) return slot;
+    this.#evict();
+    return this.#table.insert(key, 0, size, hash);
+  }
+
   /** TcpHost. */
   flip(slot: number): void {
     const at = slot * WORDS + FLAGS;
@@ -397,11 +428,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   #open(packet: Packet, side: Side, size: number, hash: number): number {
     const decoder = this.#decoder;
     const protocol = decoder.protocol;
-    let slot = this.#table.insert(this.#keyWords, 0, size, hash);
-    if (slot < 0) {
-      this.#evict();
-      slot = this.#table.insert(this.#keyWords, 0, size, hash);
-    }
+    const slot = this.#take(this.#keyWords, size, hash);
     this.stats.opened++;
     const words = this.#words;
     const doubles = this.#doubles;

@@ -20,9 +20,13 @@ export class Histories {
 
   /** Adds an upper case letter, in lower case for the responder. */
   add(slot: number, letter: number, isOrig: boolean): void {
+    this.addLetter(slot, isOrig || letter === CARET ? letter : letter | TO_LOWER);
+  }
+
+  /** Adds a letter as it is. */
+  addLetter(slot: number, code: number): void {
     const at = slot * WORDS + HISTORY_LENGTH;
     const length = this.#words[at];
-    const code = isOrig || letter === CARET ? letter : letter | TO_LOWER;
     if (length < HISTORY_BYTES) {
       this.#bytes[slot * RECORD_BYTES + HISTORY + length] = code;
     } else if (length < MAX_OVERFLOW) {

@@ -7,6 +7,7 @@ export { KEY4_BYTES, KEY6_BYTES, keyWord, writeGateKey } from './keys.ts';
 export { FlowFlag } from './layout.ts';
 export type { FlowEngineOptions } from './options.ts';
 export { BARE_SERVER_PORTS, DEFAULT_SERVER_PORTS, type LikelyServerPorts } from './ports.ts';
+export { isSavedFlow, SAVED_FLOW_BYTES } from './saved.ts';
 export { DEFAULT_TIMEOUTS, type FlowTimeouts } from './timeouts.ts';
 export type * from './types.ts';
 

@@ -156,10 +156,11 @@ export class Streams {
     return this.#announced;
   }
 
-  /** A flow whose service is known without a look at it. */
-  known(slot: number, service: string): void {
+  /** A flow whose service, and handshake, are known without a look at it. */
+  known(slot: number, service: string | undefined, tls?: TlsInfo): void {
     this.#grow(slot);
     this.#names[slot] = service;
+    this.#tls[slot] = tls;
   }
 
   /** No more payload of this flow will come, or can be used. */

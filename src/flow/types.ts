@@ -95,6 +95,11 @@ export interface FlowHooks {
   closed(slot: number): void;
   /** Something happened to a tunnel that was taken apart. */
   tunnel?(record: TunnelRecord): void;
+  /**
+   * A packet has come of a flow that is not in the table. True: `restore` has put it there just now. Set only as long as
+   * there are flows to restore.
+   */
+  returning?: ((family: 4 | 6, key: Uint8Array) => boolean) | undefined;
 }
 
 /** The handshake as the TLS recognizer saw it; kept by the engine per flow, readable until `closed` returns. */
@@ -175,4 +180,12 @@ export interface FlowEngineApi {
   /** Takes in what the gate dropped: counts, sequence state, letters in order, time. */
   absorb(slot: number, sides: readonly [SideDelta, SideDelta], events: readonly ShuntEvent[]): void;
   record(slot: number): ConnRecord;
+
+  /** Writes SAVED_FLOW_BYTES to `out`, from which another process with the same engine can go on with the flow. */
+  save(slot: number, out: Uint8Array): void;
+  /**
+   * Opens the flow with this gate key as it was saved (`isSavedFlow`); its slot, or -1 when there is one with this key
+   * already. Its timers go on from its last packet.
+   */
+  restore(family: 4 | 6, key: Uint8Array, saved: Uint8Array): number;
 }
