@@ -67,6 +67,18 @@ describe('several packets in one frame, one packet in several frames', () => {
     expect(harness.finish()).toEqual([]);
   });
 
+  test.each([
+    [399.5, 1],
+    [400.5, 0],
+  ])('the last piece at %d s, the first at 100: %i packets', (last, packets) => {
+    const harness = new TunnelHarness();
+    const [first, second, third] = pieces(big(3000).bytes(), 1480, 1);
+    harness.feed(first, 100);
+    harness.feed(second, 200);
+    harness.feed(third, last);
+    expect(harness.finish().map(({ origPkts }) => origPkts)).toEqual(packets === 0 ? [] : [1]);
+  });
+
   test('the checksum is that of the whole', () => {
     const bad = ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }).udp().badChecksum().payload(3000).bytes();
     const harness = new TunnelHarness();
