@@ -4,8 +4,8 @@ import { Lease } from './lease.ts';
 import { type GateHandles, Ops } from './ops.ts';
 
 const KEY_SIZE = { 4: 16, 6: 48 } as const;
-/** Entries that one slice of a sweep reads: about 1 MiB, well under a millisecond in the kernel. */
-const SLICE = 4096;
+/** Entries that one slice of a sweep reads: a millisecond of the event loop also where the sensor looks each of them up. */
+const SLICE = 512;
 /** In place of a memory barrier on every CPU. */
 const GRACE_MS = 100;
 
