@@ -70,6 +70,15 @@ struct {
 	__type(value, struct sl_meta);
 } meta SEC(".maps");
 
+/* Room is taken as it is used. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct sl_side_key);
+	__type(value, struct sl_side);
+} side SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);

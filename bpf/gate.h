@@ -238,6 +238,19 @@ struct sl_ops_range {
 	__u32 pad;
 };
 
+/*
+ * What an owner notes about a flow beside its entry, for whoever comes after it when it has died: the gate never reads it.
+ * The element of the hash table just fits into 1 KiB.
+ */
+struct sl_side_key {
+	__u32 family; /* 4 or 6 */
+	__u8 key[48];
+};
+
+struct sl_side {
+	__u8 note[896];
+};
+
 /* Who made what is pinned here. */
 struct sl_meta {
 	__u32 layout;

@@ -88,6 +88,12 @@ export const SlPrefixPair = {
   members: { a: 0, b: 16, a_len: 32, b_len: 36, used: 40, pad: 44, pair: 48 },
 } as const;
 
+/** struct sl_side */
+export const SlSide = { size: 896, members: { note: 0 } } as const;
+
+/** struct sl_side_key */
+export const SlSideKey = { size: 52, members: { family: 0, key: 4 } } as const;
+
 /** struct sl_spare */
 export const SlSpare = { size: 16, members: { pkts: 0, ip_bytes: 8 } } as const;
 
