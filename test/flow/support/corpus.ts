@@ -105,12 +105,35 @@ export function logLine(record: ConnRecord): string {
   });
 }
 
+/** A field of one connection that is not what Zeek wrote. */
+export interface Difference {
+  case: string;
+  conn: string;
+  field: string;
+  expected: string;
+  actual: string;
+}
+
 export interface Comparison {
+  /** Share of the fields that agree: of all cases, and of the worst one. */
   agree: number;
-  total: number;
-  matched: number;
+  worst: number;
+  differences: Difference[];
+  /** Connections that have no counterpart, of either log. */
+  unmatched: string[];
+  /** Of all cases: fields compared, connections expected. */
+  fields: number;
+  conns: number;
+}
+
+/** What compare-conn.py --json prints, as far as it is used. */
+interface CaseResult {
+  fields_ok: number;
+  fields_total: number;
   expected: number;
-  text: string;
+  missing: string[];
+  extra: string[];
+  mismatches: { conn: string; fields: { field: string; expected: string; actual: string }[] }[];
 }
 
 /** Runs the cases and the corpus' own comparison over them. */
@@ -128,14 +151,29 @@ export function compare(root: string, cases: readonly CorpusCase[], args: readon
     const script = resolve(root, '..', 'compare-conn.py');
     const run = spawnSync(
       'python3',
-      [script, '--cases', list, '--root', root, '--actual-dir', actual, ...args],
+      [script, '--cases', list, '--root', root, '--actual-dir', actual, '--json', ...args],
       { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 },
     );
-    const match = /agree (\d+)\/(\d+) conns (\d+)\/(\d+)\s*$/.exec(run.stdout);
-    if (match === null) throw new Error(`compare-conn.py failed: ${run.stderr}${run.stdout}`);
-    const [agree, total, matched, expected] = match.slice(1).map(Number) as [number, number, number, number];
-    return { agree, total, matched, expected, text: run.stdout };
+    if (run.status !== 0 && run.status !== 1) throw new Error(`compare-conn.py failed: ${run.stderr}`);
+    const { cases: results } = JSON.parse(run.stdout) as { cases: Record<string, CaseResult> };
+    return sum(results);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
+}
+
+function sum(results: Readonly<Record<string, CaseResult>>): Comparison {
+  const out: Comparison = { agree: 0, worst: 1, differences: [], unmatched: [], fields: 0, conns: 0 };
+  let ok = 0;
+  for (const [name, result] of Object.entries(results)) {
+    ok += result.fields_ok;
+    out.fields += result.fields_total;
+    out.conns += result.expected;
+    out.worst = Math.min(out.worst, result.fields_ok / result.fields_total);
+    out.unmatched.push(...[...result.missing, ...result.extra].map((conn) => `${name}: ${conn}`));
+    for (const { conn, fields } of result.mismatches)
+      out.differences.push(...fields.map((field) => ({ case: name, conn, ...field })));
+  }
+  out.agree = ok / out.fields;
+  return out;
 }
