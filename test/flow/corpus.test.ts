@@ -17,7 +17,8 @@ test.skipIf(root === undefined)(
     expect(cases.length).toBe(116);
     const result = compare(root as string, cases, ['--service-as-recorded']);
     expect(result).toMatchObject({ differences: [], unmatched: [], worst: 1, agree: 1 });
-    expect(result.fields).toBeGreaterThan(20_000);
+    expect(result.fields).toBeGreaterThan(18_000);
+    expect(result.conns).toBe(1619);
   },
 );
 
