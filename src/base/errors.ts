@@ -51,6 +51,11 @@ export const ERROR_CODES = {
   PIN_FOREIGN: { exit: Exit.failed, meaning: 'What is pinned there was not made by this version of Sluice.' },
   FILE: { exit: Exit.failed, meaning: 'A file could not be read or written.' },
   FILE_FORMAT: { exit: Exit.failed, meaning: 'A file is not of a format that Sluice reads, or is damaged.' },
+  FILTER_INVALID: { exit: Exit.usage, meaning: 'A filter is not valid; the message says where.' },
+  FILTER_UNSUPPORTED: {
+    exit: Exit.failed,
+    meaning: 'A filter asks for what a program at XDP cannot know, or for more than it can hold.',
+  },
   LAB: { exit: Exit.failed, meaning: 'The test network could not be made or used.' },
 } as const satisfies Record<string, { exit: ExitCode; meaning: string }>;
 
