@@ -1,0 +1,90 @@
+import { plainOffset } from '../../ebpf/cbpf/interpret.ts';
+
+/**
+ * What a classic program has in A or X, as a term over the packet: two programs that look at the same field have the
+ * same term, however they came by it. Terms are compared by their key.
+ */
+export type Term =
+  | { readonly kind: 'const'; readonly key: string; readonly value: number }
+  | { readonly kind: 'length'; readonly key: string }
+  | {
+      readonly kind: 'load';
+      readonly key: string;
+      /** Bytes: 1, 2 or 4. */
+      readonly size: number;
+      readonly offset: number;
+      /** Added to the offset. */
+      readonly base: Term | undefined;
+    }
+  | {
+      readonly kind: 'alu';
+      readonly key: string;
+      readonly op: AluOp;
+      readonly left: Term;
+      readonly right: Term;
+    };
+
+export type AluOp = '+' | '-' | '*' | '/' | '|' | '&' | '<<' | '>>' | '%' | '^';
+
+const SIZE_NAMES: Record<number, string> = { 1: 'b', 2: 'h', 4: 'w' };
+
+export const LENGTH: Term = { kind: 'length', key: 'len' };
+
+export function constant(value: number): Term {
+  const unsigned = value >>> 0;
+  return { kind: 'const', key: `#${unsigned}`, value: unsigned };
+}
+
+export function load(size: number, offset: number, base?: Term): Term {
+  if (base?.kind === 'const') return load(size, offset + base.value);
+  const at = base === undefined ? plainOffset(offset) : offset;
+  const where = base === undefined ? `${at}` : `${base.key}+${at}`;
+  return { kind: 'load', key: `${SIZE_NAMES[size]}[${where}]`, size, offset: at, base };
+}
+
+/** As libpcap's interpreter computes it; undefined: a division by zero, which ends a program without a match. */
+export function compute(op: AluOp, a: number, b: number): number | undefined {
+  switch (op) {
+    case '+':
+      return (a + b) >>> 0;
+    case '-':
+      return (a - b) >>> 0;
+    case '*':
+      return Math.imul(a, b) >>> 0;
+    case '/':
+      return b === 0 ? undefined : Math.floor(a / b);
+    case '%':
+      return b === 0 ? undefined : a % b;
+    case '|':
+      return (a | b) >>> 0;
+    case '&':
+      return (a & b) >>> 0;
+    case '^':
+      return (a ^ b) >>> 0;
+    case '<<':
+      return b > 31 ? 0 : (a << b) >>> 0;
+    case '>>':
+      return b > 31 ? 0 : a >>> b;
+  }
+}
+
+export function alu(op: AluOp, left: Term, right: Term): Term {
+  if (left.kind === 'const' && right.kind === 'const') {
+    const value = compute(op, left.value, right.value);
+    if (value !== undefined) return constant(value);
+  }
+  return { kind: 'alu', key: `(${left.key}${op}${right.key})`, op, left, right };
+}
+
+/** What is known of a packet: the value of terms, by their keys. */
+export type Facts = ReadonlyMap<string, number>;
+
+/** The value of a term, as far as the facts tell. */
+export function evaluate(term: Term, facts: Facts): number | undefined {
+  if (term.kind === 'const') return term.value;
+  const known = facts.get(term.key);
+  if (known !== undefined || term.kind !== 'alu') return known;
+  const left = evaluate(term.left, facts);
+  const right = evaluate(term.right, facts);
+  return left === undefined || right === undefined ? undefined : compute(term.op, left, right);
+}
