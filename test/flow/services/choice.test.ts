@@ -2,7 +2,8 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SERVICES } from '../../../src/flow/services/index.ts';
 import { Recognition } from '../../../src/flow/services/recognition.ts';
-import { ber, integer, NTLM_NEGOTIATE } from './ber-build.ts';
+import { ServiceNews } from '../../../src/flow/services/service.ts';
+import { examples, withoutExample } from './examples.ts';
 import { bytesOf, C, hex, S, type Said } from './support.ts';
 
 /** What services are found in a conversation that all recognizers look at, cut into pieces of such sizes. */
@@ -28,75 +29,28 @@ function found(
   return recognition.names.join(',');
 }
 
-const ldapBind = ber(0x30, integer(1), ber(0x60, integer(3), ber(4, 'cn=x'), ber(0x80, 'secret')));
-const ntlmBind = ber(
-  0x30,
-  integer(1),
-  ber(0x60, integer(3), ber(4), ber(0xa3, ber(4, 'GSS-SPNEGO'), ber(4, NTLM_NEGOTIATE))),
-);
-const krbRequest = ber(0x6a, ber(0x30, ber(0xa1, integer(5)), ber(0xa2, integer(10)), ber(0xa4, 'body')));
-const startup = hex('00000017 00030000 7573657200 706f73746772657300 00');
-
-const TCP: readonly (readonly [string, readonly Said[]])[] = [
-  ['smtp', [S('220 x ESMTP\r\n'), C('EHLO y\r\n'), S('250 x\r\n')]],
-  ['ftp', [S('220 x ready\r\n'), C('USER y\r\n'), S('331 password\r\n')]],
-  ['ftp', [C('USER y\r\n'), S('220 x ready\r\n331 password\r\n')]],
-  ['imap', [S('* OK ready\r\n'), C('a CAPABILITY\r\n')]],
-  ['pop3', [S('+OK ready\r\n'), C('USER y\r\n'), S('+OK\r\n')]],
-  ['irc', [C('NICK y\r\nUSER y 0 * :Y\r\n'), S(':x 001 y :Welcome\r\n')]],
-  ['ldap_tcp', [C(ldapBind)]],
-  ['ntlm,ldap_tcp', [C(ntlmBind)]],
-  ['krb_tcp', [C(Buffer.concat([Uint8Array.of(0, 0, 0, krbRequest.length), krbRequest]))]],
-  ['postgresql', [C(startup), S(hex('52 00000008 00000000'))]],
-  ['mqtt', [C(Buffer.concat([hex('10 10 0004'), Buffer.from('MQTT'), hex('04 02 003c 0004 61626364')]))]],
-  ['redis', [C('*1\r\n$4\r\nPING\r\n'), S('+PONG\r\n')]],
-  ['modbus', [C(hex('0001 0000 0006 01 03 0000 0002')), S(hex('0001 0000 0007 01 03 04 00010002'))]],
-  ['dnp3_tcp', [C(hex('0564 05 c0 0100 0004 e921'))]],
-  ['bittorrent', [C(`\x13BitTorrent protocol${'\0'.repeat(48)}`)]],
-  ['rfb', [S('RFB 003.008\n'), C('RFB 003.008\n')]],
-  ['http', [C('GET / HTTP/1.1\r\nHost: x\r\n\r\n'), S('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n')]],
-];
-
-const wireguard = Buffer.concat([hex('01000000 11223344'), Buffer.alloc(140)]);
-
-const UDP: readonly (readonly [string, readonly Said[]])[] = [
-  ['ldap_udp', [C(ldapBind)]],
-  ['krb', [C(krbRequest)]],
-  ['wireguard', [C(wireguard), S(Buffer.concat([hex('02000000 55667788 11223344'), Buffer.alloc(80)]))]],
-  ['ike', [C(hex('0102030405060708 0000000000000000 21202208 00000000 0000001c'))]],
-  ['dnp3_udp', [C(hex('0564 05 c0 0100 0004 e921'))]],
-  ['bittorrent', [C('d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe')]],
-  [
-    'openvpn',
-    [
-      C(hex('38 0102030405060708 00 00000000')),
-      S(hex('40 1112131415161718 01 00000000 0102030405060708 00000000')),
-    ],
-  ],
-];
-
 const SMTP_INSIDE: readonly Said[] = [S('220 x ESMTP\r\n'), C('HELO y\r\n'), S('250 x\r\n')];
 
 describe('all recognizers together', () => {
-  test.each(TCP)('%s', (name, said) => {
-    expect(found('tcp', said, 4242)).toBe(name);
+  test('find what every example is, and every one of them is in an example', async () => {
+    const all = await examples();
+    expect(withoutExample(all)).toEqual([]);
+    for (const { transport, said, respPort, found: name } of all)
+      expect(found(transport, said, respPort), JSON.stringify(said[0])).toBe(name);
   });
 
-  test.each(UDP)('%s in datagrams', (name, said) => {
-    expect(found('udp', said, 4242)).toBe(name);
-  });
-
-  test('whatever the pieces', () => {
+  test('whatever the pieces', async () => {
+    const streams = (await examples()).filter(({ transport }) => transport === 'tcp');
     fc.assert(
       fc.property(
-        fc.constantFrom(...TCP),
+        fc.constantFrom(...streams),
         fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 1, maxLength: 10 }),
-        ([name, said], sizes) => {
+        ({ found: name, said, respPort }, sizes) => {
           let i = 0;
-          expect(found('tcp', said, 4242, () => sizes[i++ % sizes.length])).toBe(name);
+          expect(found('tcp', said, respPort, () => sizes[i++ % sizes.length])).toBe(name);
         },
       ),
-      { numRuns: 400 },
+      { numRuns: 600 },
     );
   });
 
@@ -109,6 +63,28 @@ describe('all recognizers together', () => {
       ...SMTP_INSIDE.slice(1),
     ];
     expect(found('tcp', glued, 1080)).toBe('socks,smtp');
+  });
+
+  test('TLS that is started inside of another protocol is seen as established', async () => {
+    const inside = (await examples()).filter(({ found }) => /,ssl$/.test(found));
+    const carriers = new Set(inside.map(({ found }) => found.split(',')[0]));
+    expect([...carriers].toSorted()).toEqual(
+      'ftp http imap irc ldap_tcp mysql pop3 postgresql quic rdp smtp socks xmpp'.split(' '),
+    );
+    for (const { transport, said, respPort, found } of inside) {
+      const recognition = new Recognition();
+      recognition.begin(
+        SERVICES.filter((service) => service.transport === transport),
+        respPort,
+      );
+      let news = 0;
+      for (const [from, text] of said) {
+        const bytes = bytesOf(text);
+        news |= recognition.feed(from, bytes, 0, bytes.length);
+      }
+      expect(news & ServiceNews.established, found).not.toBe(0);
+      expect(recognition.tls, found).toMatchObject({ established: true, serverName: 'quic.sluice.test' });
+    }
   });
 
   test('a violation takes the name off again', () => {

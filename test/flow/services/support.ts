@@ -1,9 +1,9 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type Service, ServiceNews, type ServiceParser } from '../../../src/flow/services/service.ts';
+import { bytesOf, type Said } from './bytes.ts';
 
-/** Payload of one side: 1 the originator. */
-export type Said = readonly [fromOrig: 0 | 1, bytes: string | Uint8Array];
+export { bytesOf, C, hex, S, type Said } from './bytes.ts';
 
 export interface Outcome {
   /** All ServiceNews bits. */
@@ -11,17 +11,6 @@ export interface Outcome {
   parser: ServiceParser;
   /** Bytes of the conversation that were read as this protocol, when it was handed over. */
   readUntil: number;
-}
-
-export const C = (bytes: string | Uint8Array): Said => [1, bytes];
-export const S = (bytes: string | Uint8Array): Said => [0, bytes];
-
-export function bytesOf(bytes: string | Uint8Array): Uint8Array {
-  return typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes;
-}
-
-export function hex(text: string): Uint8Array {
-  return Buffer.from(text.replace(/\s+/g, ''), 'hex');
 }
 
 /** Feeds the conversation, in pieces of the given sizes, as it would come out of a ring that is overwritten. */
