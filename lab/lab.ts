@@ -19,12 +19,13 @@ import {
 import type { CommandResult, RunOptions } from './process.ts';
 import { HubPrograms, type ImpairCounters } from './programs.ts';
 import { type ReplayOptions, type ReplayResult, replay } from './replay.ts';
-import { build, type Namespaces, taps } from './topology.ts';
+import { build, type Namespaces, tapNamespace, taps } from './topology.ts';
 import { Worker } from './worker.ts';
 
 /** Where to listen for what the lab carries. */
 export interface Tap {
   name: TapName;
+  namespace: NamespaceName;
   /** Of the process that holds the namespace. */
   pid: number;
   /** Path of the namespace, for `nsenter --net=` and setns(2). */
@@ -68,9 +69,9 @@ export class Lab {
   }
 
   tap(name: TapName): Tap {
-    const { namespace, ifname } = taps[name];
+    const namespace = tapNamespace(name, this.options);
     const { pid, path } = this.namespace(namespace);
-    return { name, pid, netns: path, ifname };
+    return { name, namespace, pid, netns: path, ifname: taps[name].ifname };
   }
 
   /** Runs a command in a namespace to its end. @throws SluiceError LAB when it fails */
@@ -91,8 +92,8 @@ export class Lab {
 
   /** Gives a tap the XDP program that passes everything, or takes it away (see LabOptions.passOn). */
   async setPass(name: TapName, on: boolean): Promise<void> {
-    const { namespace, ifname } = taps[name];
     const what = on ? ['obj', objectPath('lab_pass'), 'sec', 'xdp.frags'] : ['off'];
+    const { namespace, ifname } = this.tap(name);
     await this.exec(namespace, ['ip', 'link', 'set', 'dev', ifname, 'xdpdrv', ...what]);
   }
 
@@ -154,6 +155,8 @@ export class Lab {
     for (const name of this.options.passOn) await this.setPass(name, true);
     if (this.options.impair !== undefined)
       await this.#hubPrograms().impair(this.options.impair, this.options.mtu);
+    // Behind the impairment, which takes and sends frames anew.
+    if (this.options.oneStamp) await this.#hubPrograms().stamp();
     if (this.options.vlan !== undefined) await this.setVlan(this.options.vlan);
   }
 

@@ -40,6 +40,12 @@ export interface LabOptions {
   passOn?: readonly TapName[];
   vlan?: VlanOptions;
   impair?: ImpairOptions;
+  /**
+   * Each frame gets one time stamp, as it enters the hub, and both taps see that one instead of the times at which each
+   * was handed the frame (IPv4 and IPv6). The taps' interfaces are then in the hub's namespace: another would clear the
+   * stamps. Default false.
+   */
+  oneStamp?: boolean;
 }
 
 export interface ResolvedOptions {
@@ -50,6 +56,7 @@ export interface ResolvedOptions {
   passOn: readonly TapName[];
   vlan: VlanOptions | undefined;
   impair: Required<ImpairOptions> | undefined;
+  oneStamp: boolean;
 }
 
 /** Checks options and fills in the defaults. @throws SluiceError USAGE */
@@ -62,6 +69,7 @@ export function resolveOptions(options: LabOptions): ResolvedOptions {
     passOn: options.passOn ?? ['b'],
     vlan: options.vlan,
     impair: undefined,
+    oneStamp: options.oneStamp ?? false,
   };
   if (resolved.hubCpu !== 'any') within('hubCpu', resolved.hubCpu, 0, 4095);
   if (options.vlan !== undefined) {

@@ -1,7 +1,9 @@
+import { realtimeOffset } from '../src/kernel/index.ts';
+import type { AgentAttachment } from './agent-protocol.ts';
 import { linkStats } from './counters.ts';
 import { objectPath } from './objects.ts';
 import type { ImpairOptions, VlanOptions } from './options.ts';
-import { endpoints, type Namespaces, sides, taps } from './topology.ts';
+import { endpoints, type Namespaces, replayPort, sides, taps } from './topology.ts';
 import { Worker } from './worker.ts';
 
 /** What an impairment has done, in frames. */
@@ -77,6 +79,23 @@ export class HubPrograms {
     const counts = await this.#read(this.#impair[from], 'impair_counts');
     const [seen = 0, dropped = 0, duplicated = 0, held = 0, returned = 0, , failed = 0] = counts;
     return { seen, dropped, duplicated, held, returned, failed };
+  }
+
+  /** Stamps frames as they enter the hub, for both taps. */
+  async stamp(): Promise<void> {
+    const entrances = [endpoints.client.port, endpoints.server.port, replayPort.port];
+    const hooks: AgentAttachment['hooks'] = [];
+    for (const port of entrances)
+      hooks.push({ program: 'lab_stamp_in', ifindex: await this.#index(port), direction: 'ingress' });
+    for (const name of mirrors)
+      hooks.push({
+        program: 'lab_stamp_out',
+        ifindex: await this.#index(taps[name].port),
+        direction: 'egress',
+      });
+    const constants = { cfg_offset_us: Math.round(realtimeOffset() * 1e6) };
+    const attachment: AgentAttachment = { object: objectPath('lab_stamp'), constants, hooks };
+    await this.#agent.request<number>({ kind: 'attach', attachment });
   }
 
   /** Tags what the mirror ports send. */

@@ -24,6 +24,10 @@ export const sides = {
 
 export const replayPort = { port: 'r0', ifname: 'eth0' } as const;
 
+/** The namespace that a tap's interface is in. */
+export const tapNamespace = (name: TapName, options: ResolvedOptions): NamespaceName =>
+  options.oneStamp ? 'hub' : taps[name].namespace;
+
 const tapNames = ['a', 'b'] as const;
 const endpointNames = ['client', 'server'] as const;
 
@@ -48,13 +52,14 @@ export async function build(ns: Namespaces, options: ResolvedOptions): Promise<v
       (name) => `link add ${endpoints[name].port} type veth peer name eth0 netns ${ns[name].pid}`,
     ),
     ...tapNames.map((name) => {
-      const { port, ifname, namespace } = taps[name];
+      const { port, ifname } = taps[name];
+      const namespace = tapNamespace(name, options);
       return `link add name ${port} ${queues} type veth peer name ${ifname} ${queues} netns ${ns[namespace].pid}`;
     }),
     `link add ${replayPort.port} type veth peer name ${replayPort.ifname} netns ${ns.replay.pid}`,
   ]);
   await Promise.all([
-    ...tapNames.map((name) => buildTap(ns, name, tapMtu)),
+    ...tapNames.map((name) => buildTap(ns, name, tapMtu, ns[tapNamespace(name, options)])),
     ...endpointNames.map((name) => buildEndpoint(ns[name], name, options)),
     buildReplayPort(ns, tapMtu),
   ]);
@@ -87,13 +92,13 @@ export async function build(ns: Namespaces, options: ResolvedOptions): Promise<v
 }
 
 /** The interface at the tap sends nothing: no address, no ARP, no IPv6, no group. */
-async function buildTap(ns: Namespaces, name: TapName, mtu: number): Promise<void> {
-  const { namespace, ifname, port } = taps[name];
+async function buildTap(ns: Namespaces, name: TapName, mtu: number, inside: Namespace): Promise<void> {
+  const { ifname, port } = taps[name];
   // A mirror port finishes frames as a wire would carry them: summed, tagged in band, one frame per frame.
   const off = ['tx', 'off', 'tso', 'off', 'gso', 'off', 'txvlan', 'off', 'tx-vlan-stag-hw-insert', 'off'];
   await ns.hub.exec(['ethtool', '-K', port, ...off]);
   await ns.hub.ip([`link set dev ${port} mtu ${mtu} arp off up`]);
-  await ns[namespace].ip([`link set dev ${ifname} mtu ${mtu} arp off multicast off up`]);
+  await inside.ip([`link set dev ${ifname} mtu ${mtu} arp off multicast off up`]);
 }
 
 async function buildEndpoint(

@@ -20,20 +20,24 @@ export interface Seen {
   frames: Buffer[];
   /** Their lengths on the wire. */
   lengths: number[];
+  /** Their time stamps, microseconds since the epoch. */
+  stamps: number[];
   /** Frames that tcpdump was too slow for. */
   lost: number;
 }
 
-function parsePcap(file: Buffer): Pick<Seen, 'frames' | 'lengths'> {
+function parsePcap(file: Buffer): Omit<Seen, 'lost'> {
   const frames: Buffer[] = [];
   const lengths: number[] = [];
+  const stamps: number[] = [];
   for (let at = 24; at + 16 <= file.length; ) {
     const length = file.readUInt32LE(at + 8);
     frames.push(file.subarray(at + 16, at + 16 + length));
     lengths.push(file.readUInt32LE(at + 12));
+    stamps.push(file.readUInt32LE(at) * 1e6 + file.readUInt32LE(at + 4));
     at += 16 + length;
   }
-  return { frames, lengths };
+  return { frames, lengths, stamps };
 }
 
 /** A classic pcap file, one frame a millisecond. */
@@ -61,10 +65,10 @@ export function pcapFile(frames: readonly Buffer[]): Buffer {
  * million frames cut at 256 bytes, so that no test depends on how soon it is woken; more bytes, fewer frames.
  */
 export async function watchTap(lab: Lab, name: TapName, snap = 256) {
-  const { ifname } = lab.tap(name);
+  const { namespace, ifname } = lab.tap(name);
   const tuning = ['-B', '131072', '-s', String(snap), '-n', '-U', '-w', '-'];
   const argv = ['tcpdump', '-i', ifname, '--immediate-mode', ...tuning];
-  const child = lab.spawn(name === 'a' ? 'tapA' : 'tapB', argv, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = lab.spawn(namespace, argv, { stdio: ['ignore', 'pipe', 'pipe'] });
   const chunks: Buffer[] = [];
   let said = '';
   child.stdout?.on('data', (chunk: Buffer) => chunks.push(chunk));

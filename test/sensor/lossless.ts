@@ -3,31 +3,41 @@ import { createLab } from '../../lab/lab.ts';
 import type { LabOptions } from '../../lab/options.ts';
 import { mixedPlan } from '../../lab/plan.ts';
 import { runTraffic } from '../../lab/traffic.ts';
-import { setThreadAffinity } from '../../src/kernel/index.ts';
+import { coarseStep, realtimeOffset, setThreadAffinity } from '../../src/kernel/index.ts';
 import type { RunSummary } from '../../src/sensor/report.ts';
-import { type Comparison, compare } from './compare.ts';
+import { type Comparison, type ConnLine, compare, type Held } from './compare.ts';
+import { DropWitness } from './drop-witness.ts';
 import { bothTaps } from './two-taps.ts';
 
 /** So that connections that stay open end by silence within the test, on both taps. */
 const TIMEOUT = ['--timeout-tcp', '5s', '--timeout-udp', '5s', '--timeout-icmp', '5s'];
 const SILENCE_MS = 7500;
-/** Frames that the machine under the lab delivers late to one tap: they show on connections that no gate touched, too. */
-const LATE_SHARE = 0.005;
-const LATE_SECONDS = 0.02;
 
 export interface Lossless extends Comparison {
   summary: RunSummary;
 }
 
+/** See Held. */
+function heldBy(witness: DropWitness): Held {
+  return (reference: ConnLine) => {
+    const drop = witness.last(reference);
+    if (drop === undefined) return 0;
+    const stamped = reference.ts + Number(reference['duration']);
+    return Math.max(0, drop.seconds + realtimeOffset() - stamped) + Math.max(0, drop.behind - coarseStep());
+  };
+}
+
 /**
- * Both taps of one lab see the same frames; one has a gate. Every connection's record must be the same, and the
- * ledger must add up to what the mirror port sent and the ring received. At least 1,000 connections.
+ * Both taps of one lab see the same frames, with the same time stamps; one has a gate. Every connection's record must be
+ * the same, and the ledger must add up to what the mirror port sent and the ring received. At least 1,000 connections.
  */
 export async function lossless(options: LabOptions, trace?: string): Promise<Lossless> {
-  await using lab = await createLab(options);
-  // The hub keeps its CPU for itself: then both taps get each frame at nearly the same time.
+  await using lab = await createLab({ oneStamp: true, ...options });
+  // The hub keeps its CPU for itself.
   setThreadAffinity(1);
-  const { gated, plain } = await bothTaps(lab, TIMEOUT, async () => {
+  let drops: DropWitness | undefined;
+  const { gated, plain } = await bothTaps(lab, TIMEOUT, async (sensor) => {
+    drops = new DropWitness(sensor.process.pid as number);
     if (trace === undefined) {
       const report = await runTraffic(lab, mixedPlan());
       expect(report.failures).toBe(0);
@@ -39,7 +49,8 @@ export async function lossless(options: LabOptions, trace?: string): Promise<Los
   });
   await using _gated = gated;
   await using _plain = plain;
-  const result = compare(gated.log('conn'), plain.log('conn'));
+  using dropped = drops as unknown as DropWitness;
+  const result = compare(gated.log('conn'), plain.log('conn'), heldBy(dropped));
   const summary = gated.summary();
   const witness = plain.summary();
 
@@ -58,13 +69,11 @@ export async function lossless(options: LabOptions, trace?: string): Promise<Los
     .log('conn')
     .reduce((sum, r) => sum + Number(r['orig_shunted_pkts'] ?? 0) + Number(r['resp_shunted_pkts'] ?? 0), 0);
   expect(logged).toBe(ledger?.shunted.pkts);
+  expect(logged).toBe(dropped.total);
   expect(summary.latePackets).toBe(0);
 
   expect(result.differences).toEqual([]);
-  expect(result.late.length, result.late.join('\n')).toBeLessThanOrEqual(
-    Math.ceil(result.connections * LATE_SHARE),
-  );
-  expect(result.largestClosed).toBeLessThan(LATE_SECONDS);
+  expect(result.late).toEqual([]);
   expect(result.connections).toBeGreaterThanOrEqual(trace === undefined ? 1000 : 1);
   return { ...result, summary };
 }

@@ -71,12 +71,12 @@ export class Sensor {
 export async function bothTaps(
   lab: Lab,
   options: readonly string[],
-  drive: () => Promise<void>,
+  drive: (gated: Sensor) => Promise<void>,
 ): Promise<{ gated: Sensor; plain: Sensor }> {
   const gated = new Sensor(lab, 'a', options);
   const plain = new Sensor(lab, 'b', [...options, '--no-gate']);
   await Promise.all([gated.ready(), plain.ready()]);
-  await drive();
+  await drive(gated);
   await gated.stop();
   await plain.stop();
   return { gated, plain };

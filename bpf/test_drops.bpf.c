@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * A witness for the slot of the gate that is called in place of XDP_DROP: when the last packet of each flow and direction
+ * was dropped, and what the kernel's coarse clock said then.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* IPv4 addresses are in the first four bytes. */
+struct flow {
+	__u8 source[16];
+	__u8 destination[16];
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 protocol;
+};
+
+struct drop {
+	__u64 count;
+	__u64 ns;     /* CLOCK_MONOTONIC */
+	__u64 coarse; /* the same by CLOCK_MONOTONIC_COARSE */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct flow);
+	__type(value, struct drop);
+} drops SEC(".maps");
+
+SEC("xdp.frags")
+int test_drops(struct xdp_md *ctx)
+{
+	void *at = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = at;
+	struct flow key = {};
+	struct drop first = {};
+	struct drop *drop;
+	__be16 *ports;
+	__be16 type;
+
+	if ((void *)(eth + 1) > end)
+		return XDP_DROP;
+	type = eth->h_proto;
+	at = eth + 1;
+	for (int i = 0; i < 2; i++) {
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
+			break;
+		if (at + 4 > end)
+			return XDP_DROP;
+		type = *(__be16 *)(at + 2);
+		at += 4;
+	}
+	if (type == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ip = at;
+
+		if ((void *)(ip + 1) > end)
+			return XDP_DROP;
+		__builtin_memcpy(key.source, &ip->saddr, 4);
+		__builtin_memcpy(key.destination, &ip->daddr, 4);
+		key.protocol = ip->protocol;
+		at += (ip->ihl & 15) * 4;
+	} else if (type == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr *ip6 = at;
+
+		if ((void *)(ip6 + 1) > end)
+			return XDP_DROP;
+		__builtin_memcpy(key.source, &ip6->saddr, 16);
+		__builtin_memcpy(key.destination, &ip6->daddr, 16);
+		key.protocol = ip6->nexthdr;
+		at = ip6 + 1;
+	} else {
+		return XDP_DROP;
+	}
+	if (key.protocol == IPPROTO_TCP || key.protocol == IPPROTO_UDP) {
+		ports = at;
+		if ((void *)(ports + 2) > end)
+			return XDP_DROP;
+		key.source_port = ports[0];
+		key.destination_port = ports[1];
+	}
+	drop = bpf_map_lookup_elem(&drops, &key);
+	if (!drop) {
+		bpf_map_update_elem(&drops, &key, &first, BPF_NOEXIST);
+		drop = bpf_map_lookup_elem(&drops, &key);
+		if (!drop)
+			return XDP_DROP;
+	}
+	__sync_fetch_and_add(&drop->count, 1);
+	drop->ns = bpf_ktime_get_ns();
+	drop->coarse = bpf_ktime_get_coarse_ns();
+	return XDP_DROP;
+}
