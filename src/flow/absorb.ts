@@ -1,3 +1,4 @@
+import type { Counts } from './counts.ts';
 import { distance, type Endpoints, Ep, endpointOf, peerOf, Tcp } from './endpoint.ts';
 import type { GapTracker } from './gaps.ts';
 import type { Histories } from './history.ts';
@@ -10,9 +11,7 @@ import {
   EP_LAST_WRAPS,
   EP_RETRANSMITS,
   EP_ZERO_WINDOWS,
-  F_IP_BYTES,
   F_LAST,
-  F_PACKETS,
   Seen,
 } from './layout.ts';
 import type { TcpTracker } from './tcp.ts';
@@ -25,12 +24,14 @@ const LETTER = { D: 0x44, A: 0x41, T: 0x54, W: 0x57 } as const;
 export class Absorber {
   readonly #endpoints: Endpoints;
   readonly #gaps: GapTracker;
+  readonly #counts: Counts;
   readonly #histories: Histories;
   readonly #tcp: TcpTracker;
 
-  constructor(endpoints: Endpoints, gaps: GapTracker, histories: Histories, tcp: TcpTracker) {
+  constructor(endpoints: Endpoints, gaps: GapTracker, counts: Counts, histories: Histories, tcp: TcpTracker) {
     this.#endpoints = endpoints;
     this.#gaps = gaps;
+    this.#counts = counts;
     this.#histories = histories;
     this.#tcp = tcp;
   }
@@ -40,6 +41,8 @@ export class Absorber {
     const words = endpoints.words;
     const low = endpointOf(slot, 0);
     const high = peerOf(low);
+    endpoints.settle(low);
+    endpoints.settle(high);
     this.#letters(slot, events);
     this.#sequence(low, sides[0]);
     this.#sequence(high, sides[1]);
@@ -78,8 +81,7 @@ export class Absorber {
     const record = slot * DOUBLES;
     for (let side = 0; side < 2; side++) {
       const delta = sides[side];
-      doubles[record + F_PACKETS + side] = doubles[record + F_PACKETS + side] + delta.pkts;
-      doubles[record + F_IP_BYTES + side] = doubles[record + F_IP_BYTES + side] + delta.ipBytes;
+      this.#counts.add(slot, side === 0 ? 0 : 1, delta.pkts, delta.ipBytes);
       if (extend && delta.last > doubles[record + F_LAST]) doubles[record + F_LAST] = delta.last;
     }
   }

@@ -10,7 +10,7 @@ import { gtp } from '../packet/tunnel/gtp.ts';
 import { Inside, TunnelPayload } from '../packet/tunnel/payload.ts';
 import { looksLikeTeredo, teredo } from '../packet/tunnel/teredo.ts';
 import { vxlan } from '../packet/tunnel/vxlan.ts';
-import { FLAGS, Flag, UID, WORDS } from './layout.ts';
+import { C_UID, COLD_WORDS, FLAGS, Flag, WORDS } from './layout.ts';
 import { hostOf, portOf } from './record.ts';
 import type { FlowTable } from './table.ts';
 import { MAX_DEPTH, type Tunnel, type Tunnels } from './tunnels.ts';
@@ -180,12 +180,12 @@ export class Carriers {
   }
 
   #tunnelOf(slot: number, type: TunnelType): Tunnel {
-    const words = this.#table.words;
-    const at = slot * WORDS;
-    const orig = (words[at + FLAGS] & Flag.origHigh) === 0 ? 0 : 1;
+    const { words, cold } = this.#table;
+    const at = slot * COLD_WORDS + C_UID;
+    const orig = (words[slot * WORDS + FLAGS] & Flag.origHigh) === 0 ? 0 : 1;
     const resp = orig === 0 ? 1 : 0;
     return {
-      uid: uidText(words[at + UID], words[at + UID + 1], words[at + UID + 2]),
+      uid: uidText(cold[at], cold[at + 1], cold[at + 2]),
       type,
       origHost: hostOf(this.#table, slot, orig),
       origPort: portOf(this.#table, slot, orig),

@@ -1,16 +1,21 @@
 import {
+  C_ENDPOINT,
+  C_ENDPOINT_WORDS,
+  CEP_F_SEEN,
+  CEP_F_TRIM,
+  CEP_RANGES,
+  COLD_WORDS,
   ENDPOINT,
   ENDPOINT_WORDS,
   EP_ACK,
   EP_ACK_WRAPS,
-  EP_F_SEEN,
-  EP_F_TRIM,
   EP_LAST,
   EP_LAST_WRAPS,
   EP_START,
   EP_STATE,
   WORDS,
 } from './layout.ts';
+import type { FlowTable } from './table.ts';
 import type { Side } from './types.ts';
 
 /** States of a TCP endpoint, as in Zeek. */
@@ -39,7 +44,17 @@ export const Ep = {
   skip: 1 << 10,
   /** All that it sent up to its end has been accounted for. */
   didEof: 1 << 11,
+  /**
+   * All that it sent has been seen, without a hole, and all that was acknowledged is let go: CEP_F_SEEN and CEP_F_TRIM are
+   * not kept, for they are its highest sequence end and acknowledgement. See `settle` and `engage`.
+   */
+  inStep: 1 << 12,
 } as const;
+
+/** What keeps an endpoint out of step. */
+const NOT_IN_STEP = Ep.didClose | Ep.finSeen | Ep.skip | Ep.didEof;
+/** Sent and not acknowledged; beyond, the gap tracker has a look at it. */
+export const MAX_IN_STEP = 8 * 1024 * 1024;
 
 const WRAP = 4_294_967_296;
 
@@ -57,6 +72,11 @@ export function sideOf(ep: number): Side {
   return (ep & ENDPOINT_WORDS) === 0 ? 0 : 1;
 }
 
+/** Index of the first word of its rest in the cold part; half of it is its index among the doubles there. */
+export function coldOf(ep: number): number {
+  return ((ep / WORDS) | 0) * COLD_WORDS + C_ENDPOINT + sideOf(ep) * C_ENDPOINT_WORDS;
+}
+
 /** Signed distance from b to a in sequence space. */
 export function distance(a: number, b: number): number {
   return (a - b) | 0;
@@ -66,10 +86,14 @@ export function distance(a: number, b: number): number {
 export class Endpoints {
   readonly words: Int32Array;
   readonly doubles: Float64Array;
+  readonly cold: Int32Array;
+  readonly coldDoubles: Float64Array;
 
-  constructor(words: Int32Array, doubles: Float64Array) {
-    this.words = words;
-    this.doubles = doubles;
+  constructor(table: FlowTable) {
+    this.words = table.words;
+    this.doubles = table.doubles;
+    this.cold = table.cold;
+    this.coldDoubles = table.coldDoubles;
   }
 
   state(ep: number): number {
@@ -99,8 +123,27 @@ export class Endpoints {
 
   /** First relative sequence number of data is 1. */
   initTracking(ep: number): void {
-    this.doubles[(ep >>> 1) + EP_F_SEEN] = 1;
-    this.doubles[(ep >>> 1) + EP_F_TRIM] = 1;
+    this.coldDoubles[(coldOf(ep) >>> 1) + CEP_F_SEEN] = 1;
+    this.coldDoubles[(coldOf(ep) >>> 1) + CEP_F_TRIM] = 1;
+  }
+
+  /** Before what is not an ordinary segment: what `engage` has left out is kept again. */
+  settle(ep: number): void {
+    if (!this.has(ep, Ep.inStep)) return;
+    this.words[ep + EP_STATE] = this.words[ep + EP_STATE] & ~Ep.inStep;
+    this.coldDoubles[(coldOf(ep) >>> 1) + CEP_F_SEEN] = this.relativeLast(ep);
+    this.coldDoubles[(coldOf(ep) >>> 1) + CEP_F_TRIM] = this.relativeAck(ep);
+  }
+
+  /** Puts an established endpoint into step, if it is. */
+  engage(ep: number): void {
+    if ((this.words[ep + EP_STATE] & (STATE_MASK | NOT_IN_STEP)) !== Tcp.established) return;
+    const cold = coldOf(ep);
+    const seen = this.coldDoubles[(cold >>> 1) + CEP_F_SEEN];
+    const trim = this.coldDoubles[(cold >>> 1) + CEP_F_TRIM];
+    if (this.cold[cold + CEP_RANGES] !== 0 || seen - trim > MAX_IN_STEP) return;
+    if (seen !== this.relativeLast(ep) || trim !== this.relativeAck(ep)) return;
+    this.mark(ep, Ep.inStep);
   }
 
   advanceLast(ep: number, seq: number): void {

@@ -2,13 +2,22 @@ import { DECODED_REASONS, Decoded, Decoder, IpProto } from '../packet/decode.ts'
 import type { Packet } from '../packet/packet.ts';
 import { Absorber, addPayload } from './absorb.ts';
 import { Carriers, type InnerHost } from './carriers.ts';
-import { Endpoints, endpointOf, peerOf, Tcp } from './endpoint.ts';
+import { Counts } from './counts.ts';
+import { coldOf, Endpoints, endpointOf, peerOf, Tcp } from './endpoint.ts';
 import { ExpectedConnections } from './expected.ts';
 import { GapTracker } from './gaps.ts';
 import { Histories, isRecorded } from './history.ts';
 import { KEY4_BYTES, KEY6_BYTES, keyWord, writeGateKey } from './keys.ts';
 import {
-  BAD_CHECKSUMS,
+  C_UID,
+  C_VLANS,
+  CEP_BAD_CHECKSUMS,
+  CF_ATTEMPT,
+  CF_EXPIRE,
+  CF_START,
+  COLD_BYTES,
+  COLD_DOUBLES,
+  COLD_WORDS,
   DOUBLES,
   EP_ACK,
   EP_F_PAYLOAD,
@@ -16,21 +25,12 @@ import {
   EP_RETRANSMITS,
   EP_START,
   EP_ZERO_WINDOWS,
-  F_ATTEMPT,
   F_DEADLINE,
-  F_EXPIRE,
-  F_IP_BYTES,
   F_LAST,
-  F_PACKETS,
-  F_START,
   FLAGS,
   Flag,
-  GENERATION,
   PROTOCOL_SHIFT,
-  RECORD_BYTES,
   Seen,
-  UID,
-  VLANS,
   WORDS,
 } from './layout.ts';
 import { Lifetimes } from './lifetimes.ts';
@@ -108,6 +108,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly #lifetimes: Lifetimes;
   readonly #decoder: Decoder;
   readonly #endpoints: Endpoints;
+  readonly #counts: Counts;
   readonly #gaps: GapTracker;
   readonly #histories: Histories;
   readonly #tcp: TcpTracker;
@@ -131,7 +132,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     this.#words = this.#table.words;
     this.#doubles = this.#table.doubles;
     this.#decoder = new Decoder(this.#settings.checksums);
-    this.#endpoints = new Endpoints(this.#words, this.#doubles);
+    this.#endpoints = new Endpoints(this.#table);
+    this.#counts = new Counts(this.#table);
     this.#histories = new Histories(this.#table);
     this.#gaps = new GapTracker(this.#endpoints, new RangePool(RANGE_NODES), this.#histories);
     this.#tcp = new TcpTracker(this.#endpoints, this.#gaps, this.#histories, this.#settings.timeouts, this);
@@ -143,7 +145,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       (slot) => this.#end(slot),
       (slot) => INTERACTIVE_SERVICE.test(this.#streams.service(slot) ?? ''),
     );
-    this.#absorber = new Absorber(this.#endpoints, this.#gaps, this.#histories, this.#tcp);
+    this.#absorber = new Absorber(this.#endpoints, this.#gaps, this.#counts, this.#histories, this.#tcp);
     this.#streams = new Streams(settings.serviceBufferBytes, settings.serviceBuffersBytes);
     this.#uids = new UidSource(settings.seed.subarray(3));
     this.#tunnels = new Tunnels(
@@ -241,7 +243,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
         break;
       default:
         this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
-        this.#count(slot, side);
+        this.#counts.count(slot, side, this.#decoder.ipBytes);
         break;
     }
     return slot;
@@ -263,7 +265,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   }
 
   generation(slot: number): number {
-    return this.#words[slot * WORDS + GENERATION];
+    return this.#table.generation(slot);
   }
 
   isOpen(slot: number): boolean {
@@ -286,10 +288,10 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
 
   key(slot: number): GateKey {
     const wide = (this.#words[slot * WORDS + FLAGS] & Flag.wide) !== 0;
-    const at = slot * RECORD_BYTES;
+    const at = slot * COLD_BYTES;
     return {
       family: wide ? 6 : 4,
-      bytes: this.#table.bytes.slice(at, at + (wide ? KEY6_BYTES : KEY4_BYTES)),
+      bytes: this.#table.coldBytes.slice(at, at + (wide ? KEY6_BYTES : KEY4_BYTES)),
     };
   }
 
@@ -310,11 +312,11 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   }
 
   ipBytes(slot: number, side: Side): number {
-    return this.#doubles[slot * DOUBLES + F_IP_BYTES + side];
+    return this.#counts.ipBytes(slot, side);
   }
 
   packets(slot: number, side: Side): number {
-    return this.#doubles[slot * DOUBLES + F_PACKETS + side];
+    return this.#counts.packets(slot, side);
   }
 
   lastTime(slot: number): number {
@@ -370,6 +372,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       this.#table,
       slot,
       this.#endpoints,
+      this.#counts,
       this.#histories,
       this.#settings.localNets,
       this.#streams.service(slot),
@@ -432,15 +435,16 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     this.stats.opened++;
     const words = this.#words;
     const doubles = this.#doubles;
-    const record = slot * DOUBLES;
+    const { cold, coldDoubles } = this.#table;
+    const record = slot * COLD_DOUBLES;
     const at = slot * WORDS;
     words[at + FLAGS] = words[at + FLAGS] | (protocol << PROTOCOL_SHIFT);
-    words[at + VLANS] = decoder.vlan | (decoder.innerVlan << 16);
-    for (let i = 0; i < 3; i++) words[at + UID + i] = this.#uids.next();
-    doubles[record + F_START] = packet.ts;
-    doubles[record + F_LAST] = packet.ts;
-    doubles[record + F_ATTEMPT] = Number.POSITIVE_INFINITY;
-    doubles[record + F_EXPIRE] = Number.POSITIVE_INFINITY;
+    cold[slot * COLD_WORDS + C_VLANS] = decoder.vlan | (decoder.innerVlan << 16);
+    for (let i = 0; i < 3; i++) cold[slot * COLD_WORDS + C_UID + i] = this.#uids.next();
+    coldDoubles[record + CF_START] = packet.ts;
+    doubles[slot * DOUBLES + F_LAST] = packet.ts;
+    coldDoubles[record + CF_ATTEMPT] = Number.POSITIVE_INFINITY;
+    coldDoubles[record + CF_EXPIRE] = Number.POSITIVE_INFINITY;
     if (side === 1) this.flip(slot);
     if (this.#settings.directions.beginsAtServer(decoder, packet.u8)) {
       this.flip(slot);
@@ -459,7 +463,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
         setTimeoutClass(words, slot, Timeout.udp);
         const resp: Side = this.origSide(slot) === 0 ? 1 : 0;
         if (this.#settings.dns && DNS[portOf(this.#table, slot, resp)] === 1)
-          doubles[record + F_EXPIRE] = packet.ts + this.#settings.timeouts.dns;
+          coldDoubles[record + CF_EXPIRE] = packet.ts + this.#settings.timeouts.dns;
       } else {
         const icmp = protocol === IpProto.icmp || protocol === IpProto.icmpv6;
         setTimeoutClass(words, slot, icmp ? Timeout.icmp : Timeout.other);
@@ -484,7 +488,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       return;
     }
     this.#tcp.segment(slot, side, decoder, packet, header);
-    this.#count(slot, side);
+    this.#counts.count(slot, side, this.#decoder.ipBytes);
     if (this.#tcp.dataSeq > 0 && (this.#words[slot * WORDS + FLAGS] & (Flag.payloadWanted << side)) !== 0) {
       const peerBegun = (this.#words[slot * WORDS + FLAGS] & (Flag.payloadWanted << (1 - side))) === 0;
       const news = this.#streams.segment(
@@ -530,12 +534,10 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     if (isMulticast(this.#table, slot, orig === 0 ? 1 : 0)) return;
     this.flip(slot);
     this.#histories.flipped(slot);
-    const doubles = this.#doubles;
-    const record = slot * DOUBLES;
-    exchange(doubles, record + F_PACKETS, record + F_PACKETS + 1);
-    exchange(doubles, record + F_IP_BYTES, record + F_IP_BYTES + 1);
+    this.#counts.exchange(slot);
     const payload = (endpointOf(slot, 0) >>> 1) + EP_F_PAYLOAD;
-    exchange(doubles, payload, (endpointOf(slot, 1) >>> 1) + EP_F_PAYLOAD);
+    if (this.proto(slot) !== IpProto.tcp)
+      exchange(this.#doubles, payload, (endpointOf(slot, 1) >>> 1) + EP_F_PAYLOAD);
   }
 
   #expect(slot: number): void {
@@ -543,7 +545,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       const orig = this.origSide(slot);
       const side: Side = announced.byOrig === 1 ? orig : orig === 0 ? 1 : 0;
       const { at, bytes } = addressOf(this.#table, slot, side);
-      this.#expected.add(announced, this.#table.bytes.slice(at, at + bytes), this.#now);
+      this.#expected.add(announced, this.#table.coldBytes.slice(at, at + bytes), this.#now);
     }
   }
 
@@ -552,7 +554,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     const resp: Side = this.origSide(slot) === 0 ? 1 : 0;
     const { at, bytes } = addressOf(this.#table, slot, resp);
     const port = portOf(this.#table, slot, resp);
-    const service = this.#expected.take(this.#table.bytes, at, bytes, port, this.#now);
+    const service = this.#expected.take(this.#table.coldBytes, at, bytes, port, this.#now);
     if (service === undefined) return;
     this.#streams.known(slot, service);
     const flags = slot * WORDS + FLAGS;
@@ -579,7 +581,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     const at = decoder.transport;
     const bytes = ((u8[at + 4] << 8) | u8[at + 5]) - 8;
     addPayload(this.#doubles, endpointOf(slot, side), bytes);
-    this.#count(slot, side);
+    this.#counts.count(slot, side, this.#decoder.ipBytes);
     if (
       (this.#words[slot * WORDS + FLAGS] & (Flag.payloadWanted << side)) !== 0 &&
       bytes > 0 &&
@@ -591,7 +593,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       const news = this.#streams.datagram(slot, fromOrig, this.#respPort(slot), u8, at + 8, there);
       if (news !== 0) this.#onServices(slot, side, news);
       if ((news & StreamNews.sideDone) !== 0 && isDnsViolation(u8, at + 8, there))
-        this.#doubles[slot * DOUBLES + F_EXPIRE] = Number.POSITIVE_INFINITY;
+        this.#table.coldDoubles[slot * COLD_DOUBLES + CF_EXPIRE] = Number.POSITIVE_INFINITY;
     }
     const inner = this.#carriers.udp(slot, packet, this.#tcp.isOrig(slot, side), this.#respPort(slot));
     return inner < 0 ? slot : inner;
@@ -602,20 +604,14 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     if (this.#settings.checksums && !decoder.checksumHolds(packet)) return;
     this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
     addPayload(this.#doubles, endpointOf(slot, side), decoder.transportBytes - 8);
-    if (decoder.captured >= decoder.transportBytes) this.#count(slot, side);
-  }
-
-  #count(slot: number, side: Side): void {
-    const doubles = this.#doubles;
-    const at = slot * DOUBLES + side;
-    doubles[at + F_PACKETS] = doubles[at + F_PACKETS] + 1;
-    doubles[at + F_IP_BYTES] = doubles[at + F_IP_BYTES] + this.#decoder.ipBytes;
+    if (decoder.captured >= decoder.transportBytes) this.#counts.count(slot, side, this.#decoder.ipBytes);
   }
 
   #corrupt(slot: number, side: Side): void {
-    const at = slot * WORDS + BAD_CHECKSUMS + side;
-    const count = (this.#words[at] + 1) | 0;
-    this.#words[at] = count;
+    const { cold } = this.#table;
+    const at = coldOf(endpointOf(slot, side)) + CEP_BAD_CHECKSUMS;
+    const count = (cold[at] + 1) | 0;
+    cold[at] = count;
     if (isRecorded(count)) this.#histories.add(slot, LETTER_C, this.#tcp.isOrig(slot, side));
   }
 

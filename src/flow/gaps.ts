@@ -1,13 +1,13 @@
-import { type Endpoints, Ep, peerOf, sideOf, Tcp } from './endpoint.ts';
+import { coldOf, type Endpoints, Ep, peerOf, sideOf, Tcp } from './endpoint.ts';
 import { type Histories, isRecorded } from './history.ts';
 import {
-  DOUBLES,
-  EP_F_FIN,
-  EP_F_SEEN,
-  EP_F_TRIM,
-  EP_GAPS,
-  EP_RANGES,
-  F_MISSED,
+  CEP_F_FIN,
+  CEP_F_SEEN,
+  CEP_F_TRIM,
+  CEP_GAPS,
+  CEP_RANGES,
+  CF_MISSED,
+  COLD_DOUBLES,
   FLAGS,
   Flag,
   WORDS,
@@ -28,65 +28,67 @@ export class GapTracker {
   readonly #endpoints: Endpoints;
   readonly #doubles: Float64Array;
   readonly #words: Int32Array;
+  readonly #cold: Int32Array;
   readonly #ranges: RangePool;
   readonly #histories: Histories;
 
   constructor(endpoints: Endpoints, ranges: RangePool, histories: Histories) {
     this.#endpoints = endpoints;
     this.#words = endpoints.words;
-    this.#doubles = endpoints.doubles;
+    this.#cold = endpoints.cold;
+    this.#doubles = endpoints.coldDoubles;
     this.#ranges = ranges;
     this.#histories = histories;
   }
 
   /** [seq, seq + bytes) was captured. */
   sent(ep: number, seq: number, bytes: number): void {
-    const at = ep >>> 1;
+    const at = coldOf(ep) >>> 1;
     const doubles = this.#doubles;
     if (this.#endpoints.has(ep, Ep.skip)) return;
     const high = seq + bytes;
-    const low = Math.max(seq, this.#endpoints.relativeAck(ep), doubles[at + EP_F_TRIM]);
+    const low = Math.max(seq, this.#endpoints.relativeAck(ep), doubles[at + CEP_F_TRIM]);
     if (high <= low) return;
-    const seen = doubles[at + EP_F_SEEN];
+    const seen = doubles[at + CEP_F_SEEN];
     if (low <= seen) {
       if (high > seen) this.#extend(ep, high);
       // Nobody acknowledges: the capture sees one direction only, so that acknowledged data is not waited for.
       if (this.#endpoints.noDataAcked(ep)) this.#forgetUnacked(ep);
     } else {
-      const list = this.#ranges.add(this.#words[ep + EP_RANGES], low, high);
+      const list = this.#ranges.add(this.#cold[coldOf(ep) + CEP_RANGES], low, high);
       if (list < 0) {
         this.#giveUp(ep);
         return;
       }
-      this.#words[ep + EP_RANGES] = list;
+      this.#cold[coldOf(ep) + CEP_RANGES] = list;
     }
-    const ranges = this.#words[ep + EP_RANGES];
-    const edge = doubles[at + EP_F_SEEN];
+    const ranges = this.#cold[coldOf(ep) + CEP_RANGES];
+    const edge = doubles[at + CEP_F_SEEN];
     if (ranges !== 0 && this.#ranges.end(ranges) - edge > WITHOUT_ACKS && this.#endpoints.noDataAcked(ep)) {
       this.#giveUp(ep);
       return;
     }
-    const buffered = edge - doubles[at + EP_F_TRIM];
+    const buffered = edge - doubles[at + CEP_F_TRIM];
     if (buffered + (ranges === 0 ? 0 : this.#ranges.total(ranges)) > WITHOUT_FURTHER_ACKS) this.#giveUp(ep);
   }
 
   /** The peer has acknowledged everything below `ack`; true when that was news. */
   acked(slot: number, ep: number, ack: number): boolean {
-    const at = ep >>> 1;
-    const fin = this.#doubles[at + EP_F_FIN];
+    const at = coldOf(ep) >>> 1;
+    const fin = this.#doubles[at + CEP_F_FIN];
     const upTo = this.#endpoints.has(ep, Ep.finSeen) && ack >= fin ? fin - 1 : ack;
-    if (upTo <= this.#doubles[at + EP_F_TRIM]) return false;
-    if (upTo > this.#doubles[at + EP_F_SEEN]) this.#undelivered(slot, ep, upTo);
-    this.#absorbRanges(ep, this.#doubles[at + EP_F_SEEN]);
+    if (upTo <= this.#doubles[at + CEP_F_TRIM]) return false;
+    if (upTo > this.#doubles[at + CEP_F_SEEN]) this.#undelivered(slot, ep, upTo);
+    this.#absorbRanges(ep, this.#doubles[at + CEP_F_SEEN]);
     this.#dropBelow(ep, upTo);
-    this.#doubles[at + EP_F_TRIM] = upTo;
+    this.#doubles[at + CEP_F_TRIM] = upTo;
     return true;
   }
 
   /** Whether something sent before its end is neither seen nor given up, or not yet acknowledged by itself. */
   pending(ep: number): boolean {
     if (this.#endpoints.has(ep, Ep.skip)) return false;
-    const rest = this.#endpoints.relativeLast(ep) - this.#doubles[(ep >>> 1) + EP_F_SEEN];
+    const rest = this.#endpoints.relativeLast(ep) - this.#doubles[(coldOf(ep) >>> 1) + CEP_F_SEEN];
     if (rest < 0) return false;
     // One for the FIN; a RST takes none.
     if (rest > 1) return true;
@@ -95,57 +97,60 @@ export class GapTracker {
 
   /** Everything below `seq` counts as seen. */
   takeAsSeen(ep: number, seq: number): void {
-    if (seq > this.#doubles[(ep >>> 1) + EP_F_SEEN]) this.#extend(ep, seq);
+    if (seq > this.#doubles[(coldOf(ep) >>> 1) + CEP_F_SEEN]) this.#extend(ep, seq);
   }
 
   /** Whether data lies above a hole. */
   hasHole(ep: number): boolean {
-    return this.#words[ep + EP_RANGES] !== 0;
+    return this.#cold[coldOf(ep) + CEP_RANGES] !== 0;
   }
 
   release(ep: number): void {
-    const list = this.#words[ep + EP_RANGES];
+    const list = this.#cold[coldOf(ep) + CEP_RANGES];
     if (list !== 0) {
       this.#ranges.clear(list);
-      this.#words[ep + EP_RANGES] = 0;
+      this.#cold[coldOf(ep) + CEP_RANGES] = 0;
     }
   }
 
   /** Data is held: seen and not acknowledged, or above a hole. */
   #hasBlocks(ep: number): boolean {
-    const at = ep >>> 1;
+    const at = coldOf(ep) >>> 1;
     if (this.#endpoints.has(ep, Ep.skip)) return false;
-    return this.#doubles[at + EP_F_SEEN] > this.#doubles[at + EP_F_TRIM] || this.#words[ep + EP_RANGES] !== 0;
+    return (
+      this.#doubles[at + CEP_F_SEEN] > this.#doubles[at + CEP_F_TRIM] ||
+      this.#cold[coldOf(ep) + CEP_RANGES] !== 0
+    );
   }
 
   #extend(ep: number, high: number): void {
-    this.#doubles[(ep >>> 1) + EP_F_SEEN] = high;
+    this.#doubles[(coldOf(ep) >>> 1) + CEP_F_SEEN] = high;
     this.#absorbRanges(ep, high);
   }
 
   /** Takes in the ranges that begin at or below the edge. */
   #absorbRanges(ep: number, edge: number): void {
-    let list = this.#words[ep + EP_RANGES];
+    let list = this.#cold[coldOf(ep) + CEP_RANGES];
     if (list === 0) return;
     let seen = edge;
     while (list !== 0 && this.#ranges.low(list) <= seen) {
       seen = Math.max(seen, this.#ranges.high(list));
       list = this.#ranges.shift(list);
     }
-    this.#words[ep + EP_RANGES] = list;
-    this.#doubles[(ep >>> 1) + EP_F_SEEN] = seen;
+    this.#cold[coldOf(ep) + CEP_RANGES] = list;
+    this.#doubles[(coldOf(ep) >>> 1) + CEP_F_SEEN] = seen;
   }
 
   #dropBelow(ep: number, upTo: number): void {
-    let list = this.#words[ep + EP_RANGES];
+    let list = this.#cold[coldOf(ep) + CEP_RANGES];
     while (list !== 0 && this.#ranges.high(list) <= upTo) list = this.#ranges.shift(list);
-    this.#words[ep + EP_RANGES] = list;
+    this.#cold[coldOf(ep) + CEP_RANGES] = list;
   }
 
   #forgetUnacked(ep: number): void {
-    const at = ep >>> 1;
+    const at = coldOf(ep) >>> 1;
     if (this.#endpoints.size(ep) > WITHOUT_ACKS) {
-      this.#doubles[at + EP_F_TRIM] = this.#doubles[at + EP_F_SEEN];
+      this.#doubles[at + CEP_F_TRIM] = this.#doubles[at + CEP_F_SEEN];
     }
   }
 
@@ -160,30 +165,30 @@ export class GapTracker {
     // The start of a connection joined in the middle was guessed from its first segment, perhaps a keep-alive.
     const flags = this.#words[slot * WORDS + FLAGS];
     if (upTo <= 2 && (flags & Flag.partial) !== 0) return;
-    const at = ep >>> 1;
+    const at = coldOf(ep) >>> 1;
     if (!this.#endpoints.has(ep, Ep.skip)) {
       for (;;) {
-        const list = this.#words[ep + EP_RANGES];
+        const list = this.#cold[coldOf(ep) + CEP_RANGES];
         if (list === 0 || this.#ranges.low(list) >= upTo) break;
-        const seen = this.#doubles[at + EP_F_SEEN];
+        const seen = this.#doubles[at + CEP_F_SEEN];
         const low = this.#ranges.low(list);
         if (low > seen) this.#gap(slot, ep, low - seen);
         this.#absorbRanges(ep, Math.max(low, seen));
       }
-      const seen = this.#doubles[at + EP_F_SEEN];
+      const seen = this.#doubles[at + CEP_F_SEEN];
       if (upTo > seen) this.#gap(slot, ep, upTo - seen);
     }
-    if (upTo > this.#doubles[at + EP_F_SEEN]) this.#doubles[at + EP_F_SEEN] = upTo;
+    if (upTo > this.#doubles[at + CEP_F_SEEN]) this.#doubles[at + CEP_F_SEEN] = upTo;
   }
 
   #gap(slot: number, ep: number, bytes: number): void {
     if (!this.#isClean(ep) || !this.#isClean(peerOf(ep))) return;
-    const count = this.#words[ep + EP_GAPS] + 1;
-    this.#words[ep + EP_GAPS] = count;
+    const count = this.#cold[coldOf(ep) + CEP_GAPS] + 1;
+    this.#cold[coldOf(ep) + CEP_GAPS] = count;
     const flags = this.#words[slot * WORDS + FLAGS];
     if (isRecorded(count))
       this.#histories.add(slot, LETTER_G, (sideOf(ep) === 1) === ((flags & Flag.origHigh) !== 0));
-    const missed = slot * DOUBLES + F_MISSED;
+    const missed = slot * COLD_DOUBLES + CF_MISSED;
     this.#doubles[missed] = this.#doubles[missed] + bytes;
   }
 

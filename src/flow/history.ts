@@ -1,4 +1,4 @@
-import { HISTORY, HISTORY_BYTES, HISTORY_LENGTH, RECORD_BYTES, SEEN, WORDS } from './layout.ts';
+import { C_HISTORY, C_HISTORY_LENGTH, COLD_BYTES, COLD_WORDS, HISTORY_BYTES, SEEN, WORDS } from './layout.ts';
 import type { FlowTable } from './table.ts';
 
 const CARET = 0x5e;
@@ -10,12 +10,14 @@ const MAX_OVERFLOW = 4096;
 /** The histories of all flows: the first letters in the record, those of the few long ones beside it. */
 export class Histories {
   readonly #words: Int32Array;
+  readonly #cold: Int32Array;
   readonly #bytes: Uint8Array;
   readonly #overflow = new Map<number, string>();
 
   constructor(table: FlowTable) {
     this.#words = table.words;
-    this.#bytes = table.bytes;
+    this.#cold = table.cold;
+    this.#bytes = table.coldBytes;
   }
 
   /** Adds an upper case letter, in lower case for the responder. */
@@ -25,16 +27,16 @@ export class Histories {
 
   /** Adds a letter as it is. */
   addLetter(slot: number, code: number): void {
-    const at = slot * WORDS + HISTORY_LENGTH;
-    const length = this.#words[at];
+    const at = slot * COLD_WORDS + C_HISTORY_LENGTH;
+    const length = this.#cold[at];
     if (length < HISTORY_BYTES) {
-      this.#bytes[slot * RECORD_BYTES + HISTORY + length] = code;
+      this.#bytes[slot * COLD_BYTES + C_HISTORY + length] = code;
     } else if (length < MAX_OVERFLOW) {
       this.#overflow.set(slot, (this.#overflow.get(slot) ?? '') + String.fromCharCode(code));
     } else {
       return;
     }
-    this.#words[at] = length + 1;
+    this.#cold[at] = length + 1;
   }
 
   /** Adds the letter unless that bit was set for the direction; whether it was. */
@@ -55,29 +57,29 @@ export class Histories {
   /** The history is "H" and nothing else. */
   isLoneSynAck(slot: number): boolean {
     return (
-      this.#words[slot * WORDS + HISTORY_LENGTH] === 1 &&
-      this.#bytes[slot * RECORD_BYTES + HISTORY] === LARGE_H
+      this.#cold[slot * COLD_WORDS + C_HISTORY_LENGTH] === 1 &&
+      this.#bytes[slot * COLD_BYTES + C_HISTORY] === LARGE_H
     );
   }
 
   /** "H" becomes "^h": what began with a SYN-ACK was sent by the responder. */
   turnSynAck(slot: number): void {
-    const at = slot * RECORD_BYTES + HISTORY;
+    const at = slot * COLD_BYTES + C_HISTORY;
     this.#bytes[at] = CARET;
     this.#bytes[at + 1] = LARGE_H | TO_LOWER;
-    this.#words[slot * WORDS + HISTORY_LENGTH] = 2;
+    this.#cold[slot * COLD_WORDS + C_HISTORY_LENGTH] = 2;
   }
 
   text(slot: number): string {
-    const length = Math.min(this.#words[slot * WORDS + HISTORY_LENGTH], HISTORY_BYTES);
-    const at = slot * RECORD_BYTES + HISTORY;
+    const length = Math.min(this.#cold[slot * COLD_WORDS + C_HISTORY_LENGTH], HISTORY_BYTES);
+    const at = slot * COLD_BYTES + C_HISTORY;
     let text = '';
     for (let i = 0; i < length; i++) text += String.fromCharCode(this.#bytes[at + i]);
     return length < HISTORY_BYTES ? text : text + (this.#overflow.get(slot) ?? '');
   }
 
   release(slot: number): void {
-    if (this.#words[slot * WORDS + HISTORY_LENGTH] > HISTORY_BYTES) this.#overflow.delete(slot);
+    if (this.#cold[slot * COLD_WORDS + C_HISTORY_LENGTH] > HISTORY_BYTES) this.#overflow.delete(slot);
   }
 }
 

@@ -1,40 +1,40 @@
 /**
- * A flow record: 384 bytes, six cache lines, in one ArrayBuffer seen through Int32, Float64 and byte views. An
- * established connection's packet touches the first four lines only. Names ending in a 32-bit word are indices into
- * the Int32 view (record base: slot * WORDS), those beginning with F_ into the Float64 view (slot * DOUBLES).
+ * A flow record has two parts, in one ArrayBuffer each. What nearly every packet of an established connection touches
+ * are the 128 bytes (two cache lines) of the hot part; the 256 bytes of the cold part are for packets that begin, end
+ * or are out of step, and for the log. Names of 32-bit words are indices into the Int32 view of their part (record
+ * base: slot * WORDS, slot * COLD_WORDS), those with an F_ into its Float64 view (slot * DOUBLES, slot * COLD_DOUBLES);
+ * C_ stands for the cold part.
  *
- *   line 0  key 48 · flags · hash · generation · letters seen
- *   line 1  times · deadline · packets and IP bytes of both sides · history length · VLANs
- *   line 2  TCP endpoint of side 0 (other protocols: payload bytes)
- *   line 3  TCP endpoint of side 1
- *   line 4  rare counters · sequence numbers of control packets · timers · uid
- *   line 5  history · missed bytes
+ *   hot line 0   IPv4 key 16 · flags · letters seen · time of the last packet · deadline · packets and IP bytes
+ *   hot line 1   TCP endpoints of side 0 and side 1 (other protocols: payload bytes)
+ *   cold line 0  key 48 · hash · generation · history length · VLANs
+ *   cold line 1  rest of the endpoint of side 0, missed bytes
+ *   cold line 2  rest of the endpoint of side 1
+ *   cold line 3  start · timers · uid · history
  */
-export const RECORD_BYTES = 384;
+export const RECORD_BYTES = 128;
 export const WORDS = RECORD_BYTES / 4;
 export const DOUBLES = RECORD_BYTES / 8;
+export const COLD_BYTES = 256;
+export const COLD_WORDS = COLD_BYTES / 4;
+export const COLD_DOUBLES = COLD_BYTES / 8;
 
+/** The key again when it has 16 bytes: what a look-up compares. */
 export const KEY = 0;
-export const FLAGS = 12;
-export const HASH = 13;
-export const GENERATION = 14;
+export const FLAGS = 4;
 /** Bits of `Seen`: originator's letters in the lower half, responder's shifted by 16. They stay where they are in a flip. */
-export const SEEN = 15;
-
-export const F_START = 8;
-export const F_LAST = 9;
+export const SEEN = 5;
+export const F_LAST = 3;
 /** When the record has to be looked at; never later than the first timer of the flow. */
-export const F_DEADLINE = 10;
+export const F_DEADLINE = 4;
+/** Of side 0, modulo 2^32 (see CEP_PACKETS_HIGH); side 1 follows. */
+export const PACKETS = 10;
 /** Of side 0; side 1 follows. */
-export const F_PACKETS = 11;
-export const F_IP_BYTES = 13;
-export const HISTORY_LENGTH = 30;
-/** VLAN id | inner VLAN id << 16 of the first packet. */
-export const VLANS = 31;
+export const F_IP_BYTES = 6;
 
-/** First word of the endpoint of side 0; side 1 follows. Bit 4 of the index is clear in the first and set in the second. */
-export const ENDPOINT = 32;
-export const ENDPOINT_WORDS = 16;
+/** First word of the endpoint of side 0; side 1 follows. Bit 3 of the index is clear in the first and set in the second. */
+export const ENDPOINT = 16;
+export const ENDPOINT_WORDS = 8;
 // Offsets from the endpoint's first word.
 export const EP_STATE = 0;
 /** Sequence number of the SYN, or one before the first byte seen. */
@@ -45,37 +45,52 @@ export const EP_LAST_WRAPS = 3;
 /** Highest acknowledgement that its peer has sent. */
 export const EP_ACK = 4;
 export const EP_ACK_WRAPS = 5;
-/** Everything below this relative sequence number has been seen, or given up as missed (double). */
-export const EP_F_SEEN = 3;
-/** Everything below this has been acknowledged (double). */
-export const EP_F_TRIM = 4;
-/** Relative sequence number behind the FIN (double). */
-export const EP_F_FIN = 5;
+export const EP_RETRANSMITS = 6;
+export const EP_ZERO_WINDOWS = 7;
+/** Protocols other than TCP: payload bytes, -1 before the first packet (double, in place of EP_LAST). */
+export const EP_F_PAYLOAD = 1;
+
+/** The key: 16 or 48 bytes. */
+export const C_KEY = 0;
+export const C_HASH = 12;
+export const C_GENERATION = 13;
+export const C_HISTORY_LENGTH = 14;
+/** VLAN id | inner VLAN id << 16 of the first packet. */
+export const C_VLANS = 15;
+
+/** First word of the rest of the endpoint of side 0; side 1 follows. See `coldOf`. */
+export const C_ENDPOINT = 16;
+export const C_ENDPOINT_WORDS = 16;
+// Offsets from its first word.
+/** Everything below this relative sequence number has been seen, or given up as missed. Not valid with Ep.inStep. */
+export const CEP_F_SEEN = 0;
+/** Everything below this has been acknowledged. Not valid with Ep.inStep. */
+export const CEP_F_TRIM = 1;
+/** Relative sequence number behind the FIN. */
+export const CEP_F_FIN = 2;
 /** First range above a hole in the range pool, 0 for none. */
-export const EP_RANGES = 12;
-export const EP_RETRANSMITS = 13;
-export const EP_ZERO_WINDOWS = 14;
-export const EP_GAPS = 15;
-/** Protocols other than TCP: payload bytes, -1 before the first packet (double, in place of EP_F_SEEN). */
-export const EP_F_PAYLOAD = 3;
+export const CEP_RANGES = 6;
+export const CEP_GAPS = 7;
+/** Relative sequence numbers (lower 32 bits) of the last SYN, FIN and RST. */
+export const CEP_LAST_SYN = 8;
+export const CEP_LAST_FIN = 9;
+export const CEP_LAST_RST = 10;
+/** Occurrences of bad checksums. */
+export const CEP_BAD_CHECKSUMS = 11;
+/** How often the packets of this side passed 2^32. */
+export const CEP_PACKETS_HIGH = 12;
 
-/** Occurrences of bad checksums of side 0; side 1 follows. */
-export const BAD_CHECKSUMS = 64;
-/** Relative sequence numbers (lower 32 bits) of the last SYN, FIN and RST of side 0; three words further those of side 1. */
-export const LAST_SYN = 66;
-export const LAST_FIN = 67;
-export const LAST_RST = 68;
-export const CONTROL_WORDS = 3;
+/** In the room that the endpoint of side 0 leaves. */
+export const CF_MISSED = 15;
+export const CF_START = 24;
 /** TCP: when an unanswered attempt ends; later (Flag.halfClosed) when the close of one side is looked at. */
-export const F_ATTEMPT = 36;
+export const CF_ATTEMPT = 25;
 /** TCP: the regular look while it can matter, or the end (Flag.closing). UDP: when a DNS flow is looked at. */
-export const F_EXPIRE = 37;
-export const UID = 76;
-
+export const CF_EXPIRE = 26;
+export const C_UID = 54;
 /** Byte offset of the history; longer ones go on outside of the record. */
-export const HISTORY = 320;
+export const C_HISTORY = 228;
 export const HISTORY_BYTES = 24;
-export const F_MISSED = 43;
 
 /** Bits of the word at FLAGS; the protocol is in the top byte. */
 export const Flag = {

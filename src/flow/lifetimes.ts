@@ -1,9 +1,10 @@
 import { IpProto } from '../packet/decode.ts';
 import {
+  CF_ATTEMPT,
+  CF_EXPIRE,
+  COLD_DOUBLES,
   DOUBLES,
-  F_ATTEMPT,
   F_DEADLINE,
-  F_EXPIRE,
   F_LAST,
   FLAGS,
   Flag,
@@ -26,6 +27,7 @@ export class Lifetimes implements TimerOwner {
   readonly wheel: TimerWheel;
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
+  readonly #cold: Float64Array;
   readonly #tcp: TcpTracker;
   readonly #timeouts: FlowTimeouts;
   readonly #inactivity: Float64Array;
@@ -45,6 +47,7 @@ export class Lifetimes implements TimerOwner {
     this.wheel = new TimerWheel(table.capacity, this);
     this.#words = table.words;
     this.#doubles = table.doubles;
+    this.#cold = table.coldDoubles;
     this.#tcp = tcp;
     this.#timeouts = timeouts;
     this.#inactivity = timeoutTable(timeouts);
@@ -69,7 +72,7 @@ export class Lifetimes implements TimerOwner {
     if ((flags & Flag.closing) !== 0) return this.#timeouts.close;
     const dns =
       flags >>> PROTOCOL_SHIFT === IpProto.udp &&
-      this.#doubles[slot * DOUBLES + F_EXPIRE] < Number.POSITIVE_INFINITY;
+      this.#cold[slot * COLD_DOUBLES + CF_EXPIRE] < Number.POSITIVE_INFINITY;
     return dns ? this.#timeouts.dns - 1 : this.#inactivityOf(slot);
   }
 
@@ -123,12 +126,12 @@ export class Lifetimes implements TimerOwner {
   }
 
   #deadlineOf(slot: number): number {
-    const doubles = this.#doubles;
-    const record = slot * DOUBLES;
-    const expire = doubles[record + F_EXPIRE];
+    const cold = this.#cold;
+    const record = slot * COLD_DOUBLES;
+    const expire = cold[record + CF_EXPIRE];
     if ((this.#words[slot * WORDS + FLAGS] & Flag.closing) !== 0) return expire;
-    const idle = doubles[record + F_LAST] + this.#inactivityOf(slot);
-    return Math.min(idle, expire, doubles[record + F_ATTEMPT]);
+    const idle = this.#doubles[slot * DOUBLES + F_LAST] + this.#inactivityOf(slot);
+    return Math.min(idle, expire, cold[record + CF_ATTEMPT]);
   }
 
   #isIdle(slot: number, now: number): boolean {
@@ -136,10 +139,10 @@ export class Lifetimes implements TimerOwner {
   }
 
   #dnsExpired(slot: number, now: number): boolean {
-    const record = slot * DOUBLES;
-    if (this.#doubles[record + F_EXPIRE] > now) return false;
-    if (now - this.#doubles[record + F_LAST] >= this.#timeouts.dns - 1) return true;
-    this.#doubles[record + F_EXPIRE] = now + this.#timeouts.dns;
+    const expire = slot * COLD_DOUBLES + CF_EXPIRE;
+    if (this.#cold[expire] > now) return false;
+    if (now - this.#doubles[slot * DOUBLES + F_LAST] >= this.#timeouts.dns - 1) return true;
+    this.#cold[expire] = now + this.#timeouts.dns;
     return false;
   }
 }

@@ -1,22 +1,23 @@
 import { ipText } from '../packet/address.ts';
 import { IpProto } from '../packet/decode.ts';
 import { ICMP_ONE_WAY } from '../packet/icmp.ts';
+import type { Counts } from './counts.ts';
 import { type Endpoints, endpointOf, Tcp } from './endpoint.ts';
 import type { Histories } from './history.ts';
 import {
+  C_UID,
+  C_VLANS,
+  CF_MISSED,
+  CF_START,
+  COLD_BYTES,
+  COLD_DOUBLES,
+  COLD_WORDS,
   DOUBLES,
   EP_F_PAYLOAD,
-  F_IP_BYTES,
   F_LAST,
-  F_MISSED,
-  F_PACKETS,
-  F_START,
   FLAGS,
   Flag,
   PROTOCOL_SHIFT,
-  RECORD_BYTES,
-  UID,
-  VLANS,
   WORDS,
 } from './layout.ts';
 import type { NetSet } from './nets.ts';
@@ -24,38 +25,38 @@ import type { FlowTable } from './table.ts';
 import type { ConnRecord, Side } from './types.ts';
 import { uidText } from './uid.ts';
 
-/** Where in the table's bytes an address is. */
+/** Where in the table's cold bytes an address is. */
 export interface Address {
   at: number;
   bytes: 4 | 16;
 }
 
-/** The address of a side inside of the table's bytes; an IPv4 address that was mapped into a wide key is found again. */
+/** The address of a side inside of the table's cold bytes; an IPv4 address that was mapped into a wide key is found again. */
 export function addressOf(table: FlowTable, slot: number, side: Side): Address {
-  const at = slot * RECORD_BYTES;
+  const at = slot * COLD_BYTES;
   if ((table.words[slot * WORDS + FLAGS] & Flag.wide) === 0) return { at: at + side * 4, bytes: 4 };
   const wide = at + side * 16;
   for (let i = 0; i < 12; i++)
-    if (table.bytes[wide + i] !== (i < 10 ? 0 : 0xff)) return { at: wide, bytes: 16 };
+    if (table.coldBytes[wide + i] !== (i < 10 ? 0 : 0xff)) return { at: wide, bytes: 16 };
   return { at: wide + 12, bytes: 4 };
 }
 
 export function hostOf(table: FlowTable, slot: number, side: Side): string {
   const { at, bytes } = addressOf(table, slot, side);
-  return ipText(table.bytes, at, bytes);
+  return ipText(table.coldBytes, at, bytes);
 }
 
 /** The port of a side as in the key: for ICMP the type or code. */
 export function portOf(table: FlowTable, slot: number, side: Side): number {
   const wide = (table.words[slot * WORDS + FLAGS] & Flag.wide) !== 0;
-  const at = slot * RECORD_BYTES + (wide ? 32 : 8) + side * 2;
-  return (table.bytes[at] << 8) | table.bytes[at + 1];
+  const at = slot * COLD_BYTES + (wide ? 32 : 8) + side * 2;
+  return (table.coldBytes[at] << 8) | table.coldBytes[at + 1];
 }
 
 /** Whether nobody in particular is meant by the address of a side. */
 export function isMulticast(table: FlowTable, slot: number, side: Side): boolean {
   const { at, bytes } = addressOf(table, slot, side);
-  return bytes === 4 ? table.bytes[at] >>> 4 === 14 : table.bytes[at] === 0xff;
+  return bytes === 4 ? table.coldBytes[at] >>> 4 === 14 : table.coldBytes[at] === 0xff;
 }
 
 /** RSTOS0: a SYN and then a RST with nothing of importance in between. */
@@ -90,14 +91,13 @@ export function connRecord(
   table: FlowTable,
   slot: number,
   endpoints: Endpoints,
+  counts: Counts,
   histories: Histories,
   localNets: NetSet,
   service: string | undefined,
 ): ConnRecord {
-  const words = table.words;
-  const doubles = table.doubles;
-  const flags = words[slot * WORDS + FLAGS];
-  const record = slot * DOUBLES;
+  const { doubles, cold, coldDoubles } = table;
+  const flags = table.words[slot * WORDS + FLAGS];
   const orig: Side = (flags & Flag.origHigh) === 0 ? 0 : 1;
   const resp: Side = orig === 0 ? 1 : 0;
   const origEp = endpointOf(slot, orig);
@@ -133,15 +133,16 @@ export function connRecord(
   }
   const origAddress = addressOf(table, slot, orig);
   const respAddress = addressOf(table, slot, resp);
-  const ts = doubles[record + F_START];
-  const duration = doubles[record + F_LAST] - ts;
-  const vlans = words[slot * WORDS + VLANS];
+  const ts = coldDoubles[slot * COLD_DOUBLES + CF_START];
+  const duration = doubles[slot * DOUBLES + F_LAST] - ts;
+  const vlans = cold[slot * COLD_WORDS + C_VLANS];
+  const uid = slot * COLD_WORDS + C_UID;
   return {
     ts,
-    uid: uidText(words[slot * WORDS + UID], words[slot * WORDS + UID + 1], words[slot * WORDS + UID + 2]),
-    origHost: ipText(table.bytes, origAddress.at, origAddress.bytes),
+    uid: uidText(cold[uid], cold[uid + 1], cold[uid + 2]),
+    origHost: ipText(table.coldBytes, origAddress.at, origAddress.bytes),
     origPort,
-    respHost: ipText(table.bytes, respAddress.at, respAddress.bytes),
+    respHost: ipText(table.coldBytes, respAddress.at, respAddress.bytes),
     respPort,
     proto,
     ipProto: protocol,
@@ -150,14 +151,14 @@ export function connRecord(
     origBytes: duration > 0 ? origBytes : undefined,
     respBytes: duration > 0 ? respBytes : undefined,
     connState,
-    localOrig: localNets.has(table.bytes, origAddress.at, origAddress.bytes),
-    localResp: localNets.has(table.bytes, respAddress.at, respAddress.bytes),
-    missedBytes: doubles[record + F_MISSED],
+    localOrig: localNets.has(table.coldBytes, origAddress.at, origAddress.bytes),
+    localResp: localNets.has(table.coldBytes, respAddress.at, respAddress.bytes),
+    missedBytes: coldDoubles[slot * COLD_DOUBLES + CF_MISSED],
     history: history === '' ? undefined : history,
-    origPkts: doubles[record + F_PACKETS + orig],
-    origIpBytes: doubles[record + F_IP_BYTES + orig],
-    respPkts: doubles[record + F_PACKETS + resp],
-    respIpBytes: doubles[record + F_IP_BYTES + resp],
+    origPkts: counts.packets(slot, orig),
+    origIpBytes: counts.ipBytes(slot, orig),
+    respPkts: counts.packets(slot, resp),
+    respIpBytes: counts.ipBytes(slot, resp),
     tunnelParents: undefined,
     vlan: (vlans & 0xfff) === 0 ? undefined : vlans & 0xfff,
     innerVlan: vlans >>> 16 === 0 ? undefined : vlans >>> 16,

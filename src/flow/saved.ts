@@ -6,15 +6,18 @@ import type { FlowTable } from './table.ts';
 import { Timeout } from './timeouts.ts';
 import type { TlsInfo } from './types.ts';
 
-const { EP_RANGES, Flag, FLAGS, GENERATION, HASH, HISTORY_BYTES, HISTORY_LENGTH } = layout;
-const { ENDPOINT, ENDPOINT_WORDS, HISTORY, PROTOCOL_SHIFT, RECORD_BYTES, WORDS } = layout;
+const { C_ENDPOINT, C_ENDPOINT_WORDS, C_GENERATION, C_HASH, C_HISTORY, C_HISTORY_LENGTH } = layout;
+const { CEP_RANGES, COLD_BYTES, COLD_WORDS, Flag, FLAGS, HISTORY_BYTES, PROTOCOL_SHIFT, WORDS } = layout;
 
-/** What is saved of a record begins behind the key. */
-const FROM = FLAGS * 4;
+/** What is saved of the parts of a record begins behind the key. */
+const HOT_SAVED = WORDS - FLAGS;
+const COLD_FROM = C_HASH * 4;
+const COLD_SAVED = COLD_BYTES - COLD_FROM;
 const FINGERPRINT = 0;
 const TEXT_LENGTH = 4;
 const RECORD = 8;
-const TEXT = RECORD + RECORD_BYTES - FROM;
+const COLD = RECORD + HOT_SAVED * 4;
+const TEXT = COLD + COLD_SAVED;
 
 /** Bytes of a saved flow: what `FlowEngine.save` writes and `restore` takes. */
 export const SAVED_FLOW_BYTES = 720;
@@ -80,8 +83,10 @@ export function saveFlow(
   });
   view.setUint32(FINGERPRINT, LAYOUT, true);
   view.setUint32(TEXT_LENGTH, text.length, true);
-  const at = slot * RECORD_BYTES;
-  out.set(table.bytes.subarray(at + FROM, at + RECORD_BYTES), RECORD);
+  const hot = slot * WORDS + FLAGS;
+  for (let i = 0; i < HOT_SAVED; i++) view.setInt32(RECORD + i * 4, table.words[hot + i], true);
+  const cold = slot * COLD_BYTES;
+  out.set(table.coldBytes.subarray(cold + COLD_FROM, cold + COLD_BYTES), COLD);
   out.fill(0, TEXT, SAVED_FLOW_BYTES);
   out.set(text, TEXT);
 }
@@ -117,22 +122,25 @@ export function restoreFlow(
   streams: Streams,
   saved: Uint8Array,
 ): void {
-  const { words, bytes } = table;
-  const at = slot * WORDS;
-  const flags = words[at + FLAGS];
-  const hash = words[at + HASH];
-  const generation = words[at + GENERATION];
-  const record = slot * RECORD_BYTES;
-  bytes.set(saved.subarray(RECORD, RECORD + RECORD_BYTES - FROM), record + FROM);
-  words[at + FLAGS] = flags | (words[at + FLAGS] & KEPT_FLAGS);
-  words[at + HASH] = hash;
-  words[at + GENERATION] = generation;
+  const { words, cold, coldBytes } = table;
+  const view = new DataView(saved.buffer, saved.byteOffset, SAVED_FLOW_BYTES);
+  const hot = slot * WORDS + FLAGS;
+  const at = slot * COLD_WORDS;
+  const flags = words[hot];
+  const hash = cold[at + C_HASH];
+  const generation = cold[at + C_GENERATION];
+  const record = slot * COLD_BYTES;
+  for (let i = 0; i < HOT_SAVED; i++) words[hot + i] = view.getInt32(RECORD + i * 4, true);
+  coldBytes.set(saved.subarray(COLD, COLD + COLD_SAVED), record + COLD_FROM);
+  words[hot] = flags | (words[hot] & KEPT_FLAGS);
+  cold[at + C_HASH] = hash;
+  cold[at + C_GENERATION] = generation;
   // What had come above a hole is not known any more: it is missed unless it comes again.
-  for (let side = 0; side < 2; side++) words[at + ENDPOINT + side * ENDPOINT_WORDS + EP_RANGES] = 0;
+  for (let side = 0; side < 2; side++) cold[at + C_ENDPOINT + side * C_ENDPOINT_WORDS + CEP_RANGES] = 0;
   const { service, more = '', tls } = beside(saved) ?? {};
-  const length = Math.max(0, Math.min(words[at + HISTORY_LENGTH], HISTORY_BYTES));
-  words[at + HISTORY_LENGTH] = length;
-  bytes.fill(0, record + HISTORY + length, record + HISTORY + HISTORY_BYTES);
+  const length = Math.max(0, Math.min(cold[at + C_HISTORY_LENGTH], HISTORY_BYTES));
+  cold[at + C_HISTORY_LENGTH] = length;
+  coldBytes.fill(0, record + C_HISTORY + length, record + C_HISTORY + HISTORY_BYTES);
   if (length === HISTORY_BYTES) for (const letter of more) histories.addLetter(slot, letter.charCodeAt(0));
   if (service !== undefined || tls !== undefined) streams.known(slot, service, tls);
 }

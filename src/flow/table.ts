@@ -1,4 +1,22 @@
-import { FLAGS, Flag, GENERATION, HASH, KEY, RECORD_BYTES, WORDS } from './layout.ts';
+import {
+  C_GENERATION,
+  C_HASH,
+  C_KEY,
+  C_UID,
+  COLD_BYTES,
+  COLD_DOUBLES,
+  COLD_WORDS,
+  DOUBLES,
+  FLAGS,
+  Flag,
+  KEY,
+  RECORD_BYTES,
+  WORDS,
+} from './layout.ts';
+
+/** Large memory of the C library begins 16 bytes behind a page: this far behind that, records are aligned. */
+const ALIGN = 112;
+const KEY4_WORDS = 4;
 
 /**
  * The flow records and the index over their keys: open addressing with linear probing, seeded, at most half full, and
@@ -7,9 +25,13 @@ import { FLAGS, Flag, GENERATION, HASH, KEY, RECORD_BYTES, WORDS } from './layou
  */
 export class FlowTable {
   readonly capacity: number;
+  /** The hot parts. */
   readonly words: Int32Array;
   readonly doubles: Float64Array;
-  readonly bytes: Uint8Array;
+  /** The cold parts. */
+  readonly cold: Int32Array;
+  readonly coldDoubles: Float64Array;
+  readonly coldBytes: Uint8Array;
   active = 0;
 
   readonly #free: Int32Array;
@@ -20,14 +42,19 @@ export class FlowTable {
   readonly #index: Int32Array;
   readonly #mask: number;
   readonly #seed: Int32Array;
+  /** Takes what `touch` reads, so that it is read. */
+  touched = 0;
 
   /** `seed` is for tests; without it the hash is not to be foreseen. */
   constructor(capacity: number, seed: Int32Array) {
     this.capacity = capacity;
-    const buffer = new ArrayBuffer(capacity * RECORD_BYTES);
-    this.words = new Int32Array(buffer);
-    this.doubles = new Float64Array(buffer);
-    this.bytes = new Uint8Array(buffer);
+    const hot = new ArrayBuffer(ALIGN + capacity * RECORD_BYTES);
+    this.words = new Int32Array(hot, ALIGN);
+    this.doubles = new Float64Array(hot, ALIGN);
+    const cold = new ArrayBuffer(ALIGN + capacity * COLD_BYTES);
+    this.cold = new Int32Array(cold, ALIGN);
+    this.coldDoubles = new Float64Array(cold, ALIGN);
+    this.coldBytes = new Uint8Array(cold, ALIGN);
     this.#free = new Int32Array(capacity);
     const entries = 2 ** Math.ceil(Math.log2(capacity * 2));
     this.#index = new Int32Array(entries * 2);
@@ -52,34 +79,68 @@ export class FlowTable {
   find(key: Int32Array, from: number, count: number, hash: number): number {
     const index = this.#index;
     const mask = this.#mask;
-    const words = this.words;
     for (let at = hash & mask; ; at = (at + 1) & mask) {
       const entry = index[2 * at + 1];
       if (entry === 0) return -1;
       if (index[2 * at] !== hash) continue;
-      const base = (entry - 1) * WORDS;
-      if ((words[base + FLAGS] & Flag.wide) === (count === 4 ? 0 : Flag.wide)) {
-        let i = 0;
-        while (i < count && words[base + KEY + i] === key[from + i]) i++;
-        if (i === count) return entry - 1;
-      }
+      const slot = entry - 1;
+      if (count === KEY4_WORDS ? this.#isNarrow(slot, key, from) : this.#isWide(slot, key, from)) return slot;
     }
   }
 
-  /** Takes a free slot, cleared save for its generation and with its key set and indexed; -1 when all are in use. */
+  /**
+   * Where a key with this hash is first looked for; `touch` it somewhat later. For keys of which many are sought one
+   * after the other: the processor then fetches the memory for all of them at the same time.
+   */
+  firstEntry(hash: number): number {
+    return this.#index[2 * (hash & this.#mask) + 1];
+  }
+
+  touch(entry: number): void {
+    if (entry === 0) return;
+    const base = (entry - 1) * WORDS;
+    this.touched = this.words[base] ^ this.words[base + 16];
+  }
+
+  #isNarrow(slot: number, key: Int32Array, from: number): boolean {
+    const words = this.words;
+    const base = slot * WORDS;
+    return (
+      words[base + KEY] === key[from] &&
+      words[base + KEY + 1] === key[from + 1] &&
+      words[base + KEY + 2] === key[from + 2] &&
+      words[base + KEY + 3] === key[from + 3] &&
+      (words[base + FLAGS] & Flag.wide) === 0
+    );
+  }
+
+  #isWide(slot: number, key: Int32Array, from: number): boolean {
+    if ((this.words[slot * WORDS + FLAGS] & Flag.wide) === 0) return false;
+    const cold = this.cold;
+    const base = slot * COLD_WORDS + C_KEY;
+    let i = 0;
+    while (i < 12 && cold[base + i] === key[from + i]) i++;
+    return i === 12;
+  }
+
+  /** Takes a free slot, cleared save for its generation and history and with its key set and indexed; -1 when all are in use. */
   insert(key: Int32Array, from: number, count: number, hash: number): number {
     let slot = this.#fresh;
     if (this.#freeCount > 0) slot = this.#free[--this.#freeCount];
     else if (slot === this.capacity) return -1;
     else this.#fresh++;
     const words = this.words;
+    const cold = this.cold;
     const base = slot * WORDS;
-    const generation = words[base + GENERATION];
-    words.fill(0, base, base + WORDS);
-    for (let i = 0; i < count; i++) words[base + KEY + i] = key[from + i];
-    words[base + FLAGS] = Flag.open | (count === 4 ? 0 : Flag.wide);
-    words[base + HASH] = hash;
-    words[base + GENERATION] = generation;
+    const coldBase = slot * COLD_WORDS;
+    const generation = cold[coldBase + C_GENERATION];
+    clear(this.doubles, slot * DOUBLES, DOUBLES);
+    clear(this.coldDoubles, slot * COLD_DOUBLES, C_UID / 2);
+    for (let i = 0; i < count; i++) cold[coldBase + C_KEY + i] = key[from + i];
+    if (count === KEY4_WORDS) for (let i = 0; i < KEY4_WORDS; i++) words[base + KEY + i] = key[from + i];
+    words[base + FLAGS] = Flag.open | (count === KEY4_WORDS ? 0 : Flag.wide);
+    cold[coldBase + C_HASH] = hash;
+    cold[coldBase + C_GENERATION] = generation;
     const index = this.#index;
     const mask = this.#mask;
     let at = hash & mask;
@@ -91,11 +152,11 @@ export class FlowTable {
   }
 
   remove(slot: number): void {
-    const words = this.words;
-    const base = slot * WORDS;
+    const cold = this.cold;
+    const coldBase = slot * COLD_WORDS;
     const index = this.#index;
     const mask = this.#mask;
-    let hole = words[base + HASH] & mask;
+    let hole = cold[coldBase + C_HASH] & mask;
     while (index[2 * hole + 1] !== slot + 1) hole = (hole + 1) & mask;
     for (let at = (hole + 1) & mask; index[2 * at + 1] !== 0; at = (at + 1) & mask) {
       const home = index[2 * at] & mask;
@@ -106,8 +167,8 @@ export class FlowTable {
       hole = at;
     }
     index[2 * hole + 1] = 0;
-    words[base + FLAGS] = 0;
-    words[base + GENERATION] = (words[base + GENERATION] + 1) | 0;
+    this.words[slot * WORDS + FLAGS] = 0;
+    cold[coldBase + C_GENERATION] = (cold[coldBase + C_GENERATION] + 1) | 0;
     this.#free[this.#freeCount++] = slot;
     this.active--;
   }
@@ -116,8 +177,17 @@ export class FlowTable {
     return ((this.words[slot * WORDS + FLAGS] ?? 0) & Flag.open) !== 0;
   }
 
+  generation(slot: number): number {
+    return this.cold[slot * COLD_WORDS + C_GENERATION];
+  }
+
   /** Slots that have ever been used; those above are free. */
   get used(): number {
     return this.#fresh;
   }
+}
+
+/** Doubles of 0 are words of 0; a loop, for a call costs more than so few stores. */
+function clear(doubles: Float64Array, from: number, count: number): void {
+  for (let i = from; i < from + count; i++) doubles[i] = 0;
 }

@@ -1,6 +1,16 @@
 import { type Endpoints, Ep, endpointOf, peerOf, Tcp } from './endpoint.ts';
 import type { GapTracker } from './gaps.ts';
-import { DOUBLES, F_ATTEMPT, F_EXPIRE, F_LAST, F_START, FLAGS, Flag, WORDS } from './layout.ts';
+import {
+  CF_ATTEMPT,
+  CF_EXPIRE,
+  CF_START,
+  COLD_DOUBLES,
+  DOUBLES,
+  F_LAST,
+  FLAGS,
+  Flag,
+  WORDS,
+} from './layout.ts';
 import type { TcpHost } from './tcp-states.ts';
 import type { FlowTimeouts } from './timeouts.ts';
 
@@ -8,6 +18,7 @@ import type { FlowTimeouts } from './timeouts.ts';
 export class TcpCloser {
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
+  readonly #cold: Float64Array;
   readonly #endpoints: Endpoints;
   readonly #gaps: GapTracker;
   readonly #timeouts: FlowTimeouts;
@@ -16,6 +27,7 @@ export class TcpCloser {
   constructor(endpoints: Endpoints, gaps: GapTracker, timeouts: FlowTimeouts, host: TcpHost) {
     this.#words = endpoints.words;
     this.#doubles = endpoints.doubles;
+    this.#cold = endpoints.coldDoubles;
     this.#endpoints = endpoints;
     this.#gaps = gaps;
     this.#timeouts = timeouts;
@@ -54,14 +66,14 @@ export class TcpCloser {
       endpoints.state(peer) === Tcp.inactive
     ) {
       this.#words[at] = this.#words[at] | Flag.closing | Flag.quiet;
-      const record = slot * DOUBLES;
-      this.#doubles[record + F_ATTEMPT] = Number.POSITIVE_INFINITY;
-      this.#doubles[record + F_EXPIRE] = this.#doubles[record + F_LAST] + this.#timeouts.close;
+      const record = slot * COLD_DOUBLES;
+      this.#cold[record + CF_ATTEMPT] = Number.POSITIVE_INFINITY;
+      this.#cold[record + CF_EXPIRE] = this.#doubles[slot * DOUBLES + F_LAST] + this.#timeouts.close;
       this.#host.timerSet(slot);
     } else if (endpoints.previous(ep) !== Tcp.inactive) {
-      const record = slot * DOUBLES;
       this.#words[at] |= Flag.halfClosed;
-      this.#doubles[record + F_ATTEMPT] = this.#doubles[record + F_LAST] + this.#timeouts.halfClosedCheck;
+      this.#cold[slot * COLD_DOUBLES + CF_ATTEMPT] =
+        this.#doubles[slot * DOUBLES + F_LAST] + this.#timeouts.halfClosedCheck;
       this.#host.timerSet(slot);
     }
   }
@@ -69,40 +81,40 @@ export class TcpCloser {
   /** Sets F_EXPIRE to the next of the regular looks (5 s after the start, every 6 s from there) if one can matter. */
   checkExpiry(slot: number): void {
     if (!this.#mayExpire(slot)) return;
-    const record = slot * DOUBLES;
-    const last = this.#doubles[record + F_LAST];
-    const first = this.#doubles[record + F_START] + this.#timeouts.attempt;
+    const record = slot * COLD_DOUBLES;
+    const last = this.#doubles[slot * DOUBLES + F_LAST];
+    const first = this.#cold[record + CF_START] + this.#timeouts.attempt;
     const period = this.#timeouts.halfClosedCheck;
     const look = last < first ? first : first + period * (Math.floor((last - first) / period) + 1);
-    if (look < this.#doubles[record + F_EXPIRE]) {
-      this.#doubles[record + F_EXPIRE] = look;
+    if (look < this.#cold[record + CF_EXPIRE]) {
+      this.#cold[record + CF_EXPIRE] = look;
       this.#host.timerSet(slot);
     }
   }
 
   /** Runs the timers that are due at `now`; true when they end the flow. Inactivity is the engine's. */
   expired(slot: number, now: number): boolean {
-    const record = slot * DOUBLES;
-    const doubles = this.#doubles;
+    const record = slot * COLD_DOUBLES;
+    const cold = this.#cold;
     const flags = this.#words[slot * WORDS + FLAGS];
-    const expire = doubles[record + F_EXPIRE];
+    const expire = cold[record + CF_EXPIRE];
     if ((flags & Flag.closing) !== 0) return expire <= now;
-    if (doubles[record + F_ATTEMPT] <= now) {
-      doubles[record + F_ATTEMPT] = Number.POSITIVE_INFINITY;
+    if (cold[record + CF_ATTEMPT] <= now) {
+      cold[record + CF_ATTEMPT] = Number.POSITIVE_INFINITY;
       if ((flags & Flag.quiet) === 0) {
         if ((flags & Flag.halfClosed) !== 0) {
           if (this.#mayExpire(slot) && this.#isSilent(slot, now)) return true;
-          doubles[record + F_ATTEMPT] = now + this.#timeouts.halfClosedCheck;
+          cold[record + CF_ATTEMPT] = now + this.#timeouts.halfClosedCheck;
         } else if (this.#isUnanswered(slot)) {
           return true;
         }
       }
     }
     if (expire <= now) {
-      doubles[record + F_EXPIRE] = Number.POSITIVE_INFINITY;
+      cold[record + CF_EXPIRE] = Number.POSITIVE_INFINITY;
       if (this.#mayExpire(slot)) {
         if (this.#isSilent(slot, now)) return true;
-        doubles[record + F_EXPIRE] = now + this.#timeouts.halfClosedCheck;
+        cold[record + CF_EXPIRE] = now + this.#timeouts.halfClosedCheck;
       }
     }
     return false;

@@ -1,7 +1,7 @@
 import type { Packet } from '../packet/packet.ts';
 import { type Endpoints, Ep, PREVIOUS_SHIFT, peerOf, STATE_MASK, Tcp } from './endpoint.ts';
 import type { Histories } from './history.ts';
-import { DOUBLES, EP_START, EP_STATE, F_ATTEMPT, FLAGS, Flag, WORDS } from './layout.ts';
+import { CF_ATTEMPT, COLD_DOUBLES, EP_START, EP_STATE, FLAGS, Flag, WORDS } from './layout.ts';
 import { type FlowTimeouts, setTimeoutClass, Timeout } from './timeouts.ts';
 
 export const TcpFlag = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16, urg: 32 } as const;
@@ -22,7 +22,7 @@ export class TcpStates {
   closes = false;
 
   readonly #words: Int32Array;
-  readonly #doubles: Float64Array;
+  readonly #cold: Float64Array;
   readonly #endpoints: Endpoints;
   readonly #histories: Histories;
   readonly #timeouts: FlowTimeouts;
@@ -30,7 +30,7 @@ export class TcpStates {
 
   constructor(endpoints: Endpoints, histories: Histories, timeouts: FlowTimeouts, host: TcpHost) {
     this.#words = endpoints.words;
-    this.#doubles = endpoints.doubles;
+    this.#cold = endpoints.coldDoubles;
     this.#endpoints = endpoints;
     this.#histories = histories;
     this.#timeouts = timeouts;
@@ -112,7 +112,7 @@ export class TcpStates {
     if ((flags & TcpFlag.syn) !== 0) {
       if (isOrig) {
         this.#setState(slot, ep, hasAck ? Tcp.synAckSent : Tcp.synSent);
-        this.#doubles[slot * DOUBLES + F_ATTEMPT] = packet.ts + this.#timeouts.attempt;
+        this.#cold[slot * COLD_DOUBLES + CF_ATTEMPT] = packet.ts + this.#timeouts.attempt;
         this.#host.timerSet(slot);
       } else {
         if (!hasAck && endpoints.state(peer) === Tcp.synAckSent && seq === this.#words[ep + EP_START]) {

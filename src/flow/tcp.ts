@@ -1,30 +1,28 @@
 import type { Decoder } from '../packet/decode.ts';
 import type { Packet } from '../packet/packet.ts';
-import { distance, type Endpoints, Ep, endpointOf, peerOf, Tcp } from './endpoint.ts';
+import { coldOf, distance, type Endpoints, Ep, endpointOf, peerOf, Tcp } from './endpoint.ts';
 import type { GapTracker } from './gaps.ts';
 import { type Histories, isRecorded } from './history.ts';
 import {
-  CONTROL_WORDS,
+  CEP_F_FIN,
+  CEP_LAST_FIN,
+  CEP_LAST_RST,
+  CEP_LAST_SYN,
   DOUBLES,
   EP_ACK,
-  EP_F_FIN,
   EP_LAST,
   EP_RETRANSMITS,
   EP_START,
   EP_ZERO_WINDOWS,
-  F_ATTEMPT,
-  F_EXPIRE,
   F_LAST,
   FLAGS,
   Flag,
-  LAST_FIN,
-  LAST_RST,
-  LAST_SYN,
   Seen,
   WORDS,
 } from './layout.ts';
 import { TcpCloser } from './tcp-close.ts';
 import { TcpFlag, type TcpHost, TcpStates } from './tcp-states.ts';
+import { SteadySegments } from './tcp-steady.ts';
 import type { FlowTimeouts } from './timeouts.ts';
 import type { Side } from './types.ts';
 
@@ -59,6 +57,7 @@ export class TcpTracker {
   readonly #histories: Histories;
   readonly #states: TcpStates;
   readonly #closer: TcpCloser;
+  readonly #steady: SteadySegments;
 
   constructor(
     endpoints: Endpoints,
@@ -74,14 +73,13 @@ export class TcpTracker {
     this.#histories = histories;
     this.#states = new TcpStates(endpoints, histories, timeouts, host);
     this.#closer = new TcpCloser(endpoints, gaps, timeouts, host);
+    this.#steady = new SteadySegments(endpoints);
   }
 
   /** Prepares a new flow. */
   open(slot: number): void {
     this.#endpoints.initTracking(endpointOf(slot, 0));
     this.#endpoints.initTracking(endpointOf(slot, 1));
-    this.#doubles[slot * DOUBLES + F_ATTEMPT] = Number.POSITIVE_INFINITY;
-    this.#doubles[slot * DOUBLES + F_EXPIRE] = Number.POSITIVE_INFINITY;
   }
 
   close(slot: number): void {
@@ -116,16 +114,40 @@ export class TcpTracker {
 
   /** Accounts one segment whose header and checksum are good. `header` is the length of the TCP header. */
   segment(slot: number, side: Side, decoder: Decoder, packet: Packet, header: number): void {
-    const doubles = this.#doubles;
-    const endpoints = this.#endpoints;
     const u8 = packet.u8;
     const at = decoder.transport;
-    const flags = u8[at + 13];
     const seq = readWord(u8, at + 4);
     const ack = readWord(u8, at + 8);
     const bytes = decoder.transportBytes - header;
     const ep = endpointOf(slot, side);
+    const dataSeq = this.#steady.take(slot, side, ep, decoder, u8, bytes, seq, ack, packet.ts);
+    if (dataSeq >= 0) {
+      this.dataSeq = dataSeq;
+      return;
+    }
     const peer = peerOf(ep);
+    this.#endpoints.settle(ep);
+    this.#endpoints.settle(peer);
+    this.#unsteady(slot, side, ep, peer, decoder, packet, bytes, seq, ack);
+    this.#endpoints.engage(ep);
+    this.#endpoints.engage(peer);
+  }
+
+  #unsteady(
+    slot: number,
+    side: Side,
+    ep: number,
+    peer: number,
+    decoder: Decoder,
+    packet: Packet,
+    bytes: number,
+    seq: number,
+    ack: number,
+  ): void {
+    const endpoints = this.#endpoints;
+    const u8 = packet.u8;
+    const at = decoder.transport;
+    const flags = u8[at + 13];
     const control = flags & (TcpFlag.syn | TcpFlag.fin | TcpFlag.rst);
 
     let sequenceBytes = (flags & TcpFlag.rst) !== 0 ? 0 : bytes;
@@ -152,11 +174,11 @@ export class TcpTracker {
       this.#scaled(slot, side, ep + EP_ZERO_WINDOWS, LETTER.w);
     }
     if (!endpoints.has(ep, Ep.didClose) || !endpoints.has(peer, Ep.didClose))
-      doubles[slot * DOUBLES + F_LAST] = packet.ts;
+      this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
     if ((flags & TcpFlag.fin) !== 0) {
       endpoints.mark(ep, Ep.finSeen);
       const fin = relative + sequenceBytes;
-      doubles[(ep >>> 1) + EP_F_FIN] = fin < 0 ? Number.MAX_SAFE_INTEGER : fin;
+      endpoints.coldDoubles[(coldOf(ep) >>> 1) + CEP_F_FIN] = fin < 0 ? Number.MAX_SAFE_INTEGER : fin;
     }
 
     let acked = 0;
@@ -245,14 +267,14 @@ export class TcpTracker {
     } else if (syn && (fin || rst)) {
       histories.once(slot, Seen.multi, LETTER.q, isOrig);
     } else {
-      const last = slot * WORDS + (ep === endpointOf(slot, 0) ? 0 : CONTROL_WORDS);
+      const last = coldOf(ep);
       if (syn) {
         const letter = (flags & TcpFlag.ack) !== 0 ? LETTER.h : LETTER.s;
-        this.#again(slot, last + LAST_SYN, Seen.syn, letter, relative, isOrig);
+        this.#again(slot, last + CEP_LAST_SYN, Seen.syn, letter, relative, isOrig);
       } else if (fin) {
-        this.#again(slot, last + LAST_FIN, Seen.fin, LETTER.f, relative + bytes, isOrig);
+        this.#again(slot, last + CEP_LAST_FIN, Seen.fin, LETTER.f, relative + bytes, isOrig);
       } else {
-        this.#again(slot, last + LAST_RST, Seen.rst, LETTER.r, relative, isOrig);
+        this.#again(slot, last + CEP_LAST_RST, Seen.rst, LETTER.r, relative, isOrig);
       }
     }
   }
@@ -260,9 +282,10 @@ export class TcpTracker {
   /** A control letter, again only with another sequence number than that of the one before. */
   #again(slot: number, at: number, bit: number, letter: number, relative: number, isOrig: boolean): void {
     const seq = relative | 0;
-    if (this.#histories.once(slot, bit, letter, isOrig) && seq !== this.#words[at])
+    const cold = this.#endpoints.cold;
+    if (this.#histories.once(slot, bit, letter, isOrig) && seq !== cold[at])
       this.#histories.add(slot, letter, isOrig);
-    this.#words[at] = seq;
+    cold[at] = seq;
   }
 
   #scaled(slot: number, side: Side, counter: number, letter: number): void {

@@ -1,0 +1,92 @@
+import type { Decoder } from '../packet/decode.ts';
+import { distance, type Endpoints, Ep, MAX_IN_STEP, peerOf, STATE_MASK, Tcp } from './endpoint.ts';
+import {
+  DOUBLES,
+  EP_ACK,
+  EP_ACK_WRAPS,
+  EP_LAST,
+  EP_LAST_WRAPS,
+  EP_START,
+  EP_STATE,
+  F_LAST,
+  FLAGS,
+  Flag,
+  SEEN,
+  Seen,
+  WORDS,
+} from './layout.ts';
+import { TcpFlag } from './tcp-states.ts';
+import type { Side } from './types.ts';
+
+/** An endpoint for which nothing but its numbers can change. */
+const STEADY = Tcp.established | Ep.inStep;
+const STEADY_MASK = STATE_MASK | Ep.inStep | Ep.didClose | Ep.finSeen | Ep.skip | Ep.didEof;
+const CONTROL = TcpFlag.syn | TcpFlag.fin | TcpFlag.rst | TcpFlag.ack;
+
+/**
+ * Nearly all segments: data that follows what was sent before, or an acknowledgement of data that was seen, on a
+ * connection whose sides are both established. What they change is a part of what TcpTracker.segment changes, with the
+ * same result; everything else is left to that.
+ */
+export class SteadySegments {
+  readonly #words: Int32Array;
+  readonly #doubles: Float64Array;
+  readonly #endpoints: Endpoints;
+
+  constructor(endpoints: Endpoints) {
+    this.#words = endpoints.words;
+    this.#doubles = endpoints.doubles;
+    this.#endpoints = endpoints;
+  }
+
+  /**
+   * Takes a segment when it is such a one: the relative sequence number of its data, 0 without data; below 0 when it is
+   * none and nothing was changed.
+   */
+  take(
+    slot: number,
+    side: Side,
+    ep: number,
+    decoder: Decoder,
+    u8: Uint8Array,
+    bytes: number,
+    seq: number,
+    ack: number,
+    ts: number,
+  ): number {
+    const words = this.#words;
+    const at = decoder.transport;
+    const peer = peerOf(ep);
+    if ((u8[at + 13] & CONTROL) !== TcpFlag.ack) return -1;
+    if ((words[ep + EP_STATE] & STEADY_MASK) !== STEADY || (words[peer + EP_STATE] & STEADY_MASK) !== STEADY)
+      return -1;
+    const last = words[ep + EP_LAST];
+    // Out of order, or a closed window: a letter may be due.
+    if (seq !== last || (u8[at + 14] | u8[at + 15]) === 0) return -1;
+    const isOrig = (words[slot * WORDS + FLAGS] & Flag.origHigh) === 0 ? side === 0 : side === 1;
+    const bit = bytes > 0 ? Seen.data : Seen.ack;
+    if ((words[slot * WORDS + SEEN] & (isOrig ? bit : bit << 16)) === 0) return -1;
+    const acked = words[peer + EP_ACK];
+    const news = distance(ack, acked);
+    // Old, or of what was not seen; and 0 is believed with care.
+    if (news < 0 || distance(words[peer + EP_LAST], ack) < 0 || ack === 0) return -1;
+    let relative = 0;
+    if (bytes > 0) {
+      const unacked = distance(last, words[ep + EP_ACK]);
+      if (unacked < 0 || unacked > MAX_IN_STEP || decoder.captured < decoder.transportBytes) return -1;
+      // Nobody has acknowledged data yet: that is watched.
+      const heard = words[ep + EP_ACK] - words[ep + EP_START];
+      if (heard === 0 || heard === 1) return -1;
+      relative = this.#endpoints.relativeLast(ep);
+      const end = (last + bytes) | 0;
+      if (end >>> 0 < last >>> 0) words[ep + EP_LAST_WRAPS] = words[ep + EP_LAST_WRAPS] + 1;
+      words[ep + EP_LAST] = end;
+    }
+    if (news > 0) {
+      if (ack >>> 0 < acked >>> 0) words[peer + EP_ACK_WRAPS] = words[peer + EP_ACK_WRAPS] + 1;
+      words[peer + EP_ACK] = ack;
+    }
+    this.#doubles[slot * DOUBLES + F_LAST] = ts;
+    return relative;
+  }
+}
