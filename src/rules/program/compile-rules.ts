@@ -1,0 +1,213 @@
+import { SluiceError } from '../../base/errors.ts';
+import {
+  alu32,
+  alu64,
+  assemble,
+  type CbpfProgram,
+  call,
+  constant,
+  EXIT,
+  goto,
+  Helper,
+  type Instruction,
+  type Item,
+  jump,
+  jumpTo,
+  label,
+  load,
+  load64,
+  Pseudo,
+  plain,
+  register,
+  store,
+  storeConstant,
+  wide,
+} from '../../ebpf/index.ts';
+import { alternatives } from '../analysis/alternatives.ts';
+import { buildGraph, type Candidate, type GraphNode } from '../analysis/graph.ts';
+import { specialize } from '../analysis/specialize.ts';
+import { SlRuleMatches } from '../layout.gen.ts';
+import { CTX, MATCHES, type RuleMaps } from './abi.ts';
+import { asksLength, candidateCode, freshBounds, RULE_SWITCH } from './candidate.ts';
+import { type Part, type Place, Planner } from './plan.ts';
+
+/** A rule as the compiler sees it. */
+export interface RuleExpression {
+  /** Row of the rule in the tables of the kernel. */
+  readonly row: number;
+  /** Validated. */
+  readonly program: CbpfProgram;
+}
+
+export interface RuleProgramOptions {
+  readonly maps: RuleMaps;
+  /** Slots of the map `rules`. */
+  readonly slots: {
+    /** Goes on to the shunts. */
+    readonly shunt: number;
+    /** Acts on what matched. */
+    readonly act: number;
+    /** First of those that hold the programs, the one where packets come in left out. */
+    readonly first: number;
+    readonly count: number;
+  };
+  /** Offset of the frame's length in the gate's scratch (struct sl_packet). */
+  readonly frameLength: number;
+  /** One candidate after the other, nothing shared: what the decision graph is measured against. */
+  readonly chain?: boolean;
+}
+
+/** The kernel's limit of tail calls in a row, less those of the gate, of what acts, of the shunts, hook and next. */
+export const MOST_CALLS = 33 - 6;
+/** Instructions of one program: jumps stay below the 32,767 that they reach. */
+const PROGRAM_SIZE = 24_000;
+
+export interface RuleProgram {
+  /** Slot of the map `rules`; undefined: where packets come in. */
+  readonly slot: number | undefined;
+  readonly instructions: readonly Instruction[];
+  /** Rows of the rules in the order of their switches (RULE_SWITCH). */
+  readonly switches: readonly number[];
+}
+
+export interface RulePrograms {
+  /** The one where packets come in is the last. Empty without rules. */
+  readonly programs: readonly RuleProgram[];
+  readonly graph: GraphNode;
+  /** Tail calls in a row at most, from the first program to the last. */
+  readonly calls: number;
+}
+
+const FINISH = 'finish';
+/** Where a program goes that lacks its map; and one that lacks the next program, which leaves nothing behind. */
+const BROKEN = 'broken';
+const LOST = 'lost';
+const { members } = SlRuleMatches;
+
+function tailCall(map: number, slot: number): Item[] {
+  return [
+    plain(alu64('mov', 1, register(CTX))),
+    wide(load64(2, map, 0, Pseudo.MAP_FD)),
+    plain(alu32('mov', 3, constant(slot))),
+    plain(call(Helper.tail_call)),
+  ];
+}
+
+/** r0 = the value of element 0 of a map, or on to `none`. */
+function firstElement(map: number, none: string): Item[] {
+  return [
+    plain(storeConstant(4, 10, -4, 0)),
+    plain(alu64('mov', 2, register(10))),
+    plain(alu64('add', 2, constant(-4))),
+    wide(load64(1, map, 0, Pseudo.MAP_FD)),
+    plain(call(Helper.map_lookup_elem)),
+    jumpTo(jump('eq', 0, constant(0), 64), none),
+  ];
+}
+
+/**
+ * Compiles rules into the programs that stand in the gate's rules slot. Pure: the same rules give the same bytes
+ * everywhere. FILTER_UNSUPPORTED when they do not fit the slots or the kernel's limit of tail calls.
+ */
+export function compileRules(rules: readonly RuleExpression[], options: RuleProgramOptions): RulePrograms {
+  const { maps, slots, chain = false } = options;
+  const graph = buildGraph(rules.map(({ program }) => (chain ? undefined : alternatives(program))));
+  const rows = new Map<string, number>();
+  let candidates = 0;
+  const planner = new Planner({
+    size: PROGRAM_SIZE,
+    finish: FINISH,
+    candidate: ({ rule, facts }: Candidate) => {
+      const prefix = `c${candidates++}`;
+      const { row, program } = rules[rule];
+      rows.set(prefix, row);
+      return candidateCode({ program: specialize(program, facts), row, prefix });
+    },
+    tailCall: ({ program, entry }: Place) => [
+      plain(storeConstant(4, MATCHES, members.entry, entry + 1)),
+      ...tailCall(maps.rules, slots.first + program),
+      goto(LOST),
+    ],
+  });
+  const root = planner.plan(graph);
+  if (root === undefined) return { programs: [], graph, calls: 0 };
+  if (planner.parts.length - 1 > slots.count || root.calls > MOST_CALLS) {
+    const what = `the rules need ${planner.parts.length} programs and ${root.calls} tail calls in a row; there is room for ${slots.count + 1} and ${MOST_CALLS}`;
+    throw new SluiceError('FILTER_UNSUPPORTED', what, {
+      help: 'give the rules targets, ports or prefixes by which they can be told apart, or take some away',
+    });
+  }
+  const length = rules.some(({ program }) => asksLength(program));
+  const programs = planner.parts.map((part, index) => {
+    const isRoot = index === root.program;
+    const code = [...begin(part, isRoot ? root : undefined, length, options), ...end(options)];
+    return {
+      slot: isRoot && !part.entries.some(({ called }) => called) ? undefined : slots.first + index,
+      instructions: assemble(code),
+      switches: code.flatMap((item) =>
+        'target' in item && item.instruction === RULE_SWITCH
+          ? [rows.get((item.target ?? '').slice(0, -1)) as number]
+          : [],
+      ),
+      isRoot,
+    };
+  });
+  const first = programs.filter(({ isRoot }) => isRoot).map((program) => ({ ...program, slot: undefined }));
+  const others = programs.filter(({ isRoot, slot }) => !isRoot || slot !== undefined);
+  return {
+    programs: [...others, ...first].map(({ slot, instructions, switches }) => ({
+      slot,
+      instructions,
+      switches,
+    })),
+    graph,
+    calls: root.calls,
+  };
+}
+
+function begin(part: Part, root: Place | undefined, length: boolean, options: RuleProgramOptions): Item[] {
+  const { maps, frameLength } = options;
+  const code: Item[] = [
+    plain(alu64('mov', CTX, register(1))),
+    ...firstElement(maps.matches, BROKEN),
+    plain(alu64('mov', MATCHES, register(0))),
+    plain(load(4, 1, MATCHES, members.entry)),
+    plain(storeConstant(4, MATCHES, members.entry, 0)),
+  ];
+  for (const [entry, { label, called }] of part.entries.entries()) {
+    if (called) code.push(jumpTo(jump('eq', 1, constant(entry + 1)), label));
+  }
+  if (root === undefined) code.push(goto(LOST));
+  else {
+    if (length) {
+      code.push(
+        ...firstElement(maps.scratch, BROKEN),
+        plain(load(4, 1, 0, frameLength)),
+        plain(store(4, MATCHES, members.frame_len, 1)),
+      );
+    }
+    code.push(goto(part.entries[root.entry].label));
+  }
+  return [
+    ...code,
+    ...part.entries.toReversed().flatMap(({ label: name, code }) => [label(name), ...freshBounds(), ...code]),
+  ];
+}
+
+/** Acts on what matched, or goes on to the shunts. A missing program passes the packet. */
+function end({ maps, slots }: RuleProgramOptions): Item[] {
+  return [
+    label(FINISH),
+    plain(load(4, 1, MATCHES, members.count)),
+    jumpTo(jump('eq', 1, constant(0)), 'shunt'),
+    ...tailCall(maps.rules, slots.act),
+    label(LOST),
+    plain(storeConstant(4, MATCHES, members.count, 0)),
+    plain(storeConstant(4, MATCHES, members.entry, 0)),
+    label('shunt'),
+    label(BROKEN),
+    ...tailCall(maps.rules, slots.shunt),
+    plain(alu32('mov', 0, constant(2))),
+    plain(EXIT),
+  ];
+}

@@ -1,0 +1,211 @@
+import { goto, type Item, label } from '../../ebpf/index.ts';
+import type { Candidate, GraphNode } from '../analysis/graph.ts';
+import type { Term } from '../analysis/term.ts';
+import { freshBounds } from './candidate.ts';
+import { type Arm, inOrder, rangeCode, switchCode } from './switch.ts';
+
+/** Where a piece of the rules begins: in which program, at which of its entries. */
+export interface Place {
+  readonly program: number;
+  readonly entry: number;
+  /** Tail calls from there to the end at most. */
+  readonly calls: number;
+}
+
+/** A part of the rules that is loaded as one program. */
+export interface Part {
+  readonly entries: Entry[];
+  /** Instructions, without those that every program begins and ends with. */
+  size: number;
+}
+
+export interface Entry {
+  readonly label: string;
+  /** Ends in a jump. */
+  readonly code: readonly Item[];
+  /** Whether other programs go there. */
+  called: boolean;
+}
+
+export interface PlanOptions {
+  /** Instructions of one program that hold rules. */
+  readonly size: number;
+  /** The code of a candidate; falls through at its end. */
+  readonly candidate: (candidate: Candidate) => Item[];
+  /** Code that goes to an entry of another program. */
+  readonly tailCall: (place: Place) => Item[];
+  /** Label of each program where what is left with nothing to ask goes. */
+  readonly finish: string;
+}
+
+interface Built {
+  readonly switches: readonly BuiltSwitch[];
+  readonly candidates: readonly (readonly Item[])[];
+  readonly size: number;
+}
+
+interface BuiltSwitch {
+  readonly term: Term;
+  readonly cases: ReadonlyMap<number, Built>;
+  readonly size: number;
+}
+
+/** Instructions of a switch beside those of its cases, and for each case. */
+const SWITCH = 20;
+const CASE = 4;
+/** What going on to another program takes. */
+const GO_ON = 12;
+
+const codeSize = (code: readonly Item[]): number => code.filter((item) => 'instruction' in item).length;
+
+/** Splits by size, keeping the order; what is larger than `most` stands alone. */
+function runs<T>(items: readonly T[], sizeOf: (item: T) => number, most: number): T[][] {
+  const out: T[][] = [];
+  let room = 0;
+  for (const item of items) {
+    const size = sizeOf(item);
+    if (size > room) {
+      out.push([]);
+      room = most;
+    }
+    out.at(-1)?.push(item);
+    room -= size;
+  }
+  return out;
+}
+
+/**
+ * Splits a decision graph into programs that chain by tail calls, by the number of instructions alone: the same rules
+ * are split the same way on every kernel.
+ */
+export class Planner {
+  readonly parts: Part[] = [];
+  readonly #options: PlanOptions;
+  #labels = 0;
+
+  constructor(options: PlanOptions) {
+    this.#options = options;
+  }
+
+  /** Where the rules begin; undefined: there are none. */
+  plan(graph: GraphNode): Place | undefined {
+    return this.#place(this.#build(graph), undefined);
+  }
+
+  readonly #fresh = (): string => `s${this.#labels++}`;
+
+  #build(node: GraphNode): Built {
+    const switches = node.switches.map(({ term, cases }) => {
+      const built = new Map([...cases].map(([value, inner]) => [value, this.#build(inner)]));
+      const size = [...built.values()].reduce((sum, inner) => sum + inner.size + CASE, SWITCH);
+      return { term, cases: built, size };
+    });
+    const candidates = node.candidates.map((candidate) => this.#options.candidate(candidate));
+    const size =
+      switches.reduce((sum, { size }) => sum + size, 0) +
+      candidates.reduce((sum, code) => sum + codeSize(code), 0);
+    return { switches, candidates, size };
+  }
+
+  /** Puts a node somewhere, in pieces, the last first: each piece has to know where it goes on. */
+  #place(built: Built, after: Place | undefined): Place | undefined {
+    const { size } = this.#options;
+    let next = after;
+    for (const chunk of runs(built.candidates, codeSize, size).toReversed()) {
+      next = this.#put(chunk.flat(), next);
+    }
+    for (const one of built.switches.toReversed()) {
+      next = one.size > size ? this.#spread(one, next) : this.#put(this.#switch(one), next);
+    }
+    return next;
+  }
+
+  /** A switch with its cases in place; falls through at its end. */
+  #switch({ term, cases }: BuiltSwitch): Item[] {
+    const after = this.#fresh();
+    const code: Item[] = [];
+    const arms: Arm[] = [];
+    for (const [value, inner] of cases) {
+      const target = this.#fresh();
+      arms.push({ value, target });
+      code.push(label(target), ...this.#inline(inner), goto(after));
+    }
+    return [...switchCode(term, arms, after, this.#fresh), ...code, label(after), ...freshBounds()];
+  }
+
+  #inline({ switches, candidates }: Built): Item[] {
+    return [...switches.flatMap((one) => this.#switch(one)), ...candidates.flat()];
+  }
+
+  /** A switch whose cases do not fit one program: each run of values is a program, found by a smaller switch. */
+  #spread({ term, cases }: BuiltSwitch, next: Place | undefined): Place {
+    const { size } = this.#options;
+    const sizeOf = (value: number): number => Math.min((cases.get(value)?.size ?? 0) + CASE, size - SWITCH);
+    const places: { values: readonly number[]; place: Place }[] = [];
+    for (const values of runs(inOrder(term, [...cases.keys()]), sizeOf, size - SWITCH)) {
+      const elsewhere = new Map<number, Place>();
+      const here = new Map<number, Built>();
+      for (const value of values) {
+        const inner = cases.get(value) as Built;
+        const place = inner.size + CASE > size - SWITCH ? this.#place(inner, next) : undefined;
+        if (place === undefined) here.set(value, inner);
+        else elsewhere.set(value, place);
+      }
+      const arms: Arm[] = [];
+      const away: Item[] = [];
+      for (const [value, place] of elsewhere) {
+        const target = this.#fresh();
+        arms.push({ value, target });
+        away.push(label(target), ...this.#options.tailCall(this.#called(place)));
+      }
+      const code = this.#switch({ term, cases: here, size: 0 });
+      const calls = Math.max(0, ...[...elsewhere.values()].map((place) => place.calls + 1));
+      const first = elsewhere.size === 0 ? [] : this.#switchAway(term, arms, away);
+      places.push({ values, place: this.#put([...first, ...code], next, calls) });
+    }
+    const none = this.#fresh();
+    const ranges = places.map(({ values, place }) => ({ values, target: this.#fresh(), place }));
+    const code = [
+      ...rangeCode(term, ranges, none),
+      ...ranges.flatMap(({ target, place }) => [
+        label(target),
+        ...this.#options.tailCall(this.#called(place)),
+      ]),
+      label(none),
+      ...freshBounds(),
+    ];
+    return this.#put(code, next, Math.max(...places.map(({ place }) => place.calls + 1)));
+  }
+
+  #switchAway(term: Term, arms: readonly Arm[], away: readonly Item[]): Item[] {
+    const stay = this.#fresh();
+    return [...switchCode(term, arms, stay, this.#fresh), ...away, label(stay), ...freshBounds()];
+  }
+
+  #called(place: Place): Place {
+    this.parts[place.program].entries[place.entry].called = true;
+    return place;
+  }
+
+  /** Puts code that falls through at its end into a program with room: that of what comes next, or the last one. */
+  #put(code: readonly Item[], next: Place | undefined, calls = 0): Place {
+    const size = codeSize(code) + GO_ON;
+    const fits = (program: number): boolean =>
+      program >= 0 && this.parts[program].size + size <= this.#options.size + SWITCH + GO_ON;
+    let program = next?.program ?? this.parts.length - 1;
+    if (!fits(program)) program = this.parts.push({ entries: [], size: 0 }) - 1;
+    const part = this.parts[program];
+    const here = next !== undefined && next.program === program;
+    const on =
+      next === undefined
+        ? [goto(this.#options.finish)]
+        : here
+          ? [goto(part.entries[next.entry].label)]
+          : this.#options.tailCall(this.#called(next));
+    part.size += size;
+    const entry = part.entries.length;
+    part.entries.push({ label: `e${program}_${entry}`, code: [...code, ...on], called: false });
+    const beyond = next === undefined ? 0 : next.calls + (here ? 0 : 1);
+    return { program, entry, calls: Math.max(calls, beyond) };
+  }
+}
