@@ -6,9 +6,10 @@
 #include <linux/types.h>
 
 /* A change of any layout below changes this number, and with it the directory of the pins. */
-#define SL_LAYOUT 3
+#define SL_LAYOUT 4
 
 #define SL_MAX_TAGS 4
+#define SL_MAX_LABELS 4
 #define SL_MAX_EXT_HEADERS 6
 #define SL_OWNERS 256
 #define SL_LOG_EVENTS 32
@@ -146,7 +147,9 @@ enum sl_verdict {
 	SL_V_PASS_LIMIT = 12, /* made by hand, and its time is over */
 	SL_V_PASS_EXCEPTION = 13, /* an address pair or prefix says drop, an exception says never */
 	SL_V_SHUNTED_PAIR = 14, /* by address pair or prefix */
-	SL_VERDICTS = 16,
+	SL_V_RULE_DROPPED = 15,
+	SL_V_RATE_LIMITED = 16,
+	SL_VERDICTS = 20,
 };
 
 struct sl_count {
@@ -157,7 +160,52 @@ struct sl_count {
 struct sl_ledger {
 	struct sl_count count[SL_VERDICTS];
 };
-_Static_assert(sizeof(struct sl_ledger) == 256, "whole cache lines");
+_Static_assert(sizeof(struct sl_ledger) == 320, "whole cache lines");
+
+/* Bits of sl_packet.flags. */
+#define SL_P_FRAGMENT 1 /* a fragment: no ports, no key */
+#define SL_P_LATER 2    /* not the first one: what is at l4 is payload */
+
+/*
+ * What the parser found out about a packet. The programs that run after it find this in the map `scratch`; the layout
+ * is part of the interface of the rules slot (docs/adr/0016-rules-slot.md).
+ */
+struct sl_packet {
+	__u32 frame_len; /* of the whole frame, L2; of a multi-buffer frame more than is between data and data_end */
+	__u32 vlans;     /* outer VLAN id << 8 | inner << 20 */
+	__u16 l3;        /* offset of the network header; 0: the frame is cut */
+	__u16 l4;        /* offset of the transport header; 0: there is none, or it was not reached */
+	__u8 family;     /* 4, 6; 0: not IP, or its header is cut or malformed */
+	__u8 proto;      /* behind the extension headers */
+	__u8 flags;      /* SL_P_* */
+	__u8 tcp_flags;
+	__be16 sport; /* of ICMP the numbers of the key. With `parsed` = SL_V_SHUNTED only, as all from here to `ack` */
+	__be16 dport;
+	__u16 window;
+	__u8 dir;    /* 1: source and destination are the other way round in the key */
+	__u8 parsed; /* enum sl_verdict: SL_V_SHUNTED when the packet has a key, else why it passes */
+	__u32 ip_len;  /* IP total length; with a family */
+	__u32 payload; /* behind the transport header */
+	__u32 seq;
+	__u32 ack;
+	__be32 fragment; /* id of the datagram, of IPv4 in the low 16 bits; with SL_P_FRAGMENT */
+	/* Written by a rules program before it goes on to SL_RULES_EXIT. */
+	__u32 verdict; /* SL_V_RULE_DROPPED, SL_V_RATE_LIMITED */
+	__u32 rule;    /* the number of the rule, for those who trace */
+	__u32 pad[3];
+	__u8 key[48]; /* struct sl_key4 or sl_key6; with a family at least its addresses are there */
+};
+_Static_assert(sizeof(struct sl_packet) == 112, "no implicit padding");
+_Static_assert(__builtin_offsetof(struct sl_packet, key) == 64, "the key is in a line of its own");
+
+/* The map `rules`. From SL_RULES_CHAIN on the slots belong to the rule programs. */
+enum sl_rules_slot {
+	SL_RULES_ENTRY = 0, /* the rules; empty: there are none */
+	SL_RULES_SHUNT = 1, /* sluice_shunt: what no rule matches goes on here */
+	SL_RULES_EXIT = 2,  /* sluice_exit: what a rule drops goes on here */
+	SL_RULES_CHAIN = 4,
+	SL_RULES_SLOTS = 64,
+};
 
 /*
  * Everything between two addresses, whatever the protocol. Addresses of IPv4 are mapped (::ffff:a.b.c.d); low and high

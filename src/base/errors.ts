@@ -24,6 +24,10 @@ export const ERROR_CODES = {
     exit: Exit.failed,
     meaning: 'A BPF object file is missing, damaged, or not one of ours.',
   },
+  PROGRAM_UNFIT: {
+    exit: Exit.failed,
+    meaning: 'A program cannot take the place in the gate that it is meant for.',
+  },
   MAP_FULL: { exit: Exit.failed, meaning: 'A map has no room for another entry.' },
   CLOSED: { exit: Exit.failed, meaning: 'A handle was used after it had been closed.' },
   INTERFACE_UNKNOWN: { exit: Exit.usage, meaning: 'There is no network interface of that name.' },

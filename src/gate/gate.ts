@@ -12,11 +12,12 @@ import {
   programInfo,
   xdpAttachment,
 } from '../kernel/index.ts';
-import { OWNERS } from './layout.ts';
+import { OWNERS, RulesSlot } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import type { GateHandles } from './ops.ts';
 import { Found, LINK_PIN, type Orphan, writeMeta } from './pinned.ts';
 import { type PinAccess, PinDirectory } from './pins.ts';
+import { installOwn, occupant, occupy, SLOT_MAPS, type SlotStatus, slotStatus } from './slots.ts';
 
 export type AttachMode = 'native' | 'generic' | 'offload';
 
@@ -43,6 +44,8 @@ export interface Features {
   pairs: boolean;
   /** Rows of the list of prefix pairs that are searched. */
   prefixes: number;
+  /** Ask the rules before shunting. */
+  rules: boolean;
 }
 
 /** Rows of the operations array for each worker: one batch. */
@@ -70,7 +73,7 @@ export class Gate {
   #object: BpfObject;
   /** The programs that run in place of the object's own, once features have been switched on. */
   #programs: BpfObject | undefined;
-  #features: Features = { pairs: false, prefixes: 0 };
+  #features: Features;
   readonly #pins: PinDirectory;
   #ledger: Uint32Array;
   #link: BpfLink | undefined;
@@ -80,8 +83,9 @@ export class Gate {
     options: GateOptions,
     object: BpfObject,
     pins: PinDirectory,
-    before: { orphans: Orphan[]; link: BpfLink | undefined; tookOver: boolean },
+    before: { orphans: Orphan[]; link: BpfLink | undefined; tookOver: boolean; rules: boolean },
   ) {
+    this.#features = { pairs: false, prefixes: 0, rules: before.rules };
     this.ifname = options.ifname;
     this.ifindex = options.ifindex;
     this.orphans = before.orphans;
@@ -117,10 +121,15 @@ export class Gate {
       found = pins.occupied ? new Found(pins, ifindex) : undefined;
       if (keep === undefined && found?.link !== undefined) throw gateWithoutDaemon(ifname);
       const tookOver = keep !== undefined && found?.fits(sizes, vlanKey) === true;
+      const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
+      const place = slots.find(([name]) => name === 'rules')?.[1];
+      const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
       object = loadObject(bpfObjectPath('gate'), {
-        constants: { cfg_vlan_in_key: vlanKey ? 1 : 0 },
-        ...(tookOver ? { reuseMaps: Object.fromEntries(found?.maps ?? []) } : { mapSizes: sizes }),
+        constants: { cfg_vlan_in_key: vlanKey ? 1 : 0, cfg_rules: rules ? 1 : 0 },
+        reuseMaps: Object.fromEntries(tookOver ? (found?.maps ?? []) : slots),
+        mapSizes: tookOver ? {} : sizes,
       });
+      installOwn(object.map('rules'), object);
       writeMeta(object.map('meta'), ifindex, vlanKey);
       // What an earlier run left is removed only now that its end is sure to be told.
       const orphans = tookOver ? [] : (found?.orphans() ?? []);
@@ -135,7 +144,7 @@ export class Gate {
         link.pin(pins.at(LINK_PIN));
       }
       for (const map of found?.maps.values() ?? []) map.close();
-      return new Gate(options, object, pins, { orphans, link, tookOver });
+      return new Gate(options, object, pins, { orphans, link, tookOver, rules });
     } catch (error) {
       object?.close();
       if (made) pins.clear();
@@ -170,12 +179,41 @@ export class Gate {
    * Switches on what costs something with each packet, and is not in the program until then: it is loaded anew over the same
    * tables, and takes over from one packet to the next. What is on stays on.
    */
-  enable(wanted: Partial<Features>): void {
+  enable(wanted: Partial<Pick<Features, 'pairs' | 'prefixes'>>): void {
     const pairs = this.#features.pairs || wanted.pairs === true;
     const prefixes = Math.max(this.#features.prefixes, wanted.prefixes ?? 0);
-    if (pairs === this.#features.pairs && prefixes === this.#features.prefixes) return;
-    const programs = this.#load({ pairs, prefixes }, {});
+    this.#configure({ ...this.#features, pairs, prefixes });
+  }
+
+  /**
+   * The program that every packet meets before shunting (docs/adr/0016-rules-slot.md), in place of the one before, from one
+   * packet to the next; undefined for none, which costs nothing. Those that it goes on to in the map `rules` are the caller's.
+   * @throws SluiceError PROGRAM_UNFIT
+   */
+  setRules(program: BpfProgram | undefined): void {
+    occupy(this.#object.map('rules'), RulesSlot.entry, program);
+    this.#configure({ ...this.#features, rules: program !== undefined });
+  }
+
+  /**
+   * A program that runs after our pass verdict, unless a capture sits in the hook's pass slot.
+   * @throws SluiceError PROGRAM_UNFIT
+   */
+  setNext(program: BpfProgram | undefined): void {
+    occupy(this.#object.map('next'), 0, program);
+  }
+
+  slots(): SlotStatus {
+    return slotStatus((name) => this.#object.map(name));
+  }
+
+  #configure(features: Features): void {
+    const before = this.#features;
+    if ((Object.keys(features) as (keyof Features)[]).every((name) => features[name] === before[name]))
+      return;
+    const programs = this.#load(features, {});
     try {
+      installOwn(this.#object.map('rules'), programs);
       this.#link?.update(programs.program('sluice_gate'));
     } catch (error) {
       programs.close();
@@ -184,7 +222,7 @@ export class Gate {
     for (const map of programs.maps.values()) map.close();
     this.#programs?.close();
     this.#programs = programs;
-    this.#features = { pairs, prefixes };
+    this.#features = features;
     this.#pinAgain(programs.programs);
   }
 
@@ -198,6 +236,7 @@ export class Gate {
         cfg_vlan_in_key: this.#vlanKey ? 1 : 0,
         cfg_pairs: features.pairs ? 1 : 0,
         cfg_prefixes: features.prefixes,
+        cfg_rules: features.rules ? 1 : 0,
       },
       reuseMaps: Object.fromEntries(same),
       mapSizes: sizes,
@@ -227,6 +266,7 @@ export class Gate {
       tables: { 4: next.map('flows4'), 6: next.map('flows6') },
       discard: () => next.close(),
       commit: () => {
+        installOwn(next.map('rules'), next);
         this.#link?.update(next.program('sluice_gate'));
         const before = this.#object;
         this.#object = next;
@@ -355,6 +395,8 @@ function withNextBest(error: unknown, ifname: string, mode: AttachMode): unknown
     help: `the next best is --mode ${next}; --mode auto takes the best that works`,
   });
 }
+
+const isSlotMap = (name: string): boolean => (SLOT_MAPS as readonly string[]).includes(name);
 
 function mapLedger(object: BpfObject): Uint32Array {
   const ledger = object.map('ledger');

@@ -44,7 +44,7 @@ export const SlKey6 = {
 } as const;
 
 /** struct sl_ledger */
-export const SlLedger = { size: 256, members: { count: 0 } } as const;
+export const SlLedger = { size: 320, members: { count: 0 } } as const;
 
 /** struct sl_meta */
 export const SlMeta = {
@@ -72,6 +72,35 @@ export const SlOp = {
 
 /** struct sl_ops_range */
 export const SlOpsRange = { size: 16, members: { first: 0, count: 4, done: 8, pad: 12 } } as const;
+
+/** struct sl_packet */
+export const SlPacket = {
+  size: 112,
+  members: {
+    frame_len: 0,
+    vlans: 4,
+    l3: 8,
+    l4: 10,
+    family: 12,
+    proto: 13,
+    flags: 14,
+    tcp_flags: 15,
+    sport: 16,
+    dport: 18,
+    window: 20,
+    dir: 22,
+    parsed: 23,
+    ip_len: 24,
+    payload: 28,
+    seq: 32,
+    ack: 36,
+    fragment: 40,
+    verdict: 44,
+    rule: 48,
+    pad: 52,
+    key: 64,
+  },
+} as const;
 
 /** struct sl_pair */
 export const SlPair = { size: 64, members: { count: 0, owner: 48, limit: 52, cookie: 56, pad: 60 } } as const;

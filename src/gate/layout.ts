@@ -13,6 +13,12 @@ export const OpCode = { arm: 1, sync: 2, flip: 3, end: 4, pairEnd: 5, prefixEnd:
 export const SYNC_TOUCHED = 1 << 19;
 export const SYNC_DONE = 1 << 20;
 
+/** Slots of the program array `rules`, enum sl_rules_slot. */
+export const RulesSlot = { entry: 0, shunt: 1, exit: 2, chain: 4, slots: 64 } as const;
+
+/** Slots of `hook`: the XDP actions. */
+export const HookSlot = { aborted: 0, drop: 1, pass: 2, tx: 3, redirect: 4 } as const;
+
 /** Ledger rows in the order of enum sl_verdict, and what each counts as for the contract of `gate status`. */
 export const VERDICTS = [
   'aborted',
@@ -30,9 +36,11 @@ export const VERDICTS = [
   'passLimit',
   'passException',
   'shuntedPair',
+  'ruleDropped',
+  'rateLimited',
 ] as const;
 export type Verdict = (typeof VERDICTS)[number];
 
-export const LAYOUT_VERSION = 3;
+export const LAYOUT_VERSION = 4;
 export const OWNERS = 256;
 export const LOG_EVENTS = 32;

@@ -71,7 +71,13 @@ export function readLedger(words: Uint32Array): Ledger {
   VERDICTS.forEach((verdict, v) => {
     const value = total[v];
     add(ledger.seen, value);
-    if (verdict === 'aborted' || verdict === 'shunted') add(ledger[verdict], value);
+    if (
+      verdict === 'aborted' ||
+      verdict === 'shunted' ||
+      verdict === 'ruleDropped' ||
+      verdict === 'rateLimited'
+    )
+      add(ledger[verdict], value);
     else if (verdict === 'shuntedPair') {
       // Dropped by address pair or prefix: shunted like the rest, told apart beside it.
       add(ledger.shunted, value);

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* IPv4 headers. */
+#ifndef SLUICE_IPV4_H
+#define SLUICE_IPV4_H
+
+#include <linux/ip.h>
+#include "transport.h"
+
+/* Returns SL_V_SHUNTED when the packet has a key, else the verdict. */
+static __always_inline int parse_ipv4(void *l3, void *end, struct sl_packet *p, struct sl_key4 *key)
+{
+	struct iphdr *ip = l3;
+	__u32 header;
+	int r;
+
+	if ((void *)(ip + 1) > end || ip->version != 4)
+		return SL_V_PASS_PARSE;
+	header = ip->ihl * 4;
+	p->ip_len = bpf_ntohs(ip->tot_len);
+	if (header < sizeof(*ip) || p->ip_len < header)
+		return SL_V_PASS_PARSE;
+	p->family = 4;
+	p->proto = ip->protocol;
+	p->dir = bpf_ntohl(ip->saddr) > bpf_ntohl(ip->daddr);
+	key->low_addr = p->dir ? ip->daddr : ip->saddr;
+	key->high_addr = p->dir ? ip->saddr : ip->daddr;
+	if (unlikely(p->ip_len > p->frame_len - p->l3))
+		return SL_V_PASS_PARSE;
+	p->l4 = p->l3 + header;
+	if (unlikely(ip->frag_off & bpf_htons(0x3fff))) {
+		p->flags = ip->frag_off & bpf_htons(0x1fff) ? SL_P_FRAGMENT | SL_P_LATER : SL_P_FRAGMENT;
+		p->fragment = ip->id;
+		return SL_V_PASS_FRAGMENT;
+	}
+	if (unlikely(p->proto == IPPROTO_ICMPV6))
+		return SL_V_PASS_OTHER;
+	r = parse_transport(l3 + header, end, p->ip_len - header, p);
+	if (r != SL_V_SHUNTED)
+		return r;
+	if (unlikely(ip->saddr == ip->daddr))
+		p->dir = bpf_ntohs(p->sport) > bpf_ntohs(p->dport);
+	PORTS_OF(key, p);
+	return SL_V_SHUNTED;
+}
+
+#endif

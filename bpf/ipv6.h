@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* IPv6 headers and their extensions. */
+#ifndef SLUICE_IPV6_H
+#define SLUICE_IPV6_H
+
+#include <linux/ipv6.h>
+#include "link.h"
+#include "transport.h"
+
+struct ipv6_fragment {
+	__u8 next;
+	__u8 reserved;
+	__be16 offset;
+	__be32 id;
+};
+
+/* Halves of an address, as numbers in memcmp order. */
+static __always_inline __u64 half(const struct in6_addr *addr, int which)
+{
+	__u64 value;
+
+	__builtin_memcpy(&value, addr->s6_addr + which * 8, 8);
+	return bpf_be64_to_cpu(value);
+}
+
+/* Whether a comes after b in memcmp order. */
+static __always_inline bool after6(const struct in6_addr *a, const struct in6_addr *b)
+{
+	__u64 x = half(a, 0), y = half(b, 0);
+
+	return x == y ? half(a, 1) > half(b, 1) : x > y;
+}
+
+static __always_inline bool same6(const struct in6_addr *a, const struct in6_addr *b)
+{
+	return half(a, 0) == half(b, 0) && half(a, 1) == half(b, 1);
+}
+
+static __always_inline bool is_extension(__u8 proto)
+{
+	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_DSTOPTS || proto == IPPROTO_AH;
+}
+
+/* What is behind the extension headers, packed: the protocol, the offset from the IPv6 header << 8, the bytes left << 32. */
+#define BEHIND(proto, l4, left) ((proto) | (__u64)(l4) << 8 | (__u64)(left) << 32)
+
+/* Walks extension headers. Apart, so that it is verified once. 0: cut, malformed, too many, or source routed. */
+__noinline __u64 walk6(struct xdp_md *ctx, __u32 l3, __u32 proto, __u32 left)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	__u32 l4 = sizeof(struct ipv6hdr);
+
+	l3 &= 63;
+	left &= 0xffff;
+	for (int i = 0; i < SL_MAX_EXT_HEADERS && is_extension(proto); i++) {
+		__u8 *ext = data + l3 + (l4 & 0x3fff);
+		__u32 size;
+
+		if ((void *)(ext + 4) > end)
+			return 0;
+		size = proto == IPPROTO_AH ? (ext[1] + 2) * 4 : (ext[1] + 1) * 8;
+		/* Source routed (RFC 5095): the destination of the flow is not the one in the header. */
+		if (size > left || (proto == IPPROTO_ROUTING && ext[2] == 0 && ext[3] != 0))
+			return 0;
+		proto = ext[0];
+		left -= size;
+		l4 += size;
+	}
+	return is_extension(proto) ? 0 : BEHIND(proto & 0xff, l4 & 0x3fff, left);
+}
+
+static __always_inline int on_fragment6(const struct ipv6_fragment *f, void *end, struct sl_packet *p, __u32 left)
+{
+	if ((void *)(f + 1) > end || left < sizeof(*f))
+		return SL_V_PASS_PARSE;
+	p->flags = f->offset & bpf_htons(0xfff8) ? SL_P_FRAGMENT | SL_P_LATER : SL_P_FRAGMENT;
+	p->fragment = f->id;
+	p->proto = f->next;
+	p->l4 += sizeof(*f);
+	return SL_V_PASS_FRAGMENT;
+}
+
+/* Returns SL_V_SHUNTED when the packet has a key, else the verdict. */
+static __always_inline int parse_ipv6(struct xdp_md *ctx, void *l3, void *end, struct sl_packet *p,
+				      struct sl_key6 *key)
+{
+	struct ipv6hdr *ip = l3;
+	__u32 left, l4 = sizeof(*ip);
+	int r;
+
+	if ((void *)(ip + 1) > end || ip->version != 6)
+		return SL_V_PASS_PARSE;
+	left = bpf_ntohs(ip->payload_len);
+	p->ip_len = left + sizeof(*ip);
+	p->family = 6;
+	p->proto = ip->nexthdr;
+	p->dir = same_for_all(after6(&ip->saddr, &ip->daddr), p->frame_len, 1);
+	__builtin_memcpy(key->low_addr, p->dir ? &ip->daddr : &ip->saddr, 16);
+	__builtin_memcpy(key->high_addr, p->dir ? &ip->saddr : &ip->daddr, 16);
+	key->vxlan = 0;
+	key->geneve = 0;
+	if (unlikely(p->ip_len > p->frame_len - p->l3))
+		return SL_V_PASS_PARSE;
+	if (unlikely(is_extension(p->proto))) {
+		__u64 behind = walk6(ctx, p->l3, p->proto, left);
+
+		if (!behind)
+			return SL_V_PASS_PARSE;
+		p->proto = behind;
+		l4 = behind >> 8 & 0x3fff;
+		left = behind >> 32;
+	}
+	l4 = same_for_all(l4, p->frame_len, 0x3fff);
+	p->l4 = p->l3 + l4;
+	if (unlikely(p->proto == IPPROTO_FRAGMENT))
+		return on_fragment6(l3 + l4, end, p, left);
+	if (unlikely(p->proto == IPPROTO_ICMP))
+		return SL_V_PASS_OTHER;
+	r = parse_transport(l3 + l4, end, left, p);
+	if (r != SL_V_SHUNTED)
+		return r;
+	if (unlikely(same6(&ip->saddr, &ip->daddr)))
+		p->dir = bpf_ntohs(p->sport) > bpf_ntohs(p->dport);
+	PORTS_OF(key, p);
+	return SL_V_SHUNTED;
+}
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The way out: every packet is counted once, under its verdict, and then handed on. */
+#ifndef SLUICE_LEAVE_H
+#define SLUICE_LEAVE_H
+
+#include "common.h"
+#include "maps.h"
+
+static __always_inline int action_of(__u32 verdict)
+{
+	switch (verdict) {
+	case SL_V_SHUNTED:
+	case SL_V_SHUNTED_PAIR:
+	case SL_V_RULE_DROPPED:
+	case SL_V_RATE_LIMITED:
+		return XDP_DROP;
+	default:
+		return XDP_PASS;
+	}
+}
+
+static __always_inline void count(struct sl_ledger *mine, __u32 verdict, __u64 len)
+{
+	struct sl_count *c;
+
+	if (unlikely(!mine))
+		return;
+	c = &mine->count[verdict < SL_VERDICTS ? verdict : SL_V_ABORTED];
+	c->pkts++;
+	c->bytes += len;
+}
+
+/* Slots by constant number: an empty one is a jump over nothing. */
+static __always_inline int hand_on(struct xdp_md *ctx, int action)
+{
+	if (action == XDP_DROP) {
+		bpf_tail_call_static(ctx, &hook, XDP_DROP);
+		return XDP_DROP;
+	}
+	bpf_tail_call_static(ctx, &hook, XDP_PASS);
+	bpf_tail_call_static(ctx, &next, 0);
+	return XDP_PASS;
+}
+
+static __always_inline int leave(struct xdp_md *ctx, struct sl_ledger *mine, const struct sl_packet *p, __u32 verdict)
+{
+	count(mine, verdict, p->frame_len);
+	return hand_on(ctx, action_of(verdict));
+}
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The tables of the gate, and the constants that user space sets before loading: the verifier removes what is off. */
+#ifndef SLUICE_MAPS_H
+#define SLUICE_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "gate.h"
+
+const volatile __u32 cfg_vlan_in_key = 0;
+const volatile __u32 cfg_pairs = 0;    /* look for address pairs */
+const volatile __u32 cfg_prefixes = 0; /* rows of the prefix list that may be in use */
+const volatile __u32 cfg_rules = 0;    /* ask the rules before shunting */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct sl_key4);
+	__type(value, struct sl_value4);
+} flows4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct sl_key6);
+	__type(value, struct sl_value6);
+} flows6 SEC(".maps");
+
+/* Deadline per owner, CLOCK_MONOTONIC ns. Owner 0 has no lease. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SL_OWNERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} leases SEC(".maps");
+
+/* One row per possible CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sl_ledger);
+} ledger SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct sl_op);
+} ops SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sl_meta);
+} meta SEC(".maps");
+
+/* Room is taken as it is used. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct sl_side_key);
+	__type(value, struct sl_side);
+} side SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct sl_pair_key);
+	__type(value, struct sl_pair);
+} pairs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sl_prefix_pair);
+} prefixes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct sl_exception_key);
+	__type(value, __u32);
+} exceptions SEC(".maps");
+
+/* xdpcap's ABI: one slot for each XDP action, called instead of returning the action. An empty slot costs nothing. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 5);
+	__type(key, int);
+	__type(value, int);
+} hook SEC(".maps");
+
+/* What runs after our pass verdict; not while a capture sits in the hook's slot for it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, int);
+	__type(value, int);
+} next SEC(".maps");
+
+/* enum sl_rules_slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, SL_RULES_SLOTS);
+	__type(key, int);
+	__type(value, int);
+} rules SEC(".maps");
+
+/* What was parsed of the packet that this CPU is at, for the programs that the gate goes on to. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sl_packet);
+} scratch SEC(".maps");
+
+#endif
