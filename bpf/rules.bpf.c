@@ -37,6 +37,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct sl_rule);
@@ -125,11 +126,12 @@ static __always_inline bool over(__u64 *bucket, const struct sl_rule *r, __u32 b
 
 	for (int i = 0; i < BUCKET_TRIES; i++) {
 		__u64 paid = READ_ONCE(*bucket);
-		__u64 from = paid > now ? paid : now;
+		/* Never more than the burst ahead: what is more lies behind, or is from before the number wrapped. */
+		__u64 ahead = paid - now <= r->burst ? paid - now : 0;
 
-		if (from + cost - now > r->burst)
+		if (ahead + cost > r->burst)
 			return true;
-		if (__sync_val_compare_and_swap(bucket, paid, from + cost) == paid)
+		if (__sync_val_compare_and_swap(bucket, paid, now + ahead + cost) == paid)
 			return false;
 	}
 	return true;
@@ -182,7 +184,7 @@ static __always_inline __u32 act(struct xdp_md *ctx, struct sl_rule *r, __u32 ro
 		return SL_V_RULE_DROPPED;
 	case SL_RULE_LIMIT:
 		bucket = bucket_of(r, row, p);
-		return bucket && over(bucket, r, p->frame_len, now * 64) ? SL_V_RATE_LIMITED : 0;
+		return bucket && over(bucket, r, p->frame_len, now * SL_RULE_TIME) ? SL_V_RATE_LIMITED : 0;
 	case SL_RULE_SAMPLE:
 		if (r->sample < 2 || bpf_get_prandom_u32() % r->sample == 0)
 			sample(ctx, r, p->frame_len);

@@ -29,6 +29,9 @@ struct sl_rule_matches {
 };
 _Static_assert(sizeof(struct sl_rule_matches) == 272, "no implicit padding");
 
+/* Parts of a nanosecond that rate limits count in. */
+#define SL_RULE_TIME 1024
+
 enum sl_rule_action {
 	SL_RULE_COUNT = 0,
 	SL_RULE_DROP = 1,
@@ -52,7 +55,7 @@ struct sl_rule {
 	__u32 order;  /* lower comes first: the first drop wins */
 	__u32 off;    /* 1: as if it did not match: the switch that works at once, at one load for each match */
 	__u32 until;  /* CLOCK_MONOTONIC seconds, then it matches no more; 0: for ever */
-	/* Limit: a packet costs per_packet + per_byte * L2 bytes; burst is what may be had at once. In 1/64 ns. */
+	/* Limit: a packet costs per_packet + per_byte * L2 bytes; burst is what may be had at once. In 1/SL_RULE_TIME ns. */
 	__u64 per_packet;
 	__u64 per_byte;
 	__u64 burst;
@@ -62,7 +65,7 @@ struct sl_rule {
 	__u32 sample;      /* one packet in so many */
 	__u32 sample_size; /* bytes of a sample at most */
 	__u32 id;          /* a number of the owner's, for samples and traces */
-	__u64 bucket;      /* of SL_PER_RULE: the time up to which what was let through is paid for, in 1/64 ns */
+	__u64 bucket;      /* of SL_PER_RULE: the time up to which what was let through is paid for, in 1/SL_RULE_TIME ns */
 };
 _Static_assert(sizeof(struct sl_rule) == 72, "no implicit padding");
 

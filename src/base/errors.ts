@@ -60,6 +60,7 @@ export const ERROR_CODES = {
     exit: Exit.failed,
     meaning: 'A filter asks for what a program at XDP cannot know, or for more than it can hold.',
   },
+  RULE: { exit: Exit.failed, meaning: 'A rule set was refused; the message names the rule at fault.' },
   LAB: { exit: Exit.failed, meaning: 'The test network could not be made or used.' },
 } as const satisfies Record<string, { exit: ExitCode; meaning: string }>;
 

@@ -55,6 +55,8 @@ export interface RuleProgramOptions {
   readonly frameLength: number;
   /** One candidate after the other, nothing shared: what the decision graph is measured against. */
   readonly chain?: boolean;
+  /** Ends with 1 (XDP_DROP) when something matched and 2 when not, and nothing acts: for trying rules. */
+  readonly verdicts?: boolean;
 }
 
 /** The kernel's limit of tail calls in a row, less those of the gate, of what acts, of the shunts, hook and next. */
@@ -195,12 +197,15 @@ function begin(part: Part, root: Place | undefined, length: boolean, options: Ru
 }
 
 /** Acts on what matched, or goes on to the shunts. A missing program passes the packet. */
-function end({ maps, slots }: RuleProgramOptions): Item[] {
+function end({ maps, slots, verdicts = false }: RuleProgramOptions): Item[] {
+  const matched = verdicts
+    ? [plain(storeConstant(4, MATCHES, members.count, 0)), plain(alu32('mov', 0, constant(1))), plain(EXIT)]
+    : tailCall(maps.rules, slots.act);
   return [
     label(FINISH),
     plain(load(4, 1, MATCHES, members.count)),
     jumpTo(jump('eq', 1, constant(0)), 'shunt'),
-    ...tailCall(maps.rules, slots.act),
+    ...matched,
     label(LOST),
     plain(storeConstant(4, MATCHES, members.count, 0)),
     plain(storeConstant(4, MATCHES, members.entry, 0)),

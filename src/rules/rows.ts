@@ -1,0 +1,109 @@
+import { SluiceError } from '../base/errors.ts';
+import type { BpfMap } from '../kernel/index.ts';
+import { SlRule, SlRuleCount } from './layout.gen.ts';
+import type { Rule, RuleAction } from './spec.ts';
+
+/** What a rule has seen: packets and L2 bytes. */
+export interface RuleCounts {
+  readonly matched: { readonly pkts: number; readonly bytes: number };
+  readonly dropped: { readonly pkts: number; readonly bytes: number };
+}
+
+export const NO_COUNTS: RuleCounts = { matched: { pkts: 0, bytes: 0 }, dropped: { pkts: 0, bytes: 0 } };
+
+export function addCounts(a: RuleCounts, b: RuleCounts): RuleCounts {
+  const sum = (x: { pkts: number; bytes: number }, y: { pkts: number; bytes: number }) => ({
+    pkts: x.pkts + y.pkts,
+    bytes: x.bytes + y.bytes,
+  });
+  return { matched: sum(a.matched, b.matched), dropped: sum(a.dropped, b.dropped) };
+}
+
+const ACTIONS: Record<RuleAction['kind'], number> = { count: 0, drop: 1, limit: 2, sample: 3 };
+const PER = { rule: 0, source: 1, target: 2 } as const;
+/** Rate limits count time in parts of a nanosecond: so many (SL_RULE_TIME). */
+const PARTS = 1024;
+const NS = 1e9;
+
+/** What of a rule its row holds; two rules with the same text share nothing but may have the same row one after the other. */
+export function rowText({ action, priority, expires }: Rule): string {
+  return JSON.stringify([action, priority, expires]);
+}
+
+/** Writes rows of `rule_rows`, and reads `rule_counts`. */
+export class RuleRows {
+  readonly capacity: number;
+  readonly #view: DataView;
+  readonly #stride: number;
+  readonly #counts: BpfMap;
+  readonly #key = new Uint32Array(1);
+  readonly #keyBytes = new Uint8Array(this.#key.buffer);
+
+  constructor(rows: BpfMap, counts: BpfMap) {
+    this.capacity = rows.maxEntries;
+    this.#view = new DataView(rows.mmap(true));
+    this.#stride = rows.mappedStride;
+    this.#counts = counts;
+  }
+
+  /** Fills a row that no program names. `until`: seconds of CLOCK_MONOTONIC, 0 is for ever. `number`: of samples. */
+  write(row: number, rule: Rule, until: number, number: number): void {
+    if (row >= this.capacity) throw new SluiceError('LIMIT', `there is room for ${this.capacity} rules`);
+    const at = row * this.#stride;
+    const { members } = SlRule;
+    for (let byte = 0; byte < SlRule.size; byte++) this.#view.setUint8(at + byte, 0);
+    const word = (member: keyof typeof members, value: number): void =>
+      this.#view.setUint32(at + members[member], value, true);
+    const wide = (member: keyof typeof members, value: number): void =>
+      this.#view.setBigUint64(at + members[member], BigInt(Math.round(value)), true);
+    const { action } = rule;
+    word('action', ACTIONS[action.kind]);
+    word('order', rule.priority);
+    word('until', until);
+    word('id', number);
+    if (action.kind === 'limit') {
+      const cost = (NS * PARTS) / action.rate;
+      wide('per_packet', action.unit === 'packets' ? cost : 0);
+      wide('per_byte', action.unit === 'bits' ? cost * 8 : 0);
+      // One packet fits at least, however slow the rate.
+      const largest = action.unit === 'packets' ? cost : cost * 8 * 1514;
+      wide('burst', Math.max(action.burst * NS * PARTS, largest));
+      word('per', PER[action.per]);
+      word('prefix4', action.prefix4);
+      word('prefix6', action.prefix6);
+    } else if (action.kind === 'sample') {
+      word('sample', action.every);
+      word('sample_size', action.size);
+    }
+    this.#counts.set(this.#keyOf(row), new Uint8Array(this.#counts.valueBytes));
+  }
+
+  /** The switch that works at once. */
+  setOff(row: number, off: boolean): void {
+    this.#view.setUint32(row * this.#stride + SlRule.members.off, off ? 1 : 0, true);
+  }
+
+  /** Sums over the CPUs. */
+  counts(row: number): RuleCounts {
+    const bytes = new Uint8Array(this.#counts.valueBytes);
+    this.#counts.get(this.#keyOf(row), bytes);
+    const view = new DataView(bytes.buffer);
+    const { members, size } = SlRuleCount;
+    const sum = (offset: number): number => {
+      let total = 0;
+      for (let at = offset; at < bytes.length; at += size) {
+        total += view.getUint32(at, true) + view.getUint32(at + 4, true) * 4_294_967_296;
+      }
+      return total;
+    };
+    return {
+      matched: { pkts: sum(members.matched_pkts), bytes: sum(members.matched_bytes) },
+      dropped: { pkts: sum(members.dropped_pkts), bytes: sum(members.dropped_bytes) },
+    };
+  }
+
+  #keyOf(row: number): Uint8Array {
+    this.#key[0] = row;
+    return this.#keyBytes;
+  }
+}
