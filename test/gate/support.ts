@@ -3,6 +3,7 @@ import { GateClient } from '../../src/gate/client.ts';
 import { Entry } from '../../src/gate/entry.ts';
 import { Gate, type GateOptions } from '../../src/gate/gate.ts';
 import type { Verdict } from '../../src/gate/layout.ts';
+import type { Ledger } from '../../src/gate/ledger.ts';
 import type { OpName } from '../../src/gate/ops.ts';
 import { ipBytes } from '../../src/packet/address.ts';
 import type { PacketBuilder } from '../../src/packet/build.ts';
@@ -109,18 +110,25 @@ export class TestGate {
     const data = packet instanceof Uint8Array ? packet : packet.bytes();
     const before = this.gate.ledger();
     const { retval } = this.gate.program.testRun({ data });
+    return { action: retval, verdict: this.verdictSince(before, data.length) };
+  }
+
+  /** The one ledger row that a frame of so many bytes was counted under since `before`. */
+  verdictSince(before: Ledger, bytes: number): Verdict | 'several' {
     const after = this.gate.ledger();
     const rows: Verdict[] = [];
-    if (after.shunted.pkts > before.shunted.pkts) rows.push('shunted');
     if (after.aborted.pkts > before.aborted.pkts) rows.push('aborted');
     for (const [name, count] of Object.entries(after.reasons)) {
       if (count.pkts > (before.reasons[name as Verdict]?.pkts ?? 0)) rows.push(name as Verdict);
     }
+    // What was shunted by pair is a reason as well.
+    const pairs = (ledger: Ledger): number => ledger.reasons.shuntedPair?.pkts ?? 0;
+    if (after.shunted.pkts - pairs(after) > before.shunted.pkts - pairs(before)) rows.push('shunted');
     const one =
       rows.length === 1 &&
       after.seen.pkts === before.seen.pkts + 1 &&
-      after.seen.bytes === before.seen.bytes + data.length;
-    return { action: retval, verdict: one ? rows[0] : 'several' };
+      after.seen.bytes === before.seen.bytes + bytes;
+    return one ? rows[0] : 'several';
   }
 
   [Symbol.dispose](): void {
