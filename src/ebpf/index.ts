@@ -26,6 +26,7 @@ export { cbpfLine, cbpfText } from './cbpf/text.ts';
 export { validateCbpf } from './cbpf/validate.ts';
 export { compile } from './compile.ts';
 export { disassemble, instructionText } from './disassembler.ts';
+export { compileFragment } from './fragment.ts';
 export * from './instruction.ts';
 export {
   type CompileOptions,

@@ -4,11 +4,12 @@ import type { Instruction, Register } from './instruction.ts';
 /** Passes that make a program better and may be left out one by one; it stays right without any of them. */
 export const OPTIONAL_PASSES = [
   'constants',
-  'byte-order',
-  'widen-guards',
   'share-values',
-  'share-guards',
+  'byte-order',
+  'narrow-loads',
   'thread-jumps',
+  'widen-guards',
+  'share-guards',
   'dead-code',
 ] as const;
 export type OptionalPass = (typeof OPTIONAL_PASSES)[number];
@@ -36,6 +37,11 @@ export interface FragmentOptions {
   /** Where it goes: labels of the surrounding program. */
   readonly match: string;
   readonly noMatch: string;
+  /**
+   * What stands at these labels, if the fragment is to place it itself, where it saves a jump. It must not run out at
+   * its end.
+   */
+  readonly verdicts?: { readonly match?: readonly Item[]; readonly noMatch?: readonly Item[] };
   /** Which of the two stands right behind the fragment: no jump is needed there. */
   readonly next?: 'match' | 'noMatch';
   /** Before each label of the fragment; makes them unique. */
