@@ -1,3 +1,4 @@
+import { Choice } from './services/choice.ts';
 import { SERVICES } from './services/index.ts';
 import { Recognition, RecognitionNews } from './services/recognition.ts';
 import { type Announced, type Service, ServiceNews } from './services/service.ts';
@@ -53,8 +54,8 @@ const MAX_SPARE = 1024;
  * name is kept; those of no known service cost one look at the first bytes of each side.
  */
 export class Streams {
-  readonly #tcp: readonly Service[];
-  readonly #udp: readonly Service[];
+  readonly #tcp: Choice;
+  readonly #udp: Choice;
   readonly #perFlow: number;
   readonly #total: number;
   /** By slot. */
@@ -71,8 +72,8 @@ export class Streams {
 
   /** Limits in bytes of what is held back per flow and for all. */
   constructor(perFlow: number, total: number, services: readonly Service[] = SERVICES) {
-    this.#tcp = services.filter(({ transport }) => transport !== 'udp');
-    this.#udp = services.filter(({ transport }) => transport !== 'tcp');
+    this.#tcp = new Choice(services.filter(({ transport }) => transport !== 'udp'));
+    this.#udp = new Choice(services.filter(({ transport }) => transport !== 'tcp'));
     this.#perFlow = perFlow;
     this.#total = total;
   }
@@ -96,8 +97,7 @@ export class Streams {
     let begun = 0;
     if (stream === undefined) {
       if (this.#names[slot] !== undefined) return StreamNews.done;
-      if (seq === 1 && !this.#suggests(this.#tcp, u8, offset, bytes, fromOrig, respPort))
-        return StreamNews.sideDone;
+      if (seq === 1 && !this.#tcp.suggests(u8, offset, bytes, fromOrig, respPort)) return StreamNews.sideDone;
       stream = this.#begin(slot, this.#tcp, respPort);
       begun = StreamNews.begun;
       // What the other side has sent since then was not counted.
@@ -133,7 +133,7 @@ export class Streams {
     let begun = 0;
     if (stream === undefined) {
       if (this.#names[slot] !== undefined) return StreamNews.done;
-      if (!this.#suggests(this.#udp, u8, offset, bytes, fromOrig, respPort)) return StreamNews.sideDone;
+      if (!this.#udp.suggests(u8, offset, bytes, fromOrig, respPort)) return StreamNews.sideDone;
       stream = this.#begin(slot, this.#udp, respPort);
       begun = StreamNews.begun;
     }
@@ -176,18 +176,6 @@ export class Streams {
     this.#tls[slot] = undefined;
   }
 
-  #suggests(
-    services: readonly Service[],
-    u8: Uint8Array,
-    offset: number,
-    bytes: number,
-    fromOrig: 0 | 1,
-    respPort: number,
-  ): boolean {
-    for (const service of services) if (service.looksLike(u8, offset, bytes, fromOrig, respPort)) return true;
-    return false;
-  }
-
   #grow(slot: number): void {
     while (this.#streams.length <= slot) {
       this.#streams.push(undefined);
@@ -196,13 +184,13 @@ export class Streams {
     }
   }
 
-  #begin(slot: number, services: readonly Service[], respPort: number): Stream {
+  #begin(slot: number, choice: Choice, respPort: number): Stream {
     this.#grow(slot);
     const stream = this.#spare.pop() ?? new Stream();
     stream.slot = slot;
     stream.next0 = 1;
     stream.next1 = 1;
-    stream.recognition.begin(services, respPort);
+    stream.recognition.begin(choice, respPort);
     this.#streams[slot] = stream;
     let place = this.#freePlaces.pop() ?? this.#places.length;
     if (place === MAX_STREAMS) {

@@ -1,3 +1,4 @@
+import { charOf, oneOf } from './choice.ts';
 import { oneMessage } from './datagram.ts';
 import { BAD_HEADER, FrameParser, find, isAt } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
@@ -29,6 +30,7 @@ class BittorrentParser extends FrameParser {
 export const BITTORRENT: Service = {
   name: 'bittorrent',
   transport: 'tcp',
+  first: oneOf(NAME.charCodeAt(0)),
   looksLike(u8, offset, length) {
     const size = Math.min(length, NAME.length);
     for (let i = 0; i < size; i++) if (u8[offset + i] !== NAME.charCodeAt(i)) return false;
@@ -41,7 +43,7 @@ export const BITTORRENT: Service = {
 const BEGINNINGS = ['d1:ad2:id20:', 'd1:rd2:id20:', 'd2:ip6:', 'd1:eli20'];
 
 /** The distributed hash table, bencoded. */
-export const BITTORRENT_DHT: Service = oneMessage('bittorrent', (u8, offset, length) => {
+export const BITTORRENT_DHT: Service = oneMessage('bittorrent', charOf('d'), (u8, offset, length) => {
   const end = offset + length;
   if (length < 20 || u8[offset] !== 0x64 || u8[end - 1] !== 0x65) return false;
   for (const text of BEGINNINGS)

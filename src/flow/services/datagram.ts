@@ -1,4 +1,4 @@
-import { type Service, ServiceNews, type ServiceParser } from './service.ts';
+import { type FirstByte, type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 const SURE = ServiceNews.confirmed | ServiceNews.done;
 
@@ -6,21 +6,23 @@ const SURE = ServiceNews.confirmed | ServiceNews.done;
 export type IsMessage = (u8: Uint8Array, offset: number, length: number, respPort: number) => boolean;
 
 /** A service over UDP of which any message is enough: `isMessage` has looked at all of it. */
-export function oneMessage(name: string, isMessage: IsMessage): Service {
+export function oneMessage(name: string, first: FirstByte, isMessage: IsMessage): Service {
   const parser: ServiceParser = { data: () => SURE };
   return {
     name,
     transport: 'udp',
+    first,
     looksLike: (u8, offset, length, _fromOrig, respPort) => isMessage(u8, offset, length, respPort),
     parser: () => parser,
   };
 }
 
 /** A service over UDP that is confirmed when the responder answers with a message, as Zeek does for some. */
-export function answered(name: string, isMessage: IsMessage): Service {
+export function answered(name: string, first: FirstByte, isMessage: IsMessage): Service {
   return {
     name,
     transport: 'udp',
+    first,
     looksLike: (u8, offset, length, _fromOrig, respPort) => isMessage(u8, offset, length, respPort),
     parser: (respPort) => ({
       data: (fromOrig, u8, offset, length) => {

@@ -1,3 +1,4 @@
+import { oneOf } from './choice.ts';
 import { BAD_HEADER, FrameParser, u16be, u16le } from './frames.ts';
 import { nameToken } from './gssapi.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
@@ -60,6 +61,7 @@ export function looksLikeDceRpc(u8: Uint8Array, offset: number, length: number):
 export const DCE_RPC: Service = {
   name: 'dce_rpc',
   transport: 'tcp',
+  first: oneOf(VERSION),
   looksLike(u8, offset, length, fromOrig) {
     if (!looksLikeDceRpc(u8, offset, length)) return false;
     if (length < 3) return true;

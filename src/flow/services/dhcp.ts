@@ -1,3 +1,4 @@
+import { oneOf } from './choice.ts';
 import { oneMessage } from './datagram.ts';
 
 /** RFC 2131, section 2. */
@@ -13,4 +14,4 @@ function isDhcp(u8: Uint8Array, offset: number, length: number): boolean {
 }
 
 /** DHCP: BOOTP with the magic cookie. */
-export const DHCP = oneMessage('dhcp', isDhcp);
+export const DHCP = oneMessage('dhcp', oneOf(1, 2), isDhcp);

@@ -1,3 +1,4 @@
+import { oneOf } from './choice.ts';
 import { oneMessage } from './datagram.ts';
 import { BAD_HEADER, FrameParser } from './frames.ts';
 import type { Service, ServiceParser } from './service.ts';
@@ -45,11 +46,13 @@ class Dnp3Parser extends FrameParser {
 export const DNP3_TCP: Service = {
   name: 'dnp3_tcp',
   transport: 'tcp',
+  first: oneOf(5),
   looksLike: (u8, offset, length) => u8[offset] === 5 && (length < 2 || u8[offset + 1] === 0x64),
   parser: (): ServiceParser => new Dnp3Parser(),
 };
 
 export const DNP3_UDP: Service = oneMessage(
   'dnp3_udp',
+  oneOf(5),
   (u8, offset, length) => length >= HEADER && isHeader(u8, offset),
 );

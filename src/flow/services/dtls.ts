@@ -1,4 +1,5 @@
 import type { TlsInfo } from '../types.ts';
+import { oneOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import {
   clientHello,
@@ -179,6 +180,7 @@ class DtlsParser implements ServiceParser {
 export const DTLS: Service = {
   name: 'ssl',
   transport: 'udp',
+  first: oneOf(HANDSHAKE),
   looksLike: looksLikeDtls,
   parser: () => new DtlsParser(),
 };

@@ -1,3 +1,4 @@
+import { bySide, charOf } from './choice.ts';
 import { announcedByCommand, announcedByReply } from './ftp-address.ts';
 import { type Announced, type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { begins, contains, mayBegin, replyCode, skipBlanks, TextParser, upperWord } from './text.ts';
@@ -79,6 +80,7 @@ export class FtpParser extends TextParser {
 export const FTP: Service = {
   name: 'ftp',
   transport: 'tcp',
+  first: bySide(charOf('UAF'), charOf('12')),
   looksLike(u8, offset, length, fromOrig) {
     if (fromOrig === 1)
       return (

@@ -1,3 +1,4 @@
+import { bySide, charOf } from './choice.ts';
 import { begins, contains, isDigit, LineReader } from './line-reader.ts';
 import { type PayloadSink, type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { WebSocketFrames } from './websocket.ts';
@@ -199,6 +200,7 @@ class HttpParser implements ServiceParser {
 export const HTTP: Service = {
   name: 'http',
   transport: 'tcp',
+  first: bySide(charOf('ABCDEFGHIJKLMNOPQRSTUVWXYZ-_\r\n'), charOf('H')),
   looksLike: (u8, offset, length, fromOrig) =>
     fromOrig === 1 ? looksLikeRequest(u8, offset, length) : begins(u8, offset, length, 'http/'),
   parser: (respPort) => new HttpParser(PORTS.has(respPort)),

@@ -1,3 +1,4 @@
+import { bySide, charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { mayBegin, skipBlanks, TextParser, upperWord, wordEnd } from './text.ts';
 
@@ -55,6 +56,7 @@ function isLetter(byte: number): boolean {
 export const IMAP: Service = {
   name: 'imap',
   transport: 'tcp',
+  first: bySide(charOf('ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_'), charOf('*')),
   looksLike(u8, offset, length, fromOrig) {
     if (fromOrig === 0)
       return mayBegin(u8, offset, length, '* OK ') || mayBegin(u8, offset, length, '* PREAUTH ');

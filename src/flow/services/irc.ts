@@ -1,3 +1,4 @@
+import { bySide, charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { mayBegin, replyCode, skipBlanks, TextParser, upperWord, wordEnd } from './text.ts';
 
@@ -51,6 +52,7 @@ const FIRST = ['NICK ', 'USER ', 'CAP ', 'PASS ', 'SERVER ', 'STARTTLS', 'WEBIRC
 export const IRC: Service = {
   name: 'irc',
   transport: 'tcp',
+  first: bySide(charOf('NUCPSWA'), charOf(':NP')),
   looksLike(u8, offset, length, fromOrig) {
     if (fromOrig === 1) {
       for (const text of FIRST) if (mayBegin(u8, offset, length, text)) return true;

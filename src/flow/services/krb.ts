@@ -1,4 +1,5 @@
 import { Ber } from './ber.ts';
+import { oneOf } from './choice.ts';
 import { BAD_HEADER, FrameParser, u32be } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
@@ -67,6 +68,7 @@ function isTag(tag: number): boolean {
 export const KRB_TCP: Service = {
   name: 'krb_tcp',
   transport: 'tcp',
+  first: oneOf(0),
   looksLike(u8, offset, length) {
     if (u8[offset] !== 0 || (length > 1 && u8[offset + 1] > 0x10)) return false;
     return length < 5 || isTag(u8[offset + 4]);
@@ -77,6 +79,7 @@ export const KRB_TCP: Service = {
 export const KRB_UDP: Service = {
   name: 'krb',
   transport: 'udp',
+  first: isTag,
   looksLike: (u8, offset) => isTag(u8[offset]),
   parser: (): ServiceParser => new KrbUdp(),
 };

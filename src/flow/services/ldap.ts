@@ -1,4 +1,5 @@
 import { Ber, berHeader, berLength } from './ber.ts';
+import { oneOf } from './choice.ts';
 import { BAD_HEADER, FrameParser, isAt, wants } from './frames.ts';
 import { nameToken } from './gssapi.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
@@ -138,6 +139,7 @@ function looksLike(u8: Uint8Array, offset: number, length: number): boolean {
 export const LDAP_TCP: Service = {
   name: 'ldap_tcp',
   transport: 'tcp',
+  first: oneOf(SEQUENCE),
   looksLike,
   parser: (): ServiceParser => new LdapTcp(),
 };
@@ -145,6 +147,7 @@ export const LDAP_TCP: Service = {
 export const LDAP_UDP: Service = {
   name: 'ldap_udp',
   transport: 'udp',
+  first: oneOf(SEQUENCE),
   looksLike,
   parser: (): ServiceParser => new LdapUdp(),
 };

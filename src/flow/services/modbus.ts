@@ -72,6 +72,7 @@ class ModbusParser extends FrameParser {
 export const MODBUS: Service = {
   name: 'modbus',
   transport: 'tcp',
+  first: (_byte, fromOrig) => fromOrig === 1,
   looksLike(u8, offset, length, fromOrig) {
     if (fromOrig === 0) return false;
     if ((length > 2 && u8[offset + 2] !== 0) || (length > 3 && u8[offset + 3] !== 0)) return false;

@@ -1,3 +1,4 @@
+import { bySide, never, oneOf } from './choice.ts';
 import { BAD_HEADER, FrameParser, isAt, u16be, wants } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
@@ -39,6 +40,7 @@ class MqttParser extends FrameParser {
 export const MQTT: Service = {
   name: 'mqtt',
   transport: 'tcp',
+  first: bySide(oneOf(CONNECT), never),
   looksLike(u8, offset, length, fromOrig) {
     if (fromOrig === 0 || u8[offset] !== CONNECT) return false;
     let at = 1;

@@ -60,6 +60,7 @@ function isVersion(u8: Uint8Array, at: number, end: number): boolean {
 export const MYSQL: Service = {
   name: 'mysql',
   transport: 'tcp',
+  first: (_byte, fromOrig) => fromOrig === 0,
   looksLike(u8, offset, length, fromOrig) {
     if (fromOrig === 1) return false;
     if (length > 1 && u8[offset + 1] > 3) return false;

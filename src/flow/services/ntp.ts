@@ -12,11 +12,17 @@ const ORIGIN = 24;
 const TRANSMIT = 40;
 const MAX_STRATUM = 16;
 
+/** Version 1 to 4, and a mode. */
+function isFirst(byte: number): boolean {
+  const version = (byte >>> 3) & 7;
+  return version >= 1 && version <= 4 && (byte & 7) !== 0;
+}
+
 function isMessage(u8: Uint8Array, offset: number, length: number, hinted: boolean): boolean {
   if (length < PRIVATE_HEADER) return false;
+  if (!isFirst(u8[offset])) return false;
   const version = (u8[offset] >>> 3) & 7;
   const mode = u8[offset] & 7;
-  if (version < 1 || version > 4 || mode === 0) return false;
   if (mode > SERVER + 1) {
     if (!hinted) return false;
     const size = mode === CONTROL ? CONTROL_HEADER : PRIVATE_HEADER;
@@ -64,6 +70,7 @@ const HINTED = new NtpParser(true);
 export const NTP: Service = {
   name: 'ntp',
   transport: 'udp',
+  first: isFirst,
   looksLike: (u8, offset, length, _fromOrig, respPort) => isMessage(u8, offset, length, respPort === PORT),
   parser: (respPort) => (respPort === PORT ? HINTED : new NtpParser(false)),
 };

@@ -1,3 +1,4 @@
+import { bySide, never, oneOf } from './choice.ts';
 import { BAD_HEADER, FrameParser, isAt, u16be } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
@@ -72,6 +73,7 @@ class OpenvpnUdp implements ServiceParser {
 export const OPENVPN_TCP: Service = {
   name: 'openvpn',
   transport: 'tcp',
+  first: bySide(oneOf(0, 1), never),
   looksLike(u8, offset, length, fromOrig) {
     if (fromOrig === 0 || u8[offset] > MAX_RESET >>> 8) return false;
     if (length < 3) return true;
@@ -85,6 +87,7 @@ export const OPENVPN_TCP: Service = {
 export const OPENVPN_UDP: Service = {
   name: 'openvpn',
   transport: 'udp',
+  first: bySide(oneOf(CLIENT_RESET, CLIENT_RESET_3), never),
   looksLike: (u8, offset, length, fromOrig) => fromOrig === 1 && isClientReset(u8[offset], length),
   parser: (): ServiceParser => new OpenvpnUdp(),
 };

@@ -1,3 +1,4 @@
+import { bySide, charOf, never } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { begins, mayBegin, skipBlanks, TextParser, upperWord, wordEnd } from './text.ts';
 
@@ -71,6 +72,7 @@ class Pop3Parser extends TextParser {
 export const POP3: Service = {
   name: 'pop3',
   transport: 'tcp',
+  first: bySide(never, charOf('+')),
   looksLike: (u8, offset, length, fromOrig) => fromOrig === 0 && mayBegin(u8, offset, length, '+OK'),
   parser: (): ServiceParser => new Pop3Parser(),
 };

@@ -1,3 +1,4 @@
+import { bySide, never, oneOf } from './choice.ts';
 import { BAD_HEADER, FrameParser, find, u16be, u32be, wants } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
@@ -95,6 +96,7 @@ function fits(u8: Uint8Array, at: number, length: number, beginning: readonly nu
 export const POSTGRESQL: Service = {
   name: 'postgresql',
   transport: 'tcp',
+  first: bySide(oneOf(0), never),
   looksLike(u8, offset, length, fromOrig) {
     if (fromOrig === 0 || u8[offset] !== 0) return false;
     if ((length > 1 && u8[offset + 1] !== 0) || (length > 2 && u8[offset + 2] > MAX_STARTUP >>> 8))

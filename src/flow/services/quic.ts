@@ -1,4 +1,5 @@
 import type { TlsInfo } from '../types.ts';
+import { between, bySide, never } from './choice.ts';
 import { InitialKeys, initialSecret, quicVersion } from './quic-crypto.ts';
 import { CryptoStream, readFrames, VarInts } from './quic-frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
@@ -171,6 +172,7 @@ class QuicParser implements ServiceParser {
 export const QUIC: Service = {
   name: 'quic',
   transport: 'udp',
+  first: bySide(between(LONG | FIXED, 0xff), never),
   looksLike: looksLikeQuic,
   parser: () => new QuicParser(),
 };

@@ -1,3 +1,4 @@
+import { between } from './choice.ts';
 import { oneMessage } from './datagram.ts';
 
 /** RFC 2865, sections 3 and 5; codes up to 45: RFC 5176. */
@@ -17,4 +18,4 @@ function isRadius(u8: Uint8Array, offset: number, length: number, respPort: numb
 }
 
 /** RADIUS on one of its ports: the attributes fill the message. */
-export const RADIUS = oneMessage('radius', isRadius);
+export const RADIUS = oneMessage('radius', between(1, MAX_CODE), isRadius);

@@ -1,3 +1,4 @@
+import { bySide, never, oneOf } from './choice.ts';
 import { BAD_HEADER, FrameParser, find, isAt, u16be, u16le, u32be, u32le } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
@@ -65,6 +66,7 @@ function negotiation(u8: Uint8Array, end: number, type: number): number {
 export const RDP: Service = {
   name: 'rdp',
   transport: 'tcp',
+  first: oneOf(TPKT),
   looksLike(u8, offset, length, fromOrig) {
     if (u8[offset] !== TPKT || (length > 1 && u8[offset + 1] !== 0)) return false;
     if (length > 2 && u8[offset + 2] > 2) return false;
@@ -97,6 +99,7 @@ class RdpeudpParser implements ServiceParser {
 export const RDPEUDP: Service = {
   name: 'rdpeudp',
   transport: 'udp',
+  first: bySide(oneOf(0xff), never),
   looksLike(u8, offset, length, fromOrig) {
     if (fromOrig === 0 || length < 64) return false;
     return u32be(u8, offset) === 0xffffffff && (u8[offset + 7] & (SYN | ACK)) === SYN;

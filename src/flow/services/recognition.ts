@@ -1,4 +1,5 @@
 import type { TlsInfo } from '../types.ts';
+import type { Choice } from './choice.ts';
 import {
   type Announced,
   type PayloadSink,
@@ -44,7 +45,7 @@ export class Recognition {
   readonly #parsers: ServiceParser[] = [];
   readonly #inside: number[] = [];
   readonly #sink: PayloadSink;
-  #list: readonly Service[] = [];
+  #choice: Choice | undefined = undefined;
   #respPort = 0;
   /** Candidates whose name is in `names`: bits by index. */
   #confirmed = 0;
@@ -62,12 +63,12 @@ export class Recognition {
     };
   }
 
-  /** Begins with another connection; `services` are those of its transport. */
-  begin(services: readonly Service[], respPort: number): void {
+  /** Begins with another connection; `choice` is of the services of its transport. */
+  begin(choice: Choice, respPort: number): void {
     this.names.length = 0;
     this.tls = undefined;
     this.announced.length = 0;
-    this.#list = services;
+    this.#choice = choice;
     this.#respPort = respPort;
     this.#total = 0;
     this.#carrier = undefined;
@@ -137,8 +138,8 @@ export class Recognition {
   /** Chooses the recognizers that the first bytes of a side suggest. */
   #admit(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): void {
     // One of them is sure already.
-    if (this.#confirmed !== 0) return;
-    for (const service of this.#list) {
+    if (this.#confirmed !== 0 || this.#choice === undefined) return;
+    for (const service of this.#choice.of(u8[offset], fromOrig)) {
       if (this.#parsers.length === MAX_CANDIDATES) return;
       if (!service.looksLike(u8, offset, length, fromOrig, this.#respPort)) continue;
       if (this.#services.includes(service)) continue;

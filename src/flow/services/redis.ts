@@ -1,3 +1,4 @@
+import { bySide, charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { decimal, TextParser, upperWord, wordEnd } from './text.ts';
 
@@ -65,6 +66,7 @@ function isReply(byte: number): boolean {
 export const REDIS: Service = {
   name: 'redis',
   transport: 'tcp',
+  first: bySide(charOf('*ABCDEFGHIJKLMNOPQRSTUVWXYZ'), isReply),
   looksLike(u8, offset, length, fromOrig, respPort) {
     const first = u8[offset];
     if (fromOrig === 0) return respPort === PORT && isReply(first);

@@ -1,3 +1,4 @@
+import { bySide, charOf, never } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { begins, mayBegin, TextParser } from './text.ts';
 
@@ -20,6 +21,7 @@ class RfbParser extends TextParser {
 export const RFB: Service = {
   name: 'rfb',
   transport: 'tcp',
+  first: bySide(never, charOf('R')),
   looksLike: (u8, offset, length, fromOrig) => fromOrig === 0 && mayBegin(u8, offset, length, 'RFB 00'),
   parser: (): ServiceParser => new RfbParser(),
 };

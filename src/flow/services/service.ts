@@ -60,10 +60,18 @@ export interface ServiceParser {
   unwrap?: (fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number, sink: PayloadSink) => number;
 }
 
+/** Whether the first byte that a side sends may be this one. */
+export type FirstByte = (byte: number, fromOrig: 0 | 1) => boolean;
+
 export interface Service {
   /** As Zeek writes it in `service`: http, dns, ssh, ssl, quic, ldap_tcp … */
   readonly name: string;
   readonly transport: 'tcp' | 'udp' | 'both';
+  /**
+   * The first bytes that are possible, so that most services are not even asked about others (choice.ts): told by the
+   * byte alone, and never narrower than `looksLike`. Unset: any.
+   */
+  readonly first?: FirstByte;
   /**
    * A cheap look at the first bytes that a side sends: may this be the service? No allocation, no state. TCP may
    * deliver as little as one byte: of what is too short to tell, all that is there has to fit. `respPort` is a hint for

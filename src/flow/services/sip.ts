@@ -1,3 +1,4 @@
+import { charOf } from './choice.ts';
 import { begins, isDigit } from './line-reader.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
@@ -44,6 +45,7 @@ const PARSER = new SipParser();
 export const SIP: Service = {
   name: 'sip',
   transport: 'udp',
+  first: charOf('ABCDEFGHIJKLMNOPQRSTUVWXYZ'),
   looksLike: (u8, offset, length) => isReply(u8, offset, length) || isRequest(u8, offset, length),
   parser: () => PARSER,
 };

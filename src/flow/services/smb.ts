@@ -1,3 +1,4 @@
+import { oneOf } from './choice.ts';
 import { looksLikeDceRpc } from './dce-rpc.ts';
 import { BAD_HEADER, FrameParser, u16le, u32be, u32le } from './frames.ts';
 import { nameToken } from './gssapi.ts';
@@ -117,6 +118,7 @@ class SmbParser extends FrameParser {
 export const SMB: Service = {
   name: 'smb',
   transport: 'tcp',
+  first: oneOf(0, 0x81, 0x82),
   looksLike(u8, offset, length) {
     if (u8[offset] !== 0) return u8[offset] === 0x81 || u8[offset] === 0x82;
     if (length > 4 && u8[offset + 4] < 0xfc) return false;

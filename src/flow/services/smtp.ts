@@ -1,3 +1,4 @@
+import { bySide, charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import {
   contains,
@@ -102,6 +103,7 @@ class SmtpParser extends TextParser {
 export const SMTP: Service = {
   name: 'smtp',
   transport: 'tcp',
+  first: bySide(charOf('EH'), charOf('25')),
   looksLike(u8, offset, length, fromOrig) {
     if (fromOrig === 1) return mayBegin(u8, offset, length, 'EHLO ') || mayBegin(u8, offset, length, 'HELO ');
     if (length > 3 && u8[offset + 3] !== 0x20 && u8[offset + 3] !== DASH) return false;

@@ -1,3 +1,4 @@
+import { oneOf } from './choice.ts';
 import { answered } from './datagram.ts';
 
 /** RFC 1157, 3416, 3412. */
@@ -58,4 +59,4 @@ function isSnmp(u8: Uint8Array, offset: number, length: number): boolean {
 }
 
 /** SNMP 1, 2c and 3; as in Zeek it takes a message of the responder. */
-export const SNMP = answered('snmp', isSnmp);
+export const SNMP = answered('snmp', oneOf(SEQUENCE), isSnmp);

@@ -1,3 +1,4 @@
+import { bySide, never, oneOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 const V4 = 4;
@@ -153,6 +154,7 @@ function size5(bytes: Uint8Array, have: number): number {
 export const SOCKS: Service = {
   name: 'socks',
   transport: 'tcp',
+  first: bySide(oneOf(V4, V5), never),
   looksLike(u8, offset, length, fromOrig) {
     if (fromOrig === 0) return false;
     if (u8[offset] === V4) return length < 2 || u8[offset + 1] === CONNECT || u8[offset + 1] === BIND;

@@ -1,3 +1,4 @@
+import { charOf } from './choice.ts';
 import { LineReader } from './line-reader.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
@@ -116,6 +117,7 @@ function version(side: Side, fromOrig: 0 | 1): boolean {
 export const SSH: Service = {
   name: 'ssh',
   transport: 'tcp',
+  first: charOf('S'),
   looksLike: isMark,
   parser: () => new SshParser(),
 };

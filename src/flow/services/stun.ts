@@ -1,3 +1,4 @@
+import { between } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 /** RFC 8489, section 5. */
@@ -18,4 +19,10 @@ const PARSER: ServiceParser = {
 };
 
 /** STUN and TURN over UDP: any message with the magic cookie. */
-export const STUN: Service = { name: 'stun', transport: 'udp', looksLike: isStun, parser: () => PARSER };
+export const STUN: Service = {
+  name: 'stun',
+  transport: 'udp',
+  first: between(0, 0x3f),
+  looksLike: isStun,
+  parser: () => PARSER,
+};

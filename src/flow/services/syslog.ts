@@ -1,3 +1,4 @@
+import { bySide, charOf, never, oneOf } from './choice.ts';
 import { oneMessage } from './datagram.ts';
 import { isDigit } from './line-reader.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
@@ -27,7 +28,7 @@ function isDatagram(u8: Uint8Array, offset: number, length: number): boolean {
   return priority >= 0 && priority <= MAX_PRIORITY;
 }
 
-export const SYSLOG = oneMessage('syslog', isDatagram);
+export const SYSLOG = oneMessage('syslog', oneOf(OPEN), isDatagram);
 
 const State = { frame: 0, length: 1, priority: 2, text: 3 } as const;
 
@@ -104,6 +105,7 @@ function looksLikeStream(u8: Uint8Array, offset: number, length: number, fromOri
 export const SYSLOG_TCP: Service = {
   name: 'syslog_tcp',
   transport: 'tcp',
+  first: bySide(charOf('<123456789'), never),
   looksLike: looksLikeStream,
   parser: () => new SyslogParser(),
 };

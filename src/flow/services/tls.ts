@@ -1,3 +1,4 @@
+import { oneOf } from './choice.ts';
 import type { Service } from './service.ts';
 import { looksLikeTls, TlsStream } from './tls-stream.ts';
 
@@ -5,6 +6,7 @@ import { looksLikeTls, TlsStream } from './tls-stream.ts';
 export const TLS: Service = {
   name: 'ssl',
   transport: 'tcp',
+  first: oneOf(0x16),
   looksLike: looksLikeTls,
   parser: () => new TlsStream(),
 };

@@ -1,3 +1,4 @@
+import { oneOf } from './choice.ts';
 import { u32le } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
@@ -33,6 +34,7 @@ class WireguardParser implements ServiceParser {
 export const WIREGUARD: Service = {
   name: 'wireguard',
   transport: 'udp',
+  first: oneOf(INITIATION),
   looksLike: (u8, offset, length) => length === INITIATION_LENGTH && u32le(u8, offset) === INITIATION,
   parser: (): ServiceParser => new WireguardParser(),
 };

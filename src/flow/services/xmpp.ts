@@ -1,3 +1,4 @@
+import { charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { contains } from './text.ts';
 
@@ -86,6 +87,7 @@ function is(tag: Uint8Array, length: number, name: string): boolean {
 export const XMPP: Service = {
   name: 'xmpp',
   transport: 'tcp',
+  first: charOf('<'),
   looksLike(u8, offset, length) {
     return begins(u8, offset, length, '<?xml') || begins(u8, offset, length, '<stream:stream');
   },

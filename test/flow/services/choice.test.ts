@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Choice, oneOf } from '../../../src/flow/services/choice.ts';
 import { SERVICES } from '../../../src/flow/services/index.ts';
 import { Recognition } from '../../../src/flow/services/recognition.ts';
 import { ServiceNews } from '../../../src/flow/services/service.ts';
@@ -15,7 +16,7 @@ function found(
 ): string {
   const recognition = new Recognition();
   recognition.begin(
-    SERVICES.filter((service) => service.transport === transport || service.transport === 'both'),
+    new Choice(SERVICES.filter((service) => service.transport === transport || service.transport === 'both')),
     port,
   );
   for (const [from, text] of said) {
@@ -73,10 +74,7 @@ describe('all recognizers together', () => {
     );
     for (const { transport, said, respPort, found } of inside) {
       const recognition = new Recognition();
-      recognition.begin(
-        SERVICES.filter((service) => service.transport === transport),
-        respPort,
-      );
+      recognition.begin(new Choice(SERVICES.filter((service) => service.transport === transport)), respPort);
       let news = 0;
       for (const [from, text] of said) {
         const bytes = bytesOf(text);
@@ -106,5 +104,58 @@ describe('all recognizers together', () => {
       ),
       { numRuns: 2000 },
     );
+  });
+});
+
+describe('the choice by the first byte', () => {
+  const byte = fc.nat(255);
+  const begin = fc.uint8Array({ maxLength: 60 });
+
+  test('leaves out only what the first bytes rule out', async () => {
+    const all = await examples();
+    const said = all.flatMap((example) => example.said.map(([, text]) => bytesOf(text)));
+    fc.assert(
+      fc.property(fc.constantFrom(...said), byte, begin, fc.nat(80), (bytes, first, tail, keep) => {
+        const pieces = [bytes, Buffer.concat([Uint8Array.of(first), bytes.subarray(1, keep), tail])];
+        for (const piece of pieces)
+          for (const side of [0, 1] as const)
+            for (const port of [0, 53, 123, 1812, 4500, 6379])
+              for (const service of SERVICES)
+                if (service.looksLike(piece, 0, piece.length, side, port))
+                  expect(service.first?.(piece[0], side) ?? true, `${service.name}: ${piece[0]}`).toBe(true);
+      }),
+      { numRuns: 3000 },
+    );
+  });
+
+  test('one byte of a stream that suggests a service is one of its first bytes, whatever the port', () => {
+    for (let first = 0; first < 256; first++)
+      for (const service of SERVICES)
+        for (const side of [0, 1] as const)
+          for (const port of [0, 53, 80, 123, 6379, 4500])
+            if (service.looksLike(Uint8Array.of(first), 0, 1, side, port))
+              expect(service.first?.(first, side) ?? true, `${service.name} ${side} ${first}`).toBe(true);
+  });
+
+  test('what is asked does not grow with the number of services', () => {
+    const asked = (transport: 'tcp' | 'udp', side: 0 | 1) => {
+      const services = SERVICES.filter((service) => service.transport === transport);
+      const choice = new Choice(services);
+      const counts = Array.from({ length: 256 }, (_, first) => choice.of(first, side).length);
+      return {
+        most: Math.max(...counts),
+        mean: counts.reduce((sum, n) => sum + n, 0) / 256,
+        all: services.length,
+      };
+    };
+    for (const transport of ['tcp', 'udp'] as const) {
+      for (const side of [0, 1] as const) {
+        const { most, mean, all } = asked(transport, side);
+        expect(most, transport).toBeLessThanOrEqual(7);
+        expect(mean, transport).toBeLessThan(all / 4);
+      }
+    }
+    const many = Array.from({ length: 500 }, (_, i) => ({ ...SERVICES[0], first: oneOf(i % 256) }));
+    expect(new Choice(many).of(7, 1)).toHaveLength(2);
   });
 });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { Choice } from '../../../src/flow/services/choice.ts';
 import { Recognition, RecognitionNews } from '../../../src/flow/services/recognition.ts';
 import {
   type PayloadSink,
@@ -56,7 +57,7 @@ function recognize(
   pieces: readonly string[],
 ): { names: string[]; news: number } {
   const recognition = new Recognition();
-  recognition.begin(services, 80);
+  recognition.begin(new Choice(services), 80);
   let news = 0;
   for (const piece of pieces) {
     const bytes = Buffer.from(piece.slice(1), 'latin1');
@@ -153,7 +154,7 @@ describe('recognition', () => {
     const recognition = new Recognition();
     const bytes = Buffer.from('Asure');
     for (let i = 0; i < 3; i++) {
-      recognition.begin([A], 1);
+      recognition.begin(new Choice([A]), 1);
       expect(recognition.names).toEqual([]);
       recognition.feed(1, bytes, 0, bytes.length);
       expect(recognition.names).toEqual(['a']);
