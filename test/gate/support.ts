@@ -43,6 +43,8 @@ export function gateKey(proto: number, a: Endpoint, b: Endpoint, vlan = 0, inner
 
 export const XDP_DROP = 1;
 export const XDP_PASS = 2;
+/** Longer than any test, on however slow a machine. */
+const LEASE_SECONDS = 600;
 
 /** A gate on the loopback interface that is loaded but attached to nothing: packets come by test-run. */
 export class TestGate {
@@ -60,7 +62,7 @@ export class TestGate {
       workers: 1,
       ...options,
     });
-    this.client = new GateClient(this.gate.handles(0), 10);
+    this.client = new GateClient(this.gate.handles(0), LEASE_SECONDS);
     this.client.lease.renew();
   }
 
