@@ -39,11 +39,8 @@ export function loadRuleProgram(
     });
   } catch (error) {
     if (!(error instanceof VerifierError)) throw error;
-    const { insn } = error;
-    const index =
-      instruction === undefined
-        ? -1
-        : switchPositions(program.instructions).findLastIndex((at) => at <= insn);
+    const at = error.insn ?? -1;
+    const index = switchPositions(program.instructions).findLastIndex((position) => position <= at);
     const row = program.switches[index];
     const what =
       row === undefined ? 'the verifier refuses the rules' : `the verifier refuses rule ${nameOf(row)}`;
