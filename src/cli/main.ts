@@ -3,6 +3,7 @@ import { asSluiceError, Exit, SluiceError } from '../base/errors.ts';
 import type { CommandHost } from './command.ts';
 import { registerBench } from './commands/bench.ts';
 import { registerConfig } from './commands/config.ts';
+import { registerFilter } from './commands/filter.ts';
 import { registerGate } from './commands/gate.ts';
 import { registerLab } from './commands/lab.ts';
 import { registerRead } from './commands/read.ts';
@@ -46,6 +47,7 @@ function build(terminal: Terminal, host: CommandHost): Command {
   registerRead(program, host);
   registerGate(program, host);
   registerShunt(program, host);
+  registerFilter(program, host);
   registerLab(program, host);
   registerBench(program, host);
   registerConfig(program, host);

@@ -131,6 +131,11 @@ export interface Addon {
     optimize: boolean,
   ): Uint8Array | string;
   runFilter(filter: Uint8Array, packet: Uint8Array, wireLength: number): number;
+  /** Three words a frame: offset in `memory`, captured length, wire length; one word of result. Packets that match, or -1. */
+  runFilterBatch(filter: Uint8Array, memory: Uint8Array, frames: Uint8Array, returns: Uint8Array): number;
+  /** -1 when there is no such name. */
+  linkTypeValue(name: string): number;
+  linkTypeName(value: number): string | undefined;
 
   possibleCpus(): number;
   monotonic(): number;

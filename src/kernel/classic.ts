@@ -29,3 +29,30 @@ export function runClassicFilter(
   if (result < 0) throw new SluiceError('USAGE', 'the classic BPF program is not valid');
   return result;
 }
+
+/**
+ * Runs libpcap's interpreter over many packets in one call. `frames` has three words a packet: offset in `memory`, captured
+ * length, length on the wire; `returns` gets what the filter returns for each. Packets that match.
+ */
+export function runClassicFilterBatch(
+  filter: Uint8Array,
+  memory: Uint8Array,
+  frames: Uint32Array,
+  returns: Uint32Array,
+): number {
+  const bytes = (words: Uint32Array) => new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+  const matched = addon().runFilterBatch(filter, memory, bytes(frames), bytes(returns));
+  if (matched < 0) throw new SluiceError('USAGE', 'the classic BPF program is not valid');
+  return matched;
+}
+
+/** The DLT of a name such as EN10MB (any case, `DLT_` in front or not), or undefined. */
+export function linkTypeValue(name: string): number | undefined {
+  const value = addon().linkTypeValue(name.replace(/^DLT_/i, ''));
+  return value < 0 ? undefined : value;
+}
+
+/** The name of a DLT, or undefined. */
+export function linkTypeName(value: number): string | undefined {
+  return addon().linkTypeName(value);
+}

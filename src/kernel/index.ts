@@ -1,6 +1,12 @@
 /** The only door to native code and the kernel: objects, maps, programs, links, rings, sockets; errno as advice. */
 export { packageRoot } from './addon.ts';
-export { compileFilter, runClassicFilter } from './classic.ts';
+export {
+  compileFilter,
+  linkTypeName,
+  linkTypeValue,
+  runClassicFilter,
+  runClassicFilterBatch,
+} from './classic.ts';
 export {
   AttachType,
   Fanout,

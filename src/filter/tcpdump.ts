@@ -1,0 +1,111 @@
+import { SluiceError } from '../base/errors.ts';
+import { type CbpfProgram, decodeCbpf } from '../ebpf/index.ts';
+import { compileFilter } from '../kernel/index.ts';
+import { FilterError, type Span, type Token, tokens } from './problem.ts';
+
+/** Longest expression: what libpcap's parser does with it takes time and memory. */
+const MAX_TEXT = 64 * 1024;
+/** Beyond, the place of a syntax error is not looked for. */
+const MAX_TOKENS = 400;
+const SEARCH_MS = 500;
+
+/** Names, numbers with the dots and colons of addresses, and signs. */
+const TOKEN = /[\w.:\\-]+|<<|>>|<=|>=|!=|==|&&|\|\||\S/g;
+/** What can stand behind a part of an expression that is right so far. */
+const ENDINGS = [
+  '',
+  ' 1',
+  ' 1.2.3.4',
+  ' tcp',
+  ' = 1',
+  ' port 1',
+  ' 0 = 0',
+  '] = 0',
+  ' 0] = 0',
+  ' 00:00:00:00:00:00',
+];
+const HELP = 'pcap-filter(7) describes the language';
+
+function attempt(
+  expression: string,
+  linkType: number,
+  snaplen: number,
+  optimize: boolean,
+): Uint8Array | string {
+  try {
+    return compileFilter(expression, linkType, snaplen, optimize);
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    return error.message.replace(/^the filter expression is not valid: /, '');
+  }
+}
+
+/** Whether an expression that begins so can be right: libpcap itself does not say where it stopped. */
+function mayBegin(part: string, linkType: number): boolean {
+  let depth = 0;
+  for (const char of part) depth += char === '(' ? 1 : char === ')' ? -1 : 0;
+  const closed = ')'.repeat(Math.max(0, depth));
+  return ENDINGS.some((ending) => {
+    const result = attempt(`${part}${ending}${closed}`, linkType, 65_535, false);
+    return typeof result !== 'string' || !/syntax error/.test(result);
+  });
+}
+
+/** The first token that no expression can go on with; the end when the expression is only not finished. */
+function syntaxErrorAt(text: string, found: readonly Token[], linkType: number): Span {
+  const end = { start: text.length, end: text.length };
+  const deadline = performance.now() + SEARCH_MS;
+  if (found.length > MAX_TOKENS) return end;
+  // Each longer part of a beginning that cannot be right cannot be right either.
+  let low = 0;
+  let high = found.length;
+  while (low < high && performance.now() < deadline) {
+    const middle = (low + high) >> 1;
+    if (mayBegin(text.slice(0, found[middle].end), linkType)) low = middle + 1;
+    else high = middle;
+  }
+  return found[high] ?? end;
+}
+
+/** The place of what libpcap's message names, if it does. */
+function namedIn(message: string, found: readonly Token[]): Token | undefined {
+  const quoted = /['"]([^'"]+)['"]/.exec(message)?.[1] ?? /(\d{3,})/.exec(message)?.[1];
+  return (
+    found.find(({ text }) => text === quoted) ?? found.find(({ text }) => quoted?.startsWith(text) === true)
+  );
+}
+
+/**
+ * A tcpdump expression by libpcap's compiler, for a link type (DLT), returning `snaplen` for a match. FILTER_INVALID with libpcap's
+ * words, at the place as far as libpcap lets it be found.
+ */
+export function compileTcpdump(
+  text: string,
+  linkType: number,
+  snaplen: number,
+  optimize: boolean,
+): CbpfProgram {
+  if (text.length > MAX_TEXT) {
+    throw new FilterError(
+      text,
+      { start: MAX_TEXT, end: MAX_TEXT },
+      `an expression has at most ${MAX_TEXT} characters`,
+    );
+  }
+  const nul = text.indexOf('\0');
+  if (nul >= 0)
+    throw new FilterError(text, { start: nul, end: nul + 1 }, 'an expression has no NUL characters');
+  const result = attempt(text, linkType, snaplen, optimize);
+  if (typeof result !== 'string') return decodeCbpf(result);
+  if (/^unknown data link type|link-layer type|^no memory|not supported on/.test(result)) {
+    throw new SluiceError('FILTER_UNSUPPORTED', `libpcap: ${result}`, {
+      help: '--linktype names the link type of the frames; not every expression is possible on each',
+    });
+  }
+  const found = tokens(text, TOKEN);
+  const place = /syntax error/.test(result) ? syntaxErrorAt(text, found, linkType) : namedIn(result, found);
+  const message = result
+    .replace(/^can't parse filter expression: /, '')
+    .replace(/ in filter expression$/, '');
+  throw new FilterError(text, place ?? { start: 0, end: text.length }, `libpcap: ${message}`, { help: HELP });
+}
