@@ -1,5 +1,5 @@
 import { SluiceError } from '../base/errors.ts';
-import { GOTO, GOTO_LONG, type Instruction, isWide } from './instruction.ts';
+import { EXIT, GOTO, GOTO_LONG, type Instruction, isWide } from './instruction.ts';
 
 /** What a program is written in: labels, and instructions that may jump to one. */
 export type Item =
@@ -60,11 +60,8 @@ const isGoto = ({ code }: Instruction): boolean => code === GOTO.code;
 function bridge(
   items: Item[],
   index: number,
-  at: readonly number[],
-  distance: number,
-  cpu: number,
-  fresh: string,
-) {
+  { at, distance, cpu, fresh }: { at: readonly number[]; distance: number; cpu: number; fresh: string },
+): void {
   const item = items[index];
   if (!isJump(item)) return;
   if (cpu >= 4) {
@@ -92,21 +89,44 @@ function bridge(
   items.splice(place, 0, goto(over), label(trampoline), goto(item.target), label(over));
 }
 
-/**
- * Instructions with their jumps filled in. A goto to what stands right behind it is left out. Jumps over more than
- * 32,767 instructions become gotol on version 4 of the instruction set, and go over trampolines on version 3.
- */
-export function assemble(code: readonly Item[], options: AssembleOptions = {}): Instruction[] {
-  const { cpu = 3 } = options;
-  const items = code.filter((item, index) => {
+/** Leaves out what nothing leads to (the verifier refuses it), and then each goto to what stands right behind it. */
+function reachable(code: readonly Item[]): Item[] {
+  const labels = new Map(
+    code.flatMap((item, index) => ('label' in item ? [[item.label, index] as const] : [])),
+  );
+  const reached = new Uint8Array(code.length);
+  const waiting = [0];
+  for (let at = waiting.pop(); at !== undefined; at = waiting.pop()) {
+    for (; at < code.length && reached[at] === 0; at++) {
+      reached[at] = 1;
+      const item = code[at];
+      if (isJump(item)) waiting.push(labels.get(item.target) ?? code.length);
+      if ('instruction' in item && neverGoesOn(item.instruction)) break;
+    }
+  }
+  const items = code.filter((_, index) => reached[index] === 1);
+  return items.filter((item, index) => {
     if (!isJump(item) || !isGoto(item.instruction)) return true;
-    for (let next = index + 1; next < code.length; next++) {
-      const behind = code[next];
+    for (let next = index + 1; next < items.length; next++) {
+      const behind = items[next];
       if (!('label' in behind)) return true;
       if (behind.label === item.target) return false;
     }
     return true;
   });
+}
+
+const neverGoesOn = (instruction: Instruction): boolean =>
+  isGoto(instruction) || isLong(instruction) || instruction.code === EXIT.code;
+
+/**
+ * Instructions with their jumps filled in. What nothing leads to is left out, and each goto to what stands right behind
+ * it. Jumps over more than 32,767 instructions become gotol on version 4 of the instruction set, and go over trampolines
+ * on version 3.
+ */
+export function assemble(code: readonly Item[], options: AssembleOptions = {}): Instruction[] {
+  const { cpu = 3 } = options;
+  const items = reachable(code);
   let { at, labels } = positions(items);
   const distanceOf = (index: number): number => {
     const item = items[index];
@@ -115,12 +135,27 @@ export function assemble(code: readonly Item[], options: AssembleOptions = {}): 
     if (target === undefined) throw new SluiceError('INTERNAL', `there is no label ${item.target}`);
     return target - at[index] - 1;
   };
+  /** Trampolines by the label that they lead to: all that come by may use them. */
+  const trampolines = new Map<string, string[]>();
+  const isFar = (item: Item, index: number): boolean =>
+    isJump(item) && !isLong(item.instruction) && Math.abs(distanceOf(index)) > REACH;
   for (let bridges = 0; ; bridges++) {
-    const far = items.findIndex(
-      (item, index) => isJump(item) && !isLong(item.instruction) && Math.abs(distanceOf(index)) > REACH,
-    );
+    const far = items.findIndex(isFar);
     if (far < 0) break;
-    bridge(items, far, at, distanceOf(far), cpu, `.far${bridges}`);
+    const item = items[far];
+    if (!isJump(item)) break;
+    const distance = distanceOf(far);
+    const near = (trampolines.get(item.target) ?? []).find((name) => {
+      const there = (labels.get(name) ?? 0) - at[far];
+      return there !== 0 && Math.sign(there) === Math.sign(distance) && Math.abs(there) < REACH;
+    });
+    if (near !== undefined) {
+      items[far] = { ...item, target: near };
+      continue;
+    }
+    const fresh = `.far${bridges}`;
+    if (cpu < 4) trampolines.set(item.target, [...(trampolines.get(item.target) ?? []), `${fresh}t`]);
+    bridge(items, far, { at, distance, cpu, fresh });
     ({ at, labels } = positions(items));
   }
   return items.flatMap((item, index) => {

@@ -37,6 +37,7 @@ const DIRECT: readonly Pass[] = [
   [undefined, guardPacket],
   ['share-values', shareValues],
   ['byte-order', keepByteOrder],
+  ['dead-code', removeDeadCode],
   ['narrow-loads', narrowLoads],
   ['thread-jumps', threadJumps],
   ['widen-guards', widenGuards],

@@ -78,8 +78,8 @@ export interface Branch {
   readonly op: 'branch';
   readonly comparison: Comparison;
   readonly args: [Node, Node];
-  readonly then: Block;
-  readonly else: Block;
+  readonly yes: Block;
+  readonly no: Block;
 }
 
 export type End =
@@ -125,7 +125,7 @@ export const hasEffect = (node: Node): boolean =>
 
 export function successors({ end }: Block): Block[] {
   if (end.op === 'goto') return [end.to];
-  return end.op === 'branch' ? [end.then, end.else] : [];
+  return end.op === 'branch' ? [end.yes, end.no] : [];
 }
 
 /** `block` is left for `to` no more: takes one edge and its phi arguments away. */
@@ -245,7 +245,7 @@ export function arithmetic(operation: Arithmetic, a: number, b: number): number 
       return (a ^ b) >>> 0;
     case 'lsh':
       return b > 31 ? 0 : (a << b) >>> 0;
-    case 'rsh':
+    default:
       return b > 31 ? 0 : a >>> b;
   }
 }
@@ -264,7 +264,7 @@ export function compare(comparison: Comparison, a: number, b: number): boolean {
       return a < b;
     case 'le':
       return a <= b;
-    case 'set':
+    default:
       return (a & b) !== 0;
   }
 }

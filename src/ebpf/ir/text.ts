@@ -41,7 +41,7 @@ function ending({ end }: Block): string {
     case 'goto':
       return `goto b${end.to.id}`;
     case 'branch':
-      return `if ${name(end.args[0])} ${SIGNS[end.comparison]} ${name(end.args[1])} goto b${end.then.id} else b${end.else.id}`;
+      return `if ${name(end.args[0])} ${SIGNS[end.comparison]} ${name(end.args[1])} goto b${end.yes.id} else b${end.no.id}`;
     default:
       return `return ${name(end.args[0])}`;
   }

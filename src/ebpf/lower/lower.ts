@@ -53,8 +53,8 @@ export function lower(ir: Ir, { target, pool, scratch, behind, verdicts }: Lower
     if (end.op === 'return')
       return [end.args[0].op === 'constant' && end.args[0].value === 0 ? target.noMatch : target.match];
     // A test of bits cannot be turned round: what follows when it fails should stand behind it.
-    if (end.comparison === 'set') return [labelOf(end.else)];
-    return [labelOf(end.then), labelOf(end.else)].toSorted(
+    if (end.comparison === 'set') return [labelOf(end.no)];
+    return [labelOf(end.yes), labelOf(end.no)].toSorted(
       (a, b) => Number(isVerdict(a)) - Number(isVerdict(b)),
     );
   };
@@ -114,9 +114,9 @@ function ending(block: Block, next: string | undefined, context: Ending): Item[]
 }
 
 function branch(end: Branch, next: string | undefined, code: Item[], { emitter, labelOf }: Ending): void {
-  const [then, other] = [labelOf(end.then), labelOf(end.else)];
-  if (then === other) {
-    if (then !== next) code.push(goto(then));
+  const [yes, no] = [labelOf(end.yes), labelOf(end.no)];
+  if (yes === no) {
+    if (yes !== next) code.push(goto(yes));
     return;
   }
   let { comparison } = end;
@@ -129,10 +129,10 @@ function branch(end: Branch, next: string | undefined, code: Item[], { emitter, 
   const right = emitter.operand(b, code, 1);
   if (!('register' in left)) return;
   const opposite = OPPOSITES[comparison];
-  if (then === next && opposite !== undefined) {
-    code.push(jumpTo(jump(opposite, left.register, right), other));
+  if (yes === next && opposite !== undefined) {
+    code.push(jumpTo(jump(opposite, left.register, right), no));
     return;
   }
-  code.push(jumpTo(jump(comparison, left.register, right), then));
-  if (other !== next) code.push(goto(other));
+  code.push(jumpTo(jump(comparison, left.register, right), yes));
+  if (no !== next) code.push(goto(no));
 }

@@ -14,7 +14,7 @@ export function splitEdges(ir: Ir): void {
       added.push(edge);
       return edge;
     };
-    block.end = { ...end, then: between(end.then), else: between(end.else) };
+    block.end = { ...end, yes: between(end.yes), no: between(end.no) };
     return [block, ...added];
   });
 }

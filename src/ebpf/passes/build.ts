@@ -75,7 +75,7 @@ export function build(runs: readonly Run[], wantsValue: boolean, reach: number):
   const enter = (block: Block): State => {
     const [first, ...others] = block.preds.map(({ id }) => outs[id]);
     if (first === undefined) {
-      const state: State = new Array<Node | undefined>(PLACES).fill(undefined);
+      const state: State = Array.from({ length: PLACES }, () => undefined);
       state[A] = constant(0);
       state[X] = constant(0);
       return state;
@@ -154,7 +154,7 @@ export function build(runs: readonly Run[], wantsValue: boolean, reach: number):
       }
     }
     block.end = ending(steps[steps.length - 1], next, at(A), operand);
-    for (const to of block.end.op === 'branch' ? [block.end.then, block.end.else] : []) to.preds.push(block);
+    for (const to of block.end.op === 'branch' ? [block.end.yes, block.end.no] : []) to.preds.push(block);
     if (block.end.op === 'goto') block.end.to.preds.push(block);
   };
 
@@ -166,13 +166,13 @@ export function build(runs: readonly Run[], wantsValue: boolean, reach: number):
           ? { op: 'goto', to: returning(value) }
           : { op: 'return', args: [value] };
       if (value.op === 'constant') return { op: 'goto', to: returning(constant(value.value === 0 ? 0 : 1)) };
-      const [then, other] = [returning(constant(0)), returning(constant(1))];
-      return { op: 'branch', comparison: 'eq', args: [value, constant(0)], then, else: other };
+      const [yes, no] = [returning(constant(0)), returning(constant(1))];
+      return { op: 'branch', comparison: 'eq', args: [value, constant(0)], yes, no };
     }
-    const [then, other] = next.map((index) => ir.blocks[index]);
-    if (other === undefined) return { op: 'goto', to: then };
+    const [yes, no] = next.map((index) => ir.blocks[index]);
+    if (no === undefined) return { op: 'goto', to: yes };
     const comparison = COMPARISONS[last.code & 0xf0];
-    return { op: 'branch', comparison, args: [a, operand(last)], then, else: other };
+    return { op: 'branch', comparison, args: [a, operand(last)], yes, no };
   };
 
   for (const [index, run] of runs.entries()) fill(ir.blocks[index], run);

@@ -47,8 +47,8 @@ class Propagation {
       // Not reached any more, and neither is what only it leads to.
       if (block.end.op === 'goto') removeEdge(block, block.end.to);
       else if (block.end.op === 'branch') {
-        removeEdge(block, block.end.then);
-        removeEdge(block, block.end.else);
+        removeEdge(block, block.end.yes);
+        removeEdge(block, block.end.no);
       }
       block.phis = [];
       block.body = [];
@@ -89,7 +89,7 @@ class Propagation {
     const [pred] = block.preds;
     if (block.preds.length !== 1 || pred.end.op !== 'branch') return pins;
     const { comparison, args } = pred.end;
-    const taken = comparison === 'eq' ? pred.end.then : pred.end.else;
+    const taken = comparison === 'eq' ? pred.end.yes : pred.end.no;
     if ((comparison === 'eq' || comparison === 'ne') && taken === block && args[1].op === 'constant')
       pins.set(args[0], args[1]);
     return pins;
@@ -107,8 +107,8 @@ class Propagation {
       block.end = { ...end, comparison, args: [a, b] };
       return;
     }
-    removeEdge(block, decided ? end.else : end.then);
-    block.end = { op: 'goto', to: decided ? end.then : end.else };
+    removeEdge(block, decided ? end.no : end.yes);
+    block.end = { op: 'goto', to: decided ? end.yes : end.no };
   }
 
   #decide(comparison: Branch['comparison'], a: Node, b: Node): boolean | undefined {

@@ -7,9 +7,9 @@ import { cbpfLine } from '../cbpf/text.ts';
 export interface Step {
   readonly code: number;
   readonly k: number;
-  /** Of jumps; for a plain one only `then`. */
-  readonly then: number;
-  readonly else: number;
+  /** Of jumps; for a plain one only `yes`. */
+  readonly yes: number;
+  readonly no: number;
 }
 
 const { LD, JMP, ALU, H, IMM, ABS, IND, K, X } = Cbpf;
@@ -17,23 +17,24 @@ const IFINDEX = SkfOffset.AD + Ancillary.IFINDEX;
 
 /** Protocol of an Ethernet frame as the kernel sets it (eth_type_trans): the type, or 1 or 4 where a length stands. */
 const PROTOCOL: readonly Step[] = [
-  { code: LD | H | ABS, k: 12, then: 0, else: 0 },
-  { code: JMP | Cbpf.JGE | K, k: 0x600, then: 7, else: 2 },
-  { code: LD | H | ABS, k: 14, then: 0, else: 0 },
-  { code: JMP | Cbpf.JEQ | K, k: 0xffff, then: 4, else: 6 },
-  { code: LD | IMM, k: 1, then: 0, else: 0 },
-  { code: JMP | Cbpf.JA, k: 0, then: 7, else: 0 },
-  { code: LD | IMM, k: 4, then: 0, else: 0 },
+  { code: LD | H | ABS, k: 12, yes: 0, no: 0 },
+  { code: JMP | Cbpf.JGE | K, k: 0x600, yes: 7, no: 2 },
+  { code: LD | H | ABS, k: 14, yes: 0, no: 0 },
+  { code: JMP | Cbpf.JEQ | K, k: 0xffff, yes: 4, no: 6 },
+  { code: LD | IMM, k: 1, yes: 0, no: 0 },
+  { code: JMP | Cbpf.JA, k: 0, yes: 7, no: 0 },
+  { code: LD | IMM, k: 4, yes: 0, no: 0 },
 ];
+
+const set = (k: number): readonly Step[] => [{ code: LD | IMM, k, yes: 0, no: 0 }];
 
 /** What stands for an ancillary load where XDP knows the answer, jumps counted from the first step. */
 function lowered(load: number): readonly Step[] | undefined {
-  const set = (k: number): readonly Step[] => [{ code: LD | IMM, k, then: 0, else: 0 }];
   switch (load) {
     case Ancillary.PROTOCOL:
       return PROTOCOL;
     case Ancillary.IFINDEX:
-      return [{ code: LD | ABS, k: IFINDEX, then: 0, else: 0 }];
+      return [{ code: LD | ABS, k: IFINDEX, yes: 0, no: 0 }];
     case Ancillary.HATYPE:
       return set(1);
     // At XDP a tag is in the frame, and none beside it: a filter that handles both finds it there.
@@ -42,7 +43,7 @@ function lowered(load: number): readonly Step[] | undefined {
     case Ancillary.VLAN_TPID:
       return set(0);
     case Ancillary.ALU_XOR_X:
-      return [{ code: ALU | Cbpf.XOR | X, k: 0, then: 0, else: 0 }];
+      return [{ code: ALU | Cbpf.XOR | X, k: 0, yes: 0, no: 0 }];
     default:
       return undefined;
   }
@@ -70,7 +71,7 @@ export function expand(program: CbpfProgram): Step[] {
       );
     }
     const fromHeader = (code & 0x07) <= Cbpf.LDX && (mode === ABS || mode === IND || mode === Cbpf.MSH);
-    return [{ code, k: fromHeader ? plainOffset(k) : k, then: -1, else: -1 }];
+    return [{ code, k: fromHeader ? plainOffset(k) : k, yes: -1, no: -1 }];
   });
   const starts: number[] = [];
   let count = 0;
@@ -81,10 +82,10 @@ export function expand(program: CbpfProgram): Step[] {
   return pieces.flatMap((piece, at) =>
     piece.map((step): Step => {
       if ((step.code & 0x07) !== JMP) return step;
-      if (step.then >= 0) return { ...step, then: starts[at] + step.then, else: starts[at] + step.else };
+      if (step.yes >= 0) return { ...step, yes: starts[at] + step.yes, no: starts[at] + step.no };
       const { jt, jf, k } = program[at];
-      if ((step.code & 0xf0) === Cbpf.JA) return { ...step, then: starts[at + 1 + (k >>> 0)] };
-      return { ...step, then: starts[at + 1 + jt], else: starts[at + 1 + jf] };
+      if ((step.code & 0xf0) === Cbpf.JA) return { ...step, yes: starts[at + 1 + (k >>> 0)] };
+      return { ...step, yes: starts[at + 1 + jt], no: starts[at + 1 + jf] };
     }),
   );
 }

@@ -19,7 +19,7 @@ export function split(steps: readonly Step[]): Run[] {
     let next = [at + 1];
     if (kind === Cbpf.RET) next = [];
     else if (kind === Cbpf.JMP)
-      next = (step.code & 0xf0) === Cbpf.JA || step.then === step.else ? [step.then] : [step.then, step.else];
+      next = (step.code & 0xf0) === Cbpf.JA || step.yes === step.no ? [step.yes] : [step.yes, step.no];
     if (kind === Cbpf.JMP || kind === Cbpf.RET) leads[at + 1] = 1;
     if (kind === Cbpf.JMP) for (const to of next) leads[to] = 1;
     if (reached[at] === 1) for (const to of next) reached[to] = 1;

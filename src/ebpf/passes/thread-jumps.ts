@@ -92,7 +92,7 @@ class Threader {
       return phi === undefined ? arg : phi.args[at];
     });
     if (compared.op !== 'constant') return undefined;
-    const choose = (holds: boolean): Block => (holds ? end.then : end.else);
+    const choose = (holds: boolean): Block => (holds ? end.yes : end.no);
     if (tested.op === 'constant') return choose(compare(end.comparison, tested.value, compared.value));
     const { low, high, not } = this.#known(from, to, tested);
     const { comparison } = end;
@@ -118,9 +118,9 @@ class Threader {
 function learn(known: Known, from: Block, to: Block, tested: Node): void {
   const { end } = from;
   if (end.op !== 'branch' || end.args[0] !== tested || end.args[1].op !== 'constant') return;
-  if (end.then === end.else) return;
+  if (end.yes === end.no) return;
   const { value } = end.args[1];
-  const holds = end.then === to;
+  const holds = end.yes === to;
   const atMost = (high: number): void => {
     known.high = Math.min(known.high, high);
   };
@@ -170,9 +170,9 @@ function retarget(from: Block, old: Block, target: Block): void {
   }
   if (end.op === 'goto' || again) from.end = { op: 'goto', to: target };
   else if (end.op === 'branch') {
-    const then = end.then === old ? target : end.then;
-    const other = end.else === old ? target : end.else;
-    from.end = { ...end, then, else: other };
+    const yes = end.yes === old ? target : end.yes;
+    const no = end.no === old ? target : end.no;
+    from.end = { ...end, yes, no };
   }
 }
 
