@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FileSource } from '../src/capture/file.ts';
 import { createFlowEngine } from '../src/flow/index.ts';
-import type { Packet } from '../src/packet/packet.ts';
+import type { BatchSink } from '../src/packet/packet.ts';
 import { type ManyFlows, type ManyFlowsOptions, writeManyFlows } from './many-flows.ts';
 
 /** One pass over the file. */
@@ -73,11 +73,12 @@ export function readPass(path: string, what: ReadPass['what']): ReadPass {
             },
           },
         );
-  const sink = engine === undefined ? () => {} : (packet: Packet) => void engine.process(packet);
+  const sink: BatchSink =
+    engine === undefined ? () => {} : (packets, count) => engine.processBatch(packets, count);
   const source = FileSource.open(path);
   try {
     const start = performance.now();
-    while (source.drain(sink, 65_536));
+    while (source.drainBatches(sink, 65_536));
     engine?.finish();
     const seconds = (performance.now() - start) / 1000;
     if (source.problem !== undefined) throw source.problem;

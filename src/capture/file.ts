@@ -1,5 +1,5 @@
 import { SluiceError } from '../base/errors.ts';
-import { Packet, type PacketSink } from '../packet/packet.ts';
+import { type BatchSink, Packet, type PacketSink } from '../packet/packet.ts';
 import { isPcapMagic, PcapReader } from '../packet/pcap.ts';
 import { PCAPNG_MAGIC, PcapngReader } from '../packet/pcapng.ts';
 import { type CaptureReader, MAX_BLOCK_BYTES, Read } from '../packet/reader.ts';
@@ -11,6 +11,8 @@ import { canUnpack, type Packing, UnpackedInput } from './unpack.ts';
 const CHUNK_BYTES = 1024 * 1024;
 /** Bytes that decide what a file is. */
 const MAGIC_BYTES = 4;
+/** Packets handed out at a time: few enough that what is done with them stays in the cache. */
+const BATCH_PACKETS = 32;
 
 export interface FileSourceOptions {
   /** Bytes per read; 1 MiB unless told. */
@@ -32,6 +34,8 @@ export class FileSource implements StoredSource {
   starved = false;
   /** The frame that `pull` has shown last. */
   readonly packet = new Packet();
+  readonly #one: readonly Packet[] = [this.packet];
+  readonly #batch: readonly Packet[] = Array.from({ length: BATCH_PACKETS }, () => new Packet());
 
   readonly #path: string;
   readonly #chunk: number;
@@ -98,6 +102,31 @@ export class FileSource implements StoredSource {
       sink(packet);
     }
     return true;
+  }
+
+  drainBatches(sink: BatchSink, maxPackets: number): boolean {
+    for (let left = maxPackets; left > 0; ) {
+      const count = this.#gather(Math.min(left, BATCH_PACKETS));
+      if (count > 0) {
+        sink(this.#batch, count);
+        left -= count;
+        continue;
+      }
+      const state = this.pull();
+      if (state !== Read.packet) return state === Read.more;
+      sink(this.#one, 1);
+      left--;
+    }
+    return true;
+  }
+
+  /** As many frames as are in the buffer, up to `most`. */
+  #gather(most: number): number {
+    const reader = this.#reader;
+    const batch = this.#batch;
+    let count = 0;
+    if (reader !== undefined) while (count < most && reader.next(batch[count]) === Read.packet) count++;
+    return count;
   }
 
   /** Shows the next frame in `packet`; `more` when there is none yet (then `starved` is set), `damaged` at the end, whyever. */

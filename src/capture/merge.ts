@@ -1,5 +1,5 @@
 import { SluiceError } from '../base/errors.ts';
-import type { PacketSink } from '../packet/packet.ts';
+import type { BatchSink, Packet, PacketSink } from '../packet/packet.ts';
 import { Read } from '../packet/reader.ts';
 import { FileSource } from './file.ts';
 import type { StoredSource } from './source.ts';
@@ -44,6 +44,7 @@ export class MergedSource implements StoredSource {
   readonly #held: Map<number, Open>;
   /** A source whose next frame has not arrived; nothing can be handed out before it is known. */
   #late: Open | undefined;
+  readonly #one: Packet[] = [];
   #closedBytes = 0;
 
   private constructor(name: string, pending: Pending[], held: Map<number, Open>) {
@@ -137,6 +138,13 @@ export class MergedSource implements StoredSource {
       }
       if (this.#late !== undefined) return true;
     }
+  }
+
+  drainBatches(sink: BatchSink, maxPackets: number): boolean {
+    return this.drain((packet) => {
+      this.#one[0] = packet;
+      sink(this.#one, 1);
+    }, maxPackets);
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 import type { SluiceError } from '../base/errors.ts';
-import type { PacketSink } from '../packet/packet.ts';
+import type { BatchSink, PacketSink } from '../packet/packet.ts';
 
 /** Where packets come from. A source owns one `Packet` cursor; what it shows is valid only during the call of the sink. */
 export interface PacketSource {
@@ -17,6 +17,8 @@ export interface PacketSource {
 
 /** A source that may have to wait for a pipe or for a decompressor. */
 export interface StoredSource extends PacketSource {
+  /** As `drain`, several packets at a time; each is valid until the call of the sink returns. */
+  drainBatches(sink: BatchSink, maxPackets: number): boolean;
   /** Bytes read from files so far; of compressed ones the compressed bytes. */
   readonly readBytes: number;
   /** `drain` stopped early, as nothing more has arrived yet: `wait`, then go on. */

@@ -1,5 +1,5 @@
 import { ipText } from '../packet/address.ts';
-import { Decoded, type Decoder, IpProto } from '../packet/decode.ts';
+import { Decoded, IpProto } from '../packet/decode.ts';
 import { Fragments } from '../packet/fragments.ts';
 import { LinkType } from '../packet/link/types.ts';
 import { Checksum, Packet } from '../packet/packet.ts';
@@ -12,6 +12,7 @@ import { looksLikeTeredo, teredo } from '../packet/tunnel/teredo.ts';
 import { vxlan } from '../packet/tunnel/vxlan.ts';
 import { C_UID, COLD_WORDS, FLAGS, Flag, WORDS } from './layout.ts';
 import { hostOf, portOf } from './record.ts';
+import type { Sighting } from './sighting.ts';
 import type { FlowTable } from './table.ts';
 import { MAX_DEPTH, type Tunnel, type Tunnels } from './tunnels.ts';
 import type { ConnRecord, TunnelType } from './types.ts';
@@ -61,17 +62,16 @@ interface Carrier {
 
 /** What accounts the packets that are found inside. */
 export interface InnerHost {
-  /** Decodes and accounts a packet; the slot of its flow, or -1. */
-  inner(packet: Packet): number;
-  /** The same for an IP packet that was put together from fragments. */
-  whole(packet: Packet): number;
+  /** Decodes and accounts a packet; the slot of its flow, or -1. The sighting is used for it, what was in it is lost. */
+  inner(packet: Packet, sighting: Sighting): number;
+  /** The same for an IP packet that was put together from fragments, of which it saw the last one. */
+  whole(packet: Packet, sighting: Sighting): number;
 }
 
 /** Takes apart what carries other packets: UDP and IP tunnels, fragments, aggregates. Never throws. */
 export class Carriers {
   readonly tunnels: Tunnels;
   readonly #host: InnerHost;
-  readonly #decoder: Decoder;
   readonly #table: FlowTable;
   readonly #fragments: Fragments;
   readonly #carriers = new Map<number, Carrier>();
@@ -80,23 +80,22 @@ export class Carriers {
   readonly #packets = Array.from({ length: MAX_LEVELS }, () => new Packet());
   #level = 0;
 
-  constructor(host: InnerHost, decoder: Decoder, table: FlowTable, tunnels: Tunnels, fragmentBytes: number) {
+  constructor(host: InnerHost, table: FlowTable, tunnels: Tunnels, fragmentBytes: number) {
     this.#host = host;
-    this.#decoder = decoder;
     this.#table = table;
     this.tunnels = tunnels;
     this.#fragments = new Fragments({ timeout: 300, bytes: fragmentBytes });
   }
 
   /** A frame of which `decode` did not say ok: the slot of a flow inside, or -1. */
-  other(verdict: Decoded, packet: Packet): number {
-    switch (verdict) {
+  other(packet: Packet, sighting: Sighting): number {
+    switch (sighting.verdict) {
       case Decoded.fragment:
-        return this.#fragment(packet);
+        return this.#fragment(packet, sighting);
       case Decoded.carrier:
-        return this.#ip(packet);
+        return this.#ip(packet, sighting);
       case Decoded.aggregate:
-        return this.#aggregate(packet);
+        return this.#aggregate(packet, sighting);
       default:
         return -1;
     }
@@ -106,8 +105,8 @@ export class Carriers {
    * A UDP datagram whose checksum is good and that was accounted. The slot of a flow inside, or -1. What the decoder
    * knows of the datagram is lost when there is one.
    */
-  udp(slot: number, packet: Packet, isOrig: boolean, respPort: number): number {
-    const decoder = this.#decoder;
+  udp(slot: number, packet: Packet, sighting: Sighting, isOrig: boolean, respPort: number): number {
+    const { decoder } = sighting;
     const u8 = packet.u8;
     const at = decoder.transport + 8;
     const end = decoder.transport + decoder.captured;
@@ -116,13 +115,13 @@ export class Carriers {
       const first = u8[at];
       // All but a few of the packets that are no tunnel end here.
       if (first >>> 4 !== 6 && first !== 0 && u8[at + 1] !== 0x52) return -1;
-      if (looksLikeTeredo(u8, at, end)) return this.#carried(slot, TEREDO, packet, at, end, isOrig);
-      if (looksLikeAyiya(u8, at, end)) return this.#carried(slot, AYIYA, packet, at, end, isOrig);
+      if (looksLikeTeredo(u8, at, end)) return this.#carried(slot, TEREDO, packet, sighting, at, end, isOrig);
+      if (looksLikeAyiya(u8, at, end)) return this.#carried(slot, AYIYA, packet, sighting, at, end, isOrig);
       return -1;
     }
     const carrying = BY_PORT.get(respPort);
-    if (carrying !== undefined) return this.#carried(slot, carrying, packet, at, end, isOrig);
-    return this.#between('GRE', gre, packet, at, end);
+    if (carrying !== undefined) return this.#carried(slot, carrying, packet, sighting, at, end, isOrig);
+    return this.#between('GRE', gre, packet, sighting, at, end);
   }
 
   /** Adds to a record what only tunnels know. */
@@ -147,6 +146,7 @@ export class Carriers {
     slot: number,
     carrying: Carrying,
     packet: Packet,
+    sighting: Sighting,
     at: number,
     end: number,
     isOrig: boolean,
@@ -176,7 +176,7 @@ export class Carriers {
     if (payload.confirmed) carrier.valid |= isOrig ? 1 : 2;
     if (inside !== Inside.packet) return -1;
     carrier.tunnel ??= this.#tunnelOf(slot, carrying.type);
-    return this.#descend(carrier.tunnel, packet, Math.max(0, packet.wirelen - packet.caplen));
+    return this.#descend(carrier.tunnel, packet, sighting, Math.max(0, packet.wirelen - packet.caplen));
   }
 
   #tunnelOf(slot: number, type: TunnelType): Tunnel {
@@ -197,20 +197,27 @@ export class Carriers {
   }
 
   /** IP in IP and GRE. */
-  #ip(packet: Packet): number {
-    const decoder = this.#decoder;
+  #ip(packet: Packet, sighting: Sighting): number {
+    const { decoder } = sighting;
     const at = decoder.transport;
     const end = at + decoder.captured;
-    if (decoder.protocol === IpProto.gre) return this.#between('GRE', gre, packet, at, end);
+    if (decoder.protocol === IpProto.gre) return this.#between('GRE', gre, packet, sighting, at, end);
     const version = decoder.protocol === IpProto.ipip ? 4 : 6;
-    return this.#between('IP', version === 4 ? ipv4InIp : ipv6InIp, packet, at, end);
+    return this.#between('IP', version === 4 ? ipv4InIp : ipv6InIp, packet, sighting, at, end);
   }
 
-  #between(type: TunnelType, parse: Parser, packet: Packet, at: number, end: number): number {
+  #between(
+    type: TunnelType,
+    parse: Parser,
+    packet: Packet,
+    sighting: Sighting,
+    at: number,
+    end: number,
+  ): number {
     if (this.tunnels.depth >= MAX_DEPTH) return -1;
     this.#payload.vni = -1;
     if (parse(packet.u8, at, end, this.#payload) !== Inside.packet) return -1;
-    const { source, destination, family } = this.#decoder;
+    const { source, destination, family } = sighting.decoder;
     const bytes = family === 4 ? 4 : 16;
     const from = addressKey(packet.u8, source, bytes);
     const to = addressKey(packet.u8, destination, bytes);
@@ -226,11 +233,11 @@ export class Carriers {
         now,
       );
     // As in Zeek, what was not captured of the outer packet is not known of inside of these.
-    return this.#descend(tunnel, packet, 0);
+    return this.#descend(tunnel, packet, sighting, 0);
   }
 
   /** Accounts what `#payload` tells of. */
-  #descend(tunnel: Tunnel, outer: Packet, missing: number): number {
+  #descend(tunnel: Tunnel, outer: Packet, sighting: Sighting, missing: number): number {
     const { at, bytes, linkType, vni } = this.#payload;
     const packet = this.#next(outer, outer.u8, at, bytes, linkType);
     if (packet === undefined) return -1;
@@ -238,17 +245,17 @@ export class Carriers {
     if (outer.checksum === Checksum.notReady) packet.checksum = Checksum.notReady;
     this.tunnels.enter(tunnel, vni);
     try {
-      return this.#inner(packet);
+      return this.#inner(packet, sighting);
     } finally {
       this.tunnels.leave();
     }
   }
 
   /** What the owner's hooks throw must not leave a level behind. */
-  #inner(packet: Packet): number {
+  #inner(packet: Packet, sighting: Sighting): number {
     this.#level++;
     try {
-      return this.#host.inner(packet);
+      return this.#host.inner(packet, sighting);
     } finally {
       this.#level--;
     }
@@ -269,23 +276,23 @@ export class Carriers {
     return packet;
   }
 
-  #fragment(outer: Packet): number {
-    const whole = this.#fragments.add(this.#decoder, outer.u8, outer.ts);
+  #fragment(outer: Packet, sighting: Sighting): number {
+    const whole = this.#fragments.add(sighting.decoder, outer.u8, outer.ts);
     if (whole === undefined) return -1;
     const packet = this.#next(outer, whole, 0, whole.length, LinkType.raw);
     if (packet === undefined) return -1;
     this.#level++;
     try {
-      return this.#host.whole(packet);
+      return this.#host.whole(packet, sighting);
     } finally {
       this.#level--;
     }
   }
 
   /** The subframes of an 802.11 A-MSDU, each padded to a multiple of four bytes. */
-  #aggregate(outer: Packet): number {
-    let at = this.#decoder.transport;
-    const end = at + this.#decoder.transportBytes;
+  #aggregate(outer: Packet, sighting: Sighting): number {
+    let at = sighting.decoder.transport;
+    const end = at + sighting.decoder.transportBytes;
     let found = -1;
     for (let i = 0; i < MAX_SUBFRAMES && at + SUBFRAME_HEADER <= end; i++) {
       const bytes = (outer.u8[at + 12] << 8) | outer.u8[at + 13];
@@ -293,7 +300,7 @@ export class Carriers {
       if (at + bytes > end) break;
       const packet = this.#next(outer, outer.u8, at, bytes, LinkType.snap);
       if (packet === undefined) break;
-      const slot = this.#inner(packet);
+      const slot = this.#inner(packet, sighting);
       if (slot >= 0) found = slot;
       at += bytes + ((4 - ((SUBFRAME_HEADER + bytes) & 3)) & 3);
     }

@@ -1,26 +1,18 @@
-import { DECODED_REASONS, Decoded, Decoder, IpProto } from '../packet/decode.ts';
+import { DECODED_REASONS, Decoded, IpProto } from '../packet/decode.ts';
 import type { Packet } from '../packet/packet.ts';
 import { Absorber, addPayload } from './absorb.ts';
 import { Carriers, type InnerHost } from './carriers.ts';
 import { Counts } from './counts.ts';
 import { coldOf, Endpoints, endpointOf, peerOf, Tcp } from './endpoint.ts';
-import { ExpectedConnections } from './expected.ts';
+import { FlowServices } from './flow-services.ts';
 import { GapTracker } from './gaps.ts';
 import { Histories, isRecorded } from './history.ts';
-import { KEY4_BYTES, KEY6_BYTES, keyWord, writeGateKey } from './keys.ts';
+import { KEY4_BYTES, KEY6_BYTES } from './keys.ts';
 import {
-  C_UID,
-  C_VLANS,
   CEP_BAD_CHECKSUMS,
-  CF_ATTEMPT,
-  CF_EXPIRE,
-  CF_START,
   COLD_BYTES,
-  COLD_DOUBLES,
-  COLD_WORDS,
   DOUBLES,
   EP_ACK,
-  EP_F_PAYLOAD,
   EP_LAST,
   EP_RETRANSMITS,
   EP_START,
@@ -34,14 +26,14 @@ import {
   WORDS,
 } from './layout.ts';
 import { Lifetimes } from './lifetimes.ts';
+import { Opener } from './opener.ts';
 import type { FlowEngineOptions } from './options.ts';
 import { portSet } from './ports.ts';
 import { RangePool } from './ranges.ts';
-import { addressOf, connRecord, isMulticast, portOf } from './record.ts';
+import { connRecord, flipped, origOf, peerSide, portOf } from './record.ts';
 import { restoreFlow, saveFlow } from './saved.ts';
-import { isDnsViolation } from './services/dns.ts';
 import { completeOptions, type FlowSettings } from './settings.ts';
-import { StreamNews, Streams } from './streams.ts';
+import { Sighting } from './sighting.ts';
 import { FlowTable } from './table.ts';
 import { TcpTracker } from './tcp.ts';
 import { TcpFlag, type TcpHost } from './tcp-states.ts';
@@ -66,10 +58,8 @@ const RANGE_NODES = 1 << 15;
 const LETTER_C = 0x43;
 const LETTER_D = 0x44;
 const INTERACTIVE = portSet([21, 22, 23, 513]);
-/** Confirmed on any port (Zeek: conn/inactivity.zeek). */
-const INTERACTIVE_SERVICE = /(^|,)(ssh|ftp)(,|$)/;
-const PAYLOAD_WANTED = Flag.payloadWanted * 3;
-const DNS = portSet([53, 137, 5353, 5355]);
+/** Packets whose memory is fetched at the same time. */
+export const BATCH_PACKETS = 32;
 
 /** What the engine has counted. */
 export interface FlowStats {
@@ -80,12 +70,6 @@ export interface FlowStats {
   opened: number;
   /** Ended early because the table was full. */
   evicted: number;
-}
-
-function exchange(doubles: Float64Array, a: number, b: number): void {
-  const value = doubles[a];
-  doubles[a] = doubles[b];
-  doubles[b] = value;
 }
 
 /** Heard, and neither closed nor reset: also when it was there before us (partial). */
@@ -106,19 +90,20 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
   readonly #lifetimes: Lifetimes;
-  readonly #decoder: Decoder;
   readonly #endpoints: Endpoints;
   readonly #counts: Counts;
   readonly #gaps: GapTracker;
   readonly #histories: Histories;
   readonly #tcp: TcpTracker;
   readonly #absorber: Absorber;
-  readonly #streams: Streams;
-  readonly #expected = new ExpectedConnections();
+  readonly #services: FlowServices;
+  readonly #opener: Opener;
   readonly #uids: UidSource;
   readonly #tunnels: Tunnels;
   readonly #carriers: Carriers;
-  readonly #keyWords = new Int32Array(KEY6_BYTES / 4);
+  readonly #keyed: boolean;
+  readonly #sightings: readonly Sighting[];
+  readonly #entries = new Int32Array(BATCH_PACKETS);
   readonly #sought = new Uint8Array(KEY6_BYTES);
   readonly #soughtWords = new Int32Array(this.#sought.buffer);
   #now = Number.NEGATIVE_INFINITY;
@@ -131,10 +116,17 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     this.#table = new FlowTable(settings.maxFlows, settings.seed);
     this.#words = this.#table.words;
     this.#doubles = this.#table.doubles;
-    this.#decoder = new Decoder(this.#settings.checksums);
     this.#endpoints = new Endpoints(this.#table);
     this.#counts = new Counts(this.#table);
     this.#histories = new Histories(this.#table);
+    this.#services = new FlowServices(
+      this.#table,
+      this.#counts,
+      this.#histories,
+      settings.serviceBufferBytes,
+      settings.serviceBuffersBytes,
+    );
+    this.#uids = new UidSource(settings.seed.subarray(3));
     this.#gaps = new GapTracker(this.#endpoints, new RangePool(RANGE_NODES), this.#histories);
     this.#tcp = new TcpTracker(this.#endpoints, this.#gaps, this.#histories, this.#settings.timeouts, this);
     this.#lifetimes = new Lifetimes(
@@ -143,108 +135,130 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       this.#settings.timeouts,
       hooks,
       (slot) => this.#end(slot),
-      (slot) => INTERACTIVE_SERVICE.test(this.#streams.service(slot) ?? ''),
+      (slot) => this.#services.isInteractive(slot),
     );
     this.#absorber = new Absorber(this.#endpoints, this.#gaps, this.#counts, this.#histories, this.#tcp);
-    this.#streams = new Streams(settings.serviceBufferBytes, settings.serviceBuffersBytes);
-    this.#uids = new UidSource(settings.seed.subarray(3));
     this.#tunnels = new Tunnels(
       this.#words,
       this.#histories,
       () => uidText(this.#uids.next(), this.#uids.next(), this.#uids.next()),
       hooks.tunnel === undefined ? undefined : (record) => hooks.tunnel?.(record),
     );
-    this.#carriers = new Carriers(this, this.#decoder, this.#table, this.#tunnels, settings.fragmentBytes);
+    this.#carriers = new Carriers(this, this.#table, this.#tunnels, settings.fragmentBytes);
+    this.#opener = new Opener(this.#table, settings, this.#histories, this.#tcp, this.#services, this.#uids);
+    this.#keyed = settings.tunnelInKey;
+    this.#sightings = Array.from(
+      { length: BATCH_PACKETS },
+      () => new Sighting(this.#table, settings.checksums, settings.vlanInKey),
+    );
   }
 
   process(packet: Packet): number {
+    const sighting = this.#sightings[0];
+    sighting.see(packet, 0, 0);
+    return this.#arrive(packet, sighting);
+  }
+
+  processBatch(packets: readonly Packet[], count: number): void {
+    const sightings = this.#sightings;
+    const table = this.#table;
+    const entries = this.#entries;
+    for (let from = 0; from < count; from += BATCH_PACKETS) {
+      const size = Math.min(BATCH_PACKETS, count - from);
+      for (let i = 0; i < size; i++) {
+        const sighting = sightings[i];
+        sighting.see(packets[from + i], 0, 0);
+        entries[i] = sighting.verdict === Decoded.ok ? table.firstEntry(sighting.hash) : 0;
+      }
+      for (let i = 0; i < size; i++) table.touch(entries[i]);
+      for (let i = 0; i < size; i++) this.#arrive(packets[from + i], sightings[i]);
+    }
+  }
+
+  /** Accounts a packet that was looked at; the slot of its flow, or of the innermost one inside. */
+  #arrive(packet: Packet, sighting: Sighting): number {
     const ts = packet.ts;
     if (ts > this.#now) this.advance(ts);
     else if (ts < this.#now - this.#settings.clockStep) this.#stepBack(ts);
-    const verdict = this.#decoder.decode(packet);
-    if (verdict === Decoded.ok) {
+    if (sighting.verdict === Decoded.ok) {
       this.stats.packets++;
-      return this.#account(packet);
+      return this.#account(packet, sighting);
     }
-    const slot = this.#carriers.other(verdict, packet);
+    const { verdict } = sighting;
+    const slot = this.#carriers.other(packet, sighting);
     if (slot < 0) this.stats.ignored[verdict]++;
     else this.stats.packets++;
     return slot;
   }
 
   /** InnerHost. */
-  inner(packet: Packet): number {
-    const verdict = this.#decoder.decode(packet);
-    return verdict === Decoded.ok ? this.#account(packet) : this.#carriers.other(verdict, packet);
+  inner(packet: Packet, sighting: Sighting): number {
+    sighting.see(packet, this.#keyed ? this.#tunnels.vxlan : 0, this.#keyed ? this.#tunnels.geneve : 0);
+    return this.#enter(packet, sighting);
   }
 
   /** InnerHost. */
-  whole(packet: Packet): number {
-    const verdict = this.#decoder.decodeWhole(packet);
-    return verdict === Decoded.ok ? this.#account(packet) : this.#carriers.other(verdict, packet);
+  whole(packet: Packet, sighting: Sighting): number {
+    sighting.seeWhole(packet, this.#keyed ? this.#tunnels.vxlan : 0, this.#keyed ? this.#tunnels.geneve : 0);
+    return this.#enter(packet, sighting);
   }
 
-  /** Accounts the packet that was decoded just now; the slot of its flow, or of the innermost one inside. */
-  #account(packet: Packet): number {
-    const decoder = this.#decoder;
-    const u8 = packet.u8;
-    const protocol = decoder.protocol;
-    const keyed = this.#settings.tunnelInKey;
-    const vxlan = keyed ? this.#tunnels.vxlan : 0;
-    const geneve = keyed ? this.#tunnels.geneve : 0;
-    const narrow = decoder.family === 4 && vxlan === 0 && geneve === 0;
-    const side = writeGateKey(
-      this.#keyWords,
-      decoder.family === 4 ? 4 : 16,
-      u8,
-      decoder.source,
-      decoder.destination,
-      decoder.sourcePort,
-      decoder.destinationPort,
-      this.#settings.vlanInKey ? keyWord(protocol, decoder.vlan, decoder.innerVlan) : protocol,
-      vxlan,
-      geneve,
-    );
-    const size = narrow ? KEY4_BYTES / 4 : KEY6_BYTES / 4;
-    const table = this.#table;
-    const hash = table.hash(this.#keyWords, 0, size);
-    let slot = table.find(this.#keyWords, 0, size, hash);
-    if (slot < 0 && this.#hooks.returning !== undefined && this.#returns(size))
-      slot = table.find(this.#keyWords, 0, size, hash);
-    if (slot >= 0) {
-      // The wheel may be late by a fraction of a second; here it has to be to the point.
-      if (this.#doubles[slot * DOUBLES + F_DEADLINE] <= this.#now && !this.#lifetimes.look(slot, this.#now)) {
-        slot = -1;
-      } else {
-        if ((this.#words[slot * WORDS + FLAGS] & Flag.marked) !== 0)
-          this.#hooks.beforePacket(slot, side, protocol === IpProto.tcp ? u8[decoder.transport + 13] : 0);
-        if (
-          protocol === IpProto.tcp &&
-          (u8[decoder.transport + 13] & TcpFlag.syn) !== 0 &&
-          this.#tcp.isReuse(slot, u8, decoder.transport)
-        ) {
-          this.#end(slot);
-          slot = -1;
-        }
-      }
+  #enter(packet: Packet, sighting: Sighting): number {
+    return sighting.verdict === Decoded.ok
+      ? this.#account(packet, sighting)
+      : this.#carriers.other(packet, sighting);
+  }
+
+  #account(packet: Packet, sighting: Sighting): number {
+    const { protocol } = sighting.decoder;
+    let slot = this.#lookUp(packet.u8, sighting);
+    if (slot < 0) {
+      slot = this.#open(packet, sighting);
+      const inside = this.#onProtocol(packet, slot, protocol, sighting);
+      // A flow that the packet inside has brought to an end (the table was full) has no timers any more.
+      if (this.#table.isOpen(slot)) this.#lifetimes.timerSet(slot);
+      return inside;
     }
-    if (slot < 0) slot = this.#open(packet, side, size, hash);
-    else if (this.#tunnels.depth > 0 || (this.#words[slot * WORDS + FLAGS] & Flag.tunnelled) !== 0)
+    if (this.#tunnels.depth > 0 || (this.#words[slot * WORDS + FLAGS] & Flag.tunnelled) !== 0)
       this.#tunnels.seen(slot, this.#now);
+    return this.#onProtocol(packet, slot, protocol, sighting);
+  }
+
+  #onProtocol(packet: Packet, slot: number, protocol: number, sighting: Sighting): number {
     switch (protocol) {
       case IpProto.tcp:
-        this.#onTcp(packet, slot, side);
-        break;
+        this.#onTcp(packet, slot, sighting);
+        return slot;
       case IpProto.udp:
-        return this.#onUdp(packet, slot, side);
+        return this.#onUdp(packet, slot, sighting);
       case IpProto.icmp:
       case IpProto.icmpv6:
-        this.#onIcmp(packet, slot, side);
-        break;
+        this.#onIcmp(packet, slot, sighting);
+        return slot;
       default:
         this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
-        this.#counts.count(slot, side, this.#decoder.ipBytes);
-        break;
+        this.#counts.count(slot, sighting.side, sighting.decoder.ipBytes);
+        return slot;
+    }
+  }
+
+  /** The slot of the packet's flow, or -1 when it begins one: also when it ends the one that was there. */
+  #lookUp(u8: Uint8Array, { decoder, key, size, hash, side }: Sighting): number {
+    let slot = this.#table.find(key, 0, size, hash);
+    if (slot < 0) {
+      if (this.#hooks.returning === undefined || !this.#returns(key, size)) return -1;
+      slot = this.#table.find(key, 0, size, hash);
+      if (slot < 0) return -1;
+    }
+    // The wheel may be late by a fraction of a second; here it has to be to the point.
+    if (this.#doubles[slot * DOUBLES + F_DEADLINE] <= this.#now && !this.#lifetimes.look(slot, this.#now))
+      return -1;
+    const tcpFlags = decoder.protocol === IpProto.tcp ? u8[decoder.transport + 13] : 0;
+    if ((this.#words[slot * WORDS + FLAGS] & Flag.marked) !== 0)
+      this.#hooks.beforePacket(slot, side, tcpFlags);
+    if ((tcpFlags & TcpFlag.syn) !== 0 && this.#tcp.isReuse(slot, u8, decoder.transport)) {
+      this.#end(slot);
+      return -1;
     }
     return slot;
   }
@@ -304,7 +318,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   }
 
   origSide(slot: number): Side {
-    return (this.#words[slot * WORDS + FLAGS] & Flag.origHigh) === 0 ? 0 : 1;
+    return origOf(this.#table, slot);
   }
 
   proto(slot: number): number {
@@ -353,7 +367,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   }
 
   tls(slot: number): TlsInfo | undefined {
-    return this.#streams.info(slot);
+    return this.#services.streams.info(slot);
   }
 
   absorb(slot: number, sides: readonly [SideDelta, SideDelta], events: readonly ShuntEvent[]): void {
@@ -361,7 +375,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     if (protocol === IpProto.tcp) {
       this.#absorber.tcp(slot, sides, events);
       // The recognizer missed what was dropped.
-      if (sides[0].pkts + sides[1].pkts > 0) this.#stopServices(slot);
+      if (sides[0].pkts + sides[1].pkts > 0) this.#services.stop(slot);
     } else {
       this.#absorber.other(slot, sides, events, protocol === IpProto.udp);
     }
@@ -375,7 +389,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       this.#counts,
       this.#histories,
       this.#settings.localNets,
-      this.#streams.service(slot),
+      this.#services.streams.service(slot),
     );
     if ((this.#words[slot * WORDS + FLAGS] & (Flag.carrier | Flag.tunnelled)) !== 0)
       this.#carriers.describe(slot, record);
@@ -383,23 +397,23 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   }
 
   save(slot: number, out: Uint8Array): void {
-    saveFlow(this.#table, slot, this.#histories, this.#streams, out);
+    saveFlow(this.#table, slot, this.#histories, this.#services.streams, out);
   }
 
   restore(family: 4 | 6, key: Uint8Array, saved: Uint8Array): number {
     if (this.find(family, key, 0) >= 0) return -1;
     const size = (family === 4 ? KEY4_BYTES : KEY6_BYTES) / 4;
     const slot = this.#take(this.#soughtWords, size, this.#table.hash(this.#soughtWords, 0, size));
-    restoreFlow(this.#table, slot, this.#histories, this.#streams, saved);
+    restoreFlow(this.#table, slot, this.#histories, this.#services.streams, saved);
     this.stats.opened++;
     this.#lifetimes.schedule(slot);
     return slot;
   }
 
   /** Whether the flow of the packet in work has been restored just now. */
-  #returns(size: number): boolean {
-    const key = new Uint8Array(this.#keyWords.buffer, 0, size * 4);
-    return this.#hooks.returning?.(size === KEY4_BYTES / 4 ? 4 : 6, key) ?? false;
+  #returns(key: Int32Array, size: number): boolean {
+    const bytes = new Uint8Array(key.buffer, 0, size * 4);
+    return this.#hooks.returning?.(size === KEY4_BYTES / 4 ? 4 : 6, bytes) ?? false;
   }
 
   /** A fresh record with this key, if need be in place of another one. */
@@ -412,13 +426,12 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
 
   /** TcpHost. */
   flip(slot: number): void {
-    const at = slot * WORDS + FLAGS;
-    this.#words[at] = this.#words[at] ^ Flag.origHigh;
+    flipped(this.#table, slot);
   }
 
   /** TcpHost. */
   established(slot: number): void {
-    const resp: Side = this.origSide(slot) === 0 ? 1 : 0;
+    const resp = peerSide(this.origSide(slot));
     if (INTERACTIVE[portOf(this.#table, slot, resp)] === 1)
       setTimeoutClass(this.#words, slot, Timeout.tcpInteractive);
   }
@@ -428,56 +441,17 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     this.#lifetimes.timerSet(slot);
   }
 
-  #open(packet: Packet, side: Side, size: number, hash: number): number {
-    const decoder = this.#decoder;
-    const protocol = decoder.protocol;
-    const slot = this.#take(this.#keyWords, size, hash);
+  #open(packet: Packet, sighting: Sighting): number {
+    const slot = this.#take(sighting.key, sighting.size, sighting.hash);
     this.stats.opened++;
-    const words = this.#words;
-    const doubles = this.#doubles;
-    const { cold, coldDoubles } = this.#table;
-    const record = slot * COLD_DOUBLES;
-    const at = slot * WORDS;
-    words[at + FLAGS] = words[at + FLAGS] | (protocol << PROTOCOL_SHIFT);
-    cold[slot * COLD_WORDS + C_VLANS] = decoder.vlan | (decoder.innerVlan << 16);
-    for (let i = 0; i < 3; i++) cold[slot * COLD_WORDS + C_UID + i] = this.#uids.next();
-    coldDoubles[record + CF_START] = packet.ts;
-    doubles[slot * DOUBLES + F_LAST] = packet.ts;
-    coldDoubles[record + CF_ATTEMPT] = Number.POSITIVE_INFINITY;
-    coldDoubles[record + CF_EXPIRE] = Number.POSITIVE_INFINITY;
-    if (side === 1) this.flip(slot);
-    if (this.#settings.directions.beginsAtServer(decoder, packet.u8)) {
-      this.flip(slot);
-      this.#histories.flipped(slot);
-    }
-    if (this.#settings.services && (protocol === IpProto.tcp || protocol === IpProto.udp))
-      words[at + FLAGS] = words[at + FLAGS] | PAYLOAD_WANTED;
-    if (protocol === IpProto.tcp) {
-      this.#tcp.open(slot);
-      setTimeoutClass(words, slot, Timeout.tcpHandshake);
-      if (this.#expected.size > 0) this.#meet(slot);
-    } else {
-      doubles[(endpointOf(slot, 0) >>> 1) + EP_F_PAYLOAD] = -1;
-      doubles[(endpointOf(slot, 1) >>> 1) + EP_F_PAYLOAD] = -1;
-      if (protocol === IpProto.udp) {
-        setTimeoutClass(words, slot, Timeout.udp);
-        const resp: Side = this.origSide(slot) === 0 ? 1 : 0;
-        if (this.#settings.dns && DNS[portOf(this.#table, slot, resp)] === 1)
-          coldDoubles[record + CF_EXPIRE] = packet.ts + this.#settings.timeouts.dns;
-      } else {
-        const icmp = protocol === IpProto.icmp || protocol === IpProto.icmpv6;
-        setTimeoutClass(words, slot, icmp ? Timeout.icmp : Timeout.other);
-      }
-    }
-    this.#lifetimes.schedule(slot);
+    this.#opener.open(slot, packet, sighting, this.#now);
     if (this.#tunnels.depth > 0) this.#tunnels.opened(slot, this.#now);
     return slot;
   }
 
-  #onTcp(packet: Packet, slot: number, side: Side): void {
-    const decoder = this.#decoder;
-    const u8 = packet.u8;
-    const header = (u8[decoder.transport + 12] >>> 4) * 4;
+  #onTcp(packet: Packet, slot: number, sighting: Sighting): void {
+    const { decoder, side } = sighting;
+    const header = (packet.u8[decoder.transport + 12] >>> 4) * 4;
     if (header < 20 || header > decoder.captured) {
       this.#tcp.checkExpiry(slot);
       return;
@@ -488,123 +462,44 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       return;
     }
     this.#tcp.segment(slot, side, decoder, packet, header);
-    this.#counts.count(slot, side, this.#decoder.ipBytes);
-    if (this.#tcp.dataSeq > 0 && (this.#words[slot * WORDS + FLAGS] & (Flag.payloadWanted << side)) !== 0) {
-      const peerBegun = (this.#words[slot * WORDS + FLAGS] & (Flag.payloadWanted << (1 - side))) === 0;
-      const news = this.#streams.segment(
-        slot,
-        side,
-        this.#tcp.isOrig(slot, side) ? 1 : 0,
-        this.#respPort(slot),
-        peerBegun,
-        this.#tcp.dataSeq,
-        u8,
-        decoder.transport + header,
-        decoder.transportBytes - header,
-      );
-      if (news !== 0) this.#onServices(slot, side, news);
+    this.#counts.count(slot, side, decoder.ipBytes);
+    const { dataSeq } = this.#tcp;
+    if (dataSeq > 0 && this.#services.wants(slot, side)) {
+      const at = decoder.transport + header;
+      const bytes = decoder.transportBytes - header;
+      this.#services.segment(slot, side, dataSeq, packet.u8, at, bytes, this.#now);
     }
   }
 
-  #respPort(slot: number): number {
-    return portOf(this.#table, slot, this.origSide(slot) === 0 ? 1 : 0);
-  }
-
-  /** What the recognizers have found. */
-  #onServices(slot: number, side: Side, news: number): void {
-    const at = slot * WORDS + FLAGS;
-    let flags = this.#words[at];
-    if ((news & StreamNews.tls) !== 0) {
-      flags |= Flag.tlsConfirmed;
-      const tls = this.#streams.info(slot);
-      if (tls !== undefined) tls.ts = this.lastTime(slot);
-    }
-    if ((news & StreamNews.established) !== 0) flags |= Flag.tlsEstablished;
-    if ((news & StreamNews.begun) !== 0) flags |= PAYLOAD_WANTED;
-    if ((news & StreamNews.sideDone) !== 0) flags &= ~(Flag.payloadWanted << side);
-    if ((news & StreamNews.done) !== 0) flags &= ~PAYLOAD_WANTED;
-    this.#words[at] = flags;
-    if ((news & StreamNews.flip) !== 0) this.#turn(slot);
-    if ((news & StreamNews.announced) !== 0) this.#expect(slot);
-  }
-
-  /** The originator was the server. What was counted so far stays with the originator, as in Zeek. */
-  #turn(slot: number): void {
-    const orig = this.origSide(slot);
-    if (isMulticast(this.#table, slot, orig === 0 ? 1 : 0)) return;
-    this.flip(slot);
-    this.#histories.flipped(slot);
-    this.#counts.exchange(slot);
-    const payload = (endpointOf(slot, 0) >>> 1) + EP_F_PAYLOAD;
-    if (this.proto(slot) !== IpProto.tcp)
-      exchange(this.#doubles, payload, (endpointOf(slot, 1) >>> 1) + EP_F_PAYLOAD);
-  }
-
-  #expect(slot: number): void {
-    for (const announced of this.#streams.announced) {
-      const orig = this.origSide(slot);
-      const side: Side = announced.byOrig === 1 ? orig : orig === 0 ? 1 : 0;
-      const { at, bytes } = addressOf(this.#table, slot, side);
-      this.#expected.add(announced, this.#table.coldBytes.slice(at, at + bytes), this.#now);
-    }
-  }
-
-  /** A connection that another one has announced needs no look at its payload. */
-  #meet(slot: number): void {
-    const resp: Side = this.origSide(slot) === 0 ? 1 : 0;
-    const { at, bytes } = addressOf(this.#table, slot, resp);
-    const port = portOf(this.#table, slot, resp);
-    const service = this.#expected.take(this.#table.coldBytes, at, bytes, port, this.#now);
-    if (service === undefined) return;
-    this.#streams.known(slot, service);
-    const flags = slot * WORDS + FLAGS;
-    this.#words[flags] = this.#words[flags] & ~PAYLOAD_WANTED;
-  }
-
-  #stopServices(slot: number): void {
-    const at = slot * WORDS + FLAGS;
-    const flags = this.#words[at];
-    if ((flags & PAYLOAD_WANTED) === 0) return;
-    this.#words[at] = flags & ~PAYLOAD_WANTED;
-    this.#streams.stop(slot);
-  }
-
-  #onUdp(packet: Packet, slot: number, side: Side): number {
-    const decoder = this.#decoder;
+  #onUdp(packet: Packet, slot: number, sighting: Sighting): number {
+    const { decoder, side } = sighting;
     const u8 = packet.u8;
     if (this.#settings.checksums && !decoder.checksumHolds(packet)) {
       this.#corrupt(slot, side);
       return slot;
     }
+    const isOrig = this.origSide(slot) === side;
     this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
-    this.#histories.once(slot, Seen.data, LETTER_D, this.#tcp.isOrig(slot, side));
+    this.#histories.once(slot, Seen.data, LETTER_D, isOrig);
     const at = decoder.transport;
     const bytes = ((u8[at + 4] << 8) | u8[at + 5]) - 8;
     addPayload(this.#doubles, endpointOf(slot, side), bytes);
-    this.#counts.count(slot, side, this.#decoder.ipBytes);
-    if (
-      (this.#words[slot * WORDS + FLAGS] & (Flag.payloadWanted << side)) !== 0 &&
-      bytes > 0 &&
-      decoder.captured > 8
-    ) {
-      const fromOrig = this.#tcp.isOrig(slot, side) ? 1 : 0;
+    this.#counts.count(slot, side, decoder.ipBytes);
+    if (bytes > 0 && decoder.captured > 8 && this.#services.wants(slot, side)) {
       // What a short capture has cut off is missing, but the beginning often tells.
       const there = Math.min(bytes, decoder.captured - 8);
-      const news = this.#streams.datagram(slot, fromOrig, this.#respPort(slot), u8, at + 8, there);
-      if (news !== 0) this.#onServices(slot, side, news);
-      if ((news & StreamNews.sideDone) !== 0 && isDnsViolation(u8, at + 8, there))
-        this.#table.coldDoubles[slot * COLD_DOUBLES + CF_EXPIRE] = Number.POSITIVE_INFINITY;
+      this.#services.datagram(slot, side, u8, at + 8, there, this.#now);
     }
-    const inner = this.#carriers.udp(slot, packet, this.#tcp.isOrig(slot, side), this.#respPort(slot));
+    const respPort = portOf(this.#table, slot, peerSide(this.origSide(slot)));
+    const inner = this.#carriers.udp(slot, packet, sighting, this.origSide(slot) === side, respPort);
     return inner < 0 ? slot : inner;
   }
 
-  #onIcmp(packet: Packet, slot: number, side: Side): void {
-    const decoder = this.#decoder;
+  #onIcmp(packet: Packet, slot: number, { decoder, side }: Sighting): void {
     if (this.#settings.checksums && !decoder.checksumHolds(packet)) return;
     this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
     addPayload(this.#doubles, endpointOf(slot, side), decoder.transportBytes - 8);
-    if (decoder.captured >= decoder.transportBytes) this.#counts.count(slot, side, this.#decoder.ipBytes);
+    if (decoder.captured >= decoder.transportBytes) this.#counts.count(slot, side, decoder.ipBytes);
   }
 
   #corrupt(slot: number, side: Side): void {
@@ -612,7 +507,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     const at = coldOf(endpointOf(slot, side)) + CEP_BAD_CHECKSUMS;
     const count = (cold[at] + 1) | 0;
     cold[at] = count;
-    if (isRecorded(count)) this.#histories.add(slot, LETTER_C, this.#tcp.isOrig(slot, side));
+    if (isRecorded(count)) this.#histories.add(slot, LETTER_C, this.origSide(slot) === side);
   }
 
   #end(slot: number): void {
@@ -620,7 +515,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     if ((this.#words[slot * WORDS + FLAGS] & (Flag.carrier | Flag.tunnelled)) !== 0)
       this.#carriers.ended(slot, this.#now);
     this.#tcp.close(slot);
-    this.#streams.release(slot);
+    this.#services.streams.release(slot);
     this.#histories.release(slot);
     this.#lifetimes.wheel.clear(slot);
     this.#table.remove(slot);

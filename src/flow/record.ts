@@ -25,6 +25,24 @@ import type { FlowTable } from './table.ts';
 import type { ConnRecord, Side } from './types.ts';
 import { uidText } from './uid.ts';
 
+export function origOf(table: FlowTable, slot: number): Side {
+  return (table.words[slot * WORDS + FLAGS] & Flag.origHigh) === 0 ? 0 : 1;
+}
+
+export function peerSide(side: Side): Side {
+  return side === 0 ? 1 : 0;
+}
+
+export function protocolOf(table: FlowTable, slot: number): number {
+  return table.words[slot * WORDS + FLAGS] >>> PROTOCOL_SHIFT;
+}
+
+/** Originator and responder have changed places (history letter apart). */
+export function flipped(table: FlowTable, slot: number): void {
+  const at = slot * WORDS + FLAGS;
+  table.words[at] = table.words[at] ^ Flag.origHigh;
+}
+
 /** Where in the table's cold bytes an address is. */
 export interface Address {
   at: number;

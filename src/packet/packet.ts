@@ -33,3 +33,5 @@ export class Packet {
 }
 
 export type PacketSink = (packet: Packet) => void;
+/** The first `count` of these. */
+export type BatchSink = (packets: readonly Packet[], count: number) => void;

@@ -7,6 +7,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { SluiceError } from '../../src/base/errors.ts';
 import { FileSource } from '../../src/capture/file.ts';
 import { conversation } from '../../src/packet/conversation.ts';
+import type { BatchSink } from '../../src/packet/packet.ts';
 import { type FrameToWrite, pcapFile } from '../../src/packet/pcap.ts';
 import { pcapngFile } from '../../src/packet/pcapng-writer.ts';
 
@@ -46,6 +47,41 @@ function thrown(run: () => unknown): SluiceError {
   }
   throw new Error('nothing was thrown');
 }
+
+describe('drainBatches', () => {
+  test('hands out what drain does, whatever the chunk size and the most that is wanted', async () => {
+    const path = file('batches.pcap', pcapFile(frames));
+    for (const chunkBytes of [64, 3000, 1_048_576]) {
+      for (const most of [1, 7, 100_000]) {
+        const source = FileSource.open(path, { chunkBytes });
+        const out: string[] = [];
+        const sink: BatchSink = (packets, count) => {
+          expect(count).toBeLessThanOrEqual(most);
+          for (const { u8, offset, caplen } of packets.slice(0, count))
+            out.push(Buffer.from(u8.subarray(offset, offset + caplen)).toString('hex'));
+        };
+        while (source.drainBatches(sink, most)) await source.wait();
+        source.close();
+        expect(source.problem).toBeUndefined();
+        expect(source.packets).toBe(frames.length);
+        expect(out).toEqual(expected);
+      }
+    }
+  });
+
+  test('what lies before damage is handed out', () => {
+    const source = FileSource.open(file('cut.pcap', pcapFile(frames).subarray(0, -10)));
+    let packets = 0;
+    while (
+      source.drainBatches((_, count) => {
+        packets += count;
+      }, 1000)
+    );
+    source.close();
+    expect(packets).toBe(frames.length - 1);
+    expect(source.problem?.message).toMatch(/a record cut off/);
+  });
+});
 
 describe('FileSource', () => {
   test.each([

@@ -17,7 +17,7 @@ import { noticeSchema } from '../../log/other-logs.ts';
 import { sslSchema } from '../../log/ssl-log.ts';
 import type { LogTotals } from '../../log/target.ts';
 import { tunnelSchema } from '../../log/tunnel-log.ts';
-import type { Packet } from '../../packet/packet.ts';
+import type { BatchSink, Packet } from '../../packet/packet.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { ReadProgress } from '../progress.ts';
@@ -70,7 +70,7 @@ class Reader {
   readonly #engine: FlowEngineApi;
   readonly #logs: LogFiles;
   readonly #writer: LogWriter;
-  readonly #sink: (packet: Packet) => void;
+  readonly #sink: BatchSink;
   packets = 0;
   bytes = 0;
   flows = 0;
@@ -128,13 +128,20 @@ class Reader {
       },
     );
     this.#engine = engine;
-    this.#sink = (packet) => {
-      this.packets++;
-      this.bytes += packet.wirelen;
-      if (packet.ts < this.first) this.first = packet.ts;
-      if (packet.ts > this.last) this.last = packet.ts;
-      engine.process(packet);
+    this.#sink = (packets, count) => {
+      this.#note(packets, count);
+      engine.processBatch(packets, count);
     };
+  }
+
+  #note(packets: readonly Packet[], count: number): void {
+    this.packets += count;
+    for (let i = 0; i < count; i++) {
+      const { wirelen, ts } = packets[i];
+      this.bytes += wirelen;
+      if (ts < this.first) this.first = ts;
+      if (ts > this.last) this.last = ts;
+    }
   }
 
   /** Reads until the end or until it is told to stop. Errors: those of a defect of ours only. */
@@ -145,7 +152,7 @@ class Reader {
       if (stop.aborted) resolve();
       stop.addEventListener('abort', () => resolve(), { once: true });
     });
-    while (!stop.aborted && source.drain(this.#sink, TURN_PACKETS)) {
+    while (!stop.aborted && source.drainBatches(this.#sink, TURN_PACKETS)) {
       progress.show(source.readBytes, this.packets);
       await (source.starved ? Promise.race([source.wait(), stopped]) : turn());
     }
