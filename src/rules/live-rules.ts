@@ -21,6 +21,8 @@ export interface LiveRulesOptions {
   readonly rows?: number;
   readonly buckets?: number;
   readonly samples?: number;
+  /** How the programs are made: for tests and measurements. */
+  readonly programs?: Pick<RuleProgramOptions, 'chain' | 'programSize'>;
   /** The monotonic clock, in seconds. */
   readonly now: () => number;
   /** Returns once no packet is in a program any more that was there before the call. */
@@ -190,6 +192,7 @@ export class LiveRules {
       maps: { rules: rules.fd, scratch: scratch.fd, matches: this.#object.map('rule_matches').fd },
       slots: { shunt: RULE_SLOTS.shunt, act: RULE_SLOTS.act, first, count: RULE_SLOTS.perHalf },
       frameLength,
+      ...this.#options.programs,
     };
   }
 

@@ -10,8 +10,9 @@ export const MATCHES: Register = 9;
 /** Length of the frame, while the expression of a rule runs that asks for it. */
 export const LENGTH: Register = 5;
 export const FREE: readonly Register[] = [0, 1, 2, 3, 4];
-/** Bytes of stack for keys of look-ups. */
+/** Bytes of stack: the key of a look-up, and the row of a rule whose expression is shared. */
 export const STACK = 8;
+export const ROW = -8;
 
 /** Descriptors of the maps that the programs name. Anything goes as long as nothing is loaded. */
 export interface RuleMaps {

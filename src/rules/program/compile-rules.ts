@@ -28,7 +28,7 @@ import { buildGraph, type Candidate, type GraphNode } from '../analysis/graph.ts
 import { specialize } from '../analysis/specialize.ts';
 import { SlRuleMatches } from '../layout.gen.ts';
 import { CTX, MATCHES, type RuleMaps } from './abi.ts';
-import { asksLength, candidateCode, freshBounds, RULE_SWITCH } from './candidate.ts';
+import { asksLength, freshBounds, isSwitchItem } from './candidate.ts';
 import { type Part, type Place, Planner } from './plan.ts';
 
 /** A rule as the compiler sees it. */
@@ -57,6 +57,8 @@ export interface RuleProgramOptions {
   readonly chain?: boolean;
   /** Ends with 1 (XDP_DROP) when something matched and 2 when not, and nothing acts: for trying rules. */
   readonly verdicts?: boolean;
+  /** Instructions of one program; default: as many as jumps reach. */
+  readonly programSize?: number;
 }
 
 /** The kernel's limit of tail calls in a row, less those of the gate, of what acts, of the shunts, hook and next. */
@@ -112,18 +114,14 @@ function firstElement(map: number, none: string): Item[] {
  * everywhere. FILTER_UNSUPPORTED when they do not fit the slots or the kernel's limit of tail calls.
  */
 export function compileRules(rules: readonly RuleExpression[], options: RuleProgramOptions): RulePrograms {
-  const { maps, slots, chain = false } = options;
+  const { maps, slots, chain = false, programSize = PROGRAM_SIZE } = options;
   const graph = buildGraph(rules.map(({ program }) => (chain ? undefined : alternatives(program))));
-  const rows = new Map<string, number>();
-  let candidates = 0;
   const planner = new Planner({
-    size: PROGRAM_SIZE,
+    size: programSize,
     finish: FINISH,
-    candidate: ({ rule, facts }: Candidate) => {
-      const prefix = `c${candidates++}`;
+    remaining: ({ rule, facts }: Candidate) => {
       const { row, program } = rules[rule];
-      rows.set(prefix, row);
-      return candidateCode({ program: specialize(program, facts), row, prefix });
+      return { row, program: specialize(program, facts) };
     },
     tailCall: ({ program, entry }: Place) => [
       plain(storeConstant(4, MATCHES, members.entry, entry + 1)),
@@ -146,11 +144,7 @@ export function compileRules(rules: readonly RuleExpression[], options: RuleProg
     return {
       slot: isRoot && !part.entries.some(({ called }) => called) ? undefined : slots.first + index,
       instructions: assemble(code),
-      switches: code.flatMap((item) =>
-        'target' in item && item.instruction === RULE_SWITCH
-          ? [rows.get((item.target ?? '').slice(0, -1)) as number]
-          : [],
-      ),
+      switches: code.flatMap((item) => (isSwitchItem(item) ? [item.row] : [])),
       isRoot,
     };
   });

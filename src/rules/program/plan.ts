@@ -1,7 +1,7 @@
-import { goto, type Item, label } from '../../ebpf/index.ts';
+import { type CbpfProgram, goto, type Item, label } from '../../ebpf/index.ts';
 import type { Candidate, GraphNode } from '../analysis/graph.ts';
 import type { Term } from '../analysis/term.ts';
-import { freshBounds } from './candidate.ts';
+import { Expressions, freshBounds, handOver, ruleSwitch } from './candidate.ts';
 import { type Arm, inOrder, rangeCode, switchCode } from './switch.ts';
 
 /** Where a piece of the rules begins: in which program, at which of its entries. */
@@ -30,8 +30,8 @@ export interface Entry {
 export interface PlanOptions {
   /** Instructions of one program that hold rules. */
   readonly size: number;
-  /** The code of a candidate; falls through at its end. */
-  readonly candidate: (candidate: Candidate) => Item[];
+  /** What is left of a candidate's expression, and the row of its rule. */
+  readonly remaining: (candidate: Candidate) => { readonly program: CbpfProgram; readonly row: number };
   /** Code that goes to an entry of another program. */
   readonly tailCall: (place: Place) => Item[];
   /** Label of each program where what is left with nothing to ask goes. */
@@ -40,7 +40,7 @@ export interface PlanOptions {
 
 interface Built {
   readonly switches: readonly BuiltSwitch[];
-  readonly candidates: readonly (readonly Item[])[];
+  readonly candidates: readonly BuiltCandidate[];
   readonly size: number;
 }
 
@@ -50,13 +50,49 @@ interface BuiltSwitch {
   readonly size: number;
 }
 
-/** Instructions of a switch beside those of its cases, and for each case. */
+interface BuiltCandidate {
+  readonly row: number;
+  readonly program: CbpfProgram;
+  /** Equal programs have equal keys. */
+  readonly key: number;
+  readonly size: number;
+}
+
+/** Instructions of a switch beside those of its cases, and for each case: comparing, switching, handing over. */
 const SWITCH = 20;
-const CASE = 4;
+const CASE = 6;
+/** Of a rule's switch. */
+const RULE = 1;
 /** What going on to another program takes. */
 const GO_ON = 12;
 
 const codeSize = (code: readonly Item[]): number => code.filter((item) => 'instruction' in item).length;
+
+/** The candidate of a node that has nothing else. */
+function onlyCandidate({ switches, candidates }: Built): BuiltCandidate | undefined {
+  return switches.length === 0 && candidates.length === 1 ? candidates[0] : undefined;
+}
+
+function countKeys(nodes: Iterable<Built>): Map<number, number> {
+  const uses = new Map<number, number>();
+  for (const node of nodes) {
+    const key = onlyCandidate(node)?.key;
+    if (key !== undefined) uses.set(key, (uses.get(key) ?? 0) + 1);
+  }
+  return uses;
+}
+
+/** Cases that have the same expression share it. */
+function sizeOfCases(nodes: readonly Built[]): number {
+  const seen = new Set<number>();
+  let size = nodes.length * CASE;
+  for (const node of nodes) {
+    const key = onlyCandidate(node)?.key;
+    if (key === undefined || !seen.has(key)) size += node.size;
+    if (key !== undefined) seen.add(key);
+  }
+  return size;
+}
 
 /** Splits by size, keeping the order; what is larger than `most` stands alone. */
 function runs<T>(items: readonly T[], sizeOf: (item: T) => number, most: number): T[][] {
@@ -81,6 +117,8 @@ function runs<T>(items: readonly T[], sizeOf: (item: T) => number, most: number)
 export class Planner {
   readonly parts: Part[] = [];
   readonly #options: PlanOptions;
+  readonly #expressions = new Expressions();
+  readonly #sizes = new Map<number, number>();
   #labels = 0;
 
   constructor(options: PlanOptions) {
@@ -95,15 +133,22 @@ export class Planner {
   readonly #fresh = (): string => `s${this.#labels++}`;
 
   #build(node: GraphNode): Built {
-    const switches = node.switches.map(({ term, cases }) => {
-      const built = new Map([...cases].map(([value, inner]) => [value, this.#build(inner)]));
-      const size = [...built.values()].reduce((sum, inner) => sum + inner.size + CASE, SWITCH);
-      return { term, cases: built, size };
+    const candidates = node.candidates.map((candidate): BuiltCandidate => {
+      const { program, row } = this.#options.remaining(candidate);
+      const key = this.#expressions.keyOf(program);
+      let size = this.#sizes.get(key);
+      if (size === undefined) {
+        size = codeSize(this.#expressions.code(program, row)) + RULE;
+        this.#sizes.set(key, size);
+      }
+      return { row, program, key, size };
     });
-    const candidates = node.candidates.map((candidate) => this.#options.candidate(candidate));
+    const switches = node.switches.map(({ term, cases }): BuiltSwitch => {
+      const built = new Map([...cases].map(([value, inner]) => [value, this.#build(inner)]));
+      return { term, cases: built, size: SWITCH + sizeOfCases([...built.values()]) };
+    });
     const size =
-      switches.reduce((sum, { size }) => sum + size, 0) +
-      candidates.reduce((sum, code) => sum + codeSize(code), 0);
+      switches.reduce((sum, { size }) => sum + size, 0) + candidates.reduce((sum, { size }) => sum + size, 0);
     return { switches, candidates, size };
   }
 
@@ -111,8 +156,11 @@ export class Planner {
   #place(built: Built, after: Place | undefined): Place | undefined {
     const { size } = this.#options;
     let next = after;
-    for (const chunk of runs(built.candidates, codeSize, size).toReversed()) {
-      next = this.#put(chunk.flat(), next);
+    for (const chunk of runs(built.candidates, (one) => one.size, size).toReversed()) {
+      next = this.#put(
+        chunk.flatMap((one) => this.#candidate(one)),
+        next,
+      );
     }
     for (const one of built.switches.toReversed()) {
       next = one.size > size ? this.#spread(one, next) : this.#put(this.#switch(one), next);
@@ -120,27 +168,55 @@ export class Planner {
     return next;
   }
 
+  /** Runs what is left of a candidate's expression, with its rule's switch before it. */
+  #candidate({ row, program }: BuiltCandidate): Item[] {
+    const after = this.#fresh();
+    return [ruleSwitch(row, after), ...this.#expressions.code(program, row), label(after)];
+  }
+
   /** A switch with its cases in place; falls through at its end. */
-  #switch({ term, cases }: BuiltSwitch): Item[] {
+  #switch({ term, cases }: Pick<BuiltSwitch, 'term' | 'cases'>): Item[] {
     const after = this.#fresh();
     const code: Item[] = [];
     const arms: Arm[] = [];
+    const shared = new Map<number, { readonly name: string; readonly program: CbpfProgram }>();
+    const uses = countKeys(cases.values());
     for (const [value, inner] of cases) {
       const target = this.#fresh();
       arms.push({ value, target });
-      code.push(label(target), ...this.#inline(inner), goto(after));
+      code.push(label(target));
+      const alone = onlyCandidate(inner);
+      if (alone === undefined || (uses.get(alone.key) ?? 0) < 2) {
+        code.push(...this.#inline(inner), goto(after));
+        continue;
+      }
+      const { name } = shared.get(alone.key) ?? { name: this.#fresh() };
+      shared.set(alone.key, { name, program: alone.program });
+      code.push(ruleSwitch(alone.row, after), handOver(alone.row), goto(name));
+    }
+    for (const { name, program } of shared.values()) {
+      code.push(label(name), ...this.#expressions.code(program, 'handed over'), goto(after));
     }
     return [...switchCode(term, arms, after, this.#fresh), ...code, label(after), ...freshBounds()];
   }
 
   #inline({ switches, candidates }: Built): Item[] {
-    return [...switches.flatMap((one) => this.#switch(one)), ...candidates.flat()];
+    return [
+      ...switches.flatMap((one) => this.#switch(one)),
+      ...candidates.flatMap((one) => this.#candidate(one)),
+    ];
   }
 
   /** A switch whose cases do not fit one program: each run of values is a program, found by a smaller switch. */
   #spread({ term, cases }: BuiltSwitch, next: Place | undefined): Place {
     const { size } = this.#options;
-    const sizeOf = (value: number): number => Math.min((cases.get(value)?.size ?? 0) + CASE, size - SWITCH);
+    const uses = countKeys(cases.values());
+    const sizeOf = (value: number): number => {
+      const inner = cases.get(value) as Built;
+      const alone = onlyCandidate(inner);
+      const isShared = alone !== undefined && (uses.get(alone.key) ?? 0) > 1;
+      return isShared ? CASE : Math.min(inner.size + CASE, size - SWITCH);
+    };
     const places: { values: readonly number[]; place: Place }[] = [];
     for (const values of runs(inOrder(term, [...cases.keys()]), sizeOf, size - SWITCH)) {
       const elsewhere = new Map<number, Place>();
@@ -158,7 +234,7 @@ export class Planner {
         arms.push({ value, target });
         away.push(label(target), ...this.#options.tailCall(this.#called(place)));
       }
-      const code = this.#switch({ term, cases: here, size: 0 });
+      const code = this.#switch({ term, cases: here });
       const calls = Math.max(0, ...[...elsewhere.values()].map((place) => place.calls + 1));
       const first = elsewhere.size === 0 ? [] : this.#switchAway(term, arms, away);
       places.push({ values, place: this.#put([...first, ...code], next, calls) });
