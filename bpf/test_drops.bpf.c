@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * A witness for the slot of the gate that is called in place of XDP_DROP: when the last packet of each flow and direction
- * was dropped, and what the kernel's coarse clock said then.
+ * For the slots of the gate that are called in place of its verdicts. XDP_DROP: a witness of when the last packet of each
+ * flow and direction was dropped, and what the kernel's coarse clock said then. XDP_PASS: now and then a long way from the
+ * verdict to whoever receives the packet.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -98,4 +99,20 @@ int test_drops(struct xdp_md *ctx)
 	drop->ns = bpf_ktime_get_ns();
 	drop->coarse = bpf_ktime_get_coarse_ns();
 	return XDP_DROP;
+}
+
+static long spin(__u32 i, void *until)
+{
+	return bpf_ktime_get_ns() >= *(__u64 *)until;
+}
+
+/* One packet in 24, and those of the same batch, take a millisecond longer. */
+SEC("xdp.frags")
+int test_slow(struct xdp_md *ctx)
+{
+	__u64 until = bpf_ktime_get_ns() + 1000000;
+
+	if (bpf_get_prandom_u32() % 24 == 0)
+		bpf_loop(1 << 20, spin, &until, 0);
+	return XDP_PASS;
 }

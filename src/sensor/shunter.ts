@@ -474,9 +474,16 @@ export class Shunter {
         this.#events.started(e.slot, e.trigger);
       },
     );
+    for (const e of episodes) e.barrier = Number.POSITIVE_INFINITY;
+    void this.#afterFlip(episodes);
+  }
+
+  /** What was passed before the flip may still be on its way from the program to the ring. */
+  async #afterFlip(episodes: readonly Episode[]): Promise<void> {
+    await this.#gate.grace();
     // Not by blocks: the next packet may come after the end of the shunt, and into the block that is open now.
     const barrier = this.#ring.received();
-    for (const e of episodes) e.barrier = barrier;
+    for (const e of episodes) if (e.phase === 'shunted') e.barrier = barrier;
   }
 
   /** The entry does not catch up (a direction that is silent, say): let go, and begin anew some day. */

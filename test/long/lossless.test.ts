@@ -21,3 +21,12 @@ kernelTest('lossless on a bad link with tags in one direction', [...FEATURES], a
 kernelTest('lossless with frames of 9,000 bytes', [...FEATURES], async () => {
   await lossless({ mtu: 9000 });
 });
+
+kernelTest(
+  'lossless when packets are still on their way to the ring as their flow is shunted',
+  [...FEATURES],
+  async () => {
+    const result = await lossless({ mbps: 300 }, { slow: true });
+    expect(result.shunted).toBeGreaterThan(100);
+  },
+);

@@ -26,15 +26,21 @@ export interface LastDrop {
 export class DropWitness {
   readonly #object: BpfObject;
 
-  /** @param pid of a sensor that is ready and has a gate */
-  constructor(pid: number) {
+  /**
+   * @param pid of a sensor that is ready and has a gate
+   * @param slow lets some packets that the gate passes take a millisecond longer to the ring
+   */
+  constructor(pid: number, slow: boolean) {
     const id = hookOf(pid);
     if (id === undefined) throw new Error(`process ${pid} has no gate with a hook`);
     this.#object = loadObject(bpfObject('test_drops'));
     using hook = BpfMap.fromId(id);
-    const slot = new Uint32Array([XdpAction.drop]);
-    const program = new Uint32Array([this.#object.program('test_drops').fd]);
-    hook.set(new Uint8Array(slot.buffer), new Uint8Array(program.buffer));
+    const put = (action: number, name: string): void => {
+      const fd = new Uint32Array([this.#object.program(name).fd]);
+      hook.set(new Uint8Array(new Uint32Array([action]).buffer), new Uint8Array(fd.buffer));
+    };
+    put(XdpAction.drop, 'test_drops');
+    if (slow) put(XdpAction.pass, 'test_slow');
   }
 
   /** Packets seen dropped, of all flows. */

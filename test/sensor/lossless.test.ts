@@ -46,27 +46,38 @@ kernelTest(
   120_000,
 );
 
-/** Connections of 1.5 to 2.5 MB, with and without tags, retransmissions and exchanged segments, ended in every way. */
+const LONG = 60;
+const SHORT = 960;
+
+/**
+ * Connections of 1.5 to 2.5 MB, and short ones among them, with and without tags, retransmissions and exchanged
+ * segments, ended in every way.
+ */
 function trace(): Uint8Array {
   const closes = ['client-fin', 'server-fin', 'client-rst', 'server-rst', 'none'] as const;
-  const frames = Array.from({ length: 60 }, (_, i) => {
+  const frames = Array.from({ length: LONG + SHORT }, (_, i) => {
     const wide = i % 3 === 0;
+    const long = i < LONG;
+    const low = [(i + 16) >> 8, (i + 16) & 255] as const;
     const whole = conversation({
-      client: { address: wide ? `2001:db8::${i + 16}` : `10.1.0.${i + 1}`, port: 10_000 + i },
+      client: {
+        address: wide ? `2001:db8::${(i + 16).toString(16)}` : `10.1.${low.join('.')}`,
+        port: 10_000 + i,
+      },
       server: { address: wide ? '2001:db8::1' : '10.2.0.1', port: 80 },
       vlans: [[], [], [100], [200, 100]][i % 4],
       mss: 1400,
       turns: [
         { from: 'client', data: 300 },
-        { from: 'server', data: 1_500_000 },
-        { from: 'client', data: i % 2 === 0 ? 10 : 1_000_000 },
+        { from: 'server', data: long ? 1_500_000 : 9000 },
+        { from: 'client', data: long && i % 2 === 1 ? 1_000_000 : 10 },
         { from: 'server', data: 3000 },
       ],
       close: closes[i % 5],
       retransmit: (i % 7) * 0.01,
       reorder: (i % 3) * 0.02,
       seed: i,
-      start: 1_700_000_000 + i * 0.05,
+      start: 1_700_000_000 + (long ? i * 0.05 : (i - LONG) * 0.003),
       gap: 0.0004,
     });
     // Every fifth was there before the sensor.
@@ -83,8 +94,8 @@ kernelTest(
     try {
       const file = join(directory, 'trace.pcap');
       writeFileSync(file, trace());
-      const result = await lossless({}, file);
-      expect(result.connections).toBe(60);
+      const result = await lossless({}, { trace: file });
+      expect(result.connections).toBe(LONG + SHORT);
       expect(result.shunted).toBeGreaterThan(50);
       expect(result.apart).toBe(0);
     } finally {
