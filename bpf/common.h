@@ -9,6 +9,9 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* Keeps a structure where it is: split into registers it would be filled in on each of many ways that leave it early. */
+#define IN_MEMORY(x) asm volatile("" : : "r"(&(x)) : "memory")
+
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04

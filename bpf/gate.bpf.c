@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 #include "gate.h"
 #include "maps.h"
+#include "frame.h"
 #include "link.h"
 #include "ipv4.h"
 #include "ipv6.h"
@@ -29,7 +30,7 @@ static __always_inline void ask_rules(struct xdp_md *ctx, const struct sl_packet
 	s = bpf_map_lookup_elem(&scratch, &zero);
 	if (!s)
 		return;
-	__builtin_memcpy(s, p, sizeof(*s) - sizeof(s->key));
+	__builtin_memcpy(s, p, __builtin_offsetof(struct sl_packet, verdict));
 	if (size)
 		__builtin_memcpy(s->key, key, size);
 	s->parsed = verdict;
@@ -43,10 +44,15 @@ int sluice_gate(struct xdp_md *ctx)
 	void *end = (void *)(long)ctx->data_end;
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct sl_ledger *mine = bpf_map_lookup_elem(&ledger, &cpu);
-	struct sl_packet p = { .frame_len = bpf_xdp_get_buff_len(ctx) };
-	__be16 proto = parse_link(ctx, &p);
+	struct sl_packet p;
+	__be16 proto;
 	int verdict;
 
+	/* Its key is not used here: it is made where the look-up reads it. */
+	__builtin_memset(&p, 0, __builtin_offsetof(struct sl_packet, verdict));
+	p.frame_len = frame_length(ctx);
+	IN_MEMORY(p);
+	proto = parse_link(ctx, &p);
 	if (likely(proto == bpf_htons(ETH_P_IP))) {
 		struct sl_key4 key = {};
 

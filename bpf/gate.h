@@ -157,10 +157,15 @@ struct sl_count {
 	__u64 bytes; /* L2 bytes */
 };
 
+/* What a CPU has to itself. */
 struct sl_ledger {
 	struct sl_count count[SL_VERDICTS];
+	/* The clock: coarse CLOCK_MONOTONIC ns as first read in this jiffy. */
+	__u64 jiffy;
+	__u64 now;
+	__u64 pad[6];
 };
-_Static_assert(sizeof(struct sl_ledger) == 320, "whole cache lines");
+_Static_assert(sizeof(struct sl_ledger) == 384, "whole cache lines");
 
 /* Bits of sl_packet.flags. */
 #define SL_P_FRAGMENT 1 /* a fragment: no ports, no key */

@@ -6,10 +6,20 @@
 #include <linux/ip.h>
 #include "transport.h"
 
+static __always_inline key_part addresses4(__be32 low, __be32 high)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return (__u64)high << 32 | low;
+#else
+	return (__u64)low << 32 | high;
+#endif
+}
+
 /* Returns SL_V_SHUNTED when the packet has a key, else the verdict. */
 static __always_inline int parse_ipv4(void *l3, void *end, struct sl_packet *p, struct sl_key4 *key)
 {
 	struct iphdr *ip = l3;
+	key_part *parts = (key_part *)key;
 	__u32 header;
 	int r;
 
@@ -22,8 +32,7 @@ static __always_inline int parse_ipv4(void *l3, void *end, struct sl_packet *p, 
 	p->family = 4;
 	p->proto = ip->protocol;
 	p->dir = bpf_ntohl(ip->saddr) > bpf_ntohl(ip->daddr);
-	key->low_addr = p->dir ? ip->daddr : ip->saddr;
-	key->high_addr = p->dir ? ip->saddr : ip->daddr;
+	parts[0] = addresses4(p->dir ? ip->daddr : ip->saddr, p->dir ? ip->saddr : ip->daddr);
 	if (unlikely(p->ip_len > p->frame_len - p->l3))
 		return SL_V_PASS_PARSE;
 	p->l4 = p->l3 + header;
@@ -39,7 +48,7 @@ static __always_inline int parse_ipv4(void *l3, void *end, struct sl_packet *p, 
 		return r;
 	if (unlikely(ip->saddr == ip->daddr))
 		p->dir = bpf_ntohs(p->sport) > bpf_ntohs(p->dport);
-	PORTS_OF(key, p);
+	parts[1] = ports_and_word(p);
 	return SL_V_SHUNTED;
 }
 

@@ -14,26 +14,19 @@ struct ipv6_fragment {
 	__be32 id;
 };
 
-/* Halves of an address, as numbers in memcmp order. */
+/* Half of an address, as it stands there. */
 static __always_inline __u64 half(const struct in6_addr *addr, int which)
 {
 	__u64 value;
 
 	__builtin_memcpy(&value, addr->s6_addr + which * 8, 8);
-	return bpf_be64_to_cpu(value);
+	return value;
 }
 
 /* Whether a comes after b in memcmp order. */
-static __always_inline bool after6(const struct in6_addr *a, const struct in6_addr *b)
+static __always_inline bool after(__u64 a, __u64 b)
 {
-	__u64 x = half(a, 0), y = half(b, 0);
-
-	return x == y ? half(a, 1) > half(b, 1) : x > y;
-}
-
-static __always_inline bool same6(const struct in6_addr *a, const struct in6_addr *b)
-{
-	return half(a, 0) == half(b, 0) && half(a, 1) == half(b, 1);
+	return bpf_be64_to_cpu(a) > bpf_be64_to_cpu(b);
 }
 
 static __always_inline bool is_extension(__u8 proto)
@@ -86,6 +79,8 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, void *l3, void *end, s
 				      struct sl_key6 *key)
 {
 	struct ipv6hdr *ip = l3;
+	key_part *parts = (key_part *)key;
+	__u64 src[2], dst[2];
 	__u32 left, l4 = sizeof(*ip);
 	int r;
 
@@ -95,11 +90,16 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, void *l3, void *end, s
 	p->ip_len = left + sizeof(*ip);
 	p->family = 6;
 	p->proto = ip->nexthdr;
-	p->dir = same_for_all(after6(&ip->saddr, &ip->daddr), p->frame_len, 1);
-	__builtin_memcpy(key->low_addr, p->dir ? &ip->daddr : &ip->saddr, 16);
-	__builtin_memcpy(key->high_addr, p->dir ? &ip->saddr : &ip->daddr, 16);
-	key->vxlan = 0;
-	key->geneve = 0;
+	for (int i = 0; i < 2; i++) {
+		src[i] = half(&ip->saddr, i);
+		dst[i] = half(&ip->daddr, i);
+	}
+	p->dir = same_for_all(src[0] == dst[0] ? after(src[1], dst[1]) : after(src[0], dst[0]), p->frame_len, 1);
+	for (int i = 0; i < 2; i++) {
+		parts[i] = p->dir ? dst[i] : src[i];
+		parts[2 + i] = p->dir ? src[i] : dst[i];
+	}
+	parts[5] = 0; /* no tunnel */
 	if (unlikely(p->ip_len > p->frame_len - p->l3))
 		return SL_V_PASS_PARSE;
 	if (unlikely(is_extension(p->proto))) {
@@ -120,9 +120,9 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, void *l3, void *end, s
 	r = parse_transport(l3 + l4, end, left, p);
 	if (r != SL_V_SHUNTED)
 		return r;
-	if (unlikely(same6(&ip->saddr, &ip->daddr)))
+	if (unlikely(src[0] == dst[0] && src[1] == dst[1]))
 		p->dir = bpf_ntohs(p->sport) > bpf_ntohs(p->dport);
-	PORTS_OF(key, p);
+	parts[4] = ports_and_word(p);
 	return SL_V_SHUNTED;
 }
 

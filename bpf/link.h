@@ -99,7 +99,8 @@ static __always_inline __be16 parse_link(struct xdp_md *ctx, struct sl_packet *p
 
 	if ((void *)(eth + 1) > end)
 		return 0;
-	proto = eth->h_proto;
+	/* eth is packed, and would be read byte by byte. */
+	proto = *(__be16 *)(data + 12);
 #pragma unroll
 	for (int i = 0; i < SL_MAX_TAGS; i++) {
 		struct vlan_tag *tag = data + at;

@@ -8,6 +8,7 @@
 #include "gate.h"
 
 const volatile __u32 cfg_vlan_in_key = 0;
+const volatile __u32 cfg_kernel_context = 0; /* bpf_cast_to_kern_ctx may be called: Linux 6.2 */
 const volatile __u32 cfg_pairs = 0;    /* look for address pairs */
 const volatile __u32 cfg_prefixes = 0; /* rows of the prefix list that may be in use */
 const volatile __u32 cfg_rules = 0;    /* ask the rules before shunting */

@@ -4,7 +4,7 @@
 #define SLUICE_PAIRS_H
 
 #include <bpf/bpf_endian.h>
-#include "common.h"
+#include "clock.h"
 #include "maps.h"
 
 /* The addresses of a packet, mapped, low and high as in the keys, and what is needed to count it. */
@@ -137,25 +137,27 @@ static __always_inline void map_address(struct sl_exception_key *to, __be32 addr
 	words[3] = addr;
 }
 
-static __always_inline int on_pairs4(const struct sl_packet *p, const struct sl_key4 *key, __u64 now, int verdict)
+static __always_inline int on_pairs4(const struct sl_packet *p, const struct sl_key4 *key, struct sl_ledger *mine,
+				     int verdict)
 {
 	struct ends e;
 
 	if (!cfg_pairs && !cfg_prefixes)
 		return verdict;
-	fill_ends(&e, p, now);
+	fill_ends(&e, p, clock(mine));
 	map_address(&e.low, key->low_addr);
 	map_address(&e.high, key->high_addr);
 	return search_pairs(&e, verdict);
 }
 
-static __always_inline int on_pairs6(const struct sl_packet *p, const struct sl_key6 *key, __u64 now, int verdict)
+static __always_inline int on_pairs6(const struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
+				     int verdict)
 {
 	struct ends e;
 
 	if (!cfg_pairs && !cfg_prefixes)
 		return verdict;
-	fill_ends(&e, p, now);
+	fill_ends(&e, p, clock(mine));
 	__builtin_memcpy(e.low.addr, key->low_addr, 16);
 	__builtin_memcpy(e.high.addr, key->high_addr, 16);
 	return search_pairs(&e, verdict);

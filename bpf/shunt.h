@@ -4,13 +4,8 @@
 #define SLUICE_SHUNT_H
 
 #include "books.h"
+#include "clock.h"
 #include "pairs.h"
-
-/* Coarse: in steps of a kernel tick, for a tenth of the price. */
-static __always_inline __u64 clock(struct sl_ledger *mine)
-{
-	return bpf_ktime_get_coarse_ns();
-}
 
 static __always_inline int shunt4(const struct sl_packet *p, const struct sl_key4 *key, struct sl_ledger *mine,
 				  __u32 cpu, int verdict)
@@ -22,7 +17,7 @@ static __always_inline int shunt4(const struct sl_packet *p, const struct sl_key
 			return on_hit(&v->flow, p, cpu, clock(mine));
 		verdict = SL_V_PASS_NO_ENTRY;
 	}
-	return p->family ? on_pairs4(p, key, clock(mine), verdict) : verdict;
+	return p->family ? on_pairs4(p, key, mine, verdict) : verdict;
 }
 
 static __always_inline int shunt6(const struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
@@ -35,7 +30,7 @@ static __always_inline int shunt6(const struct sl_packet *p, const struct sl_key
 			return on_hit(&v->flow, p, cpu, clock(mine));
 		verdict = SL_V_PASS_NO_ENTRY;
 	}
-	return p->family ? on_pairs6(p, key, clock(mine), verdict) : verdict;
+	return p->family ? on_pairs6(p, key, mine, verdict) : verdict;
 }
 
 #endif

@@ -11,13 +11,22 @@
 #include "common.h"
 #include "maps.h"
 
-/* Puts the ports where their addresses are. */
-#define PORTS_OF(key, p) \
-	do { \
-		(key)->low_port = (p)->dir ? (p)->dport : (p)->sport; \
-		(key)->high_port = (p)->dir ? (p)->sport : (p)->dport; \
-		(key)->word = (p)->proto | (cfg_vlan_in_key ? (p)->vlans : 0); \
-	} while (0)
+/* A part of a key is written in the width in which the look-up reads it: it would wait for narrower stores. */
+typedef __u64 __attribute__((may_alias)) key_part;
+
+/* Ports, where their addresses are, and the word. */
+static __always_inline key_part ports_and_word(const struct sl_packet *p)
+{
+	__u32 low = p->dir ? p->dport : p->sport;
+	__u32 high = p->dir ? p->sport : p->dport;
+	__u32 word = p->proto | (cfg_vlan_in_key ? p->vlans : 0);
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return (__u64)word << 32 | high << 16 | low;
+#else
+	return (__u64)low << 48 | (__u64)high << 32 | word;
+#endif
+}
 
 /* The type that answers an ICMP type, plus one; 0 when there is none (one-way). Corpus rule as in Zeek's ICMP.cc. */
 static const __u8 icmp_answer[256] = {

@@ -6,7 +6,6 @@ import {
   type BpfMap,
   type BpfObject,
   type BpfProgram,
-  loadObject,
   packageRoot,
   possibleCpus,
   programInfo,
@@ -14,6 +13,7 @@ import {
 } from '../kernel/index.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
+import { loadGate } from './load.ts';
 import type { GateHandles } from './ops.ts';
 import { Found, LINK_PIN, type Orphan, writeMeta } from './pinned.ts';
 import { type PinAccess, PinDirectory } from './pins.ts';
@@ -124,7 +124,7 @@ export class Gate {
       const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
-      object = loadObject(bpfObjectPath('gate'), {
+      object = loadGate(bpfObjectPath('gate'), {
         constants: { cfg_vlan_in_key: vlanKey ? 1 : 0, cfg_rules: rules ? 1 : 0 },
         reuseMaps: Object.fromEntries(tookOver ? (found?.maps ?? []) : slots),
         mapSizes: tookOver ? {} : sizes,
@@ -231,7 +231,7 @@ export class Gate {
     const same = [...this.#object.maps].filter(
       ([name]) => !name.includes('.') && !Object.hasOwn(sizes, name),
     );
-    return loadObject(bpfObjectPath('gate'), {
+    return loadGate(bpfObjectPath('gate'), {
       constants: {
         cfg_vlan_in_key: this.#vlanKey ? 1 : 0,
         cfg_pairs: features.pairs ? 1 : 0,

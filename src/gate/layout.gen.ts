@@ -44,7 +44,7 @@ export const SlKey6 = {
 } as const;
 
 /** struct sl_ledger */
-export const SlLedger = { size: 320, members: { count: 0 } } as const;
+export const SlLedger = { size: 384, members: { count: 0, jiffy: 320, now: 328, pad: 336 } } as const;
 
 /** struct sl_meta */
 export const SlMeta = {
