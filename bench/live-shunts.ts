@@ -62,12 +62,13 @@ export function liveShunts(tables: GateTables, count: number): Shunter {
       packets: 0,
       received: () => 0,
     },
-    events: { started: () => {}, ended: () => {}, refused: () => {}, late: () => {} },
-    idleSeconds: 300,
+    events: { started: () => {}, ended: () => {}, refused: () => {}, recovered: () => {}, late: () => {} },
+    idle: 300,
     settleMs: 0,
     clockOffset: realtimeOffset(),
     tick: coarseStep(),
     isLocal: () => false,
+    trigger: () => 'TLS_ESTABLISHED',
   });
   const segments = [handshake(false), handshake(true)] as const;
   const packet = new Packet();

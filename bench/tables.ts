@@ -1,8 +1,7 @@
 import { GateClient } from '../src/gate/client.ts';
 import { Entry } from '../src/gate/entry.ts';
-import { loadGate } from '../src/gate/load.ts';
 import type { GateHandles, OpName } from '../src/gate/ops.ts';
-import { type BpfObject, possibleCpus } from '../src/kernel/index.ts';
+import { type BpfObject, loadObject, possibleCpus } from '../src/kernel/index.ts';
 import { ipBytes } from '../src/packet/address.ts';
 
 export interface Endpoint {
@@ -54,13 +53,15 @@ export class GateTables {
 
   /** `path`: a build of bpf/gate.bpf.c. */
   constructor(path: string, max4: number, max6: number) {
-    this.object = loadGate(path, {
+    this.object = loadObject(path, {
       mapSizes: { flows4: max4, flows6: max6, ledger: possibleCpus(), ops: OPS },
     });
     const fd = (name: string): number => this.object.map(name).fd;
     this.handles = {
       flows4: fd('flows4'),
       flows6: fd('flows6'),
+      // Nothing is noted here; an older build has no such table.
+      side: (this.object.maps.get('side') ?? this.object.map('flows4')).fd,
       leases: fd('leases'),
       ops: fd('ops'),
       opsProgram: this.object.program('sluice_ops').fd,

@@ -1,5 +1,16 @@
 import { z } from 'zod';
-import { bytes, count, duration, flag, interfaceName, key, list, network, policyText } from './options.ts';
+import {
+  bytes,
+  count,
+  duration,
+  durationOrOff,
+  flag,
+  interfaceName,
+  key,
+  list,
+  network,
+  policyText,
+} from './options.ts';
 import { bytesText, durationText } from './units.ts';
 
 /**
@@ -8,6 +19,7 @@ import { bytesText, durationText } from './units.ts';
  */
 
 const seconds = (min: number, max: number) => duration(min, max, durationText);
+const secondsOrOff = (min: number, max: number) => durationOrOff(min, max, durationText);
 const size = (min: number, max: number) => bytes(min, max, bytesText);
 const DAY = 86_400;
 
@@ -89,20 +101,20 @@ const gate = {
     help: 'Where XDP runs: native in the driver, generic in the stack, offload on the card; auto takes native where the driver has it.',
   }),
   lease: key(
-    seconds(0.1, 3600).prefault('2s'),
+    secondsOrOff(0.1, 3600).prefault('2s'),
     {
       group: 'Gate',
-      arg: 'TIME',
+      arg: 'TIME|off',
       help: 'Shunts of a worker that has made no progress for this long stop matching.',
     },
     'value',
     'duration',
   ),
   shuntIdle: key(
-    seconds(1, 7 * DAY).prefault('5m'),
+    secondsOrOff(1, 7 * DAY).prefault('5m'),
     {
       group: 'Gate',
-      arg: 'TIME',
+      arg: 'TIME|off',
       help: 'A shunt that saw no packet for this long no longer matches: the next packet passes.',
     },
     'value',
@@ -288,6 +300,12 @@ export const CONFLICTS: readonly Conflict[] = [
     verb: EXCLUDES,
     broken: (c) => c.gate === false && c.mode !== undefined && c.mode !== 'auto',
     why: 'without a gate there is no mode to choose',
+  },
+  {
+    keys: ['lease', 'shuntIdle'],
+    verb: EXCLUDES,
+    broken: (c) => c.lease === 'off' && c.shuntIdle === 'off',
+    why: 'somebody has to let go of a shunt some day: one of the two may be off',
   },
   {
     keys: ['ringBlock', 'ringBytes'],

@@ -63,6 +63,14 @@ function within<T extends z.ZodType<number>>(
 export const duration = (min: number, max: number, show: (n: number) => string) =>
   within(numberOrText.transform(checked(parseDuration)), min, max, show);
 
+/** Seconds, or 'off'. */
+export const durationOrOff = (min: number, max: number, show: (n: number) => string) =>
+  numberOrText
+    .transform(checked((value): number | 'off' => (value === 'off' ? value : parseDuration(value))))
+    .refine((n) => n === 'off' || (n >= min && n <= max), {
+      error: `must be from ${show(min)} to ${show(max)}, or off`,
+    });
+
 /** Bytes; written with a unit. */
 export const bytes = (min: number, max: number, show: (n: number) => string) =>
   within(numberOrText.transform(checked(parseBytes)), min, max, show);

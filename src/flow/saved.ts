@@ -20,7 +20,7 @@ const COLD = RECORD + HOT_SAVED * 4;
 const TEXT = COLD + COLD_SAVED;
 
 /** Bytes of a saved flow: what `FlowEngine.save` writes and `restore` takes. */
-export const SAVED_FLOW_BYTES = 720;
+export const SAVED_FLOW_BYTES = 704;
 const TEXT_BYTES = SAVED_FLOW_BYTES - TEXT;
 
 /** What another flow has in the same place: neither these bits nor the slot's own words are taken over. */

@@ -2,6 +2,7 @@ import { BatchCursor, BpfMap, BpfProgram, membarrier } from '../kernel/index.ts'
 import { type Entry, readEntry, VALUE_SIZE } from './entry.ts';
 import { Lease } from './lease.ts';
 import { type GateHandles, Ops } from './ops.ts';
+import { SideNotes } from './side.ts';
 
 const KEY_SIZE = { 4: 16, 6: 48 } as const;
 /** Entries that one slice of a sweep reads: a millisecond of the event loop also where the sensor looks each of them up. */
@@ -17,18 +18,22 @@ export class GateClient {
   readonly owner: number;
   readonly ops: Ops;
   readonly lease: Lease;
+  /** Notes about flows, for whoever comes after this process. */
+  readonly notes: SideNotes;
   readonly #maps: Record<4 | 6, BpfMap>;
   readonly #values: Record<4 | 6, Uint8Array>;
   readonly #views: Record<4 | 6, DataView>;
   readonly #adopted: readonly { close(): void }[];
 
-  constructor(handles: GateHandles, leaseSeconds: number) {
+  constructor(handles: GateHandles, leaseSeconds: number | 'off') {
     this.owner = handles.owner;
     this.#maps = { 4: BpfMap.adopt(handles.flows4), 6: BpfMap.adopt(handles.flows6) };
     const leases = BpfMap.adopt(handles.leases);
     const ops = BpfMap.adopt(handles.ops);
     const program = BpfProgram.adopt(handles.opsProgram);
-    this.#adopted = [this.#maps[4], this.#maps[6], leases, ops, program];
+    const side = BpfMap.adopt(handles.side);
+    this.#adopted = [this.#maps[4], this.#maps[6], leases, ops, program, side];
+    this.notes = new SideNotes(side);
     this.lease = new Lease(leases.mmap(true), handles.owner, leaseSeconds);
     this.ops = new Ops(program, ops.mmap(true), handles.firstOp, handles.opCount);
     this.#values = { 4: new Uint8Array(VALUE_SIZE[4]), 6: new Uint8Array(VALUE_SIZE[6]) };

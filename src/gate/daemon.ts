@@ -196,9 +196,9 @@ export class GateDaemon {
   }
 
   async #serve(): Promise<void> {
-    if (this.#gate.orphans.length > 0) {
+    if (this.#gate.leftovers.orphans.length > 0) {
       this.#warn(
-        `removed ${this.#gate.orphans.length} shunts that an earlier gate with other sizes had left on ${this.#options.ifname}`,
+        `removed ${this.#gate.leftovers.orphans.length} shunts that an earlier gate with other sizes had left on ${this.#options.ifname}`,
       );
     }
     await this.#table.start();

@@ -125,6 +125,17 @@ export function readEntry(view: DataView, at: number, family: 4 | 6, tcp: boolea
   }
 }
 
+/** Makes a value that is in no table now one that has ended: it passes everything, and keeps its counts. */
+export function freezeValue(view: DataView, at: number, family: 4 | 6): void {
+  for (let side = 0; side < 2; side++) {
+    const place = at + FLOW_AT[family] + F.dir + side * SlDir.size + D.state;
+    const word = view.getUint32(place, true);
+    if ((word & 0xff) === State.ending) continue;
+    const reason = END_REASONS.indexOf('asked') << 8;
+    view.setUint32(place, ((word & 0xffff0000) | reason | State.ending) >>> 0, true);
+  }
+}
+
 /** Makes a value whose end was only asked for, which is in no table now, one that counts and drops again. */
 export function reviveValue(view: DataView, at: number, family: 4 | 6): void {
   for (let side = 0; side < 2; side++) {

@@ -6,6 +6,7 @@ import {
   type BpfMap,
   type BpfObject,
   type BpfProgram,
+  loadObject,
   packageRoot,
   possibleCpus,
   programInfo,
@@ -13,9 +14,9 @@ import {
 } from '../kernel/index.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
-import { loadGate } from './load.ts';
+import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
 import type { GateHandles } from './ops.ts';
-import { Found, LINK_PIN, type Orphan, writeMeta } from './pinned.ts';
+import { Found, LINK_PIN, writeMeta } from './pinned.ts';
 import { type PinAccess, PinDirectory } from './pins.ts';
 import { installOwn, occupant, occupy, SLOT_MAPS, type SlotStatus, slotStatus } from './slots.ts';
 
@@ -36,6 +37,8 @@ export interface GateOptions {
    * same kind left, with the same sizes and key, goes on with its entries under the programs of this process.
    */
   keep?: PinAccess;
+  /** Whether this process goes on with a flow of a dead one, by the note that is there; without it with none. */
+  join?: (family: 4 | 6, key: Uint8Array, note: Uint8Array) => boolean;
 }
 
 /** What is in the program only once it is used. */
@@ -53,7 +56,7 @@ const OPS_PER_WORKER = 1024;
 const MAX_PAIRS = 4096;
 const MAX_PREFIX_PAIRS = 64;
 /** What a gate that ends with its process pins, for the next one to find. */
-const PINNED = ['flows4', 'flows6', 'leases', 'ledger', 'meta'] as const;
+const PINNED = ['flows4', 'flows6', 'side', 'leases', 'ledger', 'meta'] as const;
 
 /** A compiled object of bpf/, by its name without endings. */
 export function bpfObjectPath(name: string): string {
@@ -64,8 +67,8 @@ export function bpfObjectPath(name: string): string {
 export class Gate {
   readonly ifname: string;
   readonly ifindex: number;
-  /** What an earlier run left on this interface; it has been removed. */
-  readonly orphans: readonly Orphan[];
+  /** What an earlier run left on this interface. */
+  readonly leftovers: Leftovers;
   /** The tables are those of an earlier gate, with what was in them. */
   readonly tookOver: boolean;
   readonly #keep: PinAccess | undefined;
@@ -83,12 +86,12 @@ export class Gate {
     options: GateOptions,
     object: BpfObject,
     pins: PinDirectory,
-    before: { orphans: Orphan[]; link: BpfLink | undefined; tookOver: boolean; rules: boolean },
+    before: { leftovers: Leftovers; link: BpfLink | undefined; tookOver: boolean; rules: boolean },
   ) {
     this.#features = { pairs: false, prefixes: 0, rules: before.rules };
     this.ifname = options.ifname;
     this.ifindex = options.ifindex;
-    this.orphans = before.orphans;
+    this.leftovers = before.leftovers;
     this.tookOver = before.tookOver;
     this.#keep = options.keep;
     this.#vlanKey = options.vlanKey;
@@ -108,6 +111,7 @@ export class Gate {
     const sizes = {
       flows4: options.maxShunts4,
       flows6: options.maxShunts6,
+      side: options.maxShunts4 + options.maxShunts6,
       ledger: possibleCpus(),
       ops: OPS_PER_WORKER * options.workers,
       // Only what is asked over the control socket makes pairs.
@@ -124,30 +128,31 @@ export class Gate {
       const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
-      object = loadGate(bpfObjectPath('gate'), {
+      object = loadObject(bpfObjectPath('gate'), {
         constants: { cfg_vlan_in_key: vlanKey ? 1 : 0, cfg_rules: rules ? 1 : 0 },
         reuseMaps: Object.fromEntries(tookOver ? (found?.maps ?? []) : slots),
         mapSizes: tookOver ? {} : sizes,
       });
       installOwn(object.map('rules'), object);
       writeMeta(object.map('meta'), ifindex, vlanKey);
-      // What an earlier run left is removed only now that its end is sure to be told.
-      const orphans = tookOver ? [] : (found?.orphans() ?? []);
+      const tables = { 4: object.map('flows4'), 6: object.map('flows6'), side: object.map('side') };
+      const leftovers =
+        tookOver || found === undefined
+          ? NOTHING_LEFT
+          : carryOver(found.tables(), tables, found.joins(vlanKey) ? (options.join ?? never) : never);
       const link = found?.link;
-      pins.clear();
       made = true;
       pins.make();
-      pinAll(object, pins, keep);
-      if (link !== undefined) {
-        // Attached all the while: from one packet to the next the new program takes over.
-        link.update(object.program('sluice_gate'));
-        link.pin(pins.at(LINK_PIN));
-      }
+      // Pin by pin in place of what an earlier run left: what is carried over is to be found at any moment.
+      pinAll(object, pins, keep, link !== undefined);
+      // Attached all the while: from one packet to the next the new program takes over.
+      link?.update(object.program('sluice_gate'));
       for (const map of found?.maps.values() ?? []) map.close();
-      return new Gate(options, object, pins, { orphans, link, tookOver, rules });
+      return new Gate(options, object, pins, { leftovers, link, tookOver, rules });
     } catch (error) {
       object?.close();
-      if (made) pins.clear();
+      // What was there before is left to the next one.
+      if (made && found === undefined) pins.clear();
       found?.close();
       pins.release();
       throw error;
@@ -231,7 +236,7 @@ export class Gate {
     const same = [...this.#object.maps].filter(
       ([name]) => !name.includes('.') && !Object.hasOwn(sizes, name),
     );
-    return loadGate(bpfObjectPath('gate'), {
+    return loadObject(bpfObjectPath('gate'), {
       constants: {
         cfg_vlan_in_key: this.#vlanKey ? 1 : 0,
         cfg_pairs: features.pairs ? 1 : 0,
@@ -245,10 +250,7 @@ export class Gate {
 
   #pinAgain(things: Iterable<[string, BpfMap | BpfProgram]>): void {
     if (this.#keep === undefined) return;
-    for (const [name, thing] of things) {
-      this.#pins.unpin(name);
-      thing.pin(this.#pins.at(name));
-    }
+    for (const [name, thing] of things) this.#pins.put(name, thing);
     this.#pins.share(this.#keep);
   }
 
@@ -335,6 +337,7 @@ export class Gate {
     return {
       flows4: this.#object.map('flows4').fd,
       flows6: this.#object.map('flows6').fd,
+      side: this.#object.map('side').fd,
       leases: this.#object.map('leases').fd,
       ops: this.#object.map('ops').fd,
       opsProgram: this.#object.program('sluice_ops').fd,
@@ -366,12 +369,12 @@ export class Gate {
     this.#pins.unpin(LINK_PIN);
   }
 
-  /** Detaches, removes the pins and frees the tables. */
-  close(): void {
+  /** Detaches, removes the pins and frees the tables; `left` leaves the pins to whoever comes next. */
+  close(left = false): void {
     if (this.#closed) return;
     this.#closed = true;
     this.detach();
-    this.#pins.clear();
+    if (!left) this.#pins.clear();
     this.#programs?.close();
     this.#object.close();
     this.#pins.release();
@@ -398,21 +401,23 @@ function withNextBest(error: unknown, ifname: string, mode: AttachMode): unknown
 
 const isSlotMap = (name: string): boolean => (SLOT_MAPS as readonly string[]).includes(name);
 
+const never = (): boolean => false;
+
 function mapLedger(object: BpfObject): Uint32Array {
   const ledger = object.map('ledger');
   return new Uint32Array(ledger.mmap(false), 0, (ledger.mappedStride / 4) * ledger.maxEntries);
 }
 
 /** Tables, and for a gate that outlives its process programs too. */
-function pinAll(object: BpfObject, pins: PinDirectory, keep: PinAccess | undefined): void {
-  if (keep === undefined) {
-    for (const name of PINNED) object.map(name).pin(pins.at(name));
-    return;
-  }
+function pinAll(object: BpfObject, pins: PinDirectory, keep: PinAccess | undefined, linked: boolean): void {
   // Names with a dot are data sections, which belong to the programs.
-  for (const [name, map] of object.maps) if (!name.includes('.')) map.pin(pins.at(name));
-  for (const [name, program] of object.programs) program.pin(pins.at(name));
-  pins.share(keep);
+  const things: [string, BpfMap | BpfProgram][] =
+    keep === undefined
+      ? PINNED.map((name) => [name, object.map(name)])
+      : [...[...object.maps].filter(([name]) => !name.includes('.')), ...object.programs];
+  for (const [name, thing] of things) pins.put(name, thing);
+  pins.prune(new Set([...things.map(([name]) => name), ...(linked ? [LINK_PIN] : [])]));
+  if (keep !== undefined) pins.share(keep);
 }
 
 function gateWithoutDaemon(ifname: string): SluiceError {

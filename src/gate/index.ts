@@ -2,4 +2,5 @@
 export { GateClient } from './client.ts';
 export { bpfObjectPath, Gate, type GateOptions } from './gate.ts';
 export { addLedger, type Count, emptyLedger, type Ledger } from './ledger.ts';
-export type { Orphan } from './pinned.ts';
+export type { Joined, Leftovers, Orphan } from './leftovers.ts';
+export { NOTE_BYTES } from './side.ts';

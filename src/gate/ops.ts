@@ -100,6 +100,7 @@ export class Ops {
 export interface GateHandles {
   flows4: number;
   flows6: number;
+  side: number;
   leases: number;
   ops: number;
   opsProgram: number;

@@ -39,10 +39,7 @@ export class Owners {
   #enter(owner: Owner): void {
     this.#byName.set(owner.name, owner);
     this.#bySlot.set(owner.slot, owner);
-    this.#leases.set(
-      owner.slot,
-      new Lease(this.#memory, owner.slot, owner.lease === 'off' ? 0 : owner.lease),
-    );
+    this.#leases.set(owner.slot, new Lease(this.#memory, owner.slot, owner.lease));
   }
 
   /**
@@ -112,9 +109,7 @@ export class Owners {
 
   #renew(owner: Owner): void {
     owner.renewed = monotonicSeconds();
-    const lease = this.#leases.get(owner.slot);
-    if (owner.lease === 'off') lease?.hold();
-    else lease?.renew();
+    this.#leases.get(owner.slot)?.renew();
   }
 
   /** Its entries no longer match from now on. */

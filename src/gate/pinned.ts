@@ -1,25 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import { SluiceError } from '../base/errors.ts';
 import { BpfLink, BpfMap, bootId, netnsInode } from '../kernel/index.ts';
-import { Entry, readEntry, VALUE_SIZE } from './entry.ts';
 import { SlMeta } from './layout.gen.ts';
-import { LAYOUT_VERSION, State } from './layout.ts';
-import type { PinDirectory } from './pins.ts';
+import { LAYOUT_VERSION } from './layout.ts';
+import type { FlowTables } from './leftovers.ts';
+import { FRESH, type PinDirectory } from './pins.ts';
 
 /** Under which the link of a gate that outlives its process is pinned. */
 export const LINK_PIN = 'link';
 /** Bits of sl_meta.flags. */
 const FLAG_VLAN_KEY = 1;
-const MAX_ORPHANS = 100_000;
 const M = SlMeta.members;
-
-/** An entry that an earlier process left behind in the pinned tables. */
-export interface Orphan {
-  family: 4 | 6;
-  key: Uint8Array;
-  pkts: number;
-  ipBytes: number;
-}
 
 /** What identifies a gate in its `meta` map. */
 export interface Meta {
@@ -27,6 +18,12 @@ export interface Meta {
   vlanKey: boolean;
   netns: number;
   ifindex: number;
+  /** Hex digits. */
+  bootId: string;
+}
+
+function currentBoot(): string {
+  return bootId().replaceAll('-', '');
 }
 
 export function writeMeta(map: BpfMap, ifindex: number, vlanKey: boolean): void {
@@ -35,7 +32,7 @@ export function writeMeta(map: BpfMap, ifindex: number, vlanKey: boolean): void 
   view.setUint32(M.layout, LAYOUT_VERSION, true);
   view.setUint32(M.flags, vlanKey ? FLAG_VLAN_KEY : 0, true);
   value.set(randomBytes(8), M.instance);
-  value.set(Buffer.from(bootId().replaceAll('-', ''), 'hex').subarray(0, 16), M.boot_id);
+  value.set(Buffer.from(currentBoot(), 'hex').subarray(0, 16), M.boot_id);
   view.setUint32(M.pid, process.pid, true);
   view.setUint32(M.netns, netnsInode() >>> 0, true);
   view.setUint32(M.ifindex, ifindex, true);
@@ -65,6 +62,7 @@ export function readMeta(map: BpfMap, path: string): Meta {
     vlanKey: (view.getUint32(M.flags, true) & FLAG_VLAN_KEY) !== 0,
     netns: view.getUint32(M.netns, true),
     ifindex: view.getUint32(M.ifindex, true),
+    bootId: Buffer.from(value.buffer, M.boot_id, 16).toString('hex'),
   };
 }
 
@@ -79,7 +77,10 @@ export class Found {
     try {
       const names = pins.names();
       for (const name of names) {
-        const map = name === LINK_PIN || name.startsWith('sluice_') ? undefined : openMap(pins.at(name));
+        const map =
+          name === LINK_PIN || name.startsWith('sluice_') || name.endsWith(FRESH)
+            ? undefined
+            : openMap(pins.at(name));
         if (map !== undefined) this.maps.set(name, map);
       }
       if (names.includes(LINK_PIN)) {
@@ -104,28 +105,13 @@ export class Found {
     );
   }
 
-  /** Entries that still held something back when their process died. */
-  orphans(): Orphan[] {
-    const found: Orphan[] = [];
-    const entry = new Entry();
-    for (const family of [4, 6] as const) {
-      const map = this.maps.get(`flows${family}`);
-      if (map?.valueSize !== VALUE_SIZE[family]) continue;
-      const value = new Uint8Array(map.valueBytes);
-      const view = new DataView(value.buffer);
-      let key: Uint8Array | undefined;
-      for (;;) {
-        const next = new Uint8Array(map.keySize);
-        if (found.length >= MAX_ORPHANS || !map.nextKey(key, next)) break;
-        key = next;
-        if (!map.get(key, value)) continue;
-        readEntry(view, 0, family, true, entry);
-        if (entry.dirs[0].state === State.armed) continue;
-        const ipBytes = entry.dirs[0].ipBytes + entry.dirs[1].ipBytes;
-        found.push({ family, key, pkts: entry.pkts, ipBytes });
-      }
-    }
-    return found;
+  tables(): FlowTables {
+    return { 4: this.maps.get('flows4'), 6: this.maps.get('flows6'), side: this.maps.get('side') };
+  }
+
+  /** Whether flows can go on under new tables with this key: those of this boot, whose keys mean the same. */
+  joins(vlanKey: boolean): boolean {
+    return this.meta?.vlanKey === vlanKey && this.meta.bootId === currentBoot();
   }
 
   /** Lets go of the descriptors; what is pinned or attached stays. */

@@ -5,6 +5,7 @@ import {
   lstatSync,
   mkdirSync,
   readdirSync,
+  renameSync,
   rmdirSync,
   rmSync,
   unlinkSync,
@@ -22,6 +23,9 @@ export interface PinAccess {
   gid: number;
   mode: number;
 }
+
+/** What a name ends with while its pin is being exchanged. */
+export const FRESH = '-new';
 
 /** Where the tables of a gate of this layout are pinned. */
 export function pinPath(name: string): string {
@@ -99,6 +103,20 @@ export class PinDirectory {
     // It stays ours: who may open the pins may not put others in their place.
     chownSync(this.path, process.getuid?.() ?? 0, gid);
     chmodSync(this.path, 0o701 | (mode & 0o444) | enter);
+  }
+
+  /** Pins something under a name, in one step in place of what may be there. */
+  put(name: string, thing: { pin(path: string): void }): void {
+    const fresh = this.at(name + FRESH);
+    rmSync(fresh, { force: true });
+    thing.pin(fresh);
+    renameSync(fresh, this.at(name));
+  }
+
+  /** Removes all but these. */
+  prune(names: ReadonlySet<string>): void {
+    for (const name of this.names())
+      if (!names.has(name) && lstatSync(this.at(name)).isFile()) this.unpin(name);
   }
 
   /** Removes one pin. */

@@ -9,13 +9,13 @@ export interface ShuntedPart {
   respIpBytes: number;
   /** The policy that decided to shunt it. */
   trigger: string;
-  /** The record was put together from two runs of the sensor. */
-  recovered?: boolean;
 }
 
 /** A connection with what others than the flow engine know of it. */
 export interface ConnLogRecord extends ConnRecord {
   shunted?: ShuntedPart | undefined;
+  /** The record was put together from two runs of the sensor. */
+  recovered?: boolean | undefined;
   communityId?: string | undefined;
 }
 
@@ -93,5 +93,5 @@ const shuntFields: readonly F[] = [
   count('resp_shunted_pkts', (r) => r.shunted?.respPkts),
   count('resp_shunted_bytes', (r) => r.shunted?.respIpBytes),
   text('shunt_trigger', (r) => r.shunted?.trigger),
-  bool('recovered', (r) => r.shunted?.recovered || undefined),
+  bool('recovered', (r) => r.recovered || undefined),
 ];

@@ -1,7 +1,10 @@
 import { count, type Field, interval, type LogSchema, number, text, time } from './schema.ts';
 
-/** What happened to a shunt: it began, it ended, the gate would not take it, or its owner was gone. */
-export type ShuntLogEvent = 'start' | 'end' | 'refused' | 'orphaned';
+/**
+ * What happened to a shunt: it began, it ended, the gate would not take it; its run was killed, and this one goes on with
+ * the connection, or cannot.
+ */
+export type ShuntLogEvent = 'start' | 'end' | 'refused' | 'recovered' | 'orphaned';
 
 /** One line of shunt.log. Counts are of dropped packets; bytes are IP bytes. */
 export interface ShuntLogRecord {

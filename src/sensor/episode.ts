@@ -28,6 +28,35 @@ export interface Absorbed {
   zeroWindows: number;
 }
 
+/** Packets and IP bytes that the gate dropped of a connection, by originator and responder. */
+export interface ShuntTotals {
+  origPkts: number;
+  origIpBytes: number;
+  respPkts: number;
+  respIpBytes: number;
+}
+
+/** All that is known of a connection's shunts, from the first until its record is written. */
+export interface Books {
+  totals: ShuntTotals;
+  /** Index of the policy that asked for the last one that began. */
+  trigger: number;
+  episodes: number;
+  current: Episode | undefined;
+  /** Its record began in an earlier process. */
+  recovered: boolean;
+}
+
+export function newBooks(trigger: number): Books {
+  return {
+    totals: { origPkts: 0, origIpBytes: 0, respPkts: 0, respIpBytes: 0 },
+    trigger,
+    episodes: 0,
+    current: undefined,
+    recovered: false,
+  };
+}
+
 /** One stay of a connection in the gate's table. */
 export interface Episode {
   readonly slot: number;
@@ -63,6 +92,13 @@ export interface Episode {
   /** The flip went through, and was told. */
   started: boolean;
   refusalTold: boolean;
+  /** The note of the connection is to be written anew. */
+  noteDue: boolean;
+}
+
+/** It has an entry that may hold something back. */
+export function isLive(e: Episode): boolean {
+  return e.phase === 'armed' || e.phase === 'syncing' || e.phase === 'shunted';
 }
 
 const nothing = (): Absorbed => ({
@@ -98,5 +134,6 @@ export function newEpisode(
     reason: '',
     started: false,
     refusalTold: false,
+    noteDue: false,
   };
 }

@@ -1,7 +1,7 @@
 import type { CommandIo } from '../base/io.ts';
 import { scaled } from '../base/units.ts';
 import type { Ledger } from '../gate/index.ts';
-import type { Snapshot } from './run.ts';
+import type { Snapshot } from './snapshot.ts';
 
 /** What `sluice run --json` ends with. */
 export interface RunSummary {
@@ -13,6 +13,8 @@ export interface RunSummary {
   ring: { packets: number; drops: number };
   connections: number;
   shuntedConnections: number;
+  /** Connections that began in an earlier run. */
+  recovered: number;
   policies: Record<string, { connections: number; pkts: number; bytes: number }>;
   refused: number;
   latePackets: number;
@@ -44,6 +46,7 @@ export function summarize(
     ring: { packets: end.ringPackets, drops: end.ringDrops },
     connections: end.connections,
     shuntedConnections: end.shuntedConnections,
+    recovered: end.recovered,
     policies: Object.fromEntries(end.policies.map(({ name, ...counts }) => [name, counts])),
     refused: end.refused,
     latePackets: end.latePackets,
@@ -118,6 +121,8 @@ export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string
       `median ${ms(s.timeToDrop.median)}, p99 ${ms(s.timeToDrop.p99)} from the triggering packet (${count(s.timeToDrop.shunts)} shunts)`,
     ]);
   }
+  if (s.recovered > 0)
+    lines.push(['recovered', `${count(s.recovered)} connections that an earlier run had begun`]);
   if (s.refused > 0) lines.push(['refused', `${count(s.refused)} shunts (see shunt.log)`]);
   if (s.logLinesLost > 0) lines.push(['log lines lost', count(s.logLinesLost)]);
   lines.push(['logs', s.logDir]);

@@ -2,6 +2,7 @@ import type { FlowTimeouts } from '../flow/index.ts';
 import type { GateHandles } from '../gate/ops.ts';
 import type { LogLink } from '../log/log-link.ts';
 import type { LogSettings } from '../log/log-setup.ts';
+import type { Returning } from './recovery.ts';
 
 /** What a capture worker is started with: plain data, descriptors by number, and its way to the log thread. */
 export interface WorkerSetup {
@@ -12,9 +13,15 @@ export interface WorkerSetup {
   retireMs: number;
   /** Set when several workers share the interface. */
   fanoutId: number | undefined;
+  /** Which of the interface's workers this is, from 0, and how many there are. */
+  number: number;
+  workers: number;
   gate: GateHandles | undefined;
-  leaseSeconds: number;
-  shuntIdleSeconds: number;
+  /** What a dead run has left to go on with. */
+  returning: Returning | undefined;
+  /** Seconds. One of the two may be off. */
+  lease: number | 'off';
+  shuntIdle: number | 'off';
   policies: readonly string[];
   checksums: boolean;
   bare: boolean;
@@ -49,8 +56,12 @@ export const Stat = {
   logLinesLost: 12,
   sweptEntries: 13,
   sweepSeconds: 14,
+  /** Connections that began in an earlier run. */
+  recovered: 15,
+  /** Notes for a later run that found no room. */
+  notesLost: 16,
   /** Three for each policy: connections, dropped packets, their IP bytes. */
-  policies: 16,
+  policies: 17,
 } as const;
 export const POLICY_STATS = 3;
 
@@ -65,9 +76,12 @@ export function statsBuffer(policies: number): SharedArrayBuffer {
  */
 export const END_STEPS = ['settle', 'deafen', 'stop'] as const;
 export type EndStep = (typeof END_STEPS)[number];
-export type ToWorker = { kind: EndStep };
+export type ToWorker = { kind: EndStep | 'go' };
 export type FromWorker =
+  /** The ring is there, and has joined those of the other workers. */
   | { kind: 'ready' }
+  /** From now on packets are handled (`go`): all rings were there before. */
+  | { kind: 'going' }
   /** The interface went down or away, or was down when the ring was opened. */
   | { kind: 'link' }
   /** A step of the end has been taken. `delays`: seconds from the triggering packet to the first dropped one, a sample. */

@@ -1,21 +1,16 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { asSluiceError } from '../base/errors.ts';
 import { AfPacketSource } from '../capture/afpacket.ts';
-import { createFlowEngine, type FlowEngine, FlowFlag } from '../flow/index.ts';
+import { createFlowEngine, type FlowEngine, FlowFlag, type FlowHooks } from '../flow/index.ts';
 import { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
 import { localAddresses } from '../gate/guard.ts';
 import { hasLocalEndpoint } from '../gate/local.ts';
 import { coarseStep, Fanout, openPacketRing, realtimeOffset } from '../kernel/index.ts';
-import type { ConnLogRecord } from '../log/conn-log.ts';
-import { LinkTarget } from '../log/log-link.ts';
-import { completer, connSchemaOf, lineFormat } from '../log/log-setup.ts';
-import { LogWriter } from '../log/log-writer.ts';
-import { type ShuntLogRecord, shuntSchema } from '../log/other-logs.ts';
-import { type SslLogRecord, sslSchema } from '../log/ssl-log.ts';
-import { tunnelSchema } from '../log/tunnel-log.ts';
 import type { Packet } from '../packet/packet.ts';
 import { compilePolicies, FlowFlag as PolicyFlag, parsePolicies } from '../policy/index.ts';
+import type { ShuntTotals } from './episode.ts';
+import { Recovery } from './recovery.ts';
 import {
   type EndStep,
   type FromWorker,
@@ -24,8 +19,9 @@ import {
   type ToWorker,
   type WorkerSetup,
 } from './setup.ts';
-import { Shunter, type ShuntTotals } from './shunter.ts';
+import { Shunter } from './shunter.ts';
 import { warmUp } from './warm-up.ts';
+import { WorkerLogs } from './worker-logs.ts';
 
 /** Packets between two looks at the other things that a worker has to do. */
 const TURN_PACKETS = 16_384;
@@ -50,16 +46,16 @@ class CaptureWorker {
   readonly #engine: FlowEngine;
   readonly #gate: GateClient | undefined;
   readonly #shunter: Shunter | undefined;
+  readonly #recovery: Recovery | undefined;
   readonly #policies: ReturnType<typeof compilePolicies>;
-  readonly #writer: LogWriter;
-  readonly #complete: (record: ConnLogRecord) => void;
-  readonly #logConn: (record: ConnLogRecord) => void;
-  readonly #logSsl: (record: SslLogRecord) => void;
-  readonly #logShunt: (record: ShuntLogRecord) => void;
-  readonly #target: LinkTarget;
+  /** How logs name the policies; behind them those of an earlier run that this one does not have. */
+  readonly #triggers: string[];
+  readonly #logs: WorkerLogs;
   readonly #delays: number[] = [];
-  readonly #tick: NodeJS.Timeout;
-  readonly #sink: (packet: Packet) => void;
+  #tick: NodeJS.Timeout | undefined;
+  #sink: (packet: Packet) => void;
+  /** Packets that came before all rings were there. */
+  #early = 0;
   /** Addresses of this host, as they stand in gate keys; looked up anew with every sweep. */
   #local: ReadonlySet<string> = new Set();
   #nextSweep = 0;
@@ -71,14 +67,8 @@ class CaptureWorker {
     this.#local = localAddresses();
     this.#stats = new Float64Array(setup.stats);
     this.#policies = compilePolicies(parsePolicies(setup.policies));
-    this.#target = new LinkTarget(setup.log);
-    this.#writer = new LogWriter(this.#target, lineFormat(setup.logs));
-    this.#complete = completer(setup.logs);
-    this.#logConn = this.#writer.channel(
-      connSchemaOf(setup.logs, { shuntFields: setup.shuntFields, shunts: true }),
-    );
-    this.#logSsl = this.#writer.channel(sslSchema);
-    this.#logShunt = this.#writer.channel(shuntSchema);
+    this.#triggers = this.#policies.policies.map(({ trigger }) => trigger);
+    this.#logs = new WorkerLogs(setup, (index) => this.#triggers[index]);
     this.#ring = openPacketRing({
       interface: setup.ifindex,
       blockSize: setup.ringBlock,
@@ -90,6 +80,13 @@ class CaptureWorker {
     });
     this.#source = new AfPacketSource(this.#ring, setup.ifname);
     let shunter: Shunter | undefined;
+    const hooks: FlowHooks = {
+      beforePacket: (slot, side, flags) => shunter?.beforePacket(slot, side, flags),
+      mayExpire: (slot, now) => shunter?.mayExpire(slot, now) ?? true,
+      closed: (slot) => this.#closed(slot),
+      tunnel: this.#logs.tunnel,
+      returning: undefined,
+    };
     this.#engine = createFlowEngine(
       {
         checksums: setup.checksums,
@@ -101,40 +98,92 @@ class CaptureWorker {
         timeouts: setup.timeouts,
         clockStep: CLOCK_STEP,
       },
-      {
-        beforePacket: (slot, side, flags) => shunter?.beforePacket(slot, side, flags),
-        mayExpire: (slot, now) => shunter?.mayExpire(slot, now) ?? true,
-        closed: (slot) => this.#closed(slot),
-        tunnel: this.#writer.channel(tunnelSchema),
-      },
+      hooks,
     );
+    const engine = this.#engine;
     if (setup.gate !== undefined) {
-      this.#gate = new GateClient(setup.gate, setup.leaseSeconds);
-      shunter = new Shunter({
-        engine: this.#engine,
-        gate: this.#gate,
-        ring: this.#source,
-        idleSeconds: setup.shuntIdleSeconds,
-        settleMs: 2 * setup.retireMs + SETTLE_MS,
-        clockOffset: realtimeOffset(),
-        tick: coarseStep(),
-        isLocal: (family, key) => hasLocalEndpoint(this.#local, family, key),
-        events: {
-          started: (slot, trigger) => this.#shuntStarted(slot, trigger),
-          ended: (...what) => this.#shuntEnded(...what),
-          refused: (slot, trigger, reason) => {
-            this.#stats[Stat.refused]++;
-            this.#shuntLog(slot, 'refused', trigger, reason);
-          },
-          late: (pkts) => {
-            this.#stats[Stat.latePackets] += pkts;
-          },
-        },
-      });
-      this.#gate.lease.renew();
+      const gate = new GateClient(setup.gate, setup.lease);
+      this.#gate = gate;
+      shunter = this.#makeShunter(gate);
+      if (setup.returning !== undefined)
+        this.#recovery = new Recovery({ engine, gate, shunter, hooks }, setup.returning, setup, (name) =>
+          this.#triggerIndex(name),
+        );
+      gate.lease.renew();
     }
     this.#shunter = shunter;
-    this.#sink = this.#gate === undefined ? (p) => void this.#engine.process(p) : (p) => this.#watch(p);
+    this.#sink = this.#gate === undefined ? (p) => void engine.process(p) : (p) => this.#watch(p);
+  }
+
+  #makeShunter(gate: GateClient): Shunter {
+    const setup = this.#setup;
+    const log = this.#logs;
+    const engine = this.#engine;
+    const stats = this.#stats;
+    return new Shunter({
+      engine,
+      gate,
+      ring: this.#source,
+      idle: setup.shuntIdle,
+      settleMs: 2 * setup.retireMs + SETTLE_MS,
+      clockOffset: realtimeOffset(),
+      tick: coarseStep(),
+      isLocal: (family, key) => hasLocalEndpoint(this.#local, family, key),
+      trigger: (index) => this.#triggers[index],
+      events: {
+        started: (slot, trigger) => {
+          stats[Stat.shuntsStarted]++;
+          log.shunt(engine, slot, { event: 'start', trigger });
+        },
+        ended: (slot, trigger, reason, dropped, delay) => {
+          this.#addDropped(trigger, dropped);
+          if (delay !== undefined && this.#delays.length < MAX_DELAYS) this.#delays.push(delay);
+          log.shunt(engine, slot, { event: 'end', trigger, reason, dropped, delay });
+        },
+        refused: (slot, trigger, reason) => {
+          stats[Stat.refused]++;
+          log.shunt(engine, slot, { event: 'refused', trigger, reason });
+        },
+        recovered: (slot, trigger, dropped, last) => {
+          stats[Stat.recovered]++;
+          log.shunt(engine, slot, { event: 'recovered', trigger, dropped, last });
+        },
+        late: (pkts) => {
+          stats[Stat.latePackets] += pkts;
+        },
+      },
+    });
+  }
+
+  /** A policy of an earlier run need not be one of this run. */
+  #triggerIndex(name: string): number {
+    const index = this.#triggers.indexOf(name);
+    return index >= 0 ? index : this.#triggers.push(name) - 1;
+  }
+
+  #addDropped(trigger: number, { origPkts, respPkts, origIpBytes, respIpBytes }: ShuntTotals): void {
+    if (trigger >= this.#policies.policies.length) return;
+    const at = Stat.policies + trigger * POLICY_STATS;
+    this.#stats[at + 1] += origPkts + respPkts;
+    this.#stats[at + 2] += origIpBytes + respIpBytes;
+  }
+
+  /**
+   * Begins to handle packets. Until the last ring of an interface has joined the others, each new one moves connections
+   * from ring to ring: what came until now is passed over, so that each connection is in one of them from its first packet
+   * that is handled.
+   */
+  go(): void {
+    if (this.#setup.workers > 1) {
+      this.#early = this.#source.received();
+      const sink = this.#sink;
+      let left = this.#early;
+      this.#sink = (packet) => {
+        if (left-- > 0) return;
+        this.#sink = sink;
+        sink(packet);
+      };
+    }
     this.#tick = setInterval(() => this.turn(), TICK_MS);
     this.#ring.onReadable((error) => {
       if (error !== 0) post({ kind: 'link' });
@@ -171,7 +220,7 @@ class CaptureWorker {
     this.#nextRenewal = now + TICK_MS / 1000;
     this.#gate?.lease.renew();
     if (this.#shunter !== undefined) this.#shunter.clockOffset = realtimeOffset();
-    this.#writer.flush();
+    this.#logs.flush();
     this.#publish(now);
     if (now >= this.#nextSweep && !this.#stopping) {
       this.#nextSweep = now + SWEEP_SECONDS;
@@ -182,6 +231,7 @@ class CaptureWorker {
   async #sweep(begun: number): Promise<void> {
     try {
       this.#local = localAddresses();
+      this.#recovery?.expire(Date.now() / 1000);
       this.#stats[Stat.sweptEntries] = (await this.#shunter?.sweep()) ?? 0;
       this.#stats[Stat.sweepSeconds] = monotonicSeconds() - begun;
     } catch (error) {
@@ -192,87 +242,25 @@ class CaptureWorker {
   #publish(now: number): void {
     const s = this.#stats;
     const ring = this.#ring.stats();
-    s[Stat.packets] = this.#source.packets;
+    s[Stat.packets] = this.#source.packets - this.#early;
     s[Stat.bytes] = this.#source.bytes;
     s[Stat.activeFlows] = this.#engine.active;
     s[Stat.shuntsLive] = this.#shunter?.live ?? 0;
-    s[Stat.ringPackets] = ring.packets;
+    s[Stat.notesLost] = this.#shunter?.notesLost ?? 0;
+    s[Stat.ringPackets] = ring.packets - this.#early;
     s[Stat.ringDrops] = ring.drops;
     s[Stat.lastTurn] = now;
-    s[Stat.logLinesLost] = this.#target.lost;
+    s[Stat.logLinesLost] = this.#logs.lost;
   }
 
   #closed(slot: number): void {
     const shunted = this.#shunter?.closed(slot);
-    const record: ConnLogRecord = this.#engine.record(slot);
-    this.#complete(record);
-    const tls = this.#engine.tls(slot);
-    if (tls !== undefined) this.#logSsl({ conn: record, tls });
+    this.#logs.ended(this.#engine, slot, shunted);
     const s = this.#stats;
     s[Stat.connections]++;
-    if (shunted === undefined) {
-      this.#logConn(record);
-      return;
-    }
-    const t = shunted.totals;
-    const at = Stat.policies + shunted.trigger * POLICY_STATS;
+    if (shunted === undefined || shunted.totals.origPkts + shunted.totals.respPkts === 0) return;
     s[Stat.shuntedConnections]++;
-    s[at]++;
-    record.shunted = {
-      origPkts: t.origPkts,
-      origIpBytes: t.origIpBytes,
-      respPkts: t.respPkts,
-      respIpBytes: t.respIpBytes,
-      trigger: this.#policies.policies[shunted.trigger].trigger,
-    };
-    this.#logConn(record);
-  }
-
-  #shuntStarted(slot: number, trigger: number): void {
-    this.#stats[Stat.shuntsStarted]++;
-    this.#shuntLog(slot, 'start', trigger, undefined);
-  }
-
-  #shuntEnded(
-    slot: number,
-    trigger: number,
-    reason: string,
-    dropped: ShuntTotals,
-    delay: number | undefined,
-  ): void {
-    const at = Stat.policies + trigger * POLICY_STATS;
-    this.#stats[at + 1] += dropped.origPkts + dropped.respPkts;
-    this.#stats[at + 2] += dropped.origIpBytes + dropped.respIpBytes;
-    if (delay !== undefined && this.#delays.length < MAX_DELAYS) this.#delays.push(delay);
-    this.#shuntLog(slot, 'end', trigger, reason, dropped, delay);
-  }
-
-  #shuntLog(
-    slot: number,
-    event: 'start' | 'end' | 'refused',
-    trigger: number,
-    reason: string | undefined,
-    dropped?: ShuntTotals,
-    delay?: number,
-  ): void {
-    const r = this.#engine.record(slot);
-    this.#logShunt({
-      ts: Date.now() / 1000,
-      uid: r.uid,
-      origHost: r.origHost,
-      origPort: r.origPort,
-      respHost: r.respHost,
-      respPort: r.respPort,
-      proto: r.proto,
-      event,
-      trigger: this.#policies.policies[trigger].trigger,
-      reason,
-      origPkts: dropped?.origPkts,
-      origBytes: dropped?.origIpBytes,
-      respPkts: dropped?.respPkts,
-      respBytes: dropped?.respIpBytes,
-      delay,
-    });
+    if (shunted.trigger < this.#policies.policies.length) s[Stat.policies + shunted.trigger * POLICY_STATS]++;
   }
 
   /** Ends every shunt and takes the last counts in. */
@@ -290,13 +278,14 @@ class CaptureWorker {
   /** Handles what is there, writes every record, gives everything back. */
   async stop(): Promise<Float64Array> {
     await this.#drainRing();
+    this.#recovery?.finish();
     this.#engine.finish();
-    this.#writer.flush();
+    this.#logs.flush();
     this.#publish(monotonicSeconds());
     this.#gate?.lease.drop();
     this.#source.close();
     this.#gate?.close();
-    this.#target.close();
+    this.#logs.close();
     return Float64Array.from(this.#delays);
   }
 
@@ -321,8 +310,13 @@ function fail(thrown: unknown): void {
   post({ kind: 'failed', code: error.code, message: error.message, help: error.help });
 }
 
-async function end(worker: CaptureWorker, step: EndStep): Promise<void> {
+async function follow(worker: CaptureWorker, step: EndStep | 'go'): Promise<void> {
   try {
+    if (step === 'go') {
+      worker.go();
+      post({ kind: 'going' });
+      return;
+    }
     let delays: Float64Array = new Float64Array(0);
     if (step === 'settle') await worker.settle();
     else if (step === 'deafen') worker.deafen();
@@ -338,7 +332,7 @@ try {
   warmUp();
   const worker = new CaptureWorker(workerData as WorkerSetup);
   parentPort?.on('message', (message: ToWorker) => {
-    void end(worker, message.kind);
+    void follow(worker, message.kind);
   });
   post({ kind: 'ready' });
 } catch (error) {

@@ -116,7 +116,7 @@ describe('conn.log', () => {
   });
 
   it('marks a record that was put together from two runs', () => {
-    expect(JSON.parse(connLine(RECORD, { ...SHUNTED, recovered: true }))).toMatchObject({ recovered: true });
+    expect(JSON.parse(connLine({ ...RECORD, recovered: true }, SHUNTED))).toMatchObject({ recovered: true });
     expect(JSON.parse(connLine(RECORD, SHUNTED))).not.toHaveProperty('recovered');
   });
 });

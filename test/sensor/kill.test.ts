@@ -26,7 +26,7 @@ kernelTest(
     const traffic = new AbortController();
     const driven = runTraffic(lab, demoPlan(60), { signal: traffic.signal });
     try {
-      const orphans = await killAt(lab, logs, [
+      const recovered = await killAt(lab, logs, [
         { when: () => Promise.resolve(), early: 500 },
         {
           when: async (run) => {
@@ -41,7 +41,7 @@ kernelTest(
           },
         },
       ]);
-      expect(orphans).toBeGreaterThan(0);
+      expect(recovered).toBeGreaterThan(0);
     } finally {
       traffic.abort();
       await driven;

@@ -23,7 +23,7 @@ async function kill(lab: Lab, run: Run): Promise<void> {
   expect((await tapLink(lab, 'a')).xdp).toBeUndefined();
 }
 
-/** Starts a run after a kill: it cuts and notes every torn line, logs and removes every shunt that was left. */
+/** Starts a run after a kill: it cuts and notes every torn line, and goes on with every shunt that was left, or removes it. */
 async function startAfterKill(lab: Lab, logs: LogDir): Promise<Run> {
   // What a write that was cut short leaves; the run before may have left one by itself.
   const path = join(logs.path, 'conn.log');
@@ -42,7 +42,7 @@ async function startAfterKill(lab: Lab, logs: LogDir): Promise<Run> {
 
 /**
  * Kills runs on one tap, with one set of logs, while traffic flows; stops the last one as one should. Resolves to how
- * many shunts were left behind in all.
+ * many connections were gone on with in all.
  */
 export async function killAt(lab: Lab, logs: LogDir, kills: readonly Kill[]): Promise<number> {
   const { ifindex } = await tapLink(lab, 'a');
@@ -74,7 +74,8 @@ export async function killAt(lab: Lab, logs: LogDir, kills: readonly Kill[]): Pr
   } finally {
     await run[Symbol.asyncDispose]();
   }
-  const orphans = logs.shunts('orphaned');
-  expect(notices(logs, 'Sluice::Orphans') > 0).toBe(orphans > 0);
-  return orphans;
+  expect(notices(logs, 'Sluice::Orphans') > 0).toBe(logs.shunts('orphaned') > 0);
+  const recovered = logs.read('conn').filter((record) => record['recovered'] === true);
+  expect(new Set(recovered.map((record) => record['uid'])).size).toBe(recovered.length);
+  return recovered.length;
 }

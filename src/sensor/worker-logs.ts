@@ -1,0 +1,99 @@
+import type { FlowEngine } from '../flow/index.ts';
+import type { TunnelRecord } from '../flow/types.ts';
+import type { ConnLogRecord } from '../log/conn-log.ts';
+import { LinkTarget } from '../log/log-link.ts';
+import { completer, connSchemaOf, lineFormat } from '../log/log-setup.ts';
+import { LogWriter } from '../log/log-writer.ts';
+import { type ShuntLogEvent, type ShuntLogRecord, shuntSchema } from '../log/other-logs.ts';
+import { type SslLogRecord, sslSchema } from '../log/ssl-log.ts';
+import { tunnelSchema } from '../log/tunnel-log.ts';
+import type { ShuntTotals } from './episode.ts';
+import type { WorkerSetup } from './setup.ts';
+import type { ShuntedPart } from './shunter.ts';
+
+/** What a line of shunt.log says beside the connection. */
+export interface ShuntLine {
+  event: ShuntLogEvent;
+  trigger: number;
+  reason?: string | undefined;
+  dropped?: ShuntTotals | undefined;
+  delay?: number | undefined;
+  last?: number | undefined;
+}
+
+/** The lines that a capture worker writes about its connections. */
+export class WorkerLogs {
+  readonly tunnel: (record: TunnelRecord) => void;
+  readonly #target: LinkTarget;
+  readonly #writer: LogWriter;
+  readonly #complete: (record: ConnLogRecord) => void;
+  readonly #conn: (record: ConnLogRecord) => void;
+  readonly #ssl: (record: SslLogRecord) => void;
+  readonly #shunt: (record: ShuntLogRecord) => void;
+  readonly #triggerName: (index: number) => string;
+
+  /** `triggerName`: how logs name the policy with this index. */
+  constructor(setup: WorkerSetup, triggerName: (index: number) => string) {
+    this.#triggerName = triggerName;
+    this.#target = new LinkTarget(setup.log);
+    this.#writer = new LogWriter(this.#target, lineFormat(setup.logs));
+    this.#complete = completer(setup.logs);
+    this.#conn = this.#writer.channel(
+      connSchemaOf(setup.logs, { shuntFields: setup.shuntFields, shunts: true }),
+    );
+    this.#ssl = this.#writer.channel(sslSchema);
+    this.#shunt = this.#writer.channel(shuntSchema);
+    this.tunnel = this.#writer.channel(tunnelSchema);
+  }
+
+  /** A connection that has ended, with what of it was shunted. */
+  ended(engine: FlowEngine, slot: number, shunted: ShuntedPart | undefined): void {
+    const record: ConnLogRecord = engine.record(slot);
+    this.#complete(record);
+    const tls = engine.tls(slot);
+    if (tls !== undefined) this.#ssl({ conn: record, tls });
+    if (shunted !== undefined) {
+      const { totals, trigger, recovered } = shunted;
+      record.recovered = recovered;
+      if (totals.origPkts + totals.respPkts > 0)
+        record.shunted = { ...totals, trigger: this.#triggerName(trigger) };
+    }
+    this.#conn(record);
+  }
+
+  /** Something has happened to the shunt of a connection. */
+  shunt(engine: FlowEngine, slot: number, { event, trigger, reason, dropped, delay, last }: ShuntLine): void {
+    const r = engine.record(slot);
+    this.#shunt({
+      ts: Date.now() / 1000,
+      uid: r.uid,
+      origHost: r.origHost,
+      origPort: r.origPort,
+      respHost: r.respHost,
+      respPort: r.respPort,
+      proto: r.proto,
+      event,
+      trigger: this.#triggerName(trigger),
+      reason,
+      origPkts: dropped?.origPkts,
+      origBytes: dropped?.origIpBytes,
+      respPkts: dropped?.respPkts,
+      respBytes: dropped?.respIpBytes,
+      delay,
+      last,
+    });
+  }
+
+  /** Lines that the log thread could not take. */
+  get lost(): number {
+    return this.#target.lost;
+  }
+
+  flush(): void {
+    this.#writer.flush();
+  }
+
+  close(): void {
+    this.#target.close();
+  }
+}
