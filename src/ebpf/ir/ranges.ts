@@ -30,9 +30,9 @@ function alu(operation: string, a: Range, b: Range, by: Node, forVerifier: boole
       if (by.op !== 'constant' || by.value > 31 || a.max * 2 ** by.value > ALL) return ANY;
       return range(a.max * 2 ** by.value, a.bits << by.value);
     case 'rsh':
-      return by.op === 'constant' && by.value < 32
-        ? range(a.max >>> by.value, a.bits >>> by.value)
-        : range(a.max);
+      if (by.op === 'constant' && by.value < 32) return range(a.max >>> by.value, a.bits >>> by.value);
+      // Of a shift that may be too long the verifier knows nothing any more.
+      return forVerifier && b.max > 31 ? ANY : range(a.max);
     case 'div':
       return forVerifier ? ANY : range(a.max);
     case 'mod':

@@ -15,7 +15,7 @@ import {
   store,
   toBigEndian,
 } from '../instruction.ts';
-import type { Alu, Block, Guard, Ir, Load, Node } from '../ir/ir.ts';
+import { type Alu, type Block, countUses, type Guard, type Ir, type Load, type Node } from '../ir/ir.ts';
 import { Ranges } from '../ir/ranges.ts';
 import type { Allocation } from './allocate.ts';
 import { type Location, type Move, parallelMoves } from './moves.ts';
@@ -38,6 +38,8 @@ export interface Target {
 }
 
 const FRAME: Register = 10;
+/** Constants that may be added to a pointer are below (BPF_MAX_VAR_OFF). */
+const SANE = 2 ** 29;
 /** Of struct xdp_md. */
 const INGRESS_IFINDEX = 12;
 
@@ -47,12 +49,14 @@ export class Emitter {
   readonly #allocation: Allocation;
   readonly #target: Target;
   readonly #ranges = new Ranges(true);
+  readonly #uses: ReadonlyMap<Node, number>;
   #code: Item[] = [];
 
   constructor(ir: Ir, allocation: Allocation, target: Target) {
     this.#ir = ir;
     this.#allocation = allocation;
     this.#target = target;
+    this.#uses = countUses(ir);
   }
 
   /** Bytes of stack in use: slots, one to open circles of moves, one for what calls load. */
@@ -71,9 +75,14 @@ export class Emitter {
     if (block.end.op !== 'goto') return [];
     const { to } = block.end;
     const at = to.preds.indexOf(block);
-    const moves = to.phis.map(
-      (phi): Move => ({ from: this.#location(phi.args[at]), to: this.#location(phi) }),
-    );
+    const moves = to.phis.map((phi): Move => {
+      const from = phi.args[at];
+      return {
+        from: this.#location(from),
+        to: this.#location(phi),
+        unlinked: (this.#uses.get(from) ?? 0) > 1,
+      };
+    });
     const free = this.#allocation.free(block);
     const spare: Location = free === undefined ? { stack: -this.stack + 8 } : { register: free };
     const [scratch = free ?? 0] = this.#allocation.scratch;
@@ -180,12 +189,32 @@ export class Emitter {
     const shared = this.#location(b);
     // Only where the order of the two does not matter are they given the same register.
     if ('register' in shared && shared.register === to) [a, b] = [b, a];
+    if ((operation === 'add' || operation === 'sub') && b.op === 'constant') {
+      this.#addConstant(to, a, operation === 'add' ? b.value : -b.value);
+      return;
+    }
     const operand = b.op === 'constant' ? constant(b.value) : register(this.#use(b, 1));
     this.#copy(to, a);
     this.#add(alu32(operation, to, operand));
     if ((operation === 'lsh' || operation === 'rsh') && 'register' in operand && this.#ranges.of(b).max > 31)
       // The machine shifts by the lowest five bits of it; a classic program has nothing left after 32.
       this.#add({ ...jump('lt', operand.register, constant(32)), off: 1 }, alu32('mov', to, constant(0)));
+  }
+
+  /**
+   * The verifier links a sum of a copy and a constant with the original (sync_linked_regs), and then knows less of both,
+   * or finds the constant too large for a pointer (check_reg_sane_offset). So no copy is added to, and what is added in
+   * place is freed of a link when the constant is large.
+   */
+  #addConstant(to: Register, a: Node, value: number): void {
+    const location = this.#location(a);
+    if ('register' in location && location.register === to) {
+      this.#add(alu32('add', to, constant(value)));
+      if (Math.abs(value | 0) >= SANE) this.#add(alu32('and', to, constant(-1)));
+    } else {
+      const from = a.op === 'constant' ? constant(a.value) : register(this.#use(a, 1));
+      this.#add(alu32('mov', to, constant(value)), alu32('add', to, from));
+    }
   }
 
   #load({ args: [guard], offset, size }: Load, to: Register): void {

@@ -9,6 +9,8 @@ export type Location =
 export interface Move {
   readonly from: Location;
   readonly to: Location;
+  /** The verifier must not take the two for one and the same later on (sync_linked_regs). */
+  readonly unlinked: boolean;
 }
 
 const FRAME: Register = 10;
@@ -18,7 +20,7 @@ const same = (a: Location, b: Location): boolean =>
     : 'stack' in a && 'stack' in b && a.stack === b.stack;
 
 /** One move; `scratch` for one from stack to stack, or of a constant to there. */
-export function moveInstructions({ from, to }: Move, scratch: Register): Instruction[] {
+export function moveInstructions({ from, to, unlinked }: Move, scratch: Register): Instruction[] {
   if (same(from, to)) return [];
   if ('register' in to) {
     if ('stack' in from) return [load(8, to.register, FRAME, from.stack)];
@@ -29,7 +31,7 @@ export function moveInstructions({ from, to }: Move, scratch: Register): Instruc
   if (!('stack' in to)) return [];
   if ('register' in from) return [store(8, FRAME, to.stack, from.register)];
   return [
-    ...moveInstructions({ from, to: { register: scratch } }, scratch),
+    ...moveInstructions({ from, to: { register: scratch }, unlinked }, scratch),
     store(8, FRAME, to.stack, scratch),
   ];
 }
@@ -48,8 +50,8 @@ export function parallelMoves(moves: readonly Move[], spare: Location, scratch: 
       waiting = waiting.filter((move) => move !== ready);
     } else {
       const { from } = waiting[0];
-      code.push(...moveInstructions({ from, to: spare }, scratch));
-      waiting = waiting.map((move) => (same(move.from, from) ? { from: spare, to: move.to } : move));
+      code.push(...moveInstructions({ from, to: spare, unlinked: true }, scratch));
+      waiting = waiting.map((move) => (same(move.from, from) ? { ...move, from: spare } : move));
     }
   }
   return code;
