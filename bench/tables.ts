@@ -1,7 +1,8 @@
 import { GateClient } from '../src/gate/client.ts';
 import { Entry } from '../src/gate/entry.ts';
+import { loadGate } from '../src/gate/load.ts';
 import type { GateHandles, OpName } from '../src/gate/ops.ts';
-import { type BpfObject, loadObject, possibleCpus } from '../src/kernel/index.ts';
+import { type BpfObject, possibleCpus } from '../src/kernel/index.ts';
 import { ipBytes } from '../src/packet/address.ts';
 
 export interface Endpoint {
@@ -53,7 +54,7 @@ export class GateTables {
 
   /** `path`: a build of bpf/gate.bpf.c. */
   constructor(path: string, max4: number, max6: number) {
-    this.object = loadObject(path, {
+    this.object = loadGate(path, {
       mapSizes: { flows4: max4, flows6: max6, ledger: possibleCpus(), ops: OPS },
     });
     const fd = (name: string): number => this.object.map(name).fd;

@@ -6,7 +6,6 @@ import {
   type BpfMap,
   type BpfObject,
   type BpfProgram,
-  loadObject,
   packageRoot,
   possibleCpus,
   programInfo,
@@ -15,6 +14,7 @@ import {
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
+import { loadGate } from './load.ts';
 import type { GateHandles } from './ops.ts';
 import { Found, LINK_PIN, writeMeta } from './pinned.ts';
 import { type PinAccess, PinDirectory } from './pins.ts';
@@ -128,7 +128,7 @@ export class Gate {
       const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
-      object = loadObject(bpfObjectPath('gate'), {
+      object = loadGate(bpfObjectPath('gate'), {
         constants: { cfg_vlan_in_key: vlanKey ? 1 : 0, cfg_rules: rules ? 1 : 0 },
         reuseMaps: Object.fromEntries(tookOver ? (found?.maps ?? []) : slots),
         mapSizes: tookOver ? {} : sizes,
@@ -236,7 +236,7 @@ export class Gate {
     const same = [...this.#object.maps].filter(
       ([name]) => !name.includes('.') && !Object.hasOwn(sizes, name),
     );
-    return loadObject(bpfObjectPath('gate'), {
+    return loadGate(bpfObjectPath('gate'), {
       constants: {
         cfg_vlan_in_key: this.#vlanKey ? 1 : 0,
         cfg_pairs: features.pairs ? 1 : 0,
@@ -399,9 +399,9 @@ function withNextBest(error: unknown, ifname: string, mode: AttachMode): unknown
   });
 }
 
-const isSlotMap = (name: string): boolean => (SLOT_MAPS as readonly string[]).includes(name);
-
 const never = (): boolean => false;
+
+const isSlotMap = (name: string): boolean => (SLOT_MAPS as readonly string[]).includes(name);
 
 function mapLedger(object: BpfObject): Uint32Array {
   const ledger = object.map('ledger');
