@@ -9,7 +9,7 @@ import type { Rule } from './spec.ts';
 import { tryRules } from './try-rules.ts';
 
 /** Slots of the gate's map `rules` (bpf/gate.h, bpf/rules.h). */
-export const RULE_SLOTS = { entry: 0, shunt: 1, act: 4, halves: [8, 36], perHalf: 28 } as const;
+export const RULE_SLOTS = { entry: 0, shunt: 1, exit: 2, act: 4, halves: [8, 36], perHalf: 28 } as const;
 
 export interface LiveRulesOptions {
   /** The gate's maps; they stay the caller's. */
@@ -140,6 +140,11 @@ export class LiveRules {
   counts(id: string): RuleCounts | undefined {
     const live = this.#live.get(id);
     return live && addCounts(live.before, this.#rows.counts(live.row));
+  }
+
+  /** Instructions of the live programs as the kernel has translated them. */
+  translated(): number {
+    return this.#programs.reduce((sum, program) => sum + (program.info(true).xlated?.length ?? 0) / 8, 0);
   }
 
   /** Switches a rule on or off from this packet to the next, without a new program. */
