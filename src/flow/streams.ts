@@ -1,7 +1,7 @@
-import { Choice } from './services/choice.ts';
-import { SERVICES } from './services/index.ts';
+import type { Choice, Choices } from './services/choice.ts';
+import { CHOICES } from './services/index.ts';
 import { Recognition, RecognitionNews } from './services/recognition.ts';
-import { type Announced, type Service, ServiceNews } from './services/service.ts';
+import { type Announced, ServiceNews } from './services/service.ts';
 import type { Side, TlsInfo } from './types.ts';
 
 /** What a delivery changed; bits. */
@@ -54,8 +54,7 @@ const MAX_SPARE = 1024;
  * name is kept; those of no known service cost one look at the first bytes of each side.
  */
 export class Streams {
-  readonly #tcp: Choice;
-  readonly #udp: Choice;
+  readonly #choices: Choices;
   readonly #perFlow: number;
   readonly #total: number;
   /** By slot. */
@@ -71,9 +70,8 @@ export class Streams {
   #announced: Announced[] = [];
 
   /** Limits in bytes of what is held back per flow and for all. */
-  constructor(perFlow: number, total: number, services: readonly Service[] = SERVICES) {
-    this.#tcp = new Choice(services.filter(({ transport }) => transport !== 'udp'));
-    this.#udp = new Choice(services.filter(({ transport }) => transport !== 'tcp'));
+  constructor(perFlow: number, total: number, choices: Choices = CHOICES) {
+    this.#choices = choices;
     this.#perFlow = perFlow;
     this.#total = total;
   }
@@ -97,8 +95,9 @@ export class Streams {
     let begun = 0;
     if (stream === undefined) {
       if (this.#names[slot] !== undefined) return StreamNews.done;
-      if (seq === 1 && !this.#tcp.suggests(u8, offset, bytes, fromOrig, respPort)) return StreamNews.sideDone;
-      stream = this.#begin(slot, this.#tcp, respPort);
+      if (seq === 1 && !this.#choices.tcp.suggests(u8, offset, bytes, fromOrig, respPort))
+        return StreamNews.sideDone;
+      stream = this.#begin(slot, this.#choices.tcp, respPort);
       begun = StreamNews.begun;
       // What the other side has sent since then was not counted.
       if (peerBegun && side === 0) stream.next1 = 0;
@@ -133,8 +132,8 @@ export class Streams {
     let begun = 0;
     if (stream === undefined) {
       if (this.#names[slot] !== undefined) return StreamNews.done;
-      if (!this.#udp.suggests(u8, offset, bytes, fromOrig, respPort)) return StreamNews.sideDone;
-      stream = this.#begin(slot, this.#udp, respPort);
+      if (!this.#choices.udp.suggests(u8, offset, bytes, fromOrig, respPort)) return StreamNews.sideDone;
+      stream = this.#begin(slot, this.#choices.udp, respPort);
       begun = StreamNews.begun;
     }
     return begun | this.#conclude(stream, stream.recognition.feed(fromOrig, u8, offset, bytes));

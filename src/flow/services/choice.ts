@@ -54,3 +54,16 @@ export class Choice {
     return false;
   }
 }
+
+/** What is chosen from, by transport. */
+export interface Choices {
+  readonly tcp: Choice;
+  readonly udp: Choice;
+}
+
+export function choicesOf(services: readonly Service[]): Choices {
+  return {
+    tcp: new Choice(services.filter(({ transport }) => transport !== 'udp')),
+    udp: new Choice(services.filter(({ transport }) => transport !== 'tcp')),
+  };
+}

@@ -1,4 +1,5 @@
 import { BITTORRENT, BITTORRENT_DHT } from './bittorrent.ts';
+import { type Choices, choicesOf } from './choice.ts';
 import { DCE_RPC } from './dce-rpc.ts';
 import { DHCP } from './dhcp.ts';
 import { DNP3_TCP, DNP3_UDP } from './dnp3.ts';
@@ -83,3 +84,6 @@ export const SERVICES: readonly Service[] = [
   IKE,
   RFB,
 ];
+
+/** Made once: every flow chooses from the same. */
+export const CHOICES: Choices = choicesOf(SERVICES);

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Choice, oneOf } from '../../../src/flow/services/choice.ts';
-import { SERVICES } from '../../../src/flow/services/index.ts';
+import { CHOICES, SERVICES } from '../../../src/flow/services/index.ts';
 import { Recognition } from '../../../src/flow/services/recognition.ts';
 import { ServiceNews } from '../../../src/flow/services/service.ts';
 import { examples, withoutExample } from './examples.ts';
@@ -15,10 +15,7 @@ function found(
   chunk: () => number = () => 1e9,
 ): string {
   const recognition = new Recognition();
-  recognition.begin(
-    new Choice(SERVICES.filter((service) => service.transport === transport || service.transport === 'both')),
-    port,
-  );
+  recognition.begin(CHOICES[transport], port);
   for (const [from, text] of said) {
     const bytes = bytesOf(text);
     for (let at = 0; at < bytes.length; ) {
@@ -139,13 +136,12 @@ describe('the choice by the first byte', () => {
 
   test('what is asked does not grow with the number of services', () => {
     const asked = (transport: 'tcp' | 'udp', side: 0 | 1) => {
-      const services = SERVICES.filter((service) => service.transport === transport);
-      const choice = new Choice(services);
-      const counts = Array.from({ length: 256 }, (_, first) => choice.of(first, side).length);
+      const { length: all } = SERVICES.filter((service) => service.transport === transport);
+      const counts = Array.from({ length: 256 }, (_, first) => CHOICES[transport].of(first, side).length);
       return {
         most: Math.max(...counts),
         mean: counts.reduce((sum, n) => sum + n, 0) / 256,
-        all: services.length,
+        all,
       };
     };
     for (const transport of ['tcp', 'udp'] as const) {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { Choice } from '../../../src/flow/services/choice.ts';
+import { Choice, choicesOf } from '../../../src/flow/services/choice.ts';
 import { Recognition, RecognitionNews } from '../../../src/flow/services/recognition.ts';
 import {
   type PayloadSink,
@@ -168,7 +168,7 @@ const bytes = (s: string) => Buffer.from(s, 'latin1');
 
 describe('streams', () => {
   test('a flow of no known service keeps nothing, one that is recognized its name', () => {
-    const streams = new Streams(1000, 1000, [A]);
+    const streams = new Streams(1000, 1000, choicesOf([A]));
     expect(streams.datagram(5, 1, 53, bytes('x'), 0, 1)).toBe(StreamNews.sideDone);
     expect(streams.datagram(5, 1, 53, bytes('Asure done'), 0, 10) & StreamNews.done).not.toBe(0);
     expect(streams.service(5)).toBe('a');
@@ -177,7 +177,7 @@ describe('streams', () => {
   });
 
   test('a gap ends it, the name stays', () => {
-    const streams = new Streams(1000, 1000, [A, B]);
+    const streams = new Streams(1000, 1000, choicesOf([A, B]));
     const feed = (seq: number, piece: string) =>
       streams.segment(0, 0, 1, 80, false, seq, bytes(piece), 0, piece.length);
     expect(feed(1, 'Asure')).toBe(StreamNews.begun);
@@ -188,7 +188,7 @@ describe('streams', () => {
   });
 
   test('when there are too many at once one is given up for each that begins', () => {
-    const streams = new Streams(1000, 1000, [A]);
+    const streams = new Streams(1000, 1000, choicesOf([A]));
     const count = 40_000;
     for (let slot = 0; slot < count; slot++)
       expect(streams.datagram(slot, 1, 53, bytes('A'), 0, 1)).toBe(StreamNews.begun);
