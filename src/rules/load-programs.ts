@@ -1,6 +1,12 @@
 import { SluiceError } from '../base/errors.ts';
 import { encode, type Instruction } from '../ebpf/index.ts';
-import { BpfProgram, loadInstructions, ProgramFlag, ProgramType, VerifierError } from '../kernel/index.ts';
+import {
+  type BpfProgram,
+  loadInstructions,
+  ProgramFlag,
+  ProgramType,
+  VerifierError,
+} from '../kernel/index.ts';
 import { RULE_SWITCH, RULE_SWITCHED_OFF } from './program/candidate.ts';
 import type { RuleProgram } from './program/compile-rules.ts';
 

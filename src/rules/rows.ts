@@ -3,19 +3,22 @@ import type { BpfMap } from '../kernel/index.ts';
 import { SlRule, SlRuleCount } from './layout.gen.ts';
 import type { Rule, RuleAction } from './spec.ts';
 
+interface Count {
+  readonly pkts: number;
+  readonly bytes: number;
+}
+
 /** What a rule has seen: packets and L2 bytes. */
 export interface RuleCounts {
-  readonly matched: { readonly pkts: number; readonly bytes: number };
-  readonly dropped: { readonly pkts: number; readonly bytes: number };
+  readonly matched: Count;
+  readonly dropped: Count;
 }
 
 export const NO_COUNTS: RuleCounts = { matched: { pkts: 0, bytes: 0 }, dropped: { pkts: 0, bytes: 0 } };
 
+const sum = (a: Count, b: Count): Count => ({ pkts: a.pkts + b.pkts, bytes: a.bytes + b.bytes });
+
 export function addCounts(a: RuleCounts, b: RuleCounts): RuleCounts {
-  const sum = (x: { pkts: number; bytes: number }, y: { pkts: number; bytes: number }) => ({
-    pkts: x.pkts + y.pkts,
-    bytes: x.bytes + y.bytes,
-  });
   return { matched: sum(a.matched, b.matched), dropped: sum(a.dropped, b.dropped) };
 }
 

@@ -101,14 +101,15 @@ export interface Node {
   readonly interface?: string;
 }
 
+const isOne = (names: readonly string[] | undefined, mine: readonly (string | undefined)[]): boolean =>
+  names === undefined || mine.some((name) => name !== undefined && names.includes(name));
+
 export function inScope({ sites, roles, nodes, interfaces }: RuleScope, node: Node): boolean {
-  const one = (names: readonly string[] | undefined, mine: readonly (string | undefined)[]): boolean =>
-    names === undefined || mine.some((name) => name !== undefined && names.includes(name));
   return (
-    one(sites, [node.site]) &&
-    one(roles, node.roles ?? []) &&
-    one(nodes, [node.name]) &&
-    one(interfaces, [node.interface])
+    isOne(sites, [node.site]) &&
+    isOne(roles, node.roles ?? []) &&
+    isOne(nodes, [node.name]) &&
+    isOne(interfaces, [node.interface])
   );
 }
 

@@ -9,8 +9,7 @@ const JUMP = Cbpf.JMP | Cbpf.JA;
  * longer reached is left out. For any packet of which the facts hold both give the same result.
  */
 export function specialize(program: CbpfProgram, facts: Facts): CbpfProgram {
-  const states = new Array<State | undefined>(program.length);
-  states[0] = START;
+  const states: (State | undefined)[] = [START];
   const reach = (at: number, state: State): void => {
     const before = states[at];
     states[at] = before === undefined ? state : meet(before, state);

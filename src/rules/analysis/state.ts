@@ -66,10 +66,11 @@ export function step(instruction: CbpfInstruction, state: State): State {
   }
 }
 
+const same = (a: Term | undefined, b: Term | undefined): Term | undefined =>
+  a !== undefined && a.key === b?.key ? a : undefined;
+
 /** What is known where two ways meet. */
 export function meet(one: State, other: State): State {
-  const same = (a: Term | undefined, b: Term | undefined): Term | undefined =>
-    a !== undefined && a.key === b?.key ? a : undefined;
   const memory = new Map<number, Term | undefined>();
   for (const [word, term] of one.memory) memory.set(word, same(term, other.memory.get(word)));
   return { a: same(one.a, other.a), x: same(one.x, other.x), memory };
@@ -97,15 +98,13 @@ export function question({ code, k }: CbpfInstruction, state: State): Question {
   };
 }
 
+const ANSWERS: Record<Question['operation'], (left: number, right: number) => boolean> = {
+  equal: (left, right) => left === right,
+  greater: (left, right) => left > right,
+  'not-less': (left, right) => left >= right,
+  bits: (left, right) => (left & right) !== 0,
+};
+
 export function answer(operation: Question['operation'], left: number, right: number): boolean {
-  switch (operation) {
-    case 'equal':
-      return left === right;
-    case 'greater':
-      return left > right;
-    case 'not-less':
-      return left >= right;
-    case 'bits':
-      return (left & right) !== 0;
-  }
+  return ANSWERS[operation](left, right);
 }

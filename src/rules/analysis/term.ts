@@ -44,29 +44,21 @@ export function load(size: number, offset: number, base?: Term): Term {
 
 /** As libpcap's interpreter computes it; undefined: a division by zero, which ends a program without a match. */
 export function compute(op: AluOp, a: number, b: number): number | undefined {
-  switch (op) {
-    case '+':
-      return (a + b) >>> 0;
-    case '-':
-      return (a - b) >>> 0;
-    case '*':
-      return Math.imul(a, b) >>> 0;
-    case '/':
-      return b === 0 ? undefined : Math.floor(a / b);
-    case '%':
-      return b === 0 ? undefined : a % b;
-    case '|':
-      return (a | b) >>> 0;
-    case '&':
-      return (a & b) >>> 0;
-    case '^':
-      return (a ^ b) >>> 0;
-    case '<<':
-      return b > 31 ? 0 : (a << b) >>> 0;
-    case '>>':
-      return b > 31 ? 0 : a >>> b;
-  }
+  return OPERATIONS[op](a, b);
 }
+
+const OPERATIONS: Record<AluOp, (a: number, b: number) => number | undefined> = {
+  '+': (a, b) => (a + b) >>> 0,
+  '-': (a, b) => (a - b) >>> 0,
+  '*': (a, b) => Math.imul(a, b) >>> 0,
+  '/': (a, b) => (b === 0 ? undefined : Math.floor(a / b)),
+  '%': (a, b) => (b === 0 ? undefined : a % b),
+  '|': (a, b) => (a | b) >>> 0,
+  '&': (a, b) => (a & b) >>> 0,
+  '^': (a, b) => (a ^ b) >>> 0,
+  '<<': (a, b) => (b > 31 ? 0 : (a << b) >>> 0),
+  '>>': (a, b) => (b > 31 ? 0 : a >>> b),
+};
 
 export function alu(op: AluOp, left: Term, right: Term): Term {
   if (left.kind === 'const' && right.kind === 'const') {
