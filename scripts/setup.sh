@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a checkout ready: Debian packages, npm packages from the lock file, and what is out of date in the build.
-# Called by `npm start` and `npm test`; quick when there is nothing to do. Asks nothing; says what it installs.
+# Called by `npm start` and (with --tests) `npm test`; quick when there is nothing to do. Asks nothing; says what it installs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,6 +19,8 @@ needs=(
   iproute2:ip ethtool:ethtool util-linux:nsenter procps:sysctl
   curl:curl iputils-ping:ping openssl:openssl tcpreplay:tcpreplay tcpdump:tcpdump python3:python3
 )
+# What tests compare with.
+[ "${1:-}" != --tests ] || needs+=(p0f:p0f tshark:tshark iptables:iptables)
 missing=()
 for need in "${needs[@]}"; do
   proof=${need#*:}

@@ -48,7 +48,7 @@ export interface Label {
 
 type Item =
   | { kind: 'plain'; code: number; k: number }
-  | { kind: 'branch'; code: number; k: number; then: Label; otherwise: Label }
+  | { kind: 'branch'; code: number; k: number; yes: Label; no: Label }
   | { kind: 'jump'; to: Label }
   | { kind: 'label'; label: Label };
 
@@ -77,11 +77,11 @@ export class Assembler {
   }
 
   /** Continues behind the instruction for the side that is left out. */
-  branch(code: number, k: number, sides: { then?: Label; otherwise?: Label }): void {
+  branch(code: number, k: number, sides: { yes?: Label; no?: Label }): void {
     const next = this.label();
-    const { then = next, otherwise = next } = sides;
-    if (then.placed || otherwise.placed) throw new Error('classic BPF jumps forward only');
-    this.#items.push({ kind: 'branch', code, k: k >>> 0, then, otherwise });
+    const { yes = next, no = next } = sides;
+    if (yes.placed || no.placed) throw new Error('classic BPF jumps forward only');
+    this.#items.push({ kind: 'branch', code, k: k >>> 0, yes, no });
     this.place(next);
   }
 
@@ -112,7 +112,7 @@ export class Assembler {
   }
   /** Unless A is `k`, to the label. */
   need(k: number, otherwise: Label): void {
-    this.branch(Op.JEQ_K, k, { otherwise });
+    this.branch(Op.JEQ_K, k, { no: otherwise });
   }
   /** X += k, by way of A. */
   advance(k: number): void {
@@ -152,9 +152,9 @@ export class Assembler {
           if (reversed.length !== at(item.to)) away(at(item.to));
           break;
         default: {
-          const { then, otherwise } = item;
-          if (at(then) === at(otherwise)) break;
-          let [t, f] = [at(then), at(otherwise)];
+          const { yes, no } = item;
+          if (at(yes) === at(no)) break;
+          let [t, f] = [at(yes), at(no)];
           if (reversed.length - t > REACH) {
             away(t);
             t = reversed.length;
@@ -179,6 +179,6 @@ export class Assembler {
         { help: 'split it into several filters' },
       );
     }
-    return reversed.reverse();
+    return reversed.toReversed();
   }
 }

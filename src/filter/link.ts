@@ -34,8 +34,8 @@ export interface Network {
 function byVersion(asm: Assembler, { v4, v6, other }: Network): void {
   asm.xByte(0);
   asm.op(Op.AND_K, 0xf0);
-  asm.branch(Op.JEQ_K, IPV4, { then: v4 });
-  asm.branch(Op.JEQ_K, IPV6, { then: v6, otherwise: other });
+  asm.branch(Op.JEQ_K, IPV4, { yes: v4 });
+  asm.branch(Op.JEQ_K, IPV6, { yes: v6, no: other });
 }
 
 /** Ethernet types at `at`, with up to two VLAN tags; the header behind begins 2 bytes further. */
@@ -44,13 +44,13 @@ function byEtherType(asm: Assembler, at: number, network: Network): void {
   asm.op(Op.LDX_IMM, at + 2);
   asm.half(at);
   for (let tags = 0; tags <= TAGS; tags++) {
-    asm.branch(Op.JEQ_K, ETHERTYPE.ipv4, { then: version });
-    asm.branch(Op.JEQ_K, ETHERTYPE.ipv6, { then: version });
+    asm.branch(Op.JEQ_K, ETHERTYPE.ipv4, { yes: version });
+    asm.branch(Op.JEQ_K, ETHERTYPE.ipv6, { yes: version });
     if (tags === TAGS) break;
     const tagged = asm.label();
-    asm.branch(Op.JEQ_K, ETHERTYPE.vlan, { then: tagged });
-    asm.branch(Op.JEQ_K, ETHERTYPE.qinq, { then: tagged });
-    asm.branch(Op.JEQ_K, ETHERTYPE.oldQinq, { then: tagged, otherwise: network.other });
+    asm.branch(Op.JEQ_K, ETHERTYPE.vlan, { yes: tagged });
+    asm.branch(Op.JEQ_K, ETHERTYPE.qinq, { yes: tagged });
+    asm.branch(Op.JEQ_K, ETHERTYPE.oldQinq, { yes: tagged, no: network.other });
     asm.place(tagged);
     asm.op(Op.LDX_IMM, at + 2 + 4 * (tags + 1));
     asm.half(at + 4 * (tags + 1));
@@ -92,15 +92,15 @@ export function toNetwork(asm: Assembler, linkType: number, network: Network): v
       const bare = asm.label();
       const version = asm.label();
       asm.half(0);
-      asm.branch(Op.JEQ_K, 0xff03, { then: framed });
+      asm.branch(Op.JEQ_K, 0xff03, { yes: framed });
       asm.op(Op.LDX_IMM, 2);
       asm.jump(bare);
       asm.place(framed);
       asm.op(Op.LDX_IMM, 4);
       asm.half(2);
       asm.place(bare);
-      asm.branch(Op.JEQ_K, 0x21, { then: version });
-      asm.branch(Op.JEQ_K, 0x57, { then: version, otherwise: network.other });
+      asm.branch(Op.JEQ_K, 0x21, { yes: version });
+      asm.branch(Op.JEQ_K, 0x57, { yes: version, no: network.other });
       asm.place(version);
       byVersion(asm, network);
       return;
@@ -108,8 +108,8 @@ export function toNetwork(asm: Assembler, linkType: number, network: Network): v
     case DLT.LINUX_SLL2: {
       const version = asm.label();
       asm.half(0);
-      asm.branch(Op.JEQ_K, ETHERTYPE.ipv4, { then: version });
-      asm.branch(Op.JEQ_K, ETHERTYPE.ipv6, { then: version, otherwise: network.other });
+      asm.branch(Op.JEQ_K, ETHERTYPE.ipv4, { yes: version });
+      asm.branch(Op.JEQ_K, ETHERTYPE.ipv6, { yes: version, no: network.other });
       asm.place(version);
       at(20);
       return;
@@ -146,7 +146,7 @@ export function toUdp(asm: Assembler, linkType: number, udp: Label, other: Label
   asm.xByte(9);
   asm.need(NEXT.udp, other);
   asm.xHalf(6);
-  asm.branch(Op.JSET_K, 0x1fff, { then: other });
+  asm.branch(Op.JSET_K, 0x1fff, { yes: other });
   asm.xByte(0);
   asm.op(Op.AND_K, 0x0f);
   asm.op(Op.LSH_K, 2);
@@ -159,7 +159,7 @@ export function toUdp(asm: Assembler, linkType: number, udp: Label, other: Label
   asm.advance(40);
   for (let i = 0; ; i++) {
     asm.op(Op.LD_MEM, 0);
-    asm.branch(Op.JEQ_K, NEXT.udp, { then: udp });
+    asm.branch(Op.JEQ_K, NEXT.udp, { yes: udp });
     if (i === EXTENSIONS) break;
     extension(asm, other);
   }
@@ -169,14 +169,14 @@ export function toUdp(asm: Assembler, linkType: number, udp: Label, other: Label
 /** Over the extension header at X, whose type is in A: the type of the next one to M[0]. */
 function extension(asm: Assembler, other: Label): void {
   const [plain, fragment, authentication, next] = [asm.label(), asm.label(), asm.label(), asm.label()];
-  asm.branch(Op.JEQ_K, NEXT.hopByHop, { then: plain });
-  asm.branch(Op.JEQ_K, NEXT.options, { then: plain });
-  asm.branch(Op.JEQ_K, NEXT.routing, { then: plain });
-  asm.branch(Op.JEQ_K, NEXT.fragment, { then: fragment });
-  asm.branch(Op.JEQ_K, NEXT.authentication, { then: authentication, otherwise: other });
+  asm.branch(Op.JEQ_K, NEXT.hopByHop, { yes: plain });
+  asm.branch(Op.JEQ_K, NEXT.options, { yes: plain });
+  asm.branch(Op.JEQ_K, NEXT.routing, { yes: plain });
+  asm.branch(Op.JEQ_K, NEXT.fragment, { yes: fragment });
+  asm.branch(Op.JEQ_K, NEXT.authentication, { yes: authentication, no: other });
   asm.place(fragment);
   asm.xHalf(2);
-  asm.branch(Op.JSET_K, 0xfff8, { then: other });
+  asm.branch(Op.JSET_K, 0xfff8, { yes: other });
   asm.xByte(0);
   asm.op(Op.ST, 0);
   asm.op(Op.LD_IMM, 8);

@@ -3,7 +3,9 @@ import { runClassicFilterBatch } from '../kernel/index.ts';
 
 /** Words of FrameBatch.frames for each frame. */
 const FRAME_WORDS = 3;
-const FIRST_BYTES = 1 << 20;
+const FIRST_BYTES = 1 << 16;
+/** Beyond, a batch is full. */
+const FULL_BYTES = 1 << 20;
 
 /** Frames copied into one piece of memory, to be run through a filter in one call. */
 export class FrameBatch {
@@ -24,7 +26,7 @@ export class FrameBatch {
   }
 
   get full(): boolean {
-    return this.count === this.#max || this.#used >= FIRST_BYTES;
+    return this.count === this.#max || this.#used >= FULL_BYTES;
   }
 
   /** Unless `full`. */

@@ -30,6 +30,8 @@ export function runClassicFilter(
   return result;
 }
 
+const bytesOf = (words: Uint32Array) => new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+
 /**
  * Runs libpcap's interpreter over many packets in one call. `frames` has three words a packet: offset in `memory`, captured
  * length, length on the wire; `returns` gets what the filter returns for each. Packets that match.
@@ -40,8 +42,7 @@ export function runClassicFilterBatch(
   frames: Uint32Array,
   returns: Uint32Array,
 ): number {
-  const bytes = (words: Uint32Array) => new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
-  const matched = addon().runFilterBatch(filter, memory, bytes(frames), bytes(returns));
+  const matched = addon().runFilterBatch(filter, memory, bytesOf(frames), bytesOf(returns));
   if (matched < 0) throw new SluiceError('USAGE', 'the classic BPF program is not valid');
   return matched;
 }

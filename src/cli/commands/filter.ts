@@ -80,6 +80,8 @@ function readStdin(): string {
   return Buffer.concat(pieces).toString('utf8');
 }
 
+const rows = (listing: string) => listing.trimEnd().split('\n');
+
 const parts = () => import('../../filter/index.ts');
 
 async function linkTypeOf(name: string): Promise<number> {
@@ -123,7 +125,6 @@ async function emit(text: string, options: Options, json: boolean, io: CommandIo
   const program = (await compiler(text, options))(await linkTypeOf(linkName));
   const { emitC, emitDdd, emitIptables, emitLine } = await parts();
   const { cbpfText, compile, disassemble } = await import('../../ebpf/index.ts');
-  const rows = (listing: string) => listing.trimEnd().split('\n');
   const say = (document: object, plain: string) => io.out(json ? `${JSON.stringify(document)}\n` : plain);
   switch (form) {
     case 'cbpf': {

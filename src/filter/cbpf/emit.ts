@@ -19,9 +19,10 @@ const comment = (text: string) =>
     .replace(/[\p{Cc}\p{Cf}]+/gu, ' ')
     .trim();
 
+const hex = (value: number) => `0x${value.toString(16).padStart(8, '0')}`;
+
 /** A source file of C with the program as struct sock_fprog. */
 export function emitC(program: CbpfProgram, about: readonly string[]): string {
-  const hex = (value: number) => `0x${value.toString(16).padStart(8, '0')}`;
   const rows = program.map(
     ({ code, jt, jf, k }) => `\t{ 0x${code.toString(16).padStart(2, '0')}, ${jt}, ${jf}, ${hex(k)} },\n`,
   );

@@ -104,9 +104,10 @@ function fromArray(text: string): Placed[] {
   return placed;
 }
 
+const blank = (part: string) => part.replace(/[^\n]/g, ' ');
+
 /** The array within a declaration of C (what --emit c writes), everything else as blanks: places stay what they are. */
 function arrayOnly(text: string): string {
-  const blank = (part: string) => part.replace(/[^\n]/g, ' ');
   const plain = text.replace(/\/\*[^]*?\*\/|\/\/[^\n]*/g, blank);
   const declared = /^[^{}]*=\s*\{/.exec(plain);
   if (declared === null) return plain;

@@ -78,8 +78,8 @@ function matchName(asm: Assembler, pattern: NamePattern, otherwise: Place): void
     asm.xByte(offset);
     if (label.min === label.max) asm.need(label.min, otherwise);
     else {
-      asm.branch(Op.JGE_K, label.min, { otherwise });
-      asm.branch(Op.JGT_K, label.max, { then: otherwise });
+      asm.branch(Op.JGE_K, label.min, { no: otherwise });
+      asm.branch(Op.JGT_K, label.max, { yes: otherwise });
     }
     asm.op(Op.ADD_X);
     asm.op(Op.ADD_K, offset + 1);
@@ -113,9 +113,9 @@ function matchSuffixes(asm: Assembler, patterns: readonly NamePattern[], match: 
   asm.op(Op.LDX_MEM, NAME);
   for (let n = 0; n <= MAX_LABELS; n++) {
     asm.xByte(0);
-    asm.branch(Op.JEQ_K, 0, { then: endOf(n) });
+    asm.branch(Op.JEQ_K, 0, { yes: endOf(n) });
     if (n === MAX_LABELS) break;
-    asm.branch(Op.JGT_K, MAX_LABEL, { then: missed });
+    asm.branch(Op.JGT_K, MAX_LABEL, { yes: missed });
     asm.op(Op.STX, RING + (n % ring));
     asm.op(Op.ADD_X);
     asm.op(Op.ADD_K, 1);
@@ -148,31 +148,31 @@ function matchSuffixes(asm: Assembler, patterns: readonly NamePattern[], match: 
 /** Whether the datagram whose UDP header is at X is a sane query (docs/filters.md says what that is). */
 function checkQuery(asm: Assembler, good: Place, bad: Place): void {
   asm.xHalf(4);
-  asm.branch(Op.JGE_K, UDP_BYTES + DNS_BYTES + QUESTION_BYTES, { otherwise: bad });
+  asm.branch(Op.JGE_K, UDP_BYTES + DNS_BYTES + QUESTION_BYTES, { no: bad });
   asm.op(Op.ADD_X);
   asm.op(Op.ST, END);
   asm.xHalf(UDP_BYTES + 2);
-  asm.branch(Op.JSET_K, QUERY_FLAGS, { then: bad });
+  asm.branch(Op.JSET_K, QUERY_FLAGS, { yes: bad });
   asm.xHalf(UDP_BYTES + 4);
   asm.need(1, bad);
   asm.xWord(UDP_BYTES + 6);
   asm.need(0, bad);
   asm.xHalf(UDP_BYTES + 10);
-  asm.branch(Op.JGT_K, MAX_ADDITIONAL, { then: bad });
+  asm.branch(Op.JGT_K, MAX_ADDITIONAL, { yes: bad });
   asm.advance(UDP_BYTES + DNS_BYTES);
   asm.op(Op.STX, NAME);
   const end = asm.label();
   for (let n = 0; n <= MAX_LABELS; n++) {
     asm.xByte(0);
-    asm.branch(Op.JEQ_K, 0, { then: end });
+    asm.branch(Op.JEQ_K, 0, { yes: end });
     if (n === MAX_LABELS) break;
-    asm.branch(Op.JGT_K, MAX_LABEL, { then: bad });
+    asm.branch(Op.JGT_K, MAX_LABEL, { yes: bad });
     asm.op(Op.ADD_X);
     asm.op(Op.ADD_K, 1);
     asm.op(Op.ST, AT);
     // Never read beyond the datagram: that would end the filter, with no match.
     asm.op(Op.LDX_MEM, END);
-    asm.branch(Op.JGE_X, 0, { then: bad });
+    asm.branch(Op.JGE_X, 0, { yes: bad });
     asm.op(Op.TAX);
   }
   asm.jump(bad);
@@ -181,11 +181,11 @@ function checkQuery(asm: Assembler, good: Place, bad: Place): void {
   asm.op(Op.TXA);
   asm.op(Op.ADD_K, QUESTION_BYTES);
   asm.op(Op.LDX_MEM, END);
-  asm.branch(Op.JGT_X, 0, { then: bad });
+  asm.branch(Op.JGT_X, 0, { yes: bad });
   asm.op(Op.SUB_K, QUESTION_BYTES - 1);
   asm.op(Op.LDX_MEM, NAME);
   asm.op(Op.SUB_X);
-  asm.branch(Op.JGT_K, MAX_NAME, { then: bad, otherwise: good });
+  asm.branch(Op.JGT_K, MAX_NAME, { yes: bad, no: good });
 }
 
 /**
@@ -217,11 +217,11 @@ export function compileDns(filter: DnsFilter, text: string, linkType: number, sn
   asm.place(names);
   if (filter.names.length > 0) {
     asm.xHalf(4);
-    asm.branch(Op.JGE_K, UDP_BYTES + DNS_BYTES + QUESTION_BYTES, { otherwise: other });
+    asm.branch(Op.JGE_K, UDP_BYTES + DNS_BYTES + QUESTION_BYTES, { no: other });
     asm.xHalf(UDP_BYTES + 2);
-    asm.branch(Op.JSET_K, RESPONSE, { then: other });
+    asm.branch(Op.JSET_K, RESPONSE, { yes: other });
     asm.xHalf(UDP_BYTES + 4);
-    asm.branch(Op.JEQ_K, 0, { then: other });
+    asm.branch(Op.JEQ_K, 0, { yes: other });
     asm.advance(UDP_BYTES + DNS_BYTES);
     const everything = filter.names.some((name) => name.openStart && name.labels.length === 0);
     const fixed = filter.names.filter((name) => !name.openStart);

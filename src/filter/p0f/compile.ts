@@ -93,7 +93,7 @@ class SignatureCode {
   /** A is 0, or is not. */
   zero(wanted: boolean): void {
     const otherwise = this.#otherwise;
-    this.#asm.branch(Op.JEQ_K, 0, wanted ? { otherwise } : { then: otherwise });
+    this.#asm.branch(Op.JEQ_K, 0, wanted ? { no: otherwise } : { yes: otherwise });
   }
 
   ipv4(): void {
@@ -123,8 +123,8 @@ class SignatureCode {
   hops(at: number): void {
     const { ttl, anyTtl } = this.#signature;
     this.#asm.xByte(at);
-    if (ttl < 255) this.#asm.branch(Op.JGT_K, ttl, { then: this.#otherwise });
-    if (!anyTtl && ttl > MAX_HOPS) this.#asm.branch(Op.JGE_K, ttl - MAX_HOPS, { otherwise: this.#otherwise });
+    if (ttl < 255) this.#asm.branch(Op.JGT_K, ttl, { yes: this.#otherwise });
+    if (!anyTtl && ttl > MAX_HOPS) this.#asm.branch(Op.JGE_K, ttl - MAX_HOPS, { no: this.#otherwise });
   }
 
   /** The two bits in the IP header. */
@@ -145,15 +145,15 @@ class SignatureCode {
     if (!this.has('ecn')) {
       this.zero(true);
       asm.xByte(tcp + 12);
-      asm.branch(Op.JSET_K, 0x01, { then: this.#otherwise });
+      asm.branch(Op.JSET_K, 0x01, { yes: this.#otherwise });
       return;
     }
     const seen = asm.label();
-    asm.branch(Op.JEQ_K, 0, { otherwise: seen });
+    asm.branch(Op.JEQ_K, 0, { no: seen });
     asm.xByte(tcp + 13);
-    asm.branch(Op.JSET_K, Flag.ece | Flag.cwr, { then: seen });
+    asm.branch(Op.JSET_K, Flag.ece | Flag.cwr, { yes: seen });
     asm.xByte(tcp + 12);
-    asm.branch(Op.JSET_K, 0x01, { otherwise: this.#otherwise });
+    asm.branch(Op.JSET_K, 0x01, { no: this.#otherwise });
     asm.place(seen);
   }
 
@@ -198,7 +198,7 @@ class SignatureCode {
     const counted = this.#version === 4 ? this.#network : 0;
     if (tcpBytes === undefined) {
       asm.op(Op.RSH_K, 2);
-      asm.branch(Op.JGE_K, TCP_BYTES, { otherwise: this.#otherwise });
+      asm.branch(Op.JGE_K, TCP_BYTES, { no: this.#otherwise });
       asm.op(Op.ADD_K, tcp);
       asm.op(Op.ST, Word.headers);
       asm.op(Op.ADD_X);
@@ -212,19 +212,15 @@ class SignatureCode {
       asm.op(Op.ST, Word.scale);
       asm.xHalf(at);
       asm.op(Op.LDX_MEM, Word.scale);
-      asm.branch(Op.JGE_X, 0, { otherwise: this.#otherwise });
+      asm.branch(Op.JGE_X, 0, { no: this.#otherwise });
       if (payload !== 'any')
-        asm.branch(
-          Op.JEQ_X,
-          0,
-          payload === 'none' ? { otherwise: this.#otherwise } : { then: this.#otherwise },
-        );
+        asm.branch(Op.JEQ_X, 0, payload === 'none' ? { no: this.#otherwise } : { yes: this.#otherwise });
       asm.op(Op.LDX_MEM, Word.network);
     } else {
       const bytes = counted + tcpBytes;
       asm.xHalf(at);
       if (payload === 'none') asm.need(bytes, this.#otherwise);
-      else asm.branch(Op.JGE_K, payload === 'some' ? bytes + 1 : bytes, { otherwise: this.#otherwise });
+      else asm.branch(Op.JGE_K, payload === 'some' ? bytes + 1 : bytes, { no: this.#otherwise });
     }
     asm.op(Op.ADD_X);
     asm.op(Op.ADD_K, (this.#version === 4 ? 0 : IPV6_BYTES) - 1);
@@ -275,7 +271,7 @@ class SignatureCode {
     if (tcpBytes !== undefined && mss !== undefined && !needsMss(this.#signature)) {
       const match = asm.label();
       for (const value of windowsOf(window.kind, window.value, mss, setting))
-        asm.branch(Op.JEQ_K, value, { then: match });
+        asm.branch(Op.JEQ_K, value, { yes: match });
       asm.jump(otherwise);
       asm.place(match);
       return;

@@ -80,14 +80,14 @@ export function fixedOptions(asm: Assembler, signature: P0fSignature, tcp: numbe
     } else if (kind === TcpOption.ws) {
       asm.xByte(at + 2);
       if (signature.scale !== undefined) asm.need(signature.scale, otherwise);
-      else asm.branch(Op.JGT_K, MAX_SCALE, quirks.has('exws') ? { otherwise } : { then: otherwise });
+      else asm.branch(Op.JGT_K, MAX_SCALE, quirks.has('exws') ? { no: otherwise } : { yes: otherwise });
     } else if (kind === TcpOption.eol) {
       // p0f does not see the very last byte.
       const seen = padding - 1;
       const filled = asm.label();
       for (let byte = 0; byte < seen; byte++) {
         asm.xByte(at + 1 + byte);
-        asm.branch(Op.JEQ_K, 0, { otherwise: quirks.has('opt+') ? filled : otherwise });
+        asm.branch(Op.JEQ_K, 0, { no: quirks.has('opt+') ? filled : otherwise });
       }
       if (quirks.has('opt+')) asm.jump(otherwise);
       asm.place(filled);
@@ -97,13 +97,13 @@ export function fixedOptions(asm: Assembler, signature: P0fSignature, tcp: numbe
 }
 
 function zero(asm: Assembler, wanted: boolean, otherwise: Label): void {
-  asm.branch(Op.JEQ_K, 0, wanted ? { otherwise } : { then: otherwise });
+  asm.branch(Op.JEQ_K, 0, wanted ? { no: otherwise } : { yes: otherwise });
 }
 
 /** Sets a bit of Word.quirks when the test of A comes out so. */
-function note(asm: Assembler, bit: number, code: number, k: number, when: 'then' | 'otherwise'): void {
+function note(asm: Assembler, bit: number, code: number, k: number, when: 'yes' | 'no'): void {
   const skip = asm.label();
-  asm.branch(code, k, when === 'then' ? { otherwise: skip } : { then: skip });
+  asm.branch(code, k, when === 'yes' ? { no: skip } : { yes: skip });
   asm.op(Op.LD_MEM, Word.quirks);
   asm.op(Op.OR_K, bit);
   asm.op(Op.ST, Word.quirks);
@@ -143,7 +143,7 @@ export function walkedOptions(
         if (last !== undefined && length > 1) beyond(asm, at + length, last);
         if (length > 1) {
           asm.xByte(at + 1);
-          note(asm, QuirkBit.bad, Op.JEQ_K, length, 'otherwise');
+          note(asm, QuirkBit.bad, Op.JEQ_K, length, 'no');
         }
         value(asm, signature, kind, at + 2);
         at += length;
@@ -155,11 +155,11 @@ export function walkedOptions(
     asm.op(Op.TXA);
     asm.op(Op.ADD_K, at);
     asm.op(Op.LDX_MEM, Word.end);
-    if (options.length < MAX_OPTIONS) asm.branch(Op.JEQ_X, 0, { otherwise });
+    if (options.length < MAX_OPTIONS) asm.branch(Op.JEQ_X, 0, { no: otherwise });
     else {
-      asm.branch(Op.JGT_X, 0, { then: otherwise });
+      asm.branch(Op.JGT_X, 0, { yes: otherwise });
       const whole = asm.label();
-      asm.branch(Op.JEQ_X, 0, { then: whole });
+      asm.branch(Op.JEQ_X, 0, { yes: whole });
       asm.op(Op.LD_MEM, Word.quirks);
       asm.op(Op.OR_K, QuirkBit.bad);
       asm.op(Op.ST, Word.quirks);
@@ -183,7 +183,7 @@ export function walkedOptions(
 function beyond(asm: Assembler, to: number, label: Label): void {
   asm.op(Op.LD_MEM, Word.end);
   asm.op(Op.SUB_X);
-  asm.branch(Op.JGE_K, to, { otherwise: label });
+  asm.branch(Op.JGE_K, to, { no: label });
 }
 
 /** An option with a length of its own at X + at: X goes behind it. `cut` is where p0f gives up on it. */
@@ -191,12 +191,12 @@ function variable(asm: Assembler, kind: number, at: number, cut: Label): void {
   const { min, max } = kind === TcpOption.sack ? SACK_LENGTHS : OTHER_LENGTHS;
   beyond(asm, at + 2, cut);
   asm.xByte(at + 1);
-  asm.branch(Op.JGE_K, min, { otherwise: cut });
-  asm.branch(Op.JGT_K, max, { then: cut });
+  asm.branch(Op.JGE_K, min, { no: cut });
+  asm.branch(Op.JGT_K, max, { yes: cut });
   asm.op(Op.ADD_X);
   asm.op(Op.ADD_K, at);
   asm.op(Op.LDX_MEM, Word.end);
-  asm.branch(Op.JGT_X, 0, { then: cut });
+  asm.branch(Op.JGT_X, 0, { yes: cut });
   asm.op(Op.TAX);
 }
 
@@ -208,13 +208,13 @@ function value(asm: Assembler, { packet }: P0fSignature, kind: number, at: numbe
   } else if (kind === TcpOption.ws) {
     asm.xByte(at);
     asm.op(Op.ST, Word.scale);
-    note(asm, QuirkBit.exws, Op.JGT_K, MAX_SCALE, 'then');
+    note(asm, QuirkBit.exws, Op.JGT_K, MAX_SCALE, 'yes');
   } else if (kind === TcpOption.ts) {
     asm.xWord(at);
-    note(asm, QuirkBit['ts1-'], Op.JEQ_K, 0, 'then');
+    note(asm, QuirkBit['ts1-'], Op.JEQ_K, 0, 'yes');
     if (packet === 'syn') {
       asm.xWord(at + 4);
-      note(asm, QuirkBit['ts2+'], Op.JEQ_K, 0, 'otherwise');
+      note(asm, QuirkBit['ts2+'], Op.JEQ_K, 0, 'no');
     }
   }
 }
@@ -226,6 +226,6 @@ function padding(asm: Assembler, signature: P0fSignature, at: number, otherwise:
   asm.need(at + signature.padding, otherwise);
   for (let byte = 0; byte < signature.padding - 1; byte++) {
     asm.xByte(at + byte);
-    note(asm, QuirkBit['opt+'], Op.JEQ_K, 0, 'otherwise');
+    note(asm, QuirkBit['opt+'], Op.JEQ_K, 0, 'no');
   }
 }

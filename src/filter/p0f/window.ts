@@ -24,11 +24,12 @@ export interface WindowSetting {
   headers: number | undefined;
 }
 
+const mss = (value: number): Divisor => ({ fixed: false, value, mtu: false });
+const fixed = (value: number): Divisor => ({ fixed: true, value, mtu: false });
+const mtu = (value: number): Divisor => ({ fixed: false, value, mtu: true });
+
 /** In p0f's order. What a SYN-ACK may add (the MSS of the SYN before it) is not in the packet. */
 function divisors({ version, timestamp, headers = 0 }: WindowSetting): Divisor[] {
-  const mss = (value: number) => ({ fixed: false, value, mtu: false });
-  const fixed = (value: number) => ({ fixed: true, value, mtu: false });
-  const mtu = (value: number) => ({ fixed: false, value, mtu: true });
   const over = ETHERNET - (version === 4 ? HEADERS_4 : HEADERS_6);
   return [
     mss(0),
@@ -76,7 +77,7 @@ export function multipleOf(
 ): void {
   const match = asm.label();
   asm.op(Op.LD_MEM, words.mss);
-  asm.branch(Op.JGE_K, LEAST_MSS, { otherwise });
+  asm.branch(Op.JGE_K, LEAST_MSS, { no: otherwise });
   // Behind the last divisor of the kind nothing can match any more.
   const list = divisors(setting);
   const last = list.findLastIndex(({ mtu }) => mtu === (window.kind === 'mtu'));
@@ -100,7 +101,7 @@ export function multipleOf(
     if (counts) {
       asm.op(Op.LD_MEM, words.window);
       asm.op(Op.DIV_X);
-      asm.branch(Op.JEQ_K, window.value, { then: match, otherwise });
+      asm.branch(Op.JEQ_K, window.value, { yes: match, no: otherwise });
     } else asm.jump(otherwise);
     asm.place(next);
   }

@@ -19,8 +19,8 @@ const SCRATCH = 1;
 
 /** A, the version, is one that is known. */
 function known(asm: Assembler, yes: Label, otherwise: Label): void {
-  asm.branch(Op.JEQ_K, QUIC_V1, { then: yes });
-  asm.branch(Op.JEQ_K, QUIC_V2, { then: yes });
+  asm.branch(Op.JEQ_K, QUIC_V1, { yes: yes });
+  asm.branch(Op.JEQ_K, QUIC_V2, { yes: yes });
   asm.op(Op.AND_K, 0xffffff00);
   asm.need(QUIC_DRAFT, otherwise);
   asm.jump(yes);
@@ -29,7 +29,7 @@ function known(asm: Assembler, yes: Label, otherwise: Label): void {
 function port(asm: Assembler, number: number, otherwise: Label): void {
   const found = asm.label();
   asm.xHalf(0);
-  asm.branch(Op.JEQ_K, number, { then: found });
+  asm.branch(Op.JEQ_K, number, { yes: found });
   asm.xHalf(2);
   asm.need(number, otherwise);
   asm.place(found);
@@ -40,7 +40,7 @@ function term(asm: Assembler, wanted: QuicTerm, otherwise: Label): void {
   if (wanted.port !== undefined) port(asm, wanted.port, otherwise);
   if (type === 'negotiation') {
     asm.xByte(UDP_BYTES);
-    asm.branch(Op.JSET_K, LONG, { otherwise });
+    asm.branch(Op.JSET_K, LONG, { no: otherwise });
     asm.xWord(UDP_BYTES + 1);
     asm.need(0, otherwise);
     negotiated(asm, otherwise);
@@ -61,7 +61,7 @@ function term(asm: Assembler, wanted: QuicTerm, otherwise: Label): void {
     const done = asm.label();
     if (version === undefined) {
       asm.xWord(UDP_BYTES + 1);
-      asm.branch(Op.JEQ_K, QUIC_V2, { then: two, otherwise: one });
+      asm.branch(Op.JEQ_K, QUIC_V2, { yes: two, no: one });
     } else if (version === QUIC_V2) asm.jump(two);
     if (version !== QUIC_V2) {
       asm.place(one);
@@ -79,7 +79,7 @@ function term(asm: Assembler, wanted: QuicTerm, otherwise: Label): void {
     asm.place(done);
   }
   asm.xByte(UDP_BYTES + 5);
-  asm.branch(Op.JGT_K, MAX_ID, { then: otherwise });
+  asm.branch(Op.JGT_K, MAX_ID, { yes: otherwise });
 }
 
 /** Two connection ids, and behind them one or more versions of 4 bytes each, up to the end of the datagram. */
@@ -88,19 +88,19 @@ function negotiated(asm: Assembler, otherwise: Label): void {
   asm.op(Op.SUB_K, UDP_BYTES + LONG_BYTES);
   asm.op(Op.ST, SCRATCH);
   asm.xByte(UDP_BYTES + 5);
-  asm.branch(Op.JGT_K, MAX_ID, { then: otherwise });
+  asm.branch(Op.JGT_K, MAX_ID, { yes: otherwise });
   asm.op(Op.ST, SCRATCH + 1);
   asm.op(Op.ADD_X);
   asm.op(Op.TAX);
   asm.xByte(UDP_BYTES + 6);
-  asm.branch(Op.JGT_K, MAX_ID, { then: otherwise });
+  asm.branch(Op.JGT_K, MAX_ID, { yes: otherwise });
   asm.op(Op.LDX_MEM, SCRATCH + 1);
   asm.op(Op.ADD_X);
   asm.op(Op.TAX);
   asm.op(Op.LD_MEM, SCRATCH);
-  asm.branch(Op.JGT_X, 0, { otherwise });
+  asm.branch(Op.JGT_X, 0, { no: otherwise });
   asm.op(Op.SUB_X);
-  asm.branch(Op.JSET_K, 3, { then: otherwise });
+  asm.branch(Op.JSET_K, 3, { yes: otherwise });
 }
 
 /**
@@ -116,7 +116,7 @@ export function compileQuic(terms: readonly QuicTerm[], linkType: number, snaple
   asm.place(udp);
   // What is shorter than any of these would end the filter where it is read.
   asm.xHalf(4);
-  asm.branch(Op.JGE_K, UDP_BYTES + LONG_BYTES, { otherwise: other });
+  asm.branch(Op.JGE_K, UDP_BYTES + LONG_BYTES, { no: other });
   asm.op(Op.STX, 0);
   for (const [index, each] of terms.entries()) {
     const next = asm.label();
