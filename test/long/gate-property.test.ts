@@ -1,0 +1,11 @@
+import { mutate } from '../gate/mutations.ts';
+import { kernelTest, ownNetns } from '../support/kernel.ts';
+
+// Two files at once may hold the loopback interface: each one of its own.
+ownNetns();
+
+kernelTest(
+  '150,000 random and mutated frames: none aborts, none but shunted flows is dropped, the books add up',
+  ['xdpFrags', 'syscallProgram'],
+  () => mutate(150_000),
+);
