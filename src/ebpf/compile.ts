@@ -36,11 +36,12 @@ const wantsInterface = ({ code, k }: CbpfInstruction): boolean =>
  * FILTER_UNSUPPORTED when it asks for what XDP does not know.
  */
 export function compile(program: CbpfProgram, options: CompileOptions = {}): EbpfProgram {
-  const { verdicts = { match: XDP_DROP, noMatch: XDP_PASS }, frags = false, testHeader = false } = options;
-  const { passes = {}, cpu = 3 } = options;
+  const { verdicts = { match: XDP_DROP, noMatch: XDP_PASS }, frags = false, directAccess = true } = options;
+  const { testHeader = false, passes = {}, cpu = 3 } = options;
   const wantsValue = verdicts === 'value';
-  const keepsCtx = frags || program.some(wantsInterface);
-  const keepsLength = (frags || testHeader) && program.some(wantsLength);
+  const calls = frags || !directAccess;
+  const keepsCtx = calls || program.some(wantsInterface);
+  const keepsLength = (calls || testHeader) && program.some(wantsLength);
   const { data, dataEnd, free } = REGISTERS;
   const { code, ir } = compileFragment(program, {
     registers: {
@@ -59,6 +60,7 @@ export function compile(program: CbpfProgram, options: CompileOptions = {}): Ebp
     },
     prefix: 'b',
     frags,
+    directAccess,
     packetOffset: testHeader ? TEST_HEADER : 0,
     passes,
   });

@@ -6,7 +6,7 @@ import { alu64, call, Helper, jump, load, type Register, register } from './inst
 import type { Ir } from './ir/ir.ts';
 import { irText } from './ir/text.ts';
 import type { Target } from './lower/emit.ts';
-import { lower } from './lower/lower.ts';
+import { type Lowered, lower } from './lower/lower.ts';
 import type { Fragment, FragmentOptions, OptionalPass, Passes } from './options.ts';
 import { build } from './passes/build.ts';
 import { keepByteOrder } from './passes/byte-order.ts';
@@ -65,14 +65,17 @@ function optimized(
 
 const isKept = (register: Register): boolean => register >= 6 && register <= 9;
 
-function checkOptions({ registers, frags = false, stack = 0, packetOffset = 0 }: FragmentOptions): void {
+const calls = ({ frags = false, directAccess = true }: FragmentOptions): boolean => frags || !directAccess;
+
+function checkOptions(options: FragmentOptions): void {
+  const { registers, stack = 0, packetOffset = 0 } = options;
   const { data, dataEnd, ctx, length, free } = registers;
   const fixed = [data, dataEnd, ctx, length].filter((one) => one !== undefined);
   if (new Set([...fixed, ...free]).size !== fixed.length + free.length || [...fixed, ...free].includes(10))
     throw new RangeError('registers of a fragment: one is named twice, or is r10');
   if (free.length < 3) throw new RangeError('a fragment wants at least 3 free registers');
-  if (frags && (ctx === undefined || !isKept(ctx) || (length !== undefined && !isKept(length))))
-    throw new RangeError('with frags a fragment wants the context, and the length, in r6 to r9');
+  if (calls(options) && (ctx === undefined || !isKept(ctx) || (length !== undefined && !isKept(length))))
+    throw new RangeError('with calls a fragment wants the context, and the length, in r6 to r9');
   if (stack < 0 || stack % 8 !== 0)
     throw new RangeError('the stack of a fragment is counted in words of 8 bytes');
   if (packetOffset < 0 || packetOffset > FARTHEST) throw new RangeError('the packet begins out of reach');
@@ -89,6 +92,22 @@ const asksFor = (ir: Ir, op: 'length' | 'interface'): boolean =>
 export function compileFragment(program: CbpfProgram, options: FragmentOptions): Fragment {
   validateCbpf(program);
   checkOptions(options);
+  const fragment = fragmentOf(program, options);
+  if (fragment.stack <= STACK) return fragment;
+  // Values that are kept for later have filled the stack: without them, what the classic machine holds is left.
+  const { passes } = options;
+  const lean = fragmentOf(program, {
+    ...options,
+    passes: { ...passes, 'share-values': false, 'share-guards': false },
+  });
+  if (lean.stack <= STACK) return lean;
+  throw new SluiceError(
+    'FILTER_UNSUPPORTED',
+    `the filter wants ${lean.stack} bytes of stack; there are ${STACK}`,
+  );
+}
+
+function fragmentOf(program: CbpfProgram, options: FragmentOptions): Fragment {
   const {
     registers,
     match,
@@ -97,6 +116,7 @@ export function compileFragment(program: CbpfProgram, options: FragmentOptions):
     prefix,
     stack = 0,
     frags = false,
+    directAccess = true,
     packetOffset = 0,
     passes = {},
   } = options;
@@ -107,8 +127,8 @@ export function compileFragment(program: CbpfProgram, options: FragmentOptions):
   const ir = optimized(program, DIRECT, wantsValue, reach, passes);
   if (asksFor(ir, 'interface') && ctx === undefined)
     throw new RangeError('the filter asks for the interface: it wants the context in a register');
-  if (frags && length === undefined && asksFor(ir, 'length'))
-    throw new RangeError('the filter asks for the length: with frags it wants it in a register');
+  if (calls(options) && length === undefined && asksFor(ir, 'length'))
+    throw new RangeError('the filter asks for the length: with calls it wants it in a register');
   const slow = `${prefix}slow`;
   const target: Target = {
     data,
@@ -124,20 +144,26 @@ export function compileFragment(program: CbpfProgram, options: FragmentOptions):
     packetOffset,
   };
   const behind = next === undefined ? undefined : next === 'match' ? match : noMatch;
+  const lowerCalls = (calling: Ir, own: string, placing: typeof verdicts): Lowered =>
+    lower(calling, {
+      target: { ...target, prefix: own },
+      pool: free.filter(isKept),
+      scratch: [0, 1],
+      behind,
+      verdicts: placing,
+    });
+  if (!directAccess) {
+    const calling = optimized(program, BY_CALL, wantsValue, reach, passes);
+    return { ...lowerCalls(calling, prefix, verdicts), ir: irText(calling) };
+  }
   const text = irText(ir);
-  if (!frags || !guards(ir)) return checked(lower(ir, { target, pool: free, behind, verdicts }), text);
+  if (!frags || !hasGuards(ir)) return { ...lower(ir, { target, pool: free, behind, verdicts }), ir: text };
   const direct = lower(ir, { target, pool: free, behind: undefined, verdicts });
   const calling = optimized(program, BY_CALL, wantsValue, reach, passes);
   const whole = `${text}${slow}:\n${irText(calling)}`;
-  const byCall = lower(calling, {
-    target: { ...target, prefix: `${prefix}s` },
-    pool: free.filter(isKept),
-    scratch: [0, 1],
-    behind,
-    verdicts: [],
-  });
+  const byCall = lowerCalls(calling, `${prefix}s`, []);
   const code = [...direct.code, label(slow), ...whenLinear(ctx ?? 1, noMatch), ...byCall.code];
-  return checked({ code, stack: Math.max(direct.stack, byCall.stack) }, whole);
+  return { code, stack: Math.max(direct.stack, byCall.stack), ir: whole };
 }
 
 /** The verdicts that the fragment places itself, each with its label. */
@@ -150,7 +176,7 @@ const placed = ({
   ...(verdicts.noMatch === undefined ? [] : [[noMatch, verdicts.noMatch] as const]),
 ];
 
-const guards = (ir: Ir): boolean => ir.blocks.some(({ body }) => body.some(({ op }) => op === 'guard'));
+const hasGuards = (ir: Ir): boolean => ir.blocks.some(({ body }) => body.some(({ op }) => op === 'guard'));
 
 /** A frame in one buffer has no more than direct access has seen: no match. */
 function whenLinear(ctx: Register, noMatch: string): Item[] {
@@ -162,13 +188,4 @@ function whenLinear(ctx: Register, noMatch: string): Item[] {
     plain(alu64('sub', 1, register(2))),
     jumpTo(jump('eq', 0, register(1), 64), noMatch),
   ];
-}
-
-function checked({ code, stack }: { code: Item[]; stack: number }, ir: string): Fragment {
-  if (stack > STACK)
-    throw new SluiceError(
-      'FILTER_UNSUPPORTED',
-      `the filter wants ${stack} bytes of stack; there are ${STACK}`,
-    );
-  return { code, stack, ir };
 }

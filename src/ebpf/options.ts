@@ -50,6 +50,11 @@ export interface FragmentOptions {
   readonly stack?: number;
   /** Whether bytes behind the linear part of a frame in several buffers are read, too. Default: no, as if not there. */
   readonly frags?: boolean;
+  /**
+   * false: every load is a call, which reads all buffers, too; slower and larger, and there is nothing that the verifier
+   * would have to follow. Wants what `frags` wants.
+   */
+  readonly directAccess?: boolean;
   /** Bytes of the frame before the packet; default 0. */
   readonly packetOffset?: number;
   readonly passes?: Passes;
@@ -66,7 +71,9 @@ export interface Fragment {
 export interface CompileOptions {
   /** What the XDP program returns; 'value': what the filter does (for test runs). Default: drop 1, pass 2. */
   readonly verdicts?: { readonly match: number; readonly noMatch: number } | 'value';
+  /** As of a fragment. */
   readonly frags?: boolean;
+  readonly directAccess?: boolean;
   /**
    * The frame begins with TEST_HEADER bytes that are no part of the packet, the length on the wire (32 bits, little-
    * endian) first: so a test run, which wants at least 14 bytes, takes packets of any length, and cut ones.

@@ -23,7 +23,7 @@ const COMMUTATIVE: ReadonlySet<string> = new Set(['add', 'mul', 'and', 'or', 'xo
  * want more registers than live at once).
  */
 export function allocate(ir: Ir, pool: readonly Register[], scratch?: readonly Register[]): Allocation {
-  const spilled = new Map<Node, Place>();
+  const spilled = new Set<Node>();
   for (;;) {
     const reserved = scratch ?? (spilled.size === 0 ? [] : pool.slice(-2));
     const registers = pool.filter((register) => !reserved.includes(register));
@@ -33,7 +33,7 @@ export function allocate(ir: Ir, pool: readonly Register[], scratch?: readonly R
       const { places, outs } = attempt;
       return {
         places,
-        slots: spilled.size,
+        slots: attempt.slots,
         scratch: reserved,
         free: (block) => {
           const taken = new Set<Register>();
@@ -46,7 +46,7 @@ export function allocate(ir: Ir, pool: readonly Register[], scratch?: readonly R
       };
     }
     if (tooMany.op === 'guard' && tooMany.root === undefined) forget(ir, tooMany);
-    else spilled.set(tooMany, { slot: spilled.size });
+    else spilled.add(tooMany);
   }
 }
 
@@ -59,20 +59,24 @@ function forget(ir: Ir, guard: Node): void {
 }
 
 class Attempt {
-  readonly places: Map<Node, Place>;
+  readonly places = new Map<Node, Place>();
+  /** Slots in use, at most. */
+  slots = 0;
   readonly outs: Map<Block, Set<Node>>;
   readonly #ir: Ir;
   readonly #pool: readonly Register[];
-  /** Who is in a register where we are. */
+  readonly #spilled: ReadonlySet<Node>;
+  /** Who is in a register, or a slot, where we are. */
   readonly #busy = new Map<Register, Node>();
+  readonly #busySlots = new Map<number, Node>();
   /** Phis that a value goes into, and the register that one of their arguments has. */
   readonly #phisOf = new Map<Node, Node[]>();
   readonly #hints = new Map<Node, Register>();
 
-  constructor(ir: Ir, pool: readonly Register[], spilled: ReadonlyMap<Node, Place>) {
+  constructor(ir: Ir, pool: readonly Register[], spilled: ReadonlySet<Node>) {
     this.#ir = ir;
     this.#pool = pool;
-    this.places = new Map(spilled);
+    this.#spilled = spilled;
     this.outs = liveOut(ir);
     for (const { phis } of ir.blocks) {
       for (const phi of phis)
@@ -85,6 +89,7 @@ class Attempt {
     const idom = dominators(this.#ir);
     for (const block of this.#ir.blocks) {
       this.#busy.clear();
+      this.#busySlots.clear();
       for (const node of this.#liveIn(block, idom)) this.#occupy(node);
       for (const phi of block.phis) {
         const tooMany = this.#place(phi, []);
@@ -138,17 +143,33 @@ class Attempt {
   }
 
   #occupy(node: Node): void {
-    const register = this.#registerOf(node);
-    if (register !== undefined) this.#busy.set(register, node);
+    const place = this.places.get(node);
+    if (place === undefined) return;
+    if ('register' in place) this.#busy.set(place.register, node);
+    else this.#busySlots.set(place.slot, node);
   }
 
   #release(node: Node): void {
-    const register = this.#registerOf(node);
-    if (register !== undefined && this.#busy.get(register) === node) this.#busy.delete(register);
+    const place = this.places.get(node);
+    if (place === undefined) return;
+    if ('slot' in place) {
+      if (this.#busySlots.get(place.slot) === node) this.#busySlots.delete(place.slot);
+    } else if (this.#busy.get(place.register) === node) this.#busy.delete(place.register);
+  }
+
+  #toSlot(node: Node): void {
+    let slot = 0;
+    while (this.#busySlots.has(slot)) slot++;
+    this.places.set(node, { slot });
+    this.#busySlots.set(slot, node);
+    this.slots = Math.max(this.slots, slot + 1);
   }
 
   #place(node: Node, near: readonly Node[]): Node | undefined {
-    if (this.places.has(node)) return undefined;
+    if (this.#spilled.has(node)) {
+      this.#toSlot(node);
+      return undefined;
+    }
     const phis = this.#phisOf.get(node) ?? [];
     const wanted = [
       this.#hints.get(node),
