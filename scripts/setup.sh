@@ -20,7 +20,9 @@ needs=(
   curl:curl iputils-ping:ping openssl:openssl tcpreplay:tcpreplay tcpdump:tcpdump python3:python3
 )
 # What tests compare with.
-[ "${1:-}" != --tests ] || needs+=(p0f:p0f tshark:tshark iptables:iptables)
+[ "${1:-}" != --tests ] || needs+=(
+  p0f:p0f tshark:tshark iptables:iptables python3-scapy:/usr/lib/python3/dist-packages/scapy/__init__.py
+)
 missing=()
 for need in "${needs[@]}"; do
   proof=${need#*:}
