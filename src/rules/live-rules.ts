@@ -9,12 +9,14 @@ import type { Rule } from './spec.ts';
 import { tryRules } from './try-rules.ts';
 
 /** Slots of the gate's map `rules` (bpf/gate.h, bpf/rules.h). */
-export const RULE_SLOTS = { entry: 0, shunt: 1, exit: 2, act: 4, halves: [8, 36], perHalf: 28 } as const;
+export const RULE_SLOTS = { shunt: 1, act: 4, halves: [8, 36], perHalf: 28 } as const;
 
 export interface LiveRulesOptions {
   /** The gate's maps; they stay the caller's. */
   readonly rules: BpfMap;
   readonly scratch: BpfMap;
+  /** Puts a program where packets come in, in place of the one before; undefined: packets meet no rules. */
+  readonly enter: (program: BpfProgram | undefined) => void;
   /** Offset of the frame's length in the scratch. */
   readonly frameLength: number;
   /** Rows, single sources and targets of rate limits, bytes of samples that wait (a power of two). */
@@ -106,9 +108,10 @@ export class LiveRules {
         programs.push(loadRuleProgram(program, off, (row) => names.get(row) ?? String(row)));
       }
       for (const [index, { slot }] of compiled.programs.entries()) {
-        this.#setSlot(slot ?? RULE_SLOTS.entry, programs[index]);
+        if (slot !== undefined) this.#setSlot(slot, programs[index]);
       }
-      if (programs.length === 0) this.#clearSlot(RULE_SLOTS.entry);
+      // The last of them goes to the others, or there is none.
+      this.#options.enter(programs.at(-1));
       await this.#replace(next, programs);
       return {
         programs: programs.length,
@@ -156,7 +159,7 @@ export class LiveRules {
 
   /** Takes all rules out of the gate. */
   close(): void {
-    this.#clearSlot(RULE_SLOTS.entry);
+    this.#options.enter(undefined);
     for (const first of RULE_SLOTS.halves) {
       for (let slot = first; slot < first + RULE_SLOTS.perHalf; slot++) this.#clearSlot(slot);
     }

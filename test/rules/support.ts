@@ -1,16 +1,11 @@
 import { join } from 'node:path';
 import { type CbpfProgram, decodeCbpf } from '../../src/ebpf/index.ts';
 import { SlPacket } from '../../src/gate/layout.gen.ts';
+import { RulesSlot } from '../../src/gate/layout.ts';
+import { installOwn, occupy } from '../../src/gate/slots.ts';
 import { type BpfObject, compileFilter, loadObject, packageRoot } from '../../src/kernel/index.ts';
-import {
-  type CompiledRule,
-  LiveRules,
-  type LiveRulesOptions,
-  RULE_SLOTS,
-} from '../../src/rules/live-rules.ts';
+import { type CompiledRule, LiveRules, type LiveRulesOptions } from '../../src/rules/live-rules.ts';
 import { parseAction, parseRule, type RuleInput } from '../../src/rules/spec.ts';
-
-const word = (value: number): Uint8Array => new Uint8Array(new Uint32Array([value]).buffer);
 
 /** A gate of its own with rules, not attached to anything: packets come by test run. */
 export class RuleGate {
@@ -22,11 +17,11 @@ export class RuleGate {
       constants: { cfg_rules: 1 },
     });
     const rules = this.object.map('rules');
-    rules.set(word(RULE_SLOTS.shunt), word(this.object.program('sluice_shunt').fd));
-    rules.set(word(RULE_SLOTS.exit), word(this.object.program('sluice_exit').fd));
+    installOwn(rules, this.object);
     this.live = new LiveRules({
       rules,
       scratch: this.object.map('scratch'),
+      enter: (program) => occupy(rules, RulesSlot.entry, program),
       frameLength: SlPacket.members.frame_len,
       now: () => performance.now() / 1000,
       grace: () => Promise.resolve(),
