@@ -248,6 +248,7 @@ NAPI_MODULE_INIT() {
   register_packet(env, exports);
   register_netlink(env, exports);
   register_classic(env, exports);
+  register_socket_filter(env, exports);
   register_system(env, exports);
   return exports;
 }

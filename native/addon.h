@@ -117,6 +117,7 @@ void register_watch(napi_env env, napi_value exports);
 void register_packet(napi_env env, napi_value exports);
 void register_netlink(napi_env env, napi_value exports);
 void register_classic(napi_env env, napi_value exports);
+void register_socket_filter(napi_env env, napi_value exports);
 void register_system(napi_env env, napi_value exports);
 
 }  // namespace sluice

@@ -133,6 +133,8 @@ export interface Addon {
   runFilter(filter: Uint8Array, packet: Uint8Array, wireLength: number): number;
   /** Three words a frame: offset in `memory`, captured length, wire length; one word of result. Packets that match, or -1. */
   runFilterBatch(filter: Uint8Array, memory: Uint8Array, frames: Uint8Array, returns: Uint8Array): number;
+  /** Two words a frame: offset in `memory`, length; one word of result. 0, or a negative errno. */
+  runSocketFilter(filter: Uint8Array, memory: Uint8Array, frames: Uint8Array, kept: Uint8Array): number;
   /** -1 when there is no such name. */
   linkTypeValue(name: string): number;
   linkTypeName(value: number): string | undefined;

@@ -56,6 +56,7 @@ export {
 } from './program.ts';
 export { type RecordCallback, RingBuffer } from './ringbuf.ts';
 export { PacketSender } from './sender.ts';
+export { runSocketFilter } from './socket-filter.ts';
 export {
   bootId,
   type Capabilities,
