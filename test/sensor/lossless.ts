@@ -12,6 +12,8 @@ import { bothTaps } from './two-taps.ts';
 /** So that connections that stay open end by silence within the test, on both taps. */
 const TIMEOUT = ['--timeout-tcp', '5s', '--timeout-udp', '5s', '--timeout-icmp', '5s'];
 const SILENCE_MS = 7500;
+/** Slow enough for a busy machine to shunt most of what is long before it ends. */
+const MBPS = 300;
 
 export interface Lossless extends Comparison {
   summary: RunSummary;
@@ -36,7 +38,7 @@ export async function lossless(
   options: LabOptions,
   { trace, slow = false }: { trace?: string; slow?: boolean } = {},
 ): Promise<Lossless> {
-  await using lab = await createLab({ oneStamp: true, ...options });
+  await using lab = await createLab({ oneStamp: true, mbps: MBPS, ...options });
   // The hub keeps its CPU for itself.
   setThreadAffinity(1);
   let drops: DropWitness | undefined;
@@ -46,7 +48,7 @@ export async function lossless(
       const report = await runTraffic(lab, mixedPlan());
       expect(report.failures).toBe(0);
     } else {
-      const { refused } = await lab.replay(trace, { mbps: 300 });
+      const { refused } = await lab.replay(trace, { mbps: MBPS });
       expect(refused).toBe(0);
     }
     await new Promise((resolve) => setTimeout(resolve, SILENCE_MS));
