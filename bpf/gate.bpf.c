@@ -18,19 +18,27 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+/* Of struct sl_packet, what the parser fills in. */
+#define HEAD __builtin_offsetof(struct sl_packet, verdict)
+
 /* Goes on to the rules, which find in the scratch what was parsed. Comes back when there are none. */
-static __always_inline void ask_rules(struct xdp_md *ctx, const struct sl_packet *p, const void *key, __u32 size,
+static __always_inline void ask_rules(struct xdp_md *ctx, struct sl_packet *p, const void *key, __u32 size,
 				      __u32 verdict)
 {
 	struct sl_packet *s;
 	__u32 zero = 0;
 
+	if (cfg_trace) {
+		if (size)
+			__builtin_memcpy(p->key, key, size);
+		p->parsed = verdict;
+	}
 	if (!cfg_rules)
 		return;
 	s = bpf_map_lookup_elem(&scratch, &zero);
 	if (!s)
 		return;
-	__builtin_memcpy(s, p, __builtin_offsetof(struct sl_packet, verdict));
+	__builtin_memcpy(s, p, HEAD);
 	if (size)
 		__builtin_memcpy(s->key, key, size);
 	s->parsed = verdict;
@@ -45,31 +53,32 @@ int sluice_gate(struct xdp_md *ctx)
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct sl_ledger *mine = bpf_map_lookup_elem(&ledger, &cpu);
 	struct sl_packet p;
+	struct sl_key6 key; /* of IPv4 in its first bytes */
 	__be16 proto;
 	int verdict;
 
-	/* Its key is not used here: it is made where the look-up reads it. */
-	__builtin_memset(&p, 0, __builtin_offsetof(struct sl_packet, verdict));
+	/* Its key is not used here, unless by options: it is made where the look-up reads it. */
+	__builtin_memset(&p, 0, HEAD);
+	if (cfg_trace || cfg_fragments || cfg_rules || cfg_pairs || cfg_prefixes) {
+		__builtin_memset((void *)&p + HEAD, 0, sizeof(p) - HEAD);
+		__builtin_memset(&key, 0, sizeof(key));
+	}
 	p.frame_len = frame_length(ctx);
 	IN_MEMORY(p);
 	proto = parse_link(ctx, &p);
 	if (likely(proto == bpf_htons(ETH_P_IP))) {
-		struct sl_key4 key = {};
-
-		verdict = parse_ipv4(data + p.l3, end, &p, &key);
-		ask_rules(ctx, &p, &key, sizeof(key), verdict);
-		return leave(ctx, mine, &p, shunt4(&p, &key, mine, cpu, verdict));
+		verdict = parse_ipv4(data + p.l3, end, &p, (struct sl_key4 *)&key);
+		ask_rules(ctx, &p, &key, sizeof(struct sl_key4), verdict);
+		return leave(ctx, mine, &p, cpu, shunt4(&p, &key, mine, cpu, verdict));
 	}
 	if (proto == bpf_htons(ETH_P_IPV6)) {
-		struct sl_key6 key = {};
-
 		verdict = parse_ipv6(ctx, data + p.l3, end, &p, &key);
 		ask_rules(ctx, &p, &key, sizeof(key), verdict);
-		return leave(ctx, mine, &p, shunt6(&p, &key, mine, cpu, verdict));
+		return leave(ctx, mine, &p, cpu, shunt6(&p, &key, mine, cpu, verdict));
 	}
 	verdict = proto ? SL_V_PASS_NOT_IP : SL_V_PASS_PARSE;
 	ask_rules(ctx, &p, 0, 0, verdict);
-	return leave(ctx, mine, &p, verdict);
+	return leave(ctx, mine, &p, cpu, verdict);
 }
 
 /* Where rules go on to with what they do not match (slot SL_RULES_SHUNT). Parses nothing again. */
@@ -87,8 +96,8 @@ int sluice_shunt(struct xdp_md *ctx)
 	if (p->family == 6)
 		verdict = shunt6(p, (struct sl_key6 *)p->key, mine, cpu, verdict);
 	else if (p->family == 4)
-		verdict = shunt4(p, (struct sl_key4 *)p->key, mine, cpu, verdict);
-	return leave(ctx, mine, p, verdict);
+		verdict = shunt4(p, (struct sl_key6 *)p->key, mine, cpu, verdict);
+	return leave(ctx, mine, p, cpu, verdict);
 }
 
 /* Where rules go on to with what they drop (slot SL_RULES_EXIT); the verdict is in the scratch. */
@@ -101,5 +110,5 @@ int sluice_exit(struct xdp_md *ctx)
 
 	if (!p)
 		return hand_on(ctx, XDP_PASS);
-	return leave(ctx, mine, p, p->verdict);
+	return leave(ctx, mine, p, cpu, p->verdict);
 }

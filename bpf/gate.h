@@ -170,6 +170,7 @@ _Static_assert(sizeof(struct sl_ledger) == 384, "whole cache lines");
 /* Bits of sl_packet.flags. */
 #define SL_P_FRAGMENT 1 /* a fragment: no ports, no key */
 #define SL_P_LATER 2    /* not the first one: what is at l4 is payload */
+#define SL_P_FIRST 4    /* the first one, with a key all the same: only where fragments follow their flow */
 
 /*
  * What the parser found out about a packet. The programs that run after it find this in the map `scratch`; the layout
@@ -202,6 +203,49 @@ struct sl_packet {
 };
 _Static_assert(sizeof(struct sl_packet) == 112, "no implicit padding");
 _Static_assert(__builtin_offsetof(struct sl_packet, key) == 64, "the key is in a line of its own");
+
+/* A datagram that is in fragments (RFC 791, RFC 8200). Mapped addresses. */
+struct sl_fragment_key {
+	__u8 src[16];
+	__u8 dst[16];
+	__be32 id;
+	__u32 word; /* as in the flow keys */
+};
+_Static_assert(sizeof(struct sl_fragment_key) == 40, "no implicit padding");
+
+/* The flow that the first fragment was of. */
+struct sl_fragment {
+	__u8 key[48]; /* struct sl_key4 or sl_key6, by the family of the fragment */
+	__u32 dir;
+	__u32 pad;
+};
+
+/* Parts of struct sl_trace_filter that have to match. */
+#define SL_TRACE_PROTO 1
+#define SL_TRACE_A 2
+#define SL_TRACE_B 4
+#define SL_TRACE_PORT_A 8
+#define SL_TRACE_PORT_B 16
+
+/* Which packets are traced: those of a flow in either direction, of a host, or all. */
+struct sl_trace_filter {
+	__u8 a[16]; /* mapped */
+	__u8 b[16];
+	__be16 port_a;
+	__be16 port_b;
+	__u32 proto;
+	__u32 parts; /* SL_TRACE_*; packets without ports match any */
+	__u32 pad;
+	__u64 lost; /* records for which there was no room */
+};
+
+/* A decision. */
+struct sl_trace {
+	__u64 time; /* CLOCK_MONOTONIC ns */
+	__u32 verdict;
+	__u32 cpu;
+	struct sl_packet packet;
+};
 
 /* The map `rules`. From SL_RULES_CHAIN on the slots belong to the rule programs. */
 enum sl_rules_slot {

@@ -15,6 +15,14 @@ static __always_inline key_part addresses4(__be32 low, __be32 high)
 #endif
 }
 
+/* The ports are known: the rest of the key. */
+static __always_inline void finish4(const struct iphdr *ip, struct sl_packet *p, key_part *parts)
+{
+	if (unlikely(ip->saddr == ip->daddr))
+		p->dir = bpf_ntohs(p->sport) > bpf_ntohs(p->dport);
+	parts[1] = ports_and_word(p);
+}
+
 /* Returns SL_V_SHUNTED when the packet has a key, else the verdict. */
 static __always_inline int parse_ipv4(void *l3, void *end, struct sl_packet *p, struct sl_key4 *key)
 {
@@ -39,16 +47,17 @@ static __always_inline int parse_ipv4(void *l3, void *end, struct sl_packet *p, 
 	if (unlikely(ip->frag_off & bpf_htons(0x3fff))) {
 		p->flags = ip->frag_off & bpf_htons(0x1fff) ? SL_P_FRAGMENT | SL_P_LATER : SL_P_FRAGMENT;
 		p->fragment = ip->id;
-		return SL_V_PASS_FRAGMENT;
+		r = parse_fragment(l3 + header, end, p->ip_len - header, p);
+		if (cfg_fragments && p->flags & SL_P_FIRST)
+			finish4(ip, p, parts);
+		return r;
 	}
 	if (unlikely(p->proto == IPPROTO_ICMPV6))
 		return SL_V_PASS_OTHER;
 	r = parse_transport(l3 + header, end, p->ip_len - header, p);
 	if (r != SL_V_SHUNTED)
 		return r;
-	if (unlikely(ip->saddr == ip->daddr))
-		p->dir = bpf_ntohs(p->sport) > bpf_ntohs(p->dport);
-	parts[1] = ports_and_word(p);
+	finish4(ip, p, parts);
 	return SL_V_SHUNTED;
 }
 

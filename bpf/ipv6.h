@@ -63,7 +63,7 @@ __noinline __u64 walk6(struct xdp_md *ctx, __u32 l3, __u32 proto, __u32 left)
 	return is_extension(proto) ? 0 : BEHIND(proto & 0xff, l4 & 0x3fff, left);
 }
 
-static __always_inline int on_fragment6(const struct ipv6_fragment *f, void *end, struct sl_packet *p, __u32 left)
+static __always_inline int parse_fragment6(const struct ipv6_fragment *f, void *end, struct sl_packet *p, __u32 left)
 {
 	if ((void *)(f + 1) > end || left < sizeof(*f))
 		return SL_V_PASS_PARSE;
@@ -71,7 +71,7 @@ static __always_inline int on_fragment6(const struct ipv6_fragment *f, void *end
 	p->fragment = f->id;
 	p->proto = f->next;
 	p->l4 += sizeof(*f);
-	return SL_V_PASS_FRAGMENT;
+	return parse_fragment((void *)(f + 1), end, left - sizeof(*f), p);
 }
 
 /* Returns SL_V_SHUNTED when the packet has a key, else the verdict. */
@@ -114,16 +114,17 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, void *l3, void *end, s
 	l4 = same_for_all(l4, p->frame_len, 0x3fff);
 	p->l4 = p->l3 + l4;
 	if (unlikely(p->proto == IPPROTO_FRAGMENT))
-		return on_fragment6(l3 + l4, end, p, left);
-	if (unlikely(p->proto == IPPROTO_ICMP))
+		r = parse_fragment6(l3 + l4, end, p, left);
+	else if (unlikely(p->proto == IPPROTO_ICMP))
 		return SL_V_PASS_OTHER;
-	r = parse_transport(l3 + l4, end, left, p);
-	if (r != SL_V_SHUNTED)
+	else
+		r = parse_transport(l3 + l4, end, left, p);
+	if (r != SL_V_SHUNTED && !(cfg_fragments && p->flags & SL_P_FIRST))
 		return r;
 	if (unlikely(src[0] == dst[0] && src[1] == dst[1]))
 		p->dir = bpf_ntohs(p->sport) > bpf_ntohs(p->dport);
 	parts[4] = ports_and_word(p);
-	return SL_V_SHUNTED;
+	return r;
 }
 
 #endif

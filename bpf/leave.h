@@ -5,6 +5,7 @@
 
 #include "common.h"
 #include "maps.h"
+#include "trace.h"
 
 static __always_inline int action_of(__u32 verdict)
 {
@@ -42,8 +43,11 @@ static __always_inline int hand_on(struct xdp_md *ctx, int action)
 	return XDP_PASS;
 }
 
-static __always_inline int leave(struct xdp_md *ctx, struct sl_ledger *mine, const struct sl_packet *p, __u32 verdict)
+static __always_inline int leave(struct xdp_md *ctx, struct sl_ledger *mine, const struct sl_packet *p,
+				 __u32 cpu, __u32 verdict)
 {
+	if (cfg_trace)
+		tell(p, verdict, cpu);
 	count(mine, verdict, p->frame_len);
 	return hand_on(ctx, action_of(verdict));
 }

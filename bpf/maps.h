@@ -12,6 +12,8 @@ const volatile __u32 cfg_kernel_context = 0; /* bpf_cast_to_kern_ctx may be call
 const volatile __u32 cfg_pairs = 0;    /* look for address pairs */
 const volatile __u32 cfg_prefixes = 0; /* rows of the prefix list that may be in use */
 const volatile __u32 cfg_rules = 0;    /* ask the rules before shunting */
+const volatile __u32 cfg_fragments = 0; /* fragments follow their flow */
+const volatile __u32 cfg_trace = 0;    /* tell about packets that match trace_filter */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -90,6 +92,26 @@ struct {
 	__type(key, struct sl_exception_key);
 	__type(value, __u32);
 } exceptions SEC(".maps");
+
+/* Least recently used out: somebody else's fragments may take the place of ours, which then pass. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 64);
+	__type(key, struct sl_fragment_key);
+	__type(value, struct sl_fragment);
+} fragments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 262144);
+} trace SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sl_trace_filter);
+} trace_filter SEC(".maps");
 
 /* xdpcap's ABI: one slot for each XDP action, called instead of returning the action. An empty slot costs nothing. */
 struct {

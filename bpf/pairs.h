@@ -4,6 +4,7 @@
 #define SLUICE_PAIRS_H
 
 #include <bpf/bpf_endian.h>
+#include "address.h"
 #include "clock.h"
 #include "maps.h"
 
@@ -90,26 +91,53 @@ static long one_prefix(__u32 i, void *data)
 	return 1;
 }
 
-/* A packet that no flow entry holds back: does a pair or a prefix? Returns `verdict` if not. */
-static __noinline int search_pairs(const struct ends *e, int verdict)
+static __always_inline void fill_ends(struct ends *e, const struct sl_packet *p, const struct sl_key6 *key, __u64 now)
 {
-	if (cfg_pairs) {
-		struct sl_pair_key key = {};
-		struct sl_pair *p;
+	const struct sl_key4 *key4 = (const struct sl_key4 *)key;
 
-		__builtin_memcpy(key.low_addr, e->low.addr, 16);
-		__builtin_memcpy(key.high_addr, e->high.addr, 16);
-		key.vlans = e->vlans;
-		p = bpf_map_lookup_elem(&pairs, &key);
-		if (p && pair_alive(p, e->now)) {
-			if (is_exception(e))
+	e->low.prefix_len = 128;
+	e->high.prefix_len = 128;
+	e->ip_len = p->ip_len;
+	e->vlans = cfg_vlan_in_key ? p->vlans : 0;
+	e->dir = p->dir;
+	e->now = now;
+	if (p->family == 4) {
+		map4((struct mapped *)e->low.addr, key4->low_addr);
+		map4((struct mapped *)e->high.addr, key4->high_addr);
+	} else {
+		__builtin_memcpy(e->low.addr, key->low_addr, 16);
+		__builtin_memcpy(e->high.addr, key->high_addr, 16);
+	}
+}
+
+/*
+ * A packet that no flow entry holds back: does a pair or a prefix? Returns `verdict` if not. Not static: the verifier looks
+ * at it once, not once for each way that leads here.
+ */
+__noinline int search_pairs(const struct sl_packet *p, const struct sl_key6 *key, __u64 now, int verdict)
+{
+	struct ends e = {};
+
+	if (!p || !key)
+		return verdict;
+	fill_ends(&e, p, key, now);
+	if (cfg_pairs) {
+		struct sl_pair_key at = {};
+		struct sl_pair *found;
+
+		__builtin_memcpy(at.low_addr, e.low.addr, 16);
+		__builtin_memcpy(at.high_addr, e.high.addr, 16);
+		at.vlans = e.vlans;
+		found = bpf_map_lookup_elem(&pairs, &at);
+		if (found && pair_alive(found, now)) {
+			if (is_exception(&e))
 				return SL_V_PASS_EXCEPTION;
-			count_pair(p, e->dir, e->ip_len, e->now);
+			count_pair(found, e.dir, e.ip_len, now);
 			return SL_V_SHUNTED_PAIR;
 		}
 	}
 	if (cfg_prefixes) {
-		struct search s = { .e = e, .verdict = verdict };
+		struct search s = { .e = &e, .verdict = verdict };
 
 		bpf_loop(cfg_prefixes, one_prefix, &s, 0);
 		return s.verdict;
@@ -117,50 +145,13 @@ static __noinline int search_pairs(const struct ends *e, int verdict)
 	return verdict;
 }
 
-static __always_inline void fill_ends(struct ends *e, const struct sl_packet *p, __u64 now)
+/* `key`: of IPv4 in the form of IPv4. */
+static __always_inline int on_pairs(const struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
+				    int verdict)
 {
-	e->low.prefix_len = 128;
-	e->high.prefix_len = 128;
-	e->ip_len = p->ip_len;
-	e->vlans = cfg_vlan_in_key ? p->vlans : 0;
-	e->dir = p->dir;
-	e->now = now;
-}
-
-static __always_inline void map_address(struct sl_exception_key *to, __be32 addr)
-{
-	__u32 *words = (__u32 *)to->addr;
-
-	words[0] = 0;
-	words[1] = 0;
-	words[2] = bpf_htonl(0xffff);
-	words[3] = addr;
-}
-
-static __always_inline int on_pairs4(const struct sl_packet *p, const struct sl_key4 *key, struct sl_ledger *mine,
-				     int verdict)
-{
-	struct ends e;
-
-	if (!cfg_pairs && !cfg_prefixes)
+	if ((!cfg_pairs && !cfg_prefixes) || !p->family)
 		return verdict;
-	fill_ends(&e, p, clock(mine));
-	map_address(&e.low, key->low_addr);
-	map_address(&e.high, key->high_addr);
-	return search_pairs(&e, verdict);
-}
-
-static __always_inline int on_pairs6(const struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
-				     int verdict)
-{
-	struct ends e;
-
-	if (!cfg_pairs && !cfg_prefixes)
-		return verdict;
-	fill_ends(&e, p, clock(mine));
-	__builtin_memcpy(e.low.addr, key->low_addr, 16);
-	__builtin_memcpy(e.high.addr, key->high_addr, 16);
-	return search_pairs(&e, verdict);
+	return search_pairs(p, key, clock(mine), verdict);
 }
 
 #endif

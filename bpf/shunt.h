@@ -4,10 +4,11 @@
 #define SLUICE_SHUNT_H
 
 #include "books.h"
-#include "clock.h"
+#include "fragments.h"
 #include "pairs.h"
 
-static __always_inline int shunt4(const struct sl_packet *p, const struct sl_key4 *key, struct sl_ledger *mine,
+/* The key has the form of IPv4 in the room of IPv6. */
+static __always_inline int shunt4(const struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
 				  __u32 cpu, int verdict)
 {
 	if (likely(verdict == SL_V_SHUNTED)) {
@@ -16,8 +17,12 @@ static __always_inline int shunt4(const struct sl_packet *p, const struct sl_key
 		if (v)
 			return on_hit(&v->flow, p, cpu, clock(mine));
 		verdict = SL_V_PASS_NO_ENTRY;
+	} else if (cfg_fragments && p->flags & SL_P_FRAGMENT) {
+		verdict = on_fragment(p, key, cpu, clock(mine));
+		if (verdict != SL_V_PASS_FRAGMENT)
+			return verdict;
 	}
-	return p->family ? on_pairs4(p, key, mine, verdict) : verdict;
+	return on_pairs(p, key, mine, verdict);
 }
 
 static __always_inline int shunt6(const struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
@@ -29,8 +34,12 @@ static __always_inline int shunt6(const struct sl_packet *p, const struct sl_key
 		if (v)
 			return on_hit(&v->flow, p, cpu, clock(mine));
 		verdict = SL_V_PASS_NO_ENTRY;
+	} else if (cfg_fragments && p->flags & SL_P_FRAGMENT) {
+		verdict = on_fragment(p, key, cpu, clock(mine));
+		if (verdict != SL_V_PASS_FRAGMENT)
+			return verdict;
 	}
-	return p->family ? on_pairs6(p, key, mine, verdict) : verdict;
+	return on_pairs(p, key, mine, verdict);
 }
 
 #endif

@@ -69,11 +69,12 @@ static __always_inline int parse_transport(void *l4, void *end, __u32 l4_len, st
 		if ((void *)(udp + 1) > end)
 			return SL_V_PASS_PARSE;
 		len = bpf_ntohs(udp->len);
-		if (len < sizeof(*udp) || len > l4_len)
+		if (len < sizeof(*udp) || (len > l4_len && !(p->flags & SL_P_FRAGMENT)))
 			return SL_V_PASS_PARSE;
 		p->sport = udp->source;
 		p->dport = udp->dest;
-		p->payload = len - sizeof(*udp);
+		/* Of a fragment, what is here. */
+		p->payload = (len > l4_len ? l4_len : len) - sizeof(*udp);
 		return SL_V_SHUNTED;
 	}
 	if (p->proto == IPPROTO_ICMP || p->proto == IPPROTO_ICMPV6) {
@@ -105,6 +106,18 @@ static __always_inline int parse_transport(void *l4, void *end, __u32 l4_len, st
 	/* By address and protocol alone. */
 	p->payload = l4_len;
 	return SL_V_SHUNTED;
+}
+
+/* A fragment's transport header, if it is the first one and that is asked for. `l4_len`: what of the datagram is here. */
+static __always_inline int parse_fragment(void *l4, void *end, __u32 l4_len, struct sl_packet *p)
+{
+	if (!cfg_fragments)
+		return SL_V_PASS_FRAGMENT;
+	if (p->flags & SL_P_LATER)
+		p->payload = l4_len;
+	else if (l4_len >= 8 && parse_transport(l4, end, l4_len, p) == SL_V_SHUNTED)
+		p->flags |= SL_P_FIRST;
+	return SL_V_PASS_FRAGMENT;
 }
 
 #endif

@@ -31,6 +31,12 @@ export const SlFlow = {
   members: { dir: 0, spare: 128, log: 160, log_len: 176, cookie: 180, first: 184 },
 } as const;
 
+/** struct sl_fragment */
+export const SlFragment = { size: 56, members: { key: 0, dir: 48, pad: 52 } } as const;
+
+/** struct sl_fragment_key */
+export const SlFragmentKey = { size: 40, members: { src: 0, dst: 16, id: 32, word: 36 } } as const;
+
 /** struct sl_key4 */
 export const SlKey4 = {
   size: 16,
@@ -125,6 +131,12 @@ export const SlSideKey = { size: 52, members: { family: 0, key: 4 } } as const;
 
 /** struct sl_spare */
 export const SlSpare = { size: 16, members: { pkts: 0, ip_bytes: 8 } } as const;
+
+/** struct sl_trace_filter */
+export const SlTraceFilter = {
+  size: 56,
+  members: { a: 0, b: 16, port_a: 32, port_b: 34, proto: 36, parts: 40, pad: 44, lost: 48 },
+} as const;
 
 /** struct sl_value4 */
 export const SlValue4 = { size: 192, members: { flow: 0 } } as const;
