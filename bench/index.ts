@@ -2,6 +2,7 @@
 import { benchGate } from './gate.ts';
 import type { BenchIo, Table } from './measure.ts';
 import { readTables } from './read-table.ts';
+import { benchRules } from './rules.ts';
 import { benchShunt } from './shunt.ts';
 import { benchSweep } from './sweep.ts';
 
@@ -46,5 +47,11 @@ export const BENCHES: readonly Bench[] = [
       'packets per second from a capture file of 2,000,000 packets and 100,000 connections, beside other flow tools',
     rounds: 3,
     run: (rounds, io) => Promise.resolve(readTables(rounds, io)),
+  },
+  {
+    name: 'rules',
+    about: 'rule sets of 1 to 10,000 rules: time to load, size, nanoseconds per packet that matches none',
+    rounds: 5,
+    run: (rounds, io) => benchRules(rounds, io),
   },
 ];

@@ -150,6 +150,11 @@ export class LiveRules {
     return this.#programs.reduce((sum, program) => sum + (program.info(true).xlated?.length ?? 0) / 8, 0);
   }
 
+  /** Their machine code. */
+  jitedBytes(): number {
+    return this.#programs.reduce((sum, program) => sum + program.info().jitedBytes, 0);
+  }
+
   /** Switches a rule on or off from this packet to the next, without a new program. */
   setOff(id: string, off: boolean): void {
     const live = this.#live.get(id);
