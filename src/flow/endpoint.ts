@@ -46,7 +46,7 @@ export const Ep = {
   didEof: 1 << 11,
   /**
    * All that it sent has been seen, without a hole, and all that was acknowledged is let go: CEP_F_SEEN and CEP_F_TRIM are
-   * not kept, for they are its highest sequence end and acknowledgement. See `settle` and `engage`.
+   * not kept, for they are its highest sequence end and acknowledgement (1 at least). See `settle` and `engage`.
    */
   inStep: 1 << 12,
 } as const;
@@ -132,7 +132,7 @@ export class Endpoints {
     if (!this.has(ep, Ep.inStep)) return;
     this.words[ep + EP_STATE] = this.words[ep + EP_STATE] & ~Ep.inStep;
     this.coldDoubles[(coldOf(ep) >>> 1) + CEP_F_SEEN] = this.relativeLast(ep);
-    this.coldDoubles[(coldOf(ep) >>> 1) + CEP_F_TRIM] = this.relativeAck(ep);
+    this.coldDoubles[(coldOf(ep) >>> 1) + CEP_F_TRIM] = Math.max(1, this.relativeAck(ep));
   }
 
   /** Puts an established endpoint into step, if it is. */
@@ -142,7 +142,7 @@ export class Endpoints {
     const seen = this.coldDoubles[(cold >>> 1) + CEP_F_SEEN];
     const trim = this.coldDoubles[(cold >>> 1) + CEP_F_TRIM];
     if (this.cold[cold + CEP_RANGES] !== 0 || seen - trim > MAX_IN_STEP) return;
-    if (seen !== this.relativeLast(ep) || trim !== this.relativeAck(ep)) return;
+    if (seen !== this.relativeLast(ep) || trim !== Math.max(1, this.relativeAck(ep))) return;
     this.mark(ep, Ep.inStep);
   }
 

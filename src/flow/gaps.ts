@@ -15,7 +15,7 @@ import {
 import type { RangePool } from './ranges.ts';
 
 /** Zeek's tcp_max_initial_window and tcp_max_above_hole_without_any_acks. */
-const WITHOUT_ACKS = 16_384;
+export const WITHOUT_ACKS = 16_384;
 /** Zeek's tcp_excessive_data_without_further_acks. */
 const WITHOUT_FURTHER_ACKS = 10 * 1024 * 1024;
 const LETTER_G = 0x47;

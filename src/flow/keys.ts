@@ -1,3 +1,4 @@
+import { viewOf } from '../packet/view.ts';
 import type { Side } from './types.ts';
 
 /**
@@ -17,10 +18,6 @@ export const KEY6_BYTES = 48;
 /** The word of a key; VLAN ids are 0 unless VLANs are to be told apart. */
 export function keyWord(protocol: number, vlan: number, innerVlan: number): number {
   return protocol | (vlan << 8) | (innerVlan << 20);
-}
-
-function bigWord(u8: Uint8Array, at: number): number {
-  return ((u8[at] << 24) | (u8[at + 1] << 16) | (u8[at + 2] << 8) | u8[at + 3]) >>> 0;
 }
 
 /** A word of the key in which these 32 bits lie in network order. */
@@ -58,17 +55,18 @@ export function writeGateKey(
     out[11] = geneve;
     return side;
   }
-  const from = bigWord(u8, source);
-  const to = bigWord(u8, destination);
+  const view = viewOf(u8);
+  const from = view.getUint32(source);
+  const to = view.getUint32(destination);
   out[3] = word;
   if (from < to || (from === to && sourcePort <= destinationPort)) {
-    out[0] = swapped(from);
-    out[1] = swapped(to);
+    out[0] = view.getInt32(source, true);
+    out[1] = view.getInt32(destination, true);
     out[2] = portsWord(sourcePort, destinationPort);
     return 0;
   }
-  out[0] = swapped(to);
-  out[1] = swapped(from);
+  out[0] = view.getInt32(destination, true);
+  out[1] = view.getInt32(source, true);
   out[2] = portsWord(destinationPort, sourcePort);
   return 1;
 }
@@ -82,10 +80,11 @@ function writeWide(
   destination: number,
   equal: Side,
 ): Side {
+  const view = viewOf(u8);
   let side = equal;
   for (let i = 0; i < addressBytes; i += 4) {
-    const from = bigWord(u8, source + i);
-    const to = bigWord(u8, destination + i);
+    const from = view.getUint32(source + i);
+    const to = view.getUint32(destination + i);
     if (from === to) continue;
     side = from < to ? 0 : 1;
     break;
@@ -99,8 +98,8 @@ function writeWide(
     at = 3;
   }
   for (let i = 0; i < addressBytes; i += 4, at++) {
-    out[at] = swapped(bigWord(u8, low + i));
-    out[at + 4] = swapped(bigWord(u8, high + i));
+    out[at] = view.getInt32(low + i, true);
+    out[at + 4] = view.getInt32(high + i, true);
   }
   return side;
 }

@@ -1,5 +1,7 @@
 import type { Decoder } from '../packet/decode.ts';
 import { distance, type Endpoints, Ep, MAX_IN_STEP, peerOf, STATE_MASK, Tcp } from './endpoint.ts';
+import { WITHOUT_ACKS } from './gaps.ts';
+import type { Histories } from './history.ts';
 import {
   DOUBLES,
   EP_ACK,
@@ -18,6 +20,9 @@ import {
 import { TcpFlag } from './tcp-states.ts';
 import type { Side } from './types.ts';
 
+const LETTER_A = 0x41;
+const LETTER_D = 0x44;
+
 /** An endpoint for which nothing but its numbers can change. */
 const STEADY = Tcp.established | Ep.inStep;
 const STEADY_MASK = STATE_MASK | Ep.inStep | Ep.didClose | Ep.finSeen | Ep.skip | Ep.didEof;
@@ -32,11 +37,13 @@ export class SteadySegments {
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
   readonly #endpoints: Endpoints;
+  readonly #histories: Histories;
 
-  constructor(endpoints: Endpoints) {
+  constructor(endpoints: Endpoints, histories: Histories) {
     this.#words = endpoints.words;
     this.#doubles = endpoints.doubles;
     this.#endpoints = endpoints;
+    this.#histories = histories;
   }
 
   /**
@@ -65,7 +72,10 @@ export class SteadySegments {
     if (seq !== last || (u8[at + 14] | u8[at + 15]) === 0) return -1;
     const isOrig = (words[slot * WORDS + FLAGS] & Flag.origHigh) === 0 ? side === 0 : side === 1;
     const bit = bytes > 0 ? Seen.data : Seen.ack;
-    if ((words[slot * WORDS + SEEN] & (isOrig ? bit : bit << 16)) === 0) return -1;
+    const seen = words[slot * WORDS + SEEN];
+    const isNew = (seen & (isOrig ? bit : bit << 16)) === 0;
+    // As long as the responder has no letter, one of the originator's may turn the connection.
+    if (isNew && seen >>> 16 === 0) return -1;
     const acked = words[peer + EP_ACK];
     const news = distance(ack, acked);
     // Old, or of what was not seen; and 0 is believed with care.
@@ -74,10 +84,10 @@ export class SteadySegments {
     if (bytes > 0) {
       const unacked = distance(last, words[ep + EP_ACK]);
       if (unacked < 0 || unacked > MAX_IN_STEP || decoder.captured < decoder.transportBytes) return -1;
-      // Nobody has acknowledged data yet: that is watched.
-      const heard = words[ep + EP_ACK] - words[ep + EP_START];
-      if (heard === 0 || heard === 1) return -1;
       relative = this.#endpoints.relativeLast(ep);
+      // Nobody has acknowledged data yet: beyond some data, that is watched.
+      const heard = (words[ep + EP_ACK] - words[ep + EP_START]) | 0;
+      if ((heard === 0 || heard === 1) && relative + bytes > WITHOUT_ACKS) return -1;
       const end = (last + bytes) | 0;
       if (end >>> 0 < last >>> 0) words[ep + EP_LAST_WRAPS] = words[ep + EP_LAST_WRAPS] + 1;
       words[ep + EP_LAST] = end;
@@ -87,6 +97,7 @@ export class SteadySegments {
       words[peer + EP_ACK] = ack;
     }
     this.#doubles[slot * DOUBLES + F_LAST] = ts;
+    if (isNew) this.#histories.once(slot, bit, bytes > 0 ? LETTER_D : LETTER_A, isOrig);
     return relative;
   }
 }

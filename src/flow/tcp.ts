@@ -1,5 +1,6 @@
 import type { Decoder } from '../packet/decode.ts';
 import type { Packet } from '../packet/packet.ts';
+import { viewOf } from '../packet/view.ts';
 import { coldOf, distance, type Endpoints, Ep, endpointOf, peerOf, Tcp } from './endpoint.ts';
 import type { GapTracker } from './gaps.ts';
 import { type Histories, isRecorded } from './history.ts';
@@ -73,7 +74,7 @@ export class TcpTracker {
     this.#histories = histories;
     this.#states = new TcpStates(endpoints, histories, timeouts, host);
     this.#closer = new TcpCloser(endpoints, gaps, timeouts, host);
-    this.#steady = new SteadySegments(endpoints);
+    this.#steady = new SteadySegments(endpoints, histories);
   }
 
   /** Prepares a new flow. */
@@ -101,7 +102,7 @@ export class TcpTracker {
     const synAck = (flags & TcpFlag.ack) !== 0;
     if (synAck && endpoints.state(orig) !== Tcp.inactive) return false;
     if (endpoints.has(orig, Ep.didClose) || endpoints.has(resp, Ep.didClose)) return true;
-    const seq = readWord(u8, at + 4);
+    const seq = viewOf(u8).getInt32(at + 4);
     if (seq === this.#words[(synAck ? resp : orig) + EP_START]) return false;
     // The SYN that a SYN-ACK before it answered, captured in the wrong order.
     return !(
@@ -116,8 +117,9 @@ export class TcpTracker {
   segment(slot: number, side: Side, decoder: Decoder, packet: Packet, header: number): void {
     const u8 = packet.u8;
     const at = decoder.transport;
-    const seq = readWord(u8, at + 4);
-    const ack = readWord(u8, at + 8);
+    const view = viewOf(u8);
+    const seq = view.getInt32(at + 4);
+    const ack = view.getInt32(at + 8);
     const bytes = decoder.transportBytes - header;
     const ep = endpointOf(slot, side);
     const dataSeq = this.#steady.take(slot, side, ep, decoder, u8, bytes, seq, ack, packet.ts);
@@ -328,8 +330,4 @@ export class TcpTracker {
       else if (bytes > 0) this.#scaled(slot, side, ep + EP_RETRANSMITS, LETTER.t);
     }
   }
-}
-
-function readWord(u8: Uint8Array, at: number): number {
-  return (u8[at] << 24) | (u8[at + 1] << 16) | (u8[at + 2] << 8) | u8[at + 3];
 }

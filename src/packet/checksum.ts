@@ -1,20 +1,46 @@
+import { viewOf } from './view.ts';
+
 /**
  * The Internet checksum (RFC 1071) and CRC-32C (RFC 3309), quick and without allocation. All offsets and lengths are
  * clamped to the array, so that no caller can make it throw.
  */
 
-/** Sums stay below 2^31 for this many bytes: 4 words of at most 65535 per 16 bytes. */
+/** Sums of 16-bit words stay below 2^32 for this many bytes. */
 const FOLD_EVERY = 65_536;
 
-// One view per buffer, made when the buffer changes: sources keep theirs for millions of packets.
-let viewed: ArrayBufferLike | undefined;
-let view: DataView = new DataView(new ArrayBuffer(0));
-
-/** Folds a sum of 16-bit words into 16 bits with end-around carry. */
+/** Folds a sum of 16-bit words, below 2^32, into 16 bits with end-around carry. */
 export function fold(sum: number): number {
-  let folded = (sum & 0xffff) + Math.floor(sum / 65536);
-  while (folded > 0xffff) folded = (folded & 0xffff) + (folded >>> 16);
-  return folded;
+  const once = (sum & 0xffff) + (sum >>> 16);
+  return (once & 0xffff) + (once >>> 16);
+}
+
+/**
+ * Sum of view[at, at + bytes) as little-endian words, an odd last byte padded with zero; far below 2^32. The caller knows
+ * that the bytes are there. It is the byte-swapped sum of big-endian words: a sum that is to be 0xffff is either way.
+ */
+export function littleSum(view: DataView, at: number, bytes: number): number {
+  let total = 0;
+  let here = at;
+  const end = at + bytes;
+  for (let stop = at; stop < end; ) {
+    stop = Math.min(end, stop + FOLD_EVERY);
+    let high = 0;
+    let all = 0;
+    for (const wide = stop - 15; here < wide; here += 16) {
+      const a = view.getInt32(here, true);
+      const b = view.getInt32(here + 4, true);
+      const c = view.getInt32(here + 8, true);
+      const d = view.getInt32(here + 12, true);
+      high = (high + (a >>> 16) + (b >>> 16) + (c >>> 16) + (d >>> 16)) | 0;
+      all = (all + a + b + c + d) | 0;
+    }
+    // `all` has wrapped, but what it has in excess of the high halves has not.
+    let low = (all - (high << 16)) | 0;
+    for (; here + 1 < stop; here += 2) low = (low + view.getUint16(here, true)) | 0;
+    if (here < stop) low = (low + view.getUint8(here++)) | 0;
+    total += (low & 0xffff) + (low >>> 16) + (high & 0xffff) + (high >>> 16);
+  }
+  return total;
 }
 
 /**
@@ -24,37 +50,7 @@ export function fold(sum: number): number {
 export function onesSum(u8: Uint8Array, offset: number, length: number, seed = 0): number {
   const size = Math.min(length, u8.length - offset);
   if (size <= 0 || offset < 0) return fold(seed);
-  const buffer = u8.buffer;
-  if (buffer !== viewed) {
-    viewed = buffer;
-    view = new DataView(buffer);
-  }
-  const v = view;
-  let at = u8.byteOffset + offset;
-  const end = at + size;
-  let total = 0;
-  // Sums of little-endian words are the byte-swapped sums of big-endian ones: load four bytes at once, swap at the end.
-  for (let stop = at; stop < end; ) {
-    stop = Math.min(end, stop + FOLD_EVERY);
-    const wide = at + ((stop - at) & ~15);
-    let low = 0;
-    let high = 0;
-    for (; at < wide; at += 16) {
-      const a = v.getInt32(at, true);
-      const b = v.getInt32(at + 4, true);
-      const c = v.getInt32(at + 8, true);
-      const d = v.getInt32(at + 12, true);
-      low = (low + (a & 0xffff) + (b & 0xffff) + (c & 0xffff) + (d & 0xffff)) | 0;
-      high = (high + (a >>> 16) + (b >>> 16) + (c >>> 16) + (d >>> 16)) | 0;
-    }
-    for (; at + 1 < stop; at += 2) low = (low + v.getUint16(at, true)) | 0;
-    if (at < stop) {
-      low = (low + v.getUint8(at)) | 0;
-      at++;
-    }
-    total += low + high;
-  }
-  const little = fold(total);
+  const little = fold(littleSum(viewOf(u8), offset, size));
   return fold((((little & 0xff) << 8) | (little >>> 8)) + seed);
 }
 

@@ -1,9 +1,10 @@
-import { onesSum } from './checksum.ts';
+import { fold, littleSum } from './checksum.ts';
 import { ICMP_ONE_WAY, icmpCounterpart } from './icmp.ts';
 import { enterLink } from './link/enter.ts';
 import { followType } from './link/follow.ts';
 import { EtherType, LinkCursor, LinkType, Step } from './link/types.ts';
 import { Checksum, type Packet } from './packet.ts';
+import { viewOf } from './view.ts';
 
 export { LinkType } from './link/types.ts';
 
@@ -54,6 +55,8 @@ export const IpProto = {
 } as const;
 
 const ETHERNET_HEADER = 14;
+/** Version 4, header without options. */
+const PLAIN_IPV4 = 0x45;
 const MAX_TAGS = 4;
 /** Headers between the frame's own and IP, tags included. */
 const MAX_STEPS = 16;
@@ -116,6 +119,7 @@ export class Decoder {
     const end = Math.min(begin + packet.caplen, packet.u8.length);
     this.vlan = 0;
     this.innerVlan = 0;
+    if (this.#isPlain(packet, begin, end)) return Decoded.ok;
     if (packet.linkType === LinkType.ethernet) return this.#ethernet(packet, begin, end);
     const link = this.#link;
     link.u8 = packet.u8;
@@ -124,6 +128,45 @@ export class Decoder {
     if (packet.vlanTci >= 0) this.#tag(packet.vlanTci);
     const step = enterLink(packet.linkType, link);
     return step === Step.next ? this.#walk(packet, 0) : this.#stopped(step);
+  }
+
+  /**
+   * Most frames: Ethernet, IPv4 without options or fragments, TCP or UDP. Sets the fields when it is such a one that is
+   * right in every respect; everything else goes the long way.
+   */
+  #isPlain(packet: Packet, begin: number, end: number): boolean {
+    const at = begin + ETHERNET_HEADER;
+    const transport = at + 20;
+    if (packet.linkType !== LinkType.ethernet || packet.vlanTci >= 0 || transport > end) return false;
+    const view = viewOf(packet.u8);
+    if (view.getUint16(at - 2) !== EtherType.ipv4 || view.getUint8(at) !== PLAIN_IPV4) return false;
+    const total = view.getUint16(at + 2);
+    const protocol = view.getUint8(at + 9);
+    const bytes = total - 20;
+    const captured = Math.min(bytes, end - transport);
+    if (captured < 20 && (protocol !== IpProto.udp || captured < 8)) return false;
+    if (protocol !== IpProto.tcp && protocol !== IpProto.udp) return false;
+    if ((view.getUint16(at + 6) & 0x3fff) !== 0 || ETHERNET_HEADER + total > packet.wirelen) return false;
+    if (this.checksums) {
+      const a = view.getInt32(at, true);
+      const b = view.getInt32(at + 4, true);
+      const c = view.getInt32(at + 8, true);
+      const d = view.getInt32(at + 12, true);
+      const e = view.getInt32(at + 16, true);
+      const low = (a & 0xffff) + (b & 0xffff) + (c & 0xffff) + (d & 0xffff) + (e & 0xffff);
+      if (fold(low + (a >>> 16) + (b >>> 16) + (c >>> 16) + (d >>> 16) + (e >>> 16)) !== 0xffff) return false;
+    }
+    this.family = 4;
+    this.source = at + 12;
+    this.destination = at + 16;
+    this.protocol = protocol;
+    this.ipBytes = total;
+    this.transport = transport;
+    this.transportBytes = bytes;
+    this.captured = captured;
+    this.sourcePort = view.getUint16(transport);
+    this.destinationPort = view.getUint16(transport + 2);
+    return true;
   }
 
   /** Decodes a datagram put together from fragments: the VLANs are still those of the last fragment. */
@@ -209,7 +252,7 @@ export class Decoder {
     if (at - packet.offset + total > packet.wirelen) return Decoded.malformed;
     if (header < 20 || header > total) return Decoded.malformed;
     if (header > captured) return Decoded.short;
-    if (this.checksums && !headerHolds(u8, at, header)) return Decoded.ipChecksum;
+    if (this.checksums && fold(littleSum(viewOf(u8), at, header)) !== 0xffff) return Decoded.ipChecksum;
     this.family = 4;
     this.source = at + 12;
     this.destination = at + 16;
@@ -359,20 +402,24 @@ export class Decoder {
         break;
       }
       case IpProto.icmp:
-        return onesSum(u8, at, bytes) === 0xffff;
+        return fold(littleSum(viewOf(u8), at, bytes)) === 0xffff;
       case IpProto.icmpv6:
         break;
       default:
         return true;
     }
-    const size = this.family === 4 ? 4 : 16;
-    let seed = this.protocol + (bytes >>> 16) + (bytes & 0xffff);
-    if (this.destination === this.source + size) {
-      seed = onesSum(u8, this.source, 2 * size, seed);
+    const view = viewOf(u8);
+    // The pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1), all of it in little-endian words.
+    const length = (bytes >>> 16) + (bytes & 0xffff);
+    let sum = (this.protocol << 8) + ((length & 0xff) << 8) + (length >>> 8);
+    if (this.family === 4) {
+      const source = view.getInt32(this.source, true);
+      const destination = view.getInt32(this.destination, true);
+      sum += (source & 0xffff) + (source >>> 16) + (destination & 0xffff) + (destination >>> 16);
     } else {
-      seed = onesSum(u8, this.destination, size, onesSum(u8, this.source, size, seed));
+      sum += littleSum(view, this.source, 16) + littleSum(view, this.destination, 16);
     }
-    return onesSum(u8, at, bytes, seed) === 0xffff;
+    return fold(sum + littleSum(view, at, bytes)) === 0xffff;
   }
 
   /** RFC 7348 wants the outer checksum to be 0, over IPv6 too. */
@@ -387,12 +434,4 @@ export class Decoder {
 
 function isTag(type: number): boolean {
   return type === EtherType.vlan || type === EtherType.serviceVlan || type === EtherType.oldServiceVlan;
-}
-
-/** Whether the checksum of an IPv4 header is right: in line, for it is summed for every packet. */
-function headerHolds(u8: Uint8Array, at: number, bytes: number): boolean {
-  let sum = 0;
-  for (let i = at; i < at + bytes; i += 2) sum += (u8[i] << 8) | u8[i + 1];
-  sum = (sum & 0xffff) + (sum >>> 16);
-  return ((sum + (sum >>> 16)) & 0xffff) === 0xffff;
 }
