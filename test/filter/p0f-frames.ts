@@ -70,7 +70,10 @@ function options(random: Random): number[] {
   let layout = LAYOUTS[random(LAYOUTS.length)];
   if (chance(random, 3)) layout = Array.from({ length: random(8) }, () => 'mmwstnnkue'[random(10)]).join('');
   if (chance(random, 40)) layout = 'n'.repeat(20 + random(12));
-  let bytes = [...layout].flatMap((kind) => option(kind, random, odd)).slice(0, 40);
+  let bytes = layout
+    .split('')
+    .flatMap((kind) => option(kind, random, odd))
+    .slice(0, 40);
   // A header ends at a multiple of four: cut what does not fit, or fill it up.
   if (bytes.length % 4 !== 0) {
     if (odd && chance(random, 2)) bytes = bytes.slice(0, bytes.length - (bytes.length % 4));
@@ -193,9 +196,10 @@ function ipv6(
   ];
 }
 
+const quiet: Random = () => 1;
+
 /** A SYN without options in front of an answer: p0f looks at answers of connections only that it has seen begin. */
 export function opening(answer: Frame, index: number, version: 4 | 6): Frame {
-  const quiet: Random = () => 1;
   const made = version === 4 ? ipv4(quiet, index, 20, 64, 0, false) : ipv6(quiet, index, 20, 64, 0, false);
   const tcp = [...word(40_000, 2), ...word(80, 2), 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 1, 1, 0, 0, 0, 0];
   const bytes = Uint8Array.from([...answer.bytes.subarray(0, 14), ...made, ...tcp]);
