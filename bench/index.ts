@@ -1,4 +1,5 @@
 /** The measurements of `sluice bench`. Each is bounded in time, makes its own traffic, and compares within one run. */
+import { benchEntries } from './entries.ts';
 import { benchGate } from './gate.ts';
 import type { BenchIo, Table } from './measure.ts';
 import { readTables } from './read-table.ts';
@@ -34,6 +35,12 @@ export const BENCHES: readonly Bench[] = [
     about: 'one batched read of the shunt tables: cost per 100,000 live shunts, delay of the event loop',
     rounds: 9,
     run: (rounds, io) => benchSweep(rounds, io),
+  },
+  {
+    name: 'entries',
+    about: 'a million entries of each family: memory, how fast they are made, one read of all',
+    rounds: 3,
+    run: (rounds, io) => benchEntries(rounds, io),
   },
   {
     name: 'shunt',

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { benchEntries } from '../../bench/entries.ts';
 import { benchGate } from '../../bench/gate.ts';
 import { BENCHES } from '../../bench/index.ts';
 import {
@@ -102,6 +103,13 @@ kernelTest('sweep: every live shunt is read, alone and by the sensor', NEEDS, as
   const { tables } = await benchSweep(1, io, [500]);
   expect(tables[0].rows.map((each) => each['size'])).toEqual([500, 500]);
   for (const each of tables[0].rows) expect(each['ms']).toBeGreaterThan(0);
+});
+
+kernelTest('entries: both tables are filled and read', NEEDS, async () => {
+  const { tables } = await benchEntries(1, io, 2000);
+  for (const name of ['IPv4', 'IPv6'])
+    for (const key of ['accounted', 'added', 'dumpMs'])
+      expect(row(tables[0], name)[key], `${name} ${key}`).toBeGreaterThan(0);
 });
 
 it('read: all passes over a small file', () => {
