@@ -65,7 +65,7 @@ export function liveShunts(tables: GateTables, count: number): Shunter {
     events: { started: () => {}, ended: () => {}, refused: () => {}, recovered: () => {}, late: () => {} },
     idle: 300,
     settleMs: 0,
-    clockOffset: realtimeOffset(),
+    clockOffset: realtimeOffset,
     tick: coarseStep(),
     isLocal: () => false,
     trigger: () => 'TLS_ESTABLISHED',

@@ -19,18 +19,25 @@ const delta = (): SideDelta => ({
 
 /** What the gate has counted, taken into the flow engine: each time what is new since the last. */
 export class Absorption {
-  /** CLOCK_REALTIME − CLOCK_MONOTONIC, seconds; kept up to date by the worker, as the clock may be set. */
+  /** CLOCK_REALTIME − CLOCK_MONOTONIC, seconds, as of the last `readClock`. */
   clockOffset: number;
+  readonly #readOffset: () => number;
   readonly #engine: FlowEngineApi;
   /** Seconds between two values of the gate's clock. */
   readonly #tick: number;
   readonly #deltas: [SideDelta, SideDelta] = [delta(), delta()];
   readonly #state: TcpSideState = { seq: 0, ack: 0, retransmits: 0, zeroWindows: 0 };
 
-  constructor(engine: FlowEngineApi, tick: number, clockOffset: number) {
+  constructor(engine: FlowEngineApi, tick: number, readOffset: () => number) {
     this.#engine = engine;
     this.#tick = tick;
-    this.clockOffset = clockOffset;
+    this.#readOffset = readOffset;
+    this.clockOffset = readOffset();
+  }
+
+  /** The clock may have been set. */
+  readClock(): void {
+    this.clockOffset = this.#readOffset();
   }
 
   /** A TCP side as the engine has it now. */

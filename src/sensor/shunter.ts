@@ -13,8 +13,6 @@ const IPPROTO_TCP = 6;
 /** Protocols for which gate and flow engine have the same key: ICMP, TCP, UDP, ICMPv6. */
 const KEYED: ReadonlySet<number> = new Set([1, IPPROTO_TCP, 17, 58]);
 const SYN_FIN_RST = 0x07;
-/** Shunts of one connection, so that spoofed SYNs and RSTs cannot keep the gate busy for good. */
-const MAX_EPISODES = 64;
 
 /** What is told to the log and to the counters; all of it happens at most a few times per connection. */
 export interface ShunterEvents {
@@ -87,7 +85,8 @@ export class Shunter {
     idle: number | 'off';
     /** Longer than a block of the ring stays open. */
     settleMs: number;
-    clockOffset: number;
+    /** CLOCK_REALTIME − CLOCK_MONOTONIC, seconds: changes when the clock is set. */
+    clockOffset: () => number;
     /** Seconds between two values of the gate's clock. */
     tick: number;
     isLocal: (family: 4 | 6, key: Uint8Array) => boolean;
@@ -130,8 +129,9 @@ export class Shunter {
     });
   }
 
-  set clockOffset(seconds: number) {
-    this.#absorption.clockOffset = seconds;
+  /** To be called now and then: the clock may be set. */
+  readClock(): void {
+    this.#absorption.readClock();
   }
 
   /** Connections that are in the gate's table now. */
@@ -156,12 +156,12 @@ export class Shunter {
     if (books.current !== undefined) return;
     const episode = this.#begin(slot, books, trigger, triggered);
     engine.setMark(slot, true);
-    if (books.episodes >= MAX_EPISODES) episode.phase = 'refused';
-    else if (this.#isLocal(episode.family, episode.key)) {
+    if (this.#isLocal(episode.family, episode.key)) {
       episode.phase = 'refused';
       this.#events.refused(slot, trigger, 'local');
     } else {
-      // Again after an end: not at once, so that whoever ends it from outside cannot make work for every packet.
+      // Again after an end: not at once, so that whoever ends it from outside (spoofed SYN, RST) cannot make work for every
+      // packet; nor ever given up, so that nobody can have it unshunted for good.
       if (books.episodes > 0)
         episode.notBefore = monotonicSeconds() + Math.min(RETRY_SECONDS, books.episodes - 1);
       books.episodes++;
@@ -244,9 +244,11 @@ export class Shunter {
   mayExpire(slot: number, now: number): boolean {
     const episode = this.#books.get(slot)?.current;
     if (episode?.phase !== 'shunted') return true;
-    const offset = this.#absorption.clockOffset;
     const timeout = this.#engine.idleTimeout(slot);
-    if (now - (episode.lastDropped + offset) < timeout) return false;
+    if (now - (episode.lastDropped + this.#absorption.clockOffset) < timeout) return false;
+    // An hour of silence may be a clock that was set.
+    this.#absorption.readClock();
+    const offset = this.#absorption.clockOffset;
     if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return true;
     this.#noteLast(episode, this.#entry);
     if (!this.#entry.ending) {

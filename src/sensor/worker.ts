@@ -126,7 +126,7 @@ class CaptureWorker {
       ring: this.#source,
       idle: setup.shuntIdle,
       settleMs: 2 * setup.retireMs + SETTLE_MS,
-      clockOffset: realtimeOffset(),
+      clockOffset: realtimeOffset,
       tick: coarseStep(),
       isLocal: (family, key) => hasLocalEndpoint(this.#local, family, key),
       trigger: (index) => this.#triggers[index],
@@ -219,7 +219,7 @@ class CaptureWorker {
     if (now < this.#nextRenewal) return;
     this.#nextRenewal = now + TICK_MS / 1000;
     this.#gate?.lease.renew();
-    if (this.#shunter !== undefined) this.#shunter.clockOffset = realtimeOffset();
+    this.#shunter?.readClock();
     this.#logs.flush();
     this.#publish(now);
     if (now >= this.#nextSweep && !this.#stopping) {

@@ -1,0 +1,160 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import type { Ledger } from '../../src/gate/index.ts';
+import { conversation } from '../../src/packet/conversation.ts';
+import { kernelTest, ownNetns, sh, until, vethPair } from '../support/kernel.ts';
+import { documentOf, Feed, LedgerReader, LogDir, mixed, pause, Run } from './run.ts';
+
+const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
+const LEASE_MS = 500;
+const BLOCKER = join(import.meta.dirname, '..', 'support', 'blocker.ts');
+const STEP_CLOCK = join(import.meta.dirname, '..', 'support', 'step-clock.c');
+
+ownNetns();
+
+/** Long transfers between many ports: several workers share them. */
+function transfers(count: number, bytes: number): Uint8Array[] {
+  return mixed(
+    Array.from({ length: count }, (_, i) =>
+      conversation({
+        client: { address: '192.0.2.1', port: 6100 + i },
+        server: { address: '192.0.2.2', port: 80 },
+        turns: [{ from: 'server', data: bytes }],
+        mss: 1400,
+      }),
+    ),
+  );
+}
+
+/** `sluice run` with something put into its process. */
+function runWith(ifname: string, logs: LogDir, environment: readonly string[], ...more: string[]): Run {
+  const options = ['--lease', `${LEASE_MS}ms`, '--policy', 'bulk=100kB', ...more];
+  return new Run(
+    ['run', '-i', ifname, '--json', '--log-dir', logs.path, ...options],
+    ['env', ...environment],
+  );
+}
+
+const blocking = (logs: LogDir): string[] => [
+  `NODE_OPTIONS=--import=${BLOCKER}`,
+  `SLUICE_TEST_BLOCK=${logs.path}`,
+];
+
+/** Blocks a thread, or lets it go on. */
+function block(logs: LogDir, thread: string, blocked: boolean): void {
+  const file = join(logs.path, thread);
+  if (blocked) writeFileSync(file, '');
+  else rmSync(file);
+}
+
+const since = (now: Ledger, before: Ledger, what: 'seen' | 'shunted' | 'passed'): number =>
+  now[what].pkts - before[what].pkts;
+
+const reasons = (logs: LogDir): unknown[] =>
+  logs.read('shunt').flatMap((r) => (r['event'] === 'end' ? [r['reason']] : []));
+
+kernelTest(
+  'a blocked main thread: the workers go on, no shunt ends, no packet is lost',
+  [...XDP],
+  async () => {
+    const { a, b, remove } = vethPair();
+    using logs = new LogDir();
+    try {
+      await using run = await runWith(a, logs, blocking(logs)).ready();
+      const frames = transfers(4, 6_000_000);
+      const feed = new Feed(b, frames, 8000);
+      using ledger = new LedgerReader(a);
+      await until(() => ledger.read().shunted.pkts > 1000, 'nothing is shunted');
+      block(logs, 'main', true);
+      await pause(3 * LEASE_MS);
+      const before = ledger.read();
+      await pause(300);
+      const after = ledger.read();
+      block(logs, 'main', false);
+      expect(since(after, before, 'shunted')).toBeGreaterThan(since(after, before, 'seen') / 2);
+      await feed.done;
+      const summary = documentOf(await run.stop());
+      expect(summary).toMatchObject({ connections: 4, latePackets: 0, ring: { drops: 0 } });
+      expect(reasons(logs)).toEqual(['fin', 'fin', 'fin', 'fin']);
+    } finally {
+      remove();
+    }
+  },
+);
+
+kernelTest(
+  'a worker that hangs while all others go on: its shunts lapse, theirs do not',
+  [...XDP],
+  async () => {
+    const { a, b, remove } = vethPair();
+    using logs = new LogDir();
+    try {
+      const count = 24;
+      await using run = await runWith(a, logs, blocking(logs), '--workers', '2').ready();
+      const frames = transfers(count, 2_000_000);
+      const feed = new Feed(b, frames, 8000);
+      using ledger = new LedgerReader(a);
+      await until(() => logs.shunts('start') === count, 'nothing is shunted', 20);
+      block(logs, 'worker-1', true);
+      await pause(LEASE_MS + 300);
+      const before = ledger.read();
+      await pause(500);
+      const after = ledger.read();
+      block(logs, 'worker-1', false);
+      const [seen, passed] = [since(after, before, 'seen'), since(after, before, 'passed')];
+      expect(since(after, before, 'shunted')).toBeGreaterThan(0);
+      expect(passed).toBeGreaterThan(seen / count);
+      expect(passed).toBeLessThan(seen);
+      await feed.done;
+      const summary = documentOf(await run.stop());
+      expect(summary.connections).toBe(count);
+      expect(summary.ring.drops).toBe(0);
+      const lapsed = reasons(logs).filter((reason) => reason === 'lease').length;
+      expect(lapsed).toBeGreaterThan(0);
+      expect(lapsed).toBeLessThan(count);
+      expect(summary.ledger?.reasons.passLease?.pkts).toBe(lapsed);
+    } finally {
+      remove();
+    }
+  },
+);
+
+kernelTest('the time of day is set by an hour, forth and back: no shunt ends by it', [...XDP], async () => {
+  const { a, b, remove } = vethPair();
+  using logs = new LogDir();
+  try {
+    const library = join(logs.path, 'step-clock.so');
+    sh('cc', '-shared', '-fPIC', '-O1', '-o', library, STEP_CLOCK, '-ldl');
+    const file = join(logs.path, 'step');
+    const set = (seconds: number): void => {
+      const bytes = Buffer.alloc(8);
+      bytes.writeBigInt64LE(BigInt(seconds));
+      // In place: the process has the file in its memory.
+      writeFileSync(file, bytes, { flag: 'r+' });
+    };
+    writeFileSync(file, Buffer.alloc(8));
+    const environment = [`LD_PRELOAD=${library}`, `STEP_CLOCK=${file}`];
+    await using run = await runWith(a, logs, environment).ready();
+    const frames = transfers(4, 8_000_000);
+    const feed = new Feed(b, frames, 8000);
+    using ledger = new LedgerReader(a);
+    await until(() => logs.shunts('start') === 4, 'nothing is shunted');
+    for (const seconds of [3600, -3600, 0]) {
+      set(seconds);
+      await pause(LEASE_MS);
+      const before = ledger.read();
+      await pause(300);
+      const after = ledger.read();
+      expect(since(after, before, 'seen')).toBeGreaterThan(100);
+      expect(since(after, before, 'shunted'), `${seconds}`).toBe(since(after, before, 'seen'));
+    }
+    expect(reasons(logs)).toEqual([]);
+    await feed.done;
+    await pause(300);
+    expect(reasons(logs)).toEqual(['fin', 'fin', 'fin', 'fin']);
+    expect(documentOf(await run.stop())).toMatchObject({ connections: 4, latePackets: 0 });
+  } finally {
+    remove();
+  }
+});
