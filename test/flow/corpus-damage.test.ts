@@ -6,6 +6,7 @@ import { seeded } from '../../src/packet/conversation.ts';
 import { LinkType } from '../../src/packet/decode.ts';
 import { corpusRoot, readCases } from './support/corpus.ts';
 import { packetOf } from './support/harness.ts';
+import { truncated } from './support/truncation.ts';
 
 const root = corpusRoot();
 const LINK_TYPES = Object.values(LinkType);
@@ -55,5 +56,14 @@ test.skipIf(root === undefined)(
       expect(engine.active, entry.name).toBe(0);
       expect(records, entry.name).toBe(engine.stats.opened);
     }
+  },
+);
+
+test.skipIf(root === undefined)(
+  'the corpus, cut behind packets and within them; behind each in test/long',
+  () => {
+    let cuts = 0;
+    for (const entry of readCases(root as string)) cuts += truncated(root as string, entry, 29);
+    expect(cuts).toBeGreaterThan(350);
   },
 );

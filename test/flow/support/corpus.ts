@@ -13,6 +13,7 @@ export interface CorpusCase {
   checksums_ignored: boolean;
   likely_server_ports: string[] | 'default';
   linktype: string;
+  packets: number;
   format: string;
   tags: string[];
   /** What the service column was made with: all of Zeek's analyzers, those in `loaded`, or other settings. */
