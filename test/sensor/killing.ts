@@ -40,14 +40,31 @@ async function startAfterKill(lab: Lab, logs: LogDir): Promise<Run> {
   return run;
 }
 
+/** Each connection has one record at most, whatever was killed while it lasted. */
+export function expectOneRecordEach(logs: LogDir): void {
+  const uids = logs.read('conn').map((record) => record['uid']);
+  expect(new Set(uids).size).toBe(uids.length);
+}
+
+/** Starts runs and kills them after so many milliseconds, ready or not: nothing of them may act any more. */
+export async function killOften(lab: Lab, logs: LogDir, times: number, ms: () => number): Promise<void> {
+  for (let i = 0; i < times; i++) {
+    const run = runOnTap(lab, 'a', logs);
+    await pause(ms());
+    expect(run.running, run.stderr).toBe(true);
+    await kill(lab, run);
+  }
+}
+
 /**
  * Kills runs on one tap, with one set of logs, while traffic flows; stops the last one as one should. Resolves to how
- * many connections were gone on with in all.
+ * many connections were gone on with by the last one.
  */
 export async function killAt(lab: Lab, logs: LogDir, kills: readonly Kill[]): Promise<number> {
   const { ifindex } = await tapLink(lab, 'a');
   const { pins, lock } = places(ifindex, lab.namespace('tapA').inode);
   let run = await runOnTap(lab, 'a', logs).ready();
+  let recovered = 0;
   try {
     for (const { when, early } of kills) {
       await when(run);
@@ -69,13 +86,13 @@ export async function killAt(lab: Lab, logs: LogDir, kills: readonly Kill[]): Pr
     expect(summary.connections).toBeGreaterThan(0);
     expect(summary.ledger?.shunted.pkts).toBeGreaterThan(0);
     expect(summary.latePackets).toBe(0);
+    recovered = summary.recovered;
     expect((await tapLink(lab, 'a')).xdp).toBeUndefined();
     expect(existsSync(pins) || existsSync(lock)).toBe(false);
+    expectOneRecordEach(logs);
   } finally {
     await run[Symbol.asyncDispose]();
   }
   expect(notices(logs, 'Sluice::Orphans') > 0).toBe(logs.shunts('orphaned') > 0);
-  const recovered = logs.read('conn').filter((record) => record['recovered'] === true);
-  expect(new Set(recovered.map((record) => record['uid'])).size).toBe(recovered.length);
-  return recovered.length;
+  return recovered;
 }
