@@ -24,8 +24,9 @@ struct sl_rule_matches {
 	__u32 count;
 	__u32 entry;     /* where the next program of a chain begins */
 	__u32 frame_len; /* of rules that ask for the length */
+	__u32 place;     /* where in the packet the rules of a prefix begin */
 	__u32 full;      /* packets of this CPU that matched more rules than there is room for */
-	__u32 rule[SL_RULE_MATCHES + 1];
+	__u32 rule[SL_RULE_MATCHES];
 };
 _Static_assert(sizeof(struct sl_rule_matches) == 272, "no implicit padding");
 

@@ -30,5 +30,5 @@ export const SlRuleCount = {
 /** struct sl_rule_matches */
 export const SlRuleMatches = {
   size: 272,
-  members: { count: 0, entry: 4, frame_len: 8, full: 12, rule: 16 },
+  members: { count: 0, entry: 4, frame_len: 8, place: 12, full: 16, rule: 20 },
 } as const;

@@ -1,4 +1,6 @@
-import type { Alternative, Pin } from './alternatives.ts';
+import type { CbpfProgram } from '../../ebpf/index.ts';
+import { type Alternative, alternatives, type Pin } from './alternatives.ts';
+import { groupByPrefix } from './prefix.ts';
 import type { Facts, Term } from './term.ts';
 
 /**
@@ -8,6 +10,14 @@ import type { Facts, Term } from './term.ts';
 export interface GraphNode {
   readonly switches: readonly Switch[];
   readonly candidates: readonly Candidate[];
+  /** Of the whole graph only: rules that begin alike. */
+  readonly prefixes: readonly Prefix[];
+}
+
+/** A beginning that rules share, and what is left of them: over the packet from the place on that it finds. */
+export interface Prefix {
+  readonly program: CbpfProgram;
+  readonly node: GraphNode;
 }
 
 export interface Switch {
@@ -20,27 +30,58 @@ export interface Switch {
 export interface Candidate {
   /** Index into the rules that the graph was built of. */
   readonly rule: number;
+  /** The rule's expression, or what a prefix has left of it. */
+  readonly program: CbpfProgram;
   readonly facts: Facts;
 }
 
 interface Item {
-  rule: number;
-  pins: Alternative;
+  readonly rule: number;
+  readonly program: CbpfProgram;
+  readonly pins: Alternative;
 }
+
+type Numbered = Pick<Item, 'rule' | 'program'>;
+
+/** With more ways to a match than this a rule would stand in too many places: better to share its beginning. */
+const MOST_WAYS = 8;
 
 /** Fewer candidates than this are run one after the other: a switch would cost as much. */
 const WORTH_A_SWITCH = 4;
 
-/** Rules by index, each with its alternatives; undefined: nothing is known of it, it is a candidate for every packet. */
-export function buildGraph(rules: readonly (readonly Alternative[] | undefined)[]): GraphNode {
-  const always: Candidate[] = [];
-  const items: Item[] = [];
-  for (const [rule, ways] of rules.entries()) {
-    if (ways === undefined) always.push({ rule, facts: new Map() });
-    else for (const pins of ways) items.push({ rule, pins });
+/** Rules by index. `chain`: nothing is shared, each is a candidate for every packet. */
+export function buildGraph(programs: readonly CbpfProgram[], chain = false): GraphNode {
+  const rules = programs.map((program, rule) => ({ rule, program }));
+  if (chain) return { switches: [], candidates: rules.map(always), prefixes: [] };
+  const simple: Item[] = [];
+  const others: Numbered[] = [];
+  for (const one of rules) {
+    const ways = alternatives(one.program);
+    if (ways === undefined || ways.length > MOST_WAYS) others.push(one);
+    else simple.push(...ways.map((pins) => ({ ...one, pins })));
   }
+  const { groups, rest } = groupByPrefix(others);
+  const lone = rest.map((rule) => rules[rule]);
+  return {
+    ...withAlways([...simple, ...lone.flatMap(itemsOf)], lone.filter(isOpen)),
+    prefixes: groups.map(({ prefix, members }) => {
+      const inner = members.map(({ rule, remainder }) => ({ rule, program: remainder }));
+      return { program: prefix, node: withAlways(inner.flatMap(itemsOf), inner.filter(isOpen)) };
+    }),
+  };
+}
+
+const always = ({ rule, program }: Numbered): Candidate => ({ rule, program, facts: new Map() });
+
+const itemsOf = (one: Numbered): Item[] =>
+  (alternatives(one.program) ?? []).map((pins) => ({ ...one, pins }));
+
+/** Nothing is known of what it matches. */
+const isOpen = (one: Numbered): boolean => alternatives(one.program) === undefined;
+
+function withAlways(items: readonly Item[], open: readonly Numbered[]): GraphNode {
   const { switches, candidates } = node(items, new Map());
-  return { switches, candidates: [...candidates, ...always] };
+  return { switches, candidates: [...candidates, ...open.map(always)], prefixes: [] };
 }
 
 function node(items: readonly Item[], facts: Facts): GraphNode {
@@ -66,23 +107,30 @@ function node(items: readonly Item[], facts: Facts): GraphNode {
     switches.push({ term: pin.term, cases });
     rest = others;
   }
-  const candidates = [...new Set(rest.map(({ rule }) => rule))].map((rule) => ({ rule, facts }));
-  return { switches, candidates };
+  const last = new Map(rest.map((item) => [item.rule, item]));
+  const candidates = [...last.values()].map(({ rule, program }) => ({ rule, program, facts }));
+  return { switches, candidates, prefixes: [] };
 }
 
 const distinct = (items: readonly Item[]): number => new Set(items.map(({ rule }) => rule)).size;
 
-/** Where a switch can look: a field of the packet, or bits of one. */
+/** Where a switch can look: a field of the packet, or bits of one, at a place that is fixed or computed of another field. */
 export function switchable(term: Term): boolean {
   if (term.kind === 'alu') {
     return (term.op === '&' || term.op === '|') && term.right.kind === 'const' && switchable(term.left);
   }
-  return term.kind === 'load' && (term.base === undefined || isHeaderLength(term.base));
+  return term.kind === 'load' && (term.base === undefined || isOffset(term.base));
 }
 
-/** 4 * (b[n] & 15): the length of an IPv4 header. */
-export function isHeaderLength(term: Term): boolean {
-  return /^\(\(b\[\d+\]&#15\)\*#4\)$/.test(term.key);
+/** A number made of one field by constants, as the length of an IPv4 header is: 4 * (b[14] & 15). */
+function isOffset(term: Term): boolean {
+  if (term.kind === 'load') return term.base === undefined;
+  return (
+    term.kind === 'alu' &&
+    (term.op === '+' || term.op === '*' || term.op === '&' || term.op === '<<') &&
+    term.right.kind === 'const' &&
+    isOffset(term.left)
+  );
 }
 
 /** The field that leaves the fewest candidates on average: it is pinned by many, to many values. */

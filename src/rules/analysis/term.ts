@@ -65,6 +65,8 @@ export function alu(op: AluOp, left: Term, right: Term): Term {
     const value = compute(op, left.value, right.value);
     if (value !== undefined) return constant(value);
   }
+  if (op === '+' && right.kind === 'const' && right.value === 0) return left;
+  if (op === '+' && left.kind === 'const' && left.value === 0) return right;
   return { kind: 'alu', key: `(${left.key}${op}${right.key})`, op, left, right };
 }
 

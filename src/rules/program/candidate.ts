@@ -5,12 +5,14 @@ import {
   type CbpfProgram,
   compileFragment,
   constant,
+  goto,
   type Item,
   jump,
   jumpTo,
   label,
   load,
   plain,
+  type Register,
   register,
   store,
   storeConstant,
@@ -19,7 +21,7 @@ import { SlRuleMatches } from '../layout.gen.ts';
 import { CTX, DATA, DATA_END, FREE, LENGTH, MATCHES, ROW, STACK } from './abi.ts';
 
 const { members } = SlRuleMatches;
-const MOST = (SlRuleMatches.size - members.rule) / 4 - 1;
+const MOST = (SlRuleMatches.size - members.rule) / 4;
 
 /** Whether a program asks for the length of the packet. */
 export function asksLength(program: CbpfProgram): boolean {
@@ -50,10 +52,23 @@ export function ruleSwitch(row: number, off: string): SwitchItem {
   return { instruction: RULE_SWITCH, target: off, row };
 }
 
-/** Reads the bounds of the packet anew: the verifier then forgets what it knew, and ways that meet are one way for it. */
-export function freshBounds(): Item[] {
-  return [plain(load(4, DATA, CTX, 0)), plain(load(4, DATA_END, CTX, 4))];
+/**
+ * Reads the bounds of the packet anew: the verifier then forgets what it knew, and ways that meet are one way for it.
+ * `inner`: the packet from the place on that a prefix has found.
+ */
+export function freshBounds(inner: boolean): Item[] {
+  const bounds = [plain(load(4, DATA, CTX, 0)), plain(load(4, DATA_END, CTX, 4))];
+  if (!inner) return bounds;
+  return [
+    ...bounds,
+    plain(load(4, 1, MATCHES, members.place)),
+    plain(alu64('and', 1, constant(FARTHEST_PLACE))),
+    plain(alu64('add', DATA, register(1))),
+  ];
 }
+
+/** Where the place may be that a prefix finds: a mask. */
+const FARTHEST_PLACE = 0x3fff;
 
 /** Leaves the row where an expression that several rules share finds it. */
 export function handOver(row: number): Item {
@@ -75,21 +90,38 @@ export class Expressions {
   }
 
   /** Runs an expression, and notes a rule when it matches: this row, or the one handed over. Goes on to its end in either case. */
-  code(program: CbpfProgram, row: number | 'handed over'): Item[] {
-    const text = `${this.keyOf(program)} ${row === 'handed over'}`;
+  code(program: CbpfProgram, row: number | 'handed over', inner: boolean): Item[] {
+    const text = `${this.keyOf(program)} ${row === 'handed over'} ${inner}`;
     let items = this.#compiled.get(text);
     if (items === undefined) {
-      items = [...expression(program), ...note(row === 'handed over'), label('@done')];
+      items = [...run(program, inner), ...note(row === 'handed over'), label('@done')];
       this.#compiled.set(text, items);
     }
+    return this.#copy(items, row === 'handed over' ? THE_ROW : alu32('mov', 3, constant(row)));
+  }
+
+  /** Runs a prefix; goes to `found` with its place noted, or falls through. */
+  prefix(program: CbpfProgram, found: string): Item[] {
+    const items = [
+      ...run(program, false, 0),
+      plain(alu32('sub', 0, constant(1))),
+      jumpTo(jump('gt', 0, constant(FARTHEST_PLACE)), '@done'),
+      plain(store(4, MATCHES, members.place, 0)),
+      goto('@found'),
+      label('@done'),
+    ];
+    return this.#copy(items, THE_ROW).map((item) =>
+      'target' in item && item.target?.endsWith('@found') ? { ...item, target: found } : item,
+    );
+  }
+
+  #copy(items: readonly Item[], row: typeof THE_ROW): Item[] {
     const mine = `x${this.#copies++}`;
     const rename = (name: string): string => mine + name;
     return items.map((item) => {
       if ('label' in item) return label(rename(item.label));
       if (item.target !== undefined) return { ...item, target: rename(item.target) };
-      return item.instruction === THE_ROW && row !== 'handed over'
-        ? plain(alu32('mov', 3, constant(row)))
-        : item;
+      return item.instruction === THE_ROW ? plain(row) : item;
     });
   }
 }
@@ -97,10 +129,18 @@ export class Expressions {
 /** Stands for the instruction that has the number of a row in it. */
 const THE_ROW = alu32('mov', 3, constant(0));
 
-function expression(program: CbpfProgram): Item[] {
+/** Goes on behind it when the program matches, with what it returns in `value`, and to @done when not. */
+function run(program: CbpfProgram, inner: boolean, value?: Register): Item[] {
   const length = asksLength(program);
   const fragment = compileFragment(program, {
-    registers: { data: DATA, dataEnd: DATA_END, ctx: CTX, free: FREE, ...(length ? { length: LENGTH } : {}) },
+    registers: {
+      data: DATA,
+      dataEnd: DATA_END,
+      ctx: CTX,
+      free: FREE,
+      ...(length ? { length: LENGTH } : {}),
+      ...(value === undefined ? {} : { value }),
+    },
     match: '@match',
     noMatch: '@done',
     next: 'match',
@@ -108,7 +148,7 @@ function expression(program: CbpfProgram): Item[] {
     stack: STACK,
   });
   return [
-    ...freshBounds(),
+    ...freshBounds(inner),
     ...(length ? [plain(load(4, LENGTH, MATCHES, members.frame_len))] : []),
     ...fragment.code,
     label('@match'),

@@ -23,9 +23,7 @@ import {
   storeConstant,
   wide,
 } from '../../ebpf/index.ts';
-import { alternatives } from '../analysis/alternatives.ts';
-import { buildGraph, type Candidate, type GraphNode } from '../analysis/graph.ts';
-import { specialize } from '../analysis/specialize.ts';
+import { buildGraph, type GraphNode } from '../analysis/graph.ts';
 import { SlRuleMatches } from '../layout.gen.ts';
 import { CTX, MATCHES, type RuleMaps } from './abi.ts';
 import { asksLength, freshBounds, isSwitchItem } from './candidate.ts';
@@ -115,14 +113,14 @@ function firstElement(map: number, none: string): Item[] {
  */
 export function compileRules(rules: readonly RuleExpression[], options: RuleProgramOptions): RulePrograms {
   const { maps, slots, chain = false, programSize = PROGRAM_SIZE } = options;
-  const graph = buildGraph(rules.map(({ program }) => (chain ? undefined : alternatives(program))));
+  const graph = buildGraph(
+    rules.map(({ program }) => program),
+    chain,
+  );
   const planner = new Planner({
     size: programSize,
     finish: FINISH,
-    remaining: ({ rule, facts }: Candidate) => {
-      const { row, program } = rules[rule];
-      return { row, program: specialize(program, facts) };
-    },
+    rowOf: (rule) => rules[rule].row,
     tailCall: ({ program, entry }: Place) => [
       plain(storeConstant(4, MATCHES, members.entry, entry + 1)),
       ...tailCall(maps.rules, slots.first + program),
@@ -186,7 +184,9 @@ function begin(part: Part, root: Place | undefined, length: boolean, options: Ru
   }
   return [
     ...code,
-    ...part.entries.toReversed().flatMap(({ label: name, code }) => [label(name), ...freshBounds(), ...code]),
+    ...part.entries
+      .toReversed()
+      .flatMap(({ label: name, inner, code }) => [label(name), ...freshBounds(inner), ...code]),
   ];
 }
 

@@ -1,5 +1,6 @@
 import { type CbpfProgram, goto, type Item, label } from '../../ebpf/index.ts';
-import type { Candidate, GraphNode } from '../analysis/graph.ts';
+import type { GraphNode } from '../analysis/graph.ts';
+import { specialize } from '../analysis/specialize.ts';
 import type { Term } from '../analysis/term.ts';
 import { Expressions, freshBounds, handOver, ruleSwitch } from './candidate.ts';
 import { type Arm, inOrder, rangeCode, switchCode } from './switch.ts';
@@ -21,6 +22,8 @@ export interface Part {
 
 export interface Entry {
   readonly label: string;
+  /** Over the packet from the place on that a prefix has found. */
+  readonly inner: boolean;
   /** Ends in a jump. */
   readonly code: readonly Item[];
   /** Whether other programs go there. */
@@ -30,8 +33,8 @@ export interface Entry {
 export interface PlanOptions {
   /** Instructions of one program that hold rules. */
   readonly size: number;
-  /** What is left of a candidate's expression, and the row of its rule. */
-  readonly remaining: (candidate: Candidate) => { readonly program: CbpfProgram; readonly row: number };
+  /** Row of a rule. */
+  readonly rowOf: (rule: number) => number;
   /** Code that goes to an entry of another program. */
   readonly tailCall: (place: Place) => Item[];
   /** Label of each program where what is left with nothing to ask goes. */
@@ -41,6 +44,8 @@ export interface PlanOptions {
 interface Built {
   readonly switches: readonly BuiltSwitch[];
   readonly candidates: readonly BuiltCandidate[];
+  readonly prefixes: readonly { readonly program: CbpfProgram; readonly built: Built }[];
+  /** Without the prefixes. */
   readonly size: number;
 }
 
@@ -127,18 +132,19 @@ export class Planner {
 
   /** Where the rules begin; undefined: there are none. */
   plan(graph: GraphNode): Place | undefined {
-    return this.#place(this.#build(graph), undefined);
+    return this.#place(this.#build(graph), undefined, false);
   }
 
   readonly #fresh = (): string => `s${this.#labels++}`;
 
   #build(node: GraphNode): Built {
     const candidates = node.candidates.map((candidate): BuiltCandidate => {
-      const { program, row } = this.#options.remaining(candidate);
+      const program = specialize(candidate.program, candidate.facts);
+      const row = this.#options.rowOf(candidate.rule);
       const key = this.#expressions.keyOf(program);
       let size = this.#sizes.get(key);
       if (size === undefined) {
-        size = codeSize(this.#expressions.code(program, row)) + RULE;
+        size = codeSize(this.#expressions.code(program, row, true)) + RULE;
         this.#sizes.set(key, size);
       }
       return { row, program, key, size };
@@ -149,45 +155,63 @@ export class Planner {
     });
     const size =
       switches.reduce((sum, { size }) => sum + size, 0) + candidates.reduce((sum, { size }) => sum + size, 0);
-    return { switches, candidates, size };
+    const prefixes = node.prefixes.map(({ program, node }) => ({ program, built: this.#build(node) }));
+    return { switches, candidates, prefixes, size };
   }
 
   /** Puts a node somewhere, in pieces, the last first: each piece has to know where it goes on. */
-  #place(built: Built, after: Place | undefined): Place | undefined {
+  #place(built: Built, after: Place | undefined, inner: boolean): Place | undefined {
     const { size } = this.#options;
     let next = after;
+    for (const { program, built: rules } of built.prefixes.toReversed()) {
+      const place = this.#place(rules, next, true);
+      if (place !== undefined) next = this.#putPrefix(program, place, next);
+    }
     for (const chunk of runs(built.candidates, (one) => one.size, size).toReversed()) {
-      next = this.#put(
-        chunk.flatMap((one) => this.#candidate(one)),
-        next,
-      );
+      const code = chunk.flatMap((one) => this.#candidate(one, inner));
+      next = this.#put(code, next, inner);
     }
     for (const one of built.switches.toReversed()) {
-      next = one.size > size ? this.#spread(one, next) : this.#put(this.#switch(one), next);
+      next =
+        one.size > size ? this.#spread(one, next, inner) : this.#put(this.#switch(one, inner), next, inner);
     }
     return next;
   }
 
+  /** Runs what rules have in common, and goes on to them when it finds their place. */
+  #putPrefix(program: CbpfProgram, rules: Place, next: Place | undefined): Place {
+    const found = this.#fresh();
+    const none = this.#fresh();
+    const code = [
+      ...this.#expressions.prefix(program, found),
+      goto(none),
+      label(found),
+      ...this.#options.tailCall(this.#called(rules)),
+      label(none),
+    ];
+    return this.#put(code, next, false, rules.calls + 1);
+  }
+
   /** Runs what is left of a candidate's expression, with its rule's switch before it. */
-  #candidate({ row, program }: BuiltCandidate): Item[] {
+  #candidate({ row, program }: BuiltCandidate, inner: boolean): Item[] {
     const after = this.#fresh();
-    return [ruleSwitch(row, after), ...this.#expressions.code(program, row), label(after)];
+    return [ruleSwitch(row, after), ...this.#expressions.code(program, row, inner), label(after)];
   }
 
   /** A switch with its cases in place; falls through at its end. */
-  #switch({ term, cases }: Pick<BuiltSwitch, 'term' | 'cases'>): Item[] {
+  #switch({ term, cases }: Pick<BuiltSwitch, 'term' | 'cases'>, inner: boolean): Item[] {
     const after = this.#fresh();
     const code: Item[] = [];
     const arms: Arm[] = [];
     const shared = new Map<number, { readonly name: string; readonly program: CbpfProgram }>();
     const uses = countKeys(cases.values());
-    for (const [value, inner] of cases) {
+    for (const [value, built] of cases) {
       const target = this.#fresh();
       arms.push({ value, target });
       code.push(label(target));
-      const alone = onlyCandidate(inner);
+      const alone = onlyCandidate(built);
       if (alone === undefined || (uses.get(alone.key) ?? 0) < 2) {
-        code.push(...this.#inline(inner), goto(after));
+        code.push(...this.#inline(built, inner), goto(after));
         continue;
       }
       const { name } = shared.get(alone.key) ?? { name: this.#fresh() };
@@ -195,36 +219,36 @@ export class Planner {
       code.push(ruleSwitch(alone.row, after), handOver(alone.row), goto(name));
     }
     for (const { name, program } of shared.values()) {
-      code.push(label(name), ...this.#expressions.code(program, 'handed over'), goto(after));
+      code.push(label(name), ...this.#expressions.code(program, 'handed over', inner), goto(after));
     }
-    return [...switchCode(term, arms, after, this.#fresh), ...code, label(after), ...freshBounds()];
+    return [...switchCode(term, arms, after, this.#fresh), ...code, label(after), ...freshBounds(inner)];
   }
 
-  #inline({ switches, candidates }: Built): Item[] {
+  #inline({ switches, candidates }: Built, inner: boolean): Item[] {
     return [
-      ...switches.flatMap((one) => this.#switch(one)),
-      ...candidates.flatMap((one) => this.#candidate(one)),
+      ...switches.flatMap((one) => this.#switch(one, inner)),
+      ...candidates.flatMap((one) => this.#candidate(one, inner)),
     ];
   }
 
   /** A switch whose cases do not fit one program: each run of values is a program, found by a smaller switch. */
-  #spread({ term, cases }: BuiltSwitch, next: Place | undefined): Place {
+  #spread({ term, cases }: BuiltSwitch, next: Place | undefined, inner: boolean): Place {
     const { size } = this.#options;
     const uses = countKeys(cases.values());
     const sizeOf = (value: number): number => {
-      const inner = cases.get(value) as Built;
-      const alone = onlyCandidate(inner);
+      const built = cases.get(value) as Built;
+      const alone = onlyCandidate(built);
       const isShared = alone !== undefined && (uses.get(alone.key) ?? 0) > 1;
-      return isShared ? CASE : Math.min(inner.size + CASE, size - SWITCH);
+      return isShared ? CASE : Math.min(built.size + CASE, size - SWITCH);
     };
     const places: { values: readonly number[]; place: Place }[] = [];
     for (const values of runs(inOrder(term, [...cases.keys()]), sizeOf, size - SWITCH)) {
       const elsewhere = new Map<number, Place>();
       const here = new Map<number, Built>();
       for (const value of values) {
-        const inner = cases.get(value) as Built;
-        const place = inner.size + CASE > size - SWITCH ? this.#place(inner, next) : undefined;
-        if (place === undefined) here.set(value, inner);
+        const built = cases.get(value) as Built;
+        const place = built.size + CASE > size - SWITCH ? this.#place(built, next, inner) : undefined;
+        if (place === undefined) here.set(value, built);
         else elsewhere.set(value, place);
       }
       const arms: Arm[] = [];
@@ -234,10 +258,10 @@ export class Planner {
         arms.push({ value, target });
         away.push(label(target), ...this.#options.tailCall(this.#called(place)));
       }
-      const code = this.#switch({ term, cases: here });
+      const code = this.#switch({ term, cases: here }, inner);
       const calls = Math.max(0, ...[...elsewhere.values()].map((place) => place.calls + 1));
-      const first = elsewhere.size === 0 ? [] : this.#switchAway(term, arms, away);
-      places.push({ values, place: this.#put([...first, ...code], next, calls) });
+      const first = elsewhere.size === 0 ? [] : this.#switchAway(term, arms, away, inner);
+      places.push({ values, place: this.#put([...first, ...code], next, inner, calls) });
     }
     const none = this.#fresh();
     const ranges = places.map(({ values, place }) => ({ values, target: this.#fresh(), place }));
@@ -248,14 +272,14 @@ export class Planner {
         ...this.#options.tailCall(this.#called(place)),
       ]),
       label(none),
-      ...freshBounds(),
+      ...freshBounds(inner),
     ];
-    return this.#put(code, next, Math.max(...places.map(({ place }) => place.calls + 1)));
+    return this.#put(code, next, inner, Math.max(...places.map(({ place }) => place.calls + 1)));
   }
 
-  #switchAway(term: Term, arms: readonly Arm[], away: readonly Item[]): Item[] {
+  #switchAway(term: Term, arms: readonly Arm[], away: readonly Item[], inner: boolean): Item[] {
     const stay = this.#fresh();
-    return [...switchCode(term, arms, stay, this.#fresh), ...away, label(stay), ...freshBounds()];
+    return [...switchCode(term, arms, stay, this.#fresh), ...away, label(stay), ...freshBounds(inner)];
   }
 
   #called(place: Place): Place {
@@ -264,7 +288,7 @@ export class Planner {
   }
 
   /** Puts code that falls through at its end into a program with room: that of what comes next, or the last one. */
-  #put(code: readonly Item[], next: Place | undefined, calls = 0): Place {
+  #put(code: readonly Item[], next: Place | undefined, inner: boolean, calls = 0): Place {
     const size = codeSize(code) + GO_ON;
     const fits = (program: number): boolean =>
       program >= 0 && this.parts[program].size + size <= this.#options.size + SWITCH + GO_ON;
@@ -280,7 +304,7 @@ export class Planner {
           : this.#options.tailCall(this.#called(next));
     part.size += size;
     const entry = part.entries.length;
-    part.entries.push({ label: `e${program}_${entry}`, code: [...code, ...on], called: false });
+    part.entries.push({ label: `e${program}_${entry}`, inner, code: [...code, ...on], called: false });
     const beyond = next === undefined ? 0 : next.calls + (here ? 0 : 1);
     return { program, entry, calls: Math.max(calls, beyond) };
   }

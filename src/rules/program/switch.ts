@@ -12,6 +12,7 @@ import {
   type Register,
   register,
   type Size,
+  toBigEndian,
 } from '../../ebpf/index.ts';
 import type { Term } from '../analysis/term.ts';
 import { DATA, DATA_END } from './abi.ts';
@@ -28,9 +29,11 @@ function swapped(value: number, size: number): number {
   return ((value << 24) | ((value & 0xff00) << 8) | ((value >>> 8) & 0xff00) | (value >>> 24)) >>> 0;
 }
 
+type Load = Extract<Term, { kind: 'load' }>;
+
 /** The field that a switchable term looks at, and what is done to it. */
 function parts(term: Term): {
-  field: Extract<Term, { kind: 'load' }>;
+  field: Load;
   masks: { op: 'and' | 'or'; value: number }[];
 } {
   const masks: { op: 'and' | 'or'; value: number }[] = [];
@@ -44,54 +47,66 @@ function parts(term: Term): {
   return { field: at, masks };
 }
 
-/** Where the length of the IPv4 header stands that is added to the field's offset. */
-const headerAt = (base: Term): number => Number(/^\(\(b\[(\d+)\]/.exec(base.key)?.[1]);
-
 /** What one value of a field leads to. */
 export interface Arm {
   readonly value: number;
   readonly target: string;
 }
 
+const ALU_NAMES = { '+': 'add', '*': 'mul', '&': 'and', '<<': 'lsh' } as const;
+
+/** Computes the place of a field into r2, in host order. */
+function offsetCode(term: Term, short: string): Item[] {
+  if (term.kind === 'load') return [...guarded(term, DATA, short), ...toHost(term.size)];
+  if (term.kind !== 'alu' || term.right.kind !== 'const' || !(term.op in ALU_NAMES))
+    throw new RangeError(`no switch over ${term.key}`);
+  const operation = ALU_NAMES[term.op as keyof typeof ALU_NAMES];
+  return [...offsetCode(term.left, short), plain(alu32(operation, VALUE, constant(term.right.value)))];
+}
+
+const toHost = (size: number): Item[] =>
+  size === 1 ? [] : [plain(toBigEndian(VALUE, size === 2 ? 16 : 32))];
+
+/** r1 = a field at a fixed distance from a register; goes to `short` when the packet ends before. */
+function guarded({ size, offset }: Load, from: Register, short: string): Item[] {
+  return [
+    plain(alu64('mov', END, register(from))),
+    plain(alu64('add', END, constant(offset + size))),
+    jumpTo(jump('gt', END, register(DATA_END), 64), short),
+    plain(load(size as Size, VALUE, from, offset)),
+  ];
+}
+
 /** Loads the field of a switchable term into r1, as it stands in the packet; goes to `short` when the packet ends before. */
 function loadField(term: Term, short: string): { code: Item[]; size: number } {
   const { field, masks } = parts(term);
-  const { size, offset, base } = field;
-  const code: Item[] = [];
-  const guard = (from: Register, bytes: number): void => {
-    code.push(
-      plain(alu64('mov', END, register(from))),
-      plain(alu64('add', END, constant(bytes))),
-      jumpTo(jump('gt', END, register(DATA_END), 64), short),
-    );
-  };
-  if (base === undefined) {
-    guard(DATA, offset + size);
-    code.push(plain(load(size as Size, VALUE, DATA, offset)));
-  } else {
-    const at = headerAt(base);
-    guard(DATA, at + 1);
-    code.push(
-      plain(load(1, VALUE, DATA, at)),
-      plain(alu64('and', VALUE, constant(15))),
-      plain(alu64('lsh', VALUE, constant(2))),
-      plain(alu64('mov', BASE, register(DATA))),
-      plain(alu64('add', BASE, register(VALUE))),
-    );
-    guard(BASE, offset + size);
-    code.push(plain(load(size as Size, VALUE, BASE, offset)));
-  }
+  const { size, base } = field;
+  const code =
+    base === undefined
+      ? guarded(field, DATA, short)
+      : [
+          ...offsetCode(base, short),
+          jumpTo(jump('gt', VALUE, constant(FARTHEST)), short),
+          plain(alu64('mov', BASE, register(DATA))),
+          plain(alu64('add', BASE, register(VALUE))),
+          ...guarded(field, BASE, short),
+        ];
   for (const { op, value } of masks) code.push(plain(alu32(op, VALUE, constant(swapped(value, size)))));
   return { code, size };
 }
 
 /** Farthest field from the beginning of a packet that a bounds check of the verifier can be about. */
-export const FARTHEST = 0x7000;
+const FARTHEST = 0x3fff;
 
 /** Whether a switch can be made over it: near enough. */
 export function reachable(term: Term): boolean {
   const { field } = parts(term);
-  return field.offset < FARTHEST;
+  return field.offset < FARTHEST && (field.base === undefined || nearBase(field.base));
+}
+
+function nearBase(term: Term): boolean {
+  if (term.kind === 'load') return term.offset < FARTHEST;
+  return term.kind === 'alu' && nearBase(term.left);
 }
 
 /** Arms in the order of the values that are compared: as they stand in the packet. */
