@@ -1,7 +1,6 @@
-import { ServiceNews, type ServiceParser } from './service.ts';
+import { ServiceNews } from './service.ts';
+import { isOver, PassingSide, TcpParser } from './tcp-parser.ts';
 
-/** Zeek forgives violations after so many bytes; nothing is won by looking on. */
-const ENOUGH = 10_240;
 const MAX_HEADER = 24;
 
 /** What `header` answers for a header that cannot be one. */
@@ -12,7 +11,7 @@ export function wants(bytes: number): number {
   return -1 - bytes;
 }
 
-class FrameSide {
+class FrameSide extends PassingSide {
   readonly header = new Uint8Array(MAX_HEADER);
   /** Bytes of the header that are needed; 0 before it is known. */
   wanted = 0;
@@ -22,23 +21,18 @@ class FrameSide {
   /** Length of the body. */
   length = 0;
   body: Uint8Array | undefined;
-  /** Bytes to pass over: of a body that is longer than what is looked at. */
-  skip = 0;
 }
 
 /**
  * What recognizers of binary protocols over TCP have in common: cuts both streams into messages, a header that tells the
  * length and a body of which the first `keep` bytes are looked at.
  */
-export abstract class FrameParser implements ServiceParser {
-  rest = 0;
-  protected sure = false;
+export abstract class FrameParser extends TcpParser {
   readonly #keep: number;
   readonly #sides: readonly [FrameSide, FrameSide] = [new FrameSide(), new FrameSide()];
-  #seen = 0;
-  #over = 0;
 
   constructor(keep: number) {
+    super();
     this.#keep = keep;
   }
 
@@ -55,25 +49,13 @@ export abstract class FrameParser implements ServiceParser {
     length: number,
   ): number;
 
-  /** `confirmed` the first time. */
-  protected confirm(): number {
-    if (this.sure) return 0;
-    this.sure = true;
-    return ServiceNews.confirmed;
-  }
-
-  data(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): number {
-    if (this.#over !== 0) return this.#over;
+  protected read(fromOrig: 0 | 1, u8: Uint8Array, from: number, end: number): number {
     const side = this.#sides[fromOrig];
-    const end = offset + length;
-    this.#seen += length;
     let news = 0;
-    let at = offset;
+    let at = from;
     while (at < end) {
       if (side.skip > 0) {
-        const size = Math.min(side.skip, end - at);
-        side.skip -= size;
-        at += size;
+        at = side.pass(at, end);
         continue;
       }
       if (!side.inBody) {
@@ -85,7 +67,7 @@ export abstract class FrameParser implements ServiceParser {
           side.wanted = -1 - body;
           continue;
         }
-        if (body === BAD_HEADER) return this.#end(news | ServiceNews.rejected);
+        if (body === BAD_HEADER) return news | ServiceNews.rejected;
         side.inBody = true;
         side.length = body;
         side.have = 0;
@@ -105,19 +87,16 @@ export abstract class FrameParser implements ServiceParser {
       side.inBody = false;
       side.have = 0;
       side.wanted = 0;
-      if ((news & (ServiceNews.rejected | ServiceNews.done | ServiceNews.handsOver)) !== 0) {
+      if (isOver(news)) {
         this.rest = Math.max(0, end - at - side.skip);
-        return this.#end(news);
+        return news;
       }
     }
-    if (this.sure && this.#seen > ENOUGH) return this.#end(news);
     return news;
   }
 
-  #end(news: number): number {
-    this.#over = (news & ServiceNews.rejected) | ServiceNews.done;
+  protected override release(): void {
     for (const side of this.#sides) side.body = undefined;
-    return news | ServiceNews.done;
   }
 }
 

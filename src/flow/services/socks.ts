@@ -1,5 +1,6 @@
 import { bySide, never, oneOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
+import { TcpParser } from './tcp-parser.ts';
 
 const V4 = 4;
 const V5 = 5;
@@ -28,36 +29,26 @@ class SocksSide {
 }
 
 /** SOCKS 4, 4a and 5 (RFC 1928, RFC 1929): confirmed by the server's reply; what was asked for follows. */
-class SocksParser implements ServiceParser {
-  rest = 0;
+class SocksParser extends TcpParser {
   readonly #client = new SocksSide();
   readonly #server = new SocksSide();
   #version = 0;
   #method = 0;
-  #over = 0;
 
-  data(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): number {
-    if (this.#over !== 0) return this.#over;
+  protected read(fromOrig: 0 | 1, u8: Uint8Array, from: number, end: number): number {
     const side = fromOrig === 1 ? this.#client : this.#server;
-    const end = offset + length;
-    for (let at = offset; at < end; at++) {
+    for (let at = from; at < end; at++) {
       // The server has not answered yet: what is sent ahead is not followed.
       if (side.next === Next.nothing) return 0;
       side.bytes[side.have++] = u8[at];
       const news = fromOrig === 1 ? this.#fromClient(side) : this.#fromServer(side);
       if (news !== 0) {
         this.rest = end - at - 1;
-        this.#over = (news & ServiceNews.rejected) | ServiceNews.done;
         return news | ServiceNews.done;
       }
-      if (side.have === MAX_MESSAGE) return this.#reject();
+      if (side.have === MAX_MESSAGE) return ServiceNews.rejected;
     }
     return 0;
-  }
-
-  #reject(): number {
-    this.#over = ServiceNews.rejected | ServiceNews.done;
-    return this.#over;
   }
 
   #fromClient(side: SocksSide): number {

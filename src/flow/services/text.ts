@@ -1,18 +1,15 @@
-import { ServiceNews, type ServiceParser } from './service.ts';
+import { ServiceNews } from './service.ts';
+import { isOver, PassingSide, TcpParser } from './tcp-parser.ts';
 
 /** Bytes of a line that a parser gets to see; longer ones are cut. */
 export const MAX_LINE = 512;
 /** A first line that is longer is no line of a text protocol. */
 const MAX_UNSURE_LINE = 4096;
-/** Zeek forgives violations after so many bytes; nothing is won by looking on. */
-const ENOUGH = 10_240;
 
 const LF = 10;
 const CR = 13;
 
-class LineSide {
-  /** Bytes to pass over uninterpreted: literals, chunks of mail. */
-  skip = 0;
+class LineSide extends PassingSide {
   /** Length of the unfinished line, and its first bytes. */
   length = 0;
   buffer: Uint8Array | undefined;
@@ -29,60 +26,41 @@ class LineSide {
  * What recognizers of line-based protocols have in common: cuts both streams into lines (LF ends them, CRs before it are
  * taken off), keeps at most MAX_LINE bytes per side, and turns away what is no text.
  */
-export abstract class TextParser implements ServiceParser {
-  rest = 0;
-  protected sure = false;
-  /** Bytes of both sides after which a parser that is sure is done. */
-  protected enough = ENOUGH;
+export abstract class TextParser extends TcpParser {
   readonly #sides: readonly [LineSide, LineSide] = [new LineSide(), new LineSide()];
-  #seen = 0;
-  #over = 0;
 
   /** One line of a side, u8[at, at + length), without its end; answers ServiceNews bits. */
   protected abstract line(fromOrig: 0 | 1, u8: Uint8Array, at: number, length: number): number;
 
-  /** The next bytes of that side are no lines. */
+  /** The next bytes of that side are no lines: literals, chunks of mail. */
   protected skip(fromOrig: 0 | 1, bytes: number): void {
     this.#sides[fromOrig].skip = bytes;
   }
 
-  /** `confirmed` the first time. */
-  protected confirm(): number {
-    if (this.sure) return 0;
-    this.sure = true;
-    return ServiceNews.confirmed;
-  }
-
-  data(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): number {
-    if (this.#over !== 0) return this.#over;
+  protected read(fromOrig: 0 | 1, u8: Uint8Array, from: number, end: number): number {
     const side = this.#sides[fromOrig];
-    const end = offset + length;
-    this.#seen += length;
     let news = 0;
-    let at = offset;
+    let at = from;
     while (at < end) {
       if (side.skip > 0) {
-        const size = Math.min(side.skip, end - at);
-        side.skip -= size;
-        at += size;
+        at = side.pass(at, end);
         continue;
       }
       let to = at;
       while (to < end && u8[to] !== LF) to++;
-      if (!this.sure && !isText(u8, at, to)) return this.#end(news | ServiceNews.rejected);
+      if (!this.sure && !isText(u8, at, to)) return news | ServiceNews.rejected;
       if (to === end) {
         side.keep(u8, at, end);
-        if (!this.sure && side.length > MAX_UNSURE_LINE) return this.#end(news | ServiceNews.rejected);
+        if (!this.sure && side.length > MAX_UNSURE_LINE) return news | ServiceNews.rejected;
         break;
       }
       news |= this.#line(fromOrig, side, u8, at, to);
       at = to + 1;
-      if ((news & (ServiceNews.rejected | ServiceNews.done | ServiceNews.handsOver)) !== 0) {
+      if (isOver(news)) {
         this.rest = end - at;
-        return this.#end(news);
+        return news;
       }
     }
-    if (this.sure && this.#seen > this.enough) return this.#end(news);
     return news;
   }
 
@@ -100,11 +78,6 @@ export abstract class TextParser implements ServiceParser {
     if (length > MAX_LINE) length = MAX_LINE;
     while (length > 0 && buffer[at + length - 1] === CR) length--;
     return this.line(fromOrig, buffer, at, length);
-  }
-
-  #end(news: number): number {
-    this.#over = (news & ServiceNews.rejected) | ServiceNews.done;
-    return news | ServiceNews.done;
   }
 }
 

@@ -1,11 +1,10 @@
 import { charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
+import { isOver, TcpParser } from './tcp-parser.ts';
 import { contains } from './text.ts';
 
 /** Bytes of a tag that are looked at. */
 const MAX_TAG = 512;
-/** Zeek forgives violations after so many bytes, and TLS starts early. */
-const ENOUGH = 10_240;
 const OPEN = 0x3c;
 const CLOSE = 0x3e;
 
@@ -20,25 +19,18 @@ class TagSide {
 }
 
 /** XMPP (RFC 6120): the stream header of the client, and STARTTLS. */
-class XmppParser implements ServiceParser {
-  rest = 0;
+class XmppParser extends TcpParser {
   readonly #sides: readonly [TagSide, TagSide] = [new TagSide(), new TagSide()];
-  #sure = false;
   #tls = false;
-  #seen = 0;
-  #over = 0;
 
-  data(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): number {
-    if (this.#over !== 0) return this.#over;
+  protected read(fromOrig: 0 | 1, u8: Uint8Array, from: number, end: number): number {
     const side = this.#sides[fromOrig];
-    const end = offset + length;
-    this.#seen += length;
     let news = 0;
-    for (let at = offset; at < end; at++) {
+    for (let at = from; at < end; at++) {
       const byte = u8[at];
       if (!side.open) {
         side.open = byte === OPEN;
-        if (!side.open && !side.begun && byte > 0x20) return this.#end(ServiceNews.rejected);
+        if (!side.open && !side.begun && byte > 0x20) return ServiceNews.rejected;
         side.begun ||= side.open;
         side.length = 0;
       }
@@ -47,33 +39,25 @@ class XmppParser implements ServiceParser {
       if (byte !== CLOSE) continue;
       side.open = false;
       news |= this.#tag(fromOrig, side);
-      if ((news & (ServiceNews.rejected | ServiceNews.done | ServiceNews.handsOver)) !== 0) {
+      if (isOver(news)) {
         this.rest = end - at - 1;
-        return this.#end(news);
+        return news;
       }
     }
-    if (this.#seen > ENOUGH) return this.#end(this.#sure ? news : news | ServiceNews.rejected);
-    return news;
+    return !this.sure && this.seen > this.enough ? news | ServiceNews.rejected : news;
   }
 
   #tag(fromOrig: 0 | 1, side: TagSide): number {
     const { tag, length } = side;
     if (is(tag, length, '<STREAM:STREAM')) {
       if (!contains(tag, 0, length, 'JABBER')) return ServiceNews.rejected;
-      if (fromOrig === 0 || this.#sure) return 0;
-      this.#sure = true;
-      return ServiceNews.confirmed;
+      return fromOrig === 0 ? 0 : this.confirm();
     }
-    if (!this.#sure) return fromOrig === 0 || is(tag, length, '<?XML') ? 0 : ServiceNews.rejected;
+    if (!this.sure) return fromOrig === 0 || is(tag, length, '<?XML') ? 0 : ServiceNews.rejected;
     if (fromOrig === 1 && is(tag, length, '<STARTTLS')) this.#tls = true;
     else if (fromOrig === 0 && is(tag, length, '<PROCEED')) return this.#tls ? ServiceNews.handsOver : 0;
     for (const late of LATE) if (is(tag, length, late)) return ServiceNews.done;
     return 0;
-  }
-
-  #end(news: number): number {
-    this.#over = (news & ServiceNews.rejected) | ServiceNews.done;
-    return news | ServiceNews.done;
   }
 }
 
