@@ -107,6 +107,7 @@ describe('the configuration', () => {
     ['quiet and verbose', { quiet: true, verbose: true }, ['--quiet', '--verbose']],
     ['no gate and a mode', { gate: false, mode: 'native' }, ['--no-gate', '--mode']],
     ['a ring of no whole blocks', { ringBytes: '3MiB', ringBlock: '2MiB' }, ['--ring-bytes', '--ring-block']],
+    ['neither lease nor idle limit', { lease: 'off', shuntIdle: 'off' }, ['--lease', '--shunt-idle']],
     ['a tap without interface', { tap: true }, ['--tap', '--interface']],
     ['none beside another policy', { policy: ['none', 'tls'] }, ['--policy']],
   ])('refuses %s, naming both', (_, flags, names) => {
@@ -134,6 +135,8 @@ describe('the configuration', () => {
     [{ workers: '1.5' }, 'whole number'],
     [{ workers: '257' }, 'from 1 to 256'],
     [{ retire: '2s' }, 'from 1ms to 1s'],
+    [{ lease: '2h' }, 'from 100ms to 1h, or off'],
+    [{ shuntIdle: 'never' }, 'shunt-idle'],
     [{ logDir: '' }, 'log-dir'],
   ])('refuses %j', (flags, part) => expect(failure(() => run(flags)).message).toContain(part));
 });
@@ -145,6 +148,8 @@ describe('the configuration file', () => {
     expect(failure(() => parseConfig('x', '- 1\n')).message).toContain('not a list of settings');
     expect(parseConfig('x', '').entries.size).toBe(0);
     expect(run({}, 'lease:\n').config.lease).toBe(2);
+    expect(run({ shuntIdle: 'off' }, 'lease: 300ms\n').config).toMatchObject({ lease: 0.3, shuntIdle: 'off' });
+    expect(run({}, 'lease: off\n').config).toMatchObject({ lease: 'off', shuntIdle: 300 });
   });
 
   it('does not blow up on aliases', () => {
