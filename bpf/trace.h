@@ -32,6 +32,15 @@ static __always_inline bool matches(const struct sl_trace_filter *f, const struc
 	       (same_end(f, &src, p->sport, ports, false) && same_end(f, &dst, p->dport, ports, true));
 }
 
+static __noinline int fill(struct sl_trace *t, const struct sl_packet *p, __u32 verdict, __u32 cpu)
+{
+	t->time = bpf_ktime_get_ns();
+	t->verdict = verdict;
+	t->cpu = cpu;
+	t->packet = *p;
+	return 0;
+}
+
 /* Not static: the verifier looks at it once, not once for each way that leads here. */
 __noinline int tell(const struct sl_packet *p, __u32 verdict, __u32 cpu)
 {
@@ -46,10 +55,7 @@ __noinline int tell(const struct sl_packet *p, __u32 verdict, __u32 cpu)
 		__sync_fetch_and_add(&f->lost, 1);
 		return 0;
 	}
-	t->time = bpf_ktime_get_ns();
-	t->verdict = verdict;
-	t->cpu = cpu;
-	t->packet = *p;
+	fill(t, p, verdict, cpu);
 	bpf_ringbuf_submit(t, 0);
 	return 0;
 }

@@ -100,6 +100,11 @@ const gate = {
     arg: 'MODE',
     help: 'Where XDP runs: native in the driver, generic in the stack, offload on the card; auto takes native where the driver has it.',
   }),
+  fragments: key(z.enum(['pass', 'follow']).default('pass'), {
+    group: 'Gate',
+    arg: 'HOW',
+    help: 'Fragments of shunted connections: pass, which is exact, or follow their connection, which is not: datagrams are counted as their fragments, and what comes before a first fragment passes.',
+  }),
   lease: key(
     secondsOrOff(0.1, 3600).prefault('2s'),
     {

@@ -11,6 +11,7 @@ import { Lease } from './lease.ts';
 import { readLedger } from './ledger.ts';
 import { readMeta } from './pinned.ts';
 import { pinPath } from './pins.ts';
+import { type SLOT_MAPS, slotStatus } from './slots.ts';
 
 const IPPROTO_TCP = 6;
 const SLICE = 4096;
@@ -20,7 +21,10 @@ const KEY_SIZE = { 4: 16, 6: 48 } as const;
 export class OfflineGate {
   readonly #place: Place;
   readonly #path: string;
-  readonly #maps: Record<'flows4' | 'flows6' | 'ledger' | 'leases' | 'meta', BpfMap>;
+  readonly #maps: Record<
+    'flows4' | 'flows6' | 'ledger' | 'leases' | 'meta' | (typeof SLOT_MAPS)[number],
+    BpfMap
+  >;
 
   /** @throws SluiceError PRIVILEGE, PIN_FOREIGN, KERNEL_CALL when nothing is pinned there */
   constructor(place: Place) {
@@ -39,6 +43,10 @@ export class OfflineGate {
         flows6: open('flows6'),
         ledger: open('ledger'),
         leases: open('leases'),
+        hook: open('hook'),
+        next: open('next'),
+        rules: open('rules'),
+        scratch: open('scratch'),
       };
       readMeta(this.#maps.meta, this.#path);
     } catch (error) {
@@ -114,6 +122,7 @@ export class OfflineGate {
         age: null,
         lapsed: new Lease(memory, owner.slot, 0).lapsed(),
       })),
+      slots: slotStatus((name) => this.#maps[name]),
       pins: Object.fromEntries(readdirSync(this.#path).map((name) => [name, join(this.#path, name)])),
     };
   }

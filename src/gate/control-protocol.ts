@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { protocolNumber } from './flow-key.ts';
 import type { Count, Ledger } from './ledger.ts';
+import type { SlotStatus } from './slots.ts';
 
 /** The control protocol (docs/control.md): JSON lines over a Unix socket, a request each, answered by its `id`. */
 export const PROTOCOL_VERSION = 1;
@@ -35,6 +36,7 @@ const ttl = z.number().min(1).max(LIMITS.ttl);
 const vlan = z.number().int().min(0).max(4094);
 const address = z.string().refine((text) => isIP(text) !== 0, { error: 'must be an IP address' });
 const endpoint = z.strictObject({ addr: address, port: z.number().int().min(0).max(65_535) });
+const traced = z.strictObject({ addr: address, port: z.number().int().min(0).max(65_535).optional() });
 const sequences = z.tuple([z.number().int().min(0).max(0xffffffff), z.number().int().min(0).max(0xffffffff)]);
 
 const flow = z.strictObject({
@@ -119,6 +121,19 @@ const requests = {
   'exception.add': { prefix, why: reason.optional() },
   'exception.remove': { prefix, why: reason.optional() },
   'exception.list': {},
+  /** A program pinned somewhere, to run behind the gate; null: none. */
+  next: { pin: z.string().min(1).max(4096).nullable() },
+  /** Which packets to tell of; what is left out may be anything. */
+  'trace.start': {
+    proto: z
+      .string()
+      .refine((text) => protocolNumber(text) !== undefined, { error: 'must be a protocol' })
+      .optional(),
+    a: traced.optional(),
+    b: traced.optional(),
+  },
+  'trace.read': {},
+  'trace.stop': {},
   resize: { maxShunts4: size.optional(), maxShunts6: size.optional() },
   stop: {},
 } as const;
@@ -242,6 +257,7 @@ export type StatusReport = Ledger & {
   daemon: { alive: boolean; pid: number | null; socket: string; uptime: number | null };
   tables: Record<'flows4' | 'flows6', { entries: number; max: number }>;
   owners: OwnerRow[];
+  slots: SlotStatus;
   pins: Record<string, string>;
 };
 

@@ -2,7 +2,7 @@ import { SluiceError } from '../base/errors.ts';
 import { monotonicSeconds } from './clock.ts';
 import type { PairRow as Wire } from './control-protocol.ts';
 import { type Exceptions, mappedAddress, mappedPrefix, mappedText } from './exceptions.ts';
-import type { Features } from './gate.ts';
+import type { Features } from './features.ts';
 import type { Owners } from './owners.ts';
 import type { PairRow, Pairs, PrefixPairs } from './pairs.ts';
 

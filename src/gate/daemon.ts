@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { SluiceError } from '../base/errors.ts';
 import { BpfMap, interfaceState, interfaces } from '../kernel/index.ts';
+import type { AttachMode } from './attach.ts';
 import { GateClient } from './client.ts';
 import { type Place, placeOf } from './control-places.ts';
 import {
@@ -14,10 +15,11 @@ import { ControlServer, type Conversation, type Peer } from './control-server.ts
 import { AuditLog } from './daemon-audit.ts';
 import { PairKeeper } from './daemon-pairs.ts';
 import { DaemonRequests, keyOf } from './daemon-requests.ts';
+import { SlotKeeper } from './daemon-slots.ts';
 import { readState, removeState, writeState } from './daemon-state.ts';
 import { type Shunt, ShuntTable } from './daemon-table.ts';
 import { Exceptions } from './exceptions.ts';
-import { type AttachMode, Gate } from './gate.ts';
+import { Gate } from './gate.ts';
 import { LAYOUT_VERSION } from './layout.ts';
 import { Owners } from './owners.ts';
 import { Pairs, PrefixPairs } from './pairs.ts';
@@ -30,6 +32,10 @@ export interface DaemonOptions {
   maxShunts4: number;
   maxShunts6: number;
   vlanKey: boolean;
+  /** Fragments follow their flow. */
+  fragments: boolean;
+  /** Where a program is pinned that runs behind the gate. */
+  next?: string;
   /** Absolute; audit.log is written there. */
   logDir: string;
   pins: PinAccess;
@@ -61,6 +67,7 @@ export class GateDaemon {
   readonly #table: ShuntTable;
   readonly #audit: AuditLog;
   #pairs: PairKeeper;
+  readonly #slots: SlotKeeper;
   #requests: DaemonRequests;
   /** While the tables are exchanged, whoever wants to change them waits. */
   #exclusive: Promise<void> | undefined;
@@ -98,6 +105,7 @@ export class GateDaemon {
       failed: (error) => warn(`the tables could not be looked after: ${error.message}`),
     });
     const { mode, warning } = attached;
+    this.#slots = new SlotKeeper(gate);
     [this.#pairs, this.#requests] = this.#assemble();
     this.#mode = mode;
     this.#modeReason = warning;
@@ -182,6 +190,8 @@ export class GateDaemon {
     let daemon: GateDaemon | undefined;
     try {
       gate = Gate.open({ ...options, workers: 2, keep: options.pins });
+      // Before it is attached, so that no packet gets around it.
+      if (options.next !== undefined) new SlotKeeper(gate).setNext({ pin: options.next });
       daemon = new GateDaemon(options, gate, gate.attach(options.mode), audit, warn);
       await daemon.#serve();
       return daemon;
@@ -212,6 +222,7 @@ export class GateDaemon {
     this.#timers.push(setInterval(() => this.#checkInterface(), CHECK_MS));
     this.#timers.push(setInterval(() => this.#tellCounters(), COUNTERS_MS));
     this.#timers.push(setInterval(() => this.#lookAfterPairs(), CHECK_MS));
+    this.#timers.push(setInterval(() => this.#slots.check(), CHECK_MS));
     this.#audit.write({ op: this.#gate.tookOver ? 'gate.takeover' : 'gate.up', pid: process.pid });
   }
 
@@ -296,6 +307,24 @@ export class GateDaemon {
         // The answer goes out before the socket is closed.
         setImmediate(() => this.#end(undefined));
         return {};
+      case 'next': {
+        this.#mustRule(peer);
+        const slots = this.#slots.setNext(request);
+        const { uid, pid } = peer;
+        this.#audit.write({ op: 'next', uid, pid, key: request.pin ?? 'none' });
+        return { slots };
+      }
+      case 'trace.start':
+        this.#mustRule(peer);
+        this.#slots.startTrace(request);
+        return {};
+      case 'trace.read':
+        this.#mustRule(peer);
+        return this.#slots.readTrace();
+      case 'trace.stop':
+        this.#mustRule(peer);
+        this.#slots.stopTrace();
+        return {};
       case 'resize':
         this.#mustRule(peer);
         return await this.#exclusively(async () => {
@@ -374,6 +403,7 @@ export class GateDaemon {
       reasons,
       tables: this.#tables(),
       owners: this.#owners.rows(),
+      slots: this.#gate.slots(),
       pins: this.#gate.pins,
     };
   }

@@ -41,6 +41,11 @@ export function protocolNumber(name: string): number | undefined {
   return /^\d{1,3}$/.test(name) && Number(name) < 256 ? Number(name) : undefined;
 }
 
+/** `tcp` for 6; the number of what has no name here. */
+export function protocolName(number: number): string {
+  return NAMES.get(number) ?? String(number);
+}
+
 /** @throws SluiceError USAGE */
 export function flowKey(flow: FlowName): FlowKey {
   const protocol = protocolNumber(flow.proto);

@@ -1,16 +1,16 @@
 import { join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
 import {
-  attachXdp,
   type BpfLink,
   type BpfMap,
   type BpfObject,
   type BpfProgram,
   packageRoot,
   possibleCpus,
-  programInfo,
   xdpAttachment,
 } from '../kernel/index.ts';
+import { type AttachMode, attachNew, foreignProgram } from './attach.ts';
+import { constantsOf, type Features, NO_FEATURES, sameFeatures } from './features.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
@@ -19,8 +19,7 @@ import type { GateHandles } from './ops.ts';
 import { Found, LINK_PIN, writeMeta } from './pinned.ts';
 import { type PinAccess, PinDirectory } from './pins.ts';
 import { installOwn, occupant, occupy, SLOT_MAPS, type SlotStatus, slotStatus } from './slots.ts';
-
-export type AttachMode = 'native' | 'generic' | 'offload';
+import { filterRow, type TraceFilter, TraceReader } from './trace.ts';
 
 export interface GateOptions {
   ifname: string;
@@ -30,6 +29,8 @@ export interface GateOptions {
   maxShunts6: number;
   /** Whether the VLAN ids are part of the key; the flow engine must be told the same. */
   vlanKey: boolean;
+  /** Fragments of shunted flows are dropped with them; without it fragments pass. */
+  fragments?: boolean;
   /** Lease owners: one for each worker, numbered from 1. */
   workers: number;
   /**
@@ -41,18 +42,10 @@ export interface GateOptions {
   join?: (family: 4 | 6, key: Uint8Array, note: Uint8Array) => boolean;
 }
 
-/** What is in the program only once it is used. */
-export interface Features {
-  /** Look for address pairs. */
-  pairs: boolean;
-  /** Rows of the list of prefix pairs that are searched. */
-  prefixes: number;
-  /** Ask the rules before shunting. */
-  rules: boolean;
-}
-
 /** Rows of the operations array for each worker: one batch. */
 const OPS_PER_WORKER = 1024;
+/** Datagrams in fragments that are known at a time. */
+const MAX_FRAGMENTS = 16_384;
 const MAX_PAIRS = 4096;
 const MAX_PREFIX_PAIRS = 64;
 /** What a gate that ends with its process pins, for the next one to find. */
@@ -86,9 +79,9 @@ export class Gate {
     options: GateOptions,
     object: BpfObject,
     pins: PinDirectory,
-    before: { leftovers: Leftovers; link: BpfLink | undefined; tookOver: boolean; rules: boolean },
+    before: { leftovers: Leftovers; link: BpfLink | undefined; tookOver: boolean; features: Features },
   ) {
-    this.#features = { pairs: false, prefixes: 0, rules: before.rules };
+    this.#features = before.features;
     this.ifname = options.ifname;
     this.ifindex = options.ifindex;
     this.leftovers = before.leftovers;
@@ -107,13 +100,14 @@ export class Gate {
    */
   static open(options: GateOptions): Gate {
     if (options.workers >= OWNERS) throw new SluiceError('USAGE', `at most ${OWNERS - 1} workers`);
-    const { ifindex, ifname, vlanKey, keep } = options;
+    const { ifindex, ifname, vlanKey, keep, fragments = false } = options;
     const sizes = {
       flows4: options.maxShunts4,
       flows6: options.maxShunts6,
       side: options.maxShunts4 + options.maxShunts6,
       ledger: possibleCpus(),
       ops: OPS_PER_WORKER * options.workers,
+      ...(fragments ? { fragments: MAX_FRAGMENTS } : {}),
       // Only what is asked over the control socket makes pairs.
       ...(keep === undefined ? {} : { pairs: MAX_PAIRS, prefixes: MAX_PREFIX_PAIRS }),
     };
@@ -128,8 +122,9 @@ export class Gate {
       const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
+      const features = { ...NO_FEATURES, fragments, rules };
       object = loadGate(bpfObjectPath('gate'), {
-        constants: { cfg_vlan_in_key: vlanKey ? 1 : 0, cfg_rules: rules ? 1 : 0 },
+        constants: constantsOf(features, vlanKey),
         reuseMaps: Object.fromEntries(tookOver ? (found?.maps ?? []) : slots),
         mapSizes: tookOver ? {} : sizes,
       });
@@ -148,7 +143,7 @@ export class Gate {
       // Attached all the while: from one packet to the next the new program takes over.
       link?.update(object.program('sluice_gate'));
       for (const map of found?.maps.values() ?? []) map.close();
-      return new Gate(options, object, pins, { leftovers, link, tookOver, rules });
+      return new Gate(options, object, pins, { leftovers, link, tookOver, features });
     } catch (error) {
       object?.close();
       // What was there before is left to the next one.
@@ -208,14 +203,37 @@ export class Gate {
     occupy(this.#object.map('next'), 0, program);
   }
 
+  /**
+   * Begins to tell about packets that match; `close` of what it answers ends that, and the gate is as it was. One at a time.
+   * @throws SluiceError USAGE for what is no address
+   */
+  trace(filter: TraceFilter): { read: TraceReader['read']; close: () => void } {
+    const place = this.#object.map('trace_filter');
+    place.set(new Uint8Array(4), filterRow(filter));
+    const reader = new TraceReader(this.#object.map('trace'), place);
+    // What the last one left unread.
+    reader.read();
+    try {
+      this.#configure({ ...this.#features, trace: true });
+    } catch (error) {
+      reader.close();
+      throw error;
+    }
+    return {
+      read: () => reader.read(),
+      close: () => {
+        reader.close();
+        if (!this.#closed) this.#configure({ ...this.#features, trace: false });
+      },
+    };
+  }
+
   slots(): SlotStatus {
     return slotStatus((name) => this.#object.map(name));
   }
 
   #configure(features: Features): void {
-    const before = this.#features;
-    if ((Object.keys(features) as (keyof Features)[]).every((name) => features[name] === before[name]))
-      return;
+    if (sameFeatures(features, this.#features)) return;
     const programs = this.#load(features, {});
     try {
       installOwn(this.#object.map('rules'), programs);
@@ -237,12 +255,7 @@ export class Gate {
       ([name]) => !name.includes('.') && !Object.hasOwn(sizes, name),
     );
     return loadGate(bpfObjectPath('gate'), {
-      constants: {
-        cfg_vlan_in_key: this.#vlanKey ? 1 : 0,
-        cfg_pairs: features.pairs ? 1 : 0,
-        cfg_prefixes: features.prefixes,
-        cfg_rules: features.rules ? 1 : 0,
-      },
+      constants: constantsOf(features, this.#vlanKey),
       reuseMaps: Object.fromEntries(same),
       mapSizes: sizes,
     });
@@ -298,38 +311,12 @@ export class Gate {
       if (now !== undefined && now !== 'multi' && (mode === 'auto' || mode === now)) return { mode: now };
       this.detach();
     } else if (there !== undefined) {
-      throw new SluiceError(
-        'INTERFACE_BUSY',
-        `${this.ifname} already has an XDP program: ${describe(there.programId)}, ${there.mode} mode`,
-        {
-          help: 'detach it with the tool that attached it; Sluice does not replace what is not its own',
-        },
-      );
+      throw foreignProgram(this.ifname, there);
     }
-    const attached = this.#attachNew(mode);
-    if (this.#keep !== undefined) this.#link?.pin(this.#pins.at(LINK_PIN));
+    const { link, ...attached } = attachNew(this.program, this.ifindex, this.ifname, mode);
+    this.#link = link;
+    if (this.#keep !== undefined) link.pin(this.#pins.at(LINK_PIN));
     return attached;
-  }
-
-  #attachNew(mode: AttachMode | 'auto'): { mode: AttachMode; warning?: string } {
-    const { program, ifindex } = this;
-    if (mode !== 'auto') {
-      try {
-        this.#link = attachXdp({ program, ifindex, mode });
-      } catch (error) {
-        throw withNextBest(error, this.ifname, mode);
-      }
-      return mode === 'generic' ? { mode, warning: GENERIC } : { mode };
-    }
-    try {
-      this.#link = attachXdp({ program, ifindex, mode: 'native' });
-      return { mode: 'native' };
-    } catch (error) {
-      if (error instanceof SluiceError && error.code === 'INTERFACE_BUSY') throw error;
-      this.#link = attachXdp({ program, ifindex, mode: 'generic' });
-      const why = error instanceof Error ? error.message : String(error);
-      return { mode: 'generic', warning: `${this.ifname}: no native XDP (${why}); ${GENERIC}` };
-    }
   }
 
   /** What the worker with this number (from 0) opens with GateClient. */
@@ -385,22 +372,7 @@ export class Gate {
   }
 }
 
-const GENERIC =
-  'generic mode runs after the kernel has built its packet, so it saves the sensor but not the kernel';
-const NEXT_BEST = { offload: 'native', native: 'generic', generic: undefined } as const;
-
-/** A mode that the interface cannot do, named, with the one to try instead. */
-function withNextBest(error: unknown, ifname: string, mode: AttachMode): unknown {
-  const next = NEXT_BEST[mode];
-  if (!(error instanceof SluiceError) || error.code !== 'KERNEL_FEATURE' || next === undefined) return error;
-  return new SluiceError('KERNEL_FEATURE', `${ifname} cannot run the gate in ${mode} mode`, {
-    cause: error,
-    help: `the next best is --mode ${next}; --mode auto takes the best that works`,
-  });
-}
-
 const never = (): boolean => false;
-
 const isSlotMap = (name: string): boolean => (SLOT_MAPS as readonly string[]).includes(name);
 
 function mapLedger(object: BpfObject): Uint32Array {
@@ -424,12 +396,4 @@ function gateWithoutDaemon(ifname: string): SluiceError {
   return new SluiceError('INTERFACE_BUSY', `a gate whose daemon has ended is still up on ${ifname}`, {
     help: `\`sluice gate up -i ${ifname}\` takes it over, \`sluice gate down -i ${ifname}\` takes it down`,
   });
-}
-
-function describe(programId: number): string {
-  try {
-    return `${programInfo(programId).name} (id ${programId})`;
-  } catch {
-    return `id ${programId}`;
-  }
 }

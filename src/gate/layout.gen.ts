@@ -132,6 +132,9 @@ export const SlSideKey = { size: 52, members: { family: 0, key: 4 } } as const;
 /** struct sl_spare */
 export const SlSpare = { size: 16, members: { pkts: 0, ip_bytes: 8 } } as const;
 
+/** struct sl_trace */
+export const SlTrace = { size: 128, members: { time: 0, verdict: 8, cpu: 12, packet: 16 } } as const;
+
 /** struct sl_trace_filter */
 export const SlTraceFilter = {
   size: 56,

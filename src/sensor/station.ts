@@ -71,6 +71,7 @@ export class Station {
       maxShunts4: c.maxShunts4,
       maxShunts6: c.maxShunts6,
       vlanKey: c.vlanKey,
+      fragments: c.fragments === 'follow',
       workers: c.workers,
       join: isUsable,
     });

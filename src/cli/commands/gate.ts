@@ -10,11 +10,13 @@ import type { DaemonOptions, UpReport } from '../../gate/daemon.ts';
 import { accountNumber } from '../accounts.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
+import { registerGateSlots } from './gate-slots.ts';
 
 /** What `gate up` has in common with `run`. */
 const gateSchema = runSchema.pick({
   tap: true,
   mode: true,
+  fragments: true,
   maxShunts4: true,
   maxShunts6: true,
   vlanKey: true,
@@ -32,6 +34,7 @@ interface UpOptions {
   pinMode?: number;
   socketMode?: number;
   hold?: boolean;
+  next?: string;
 }
 
 interface ResizeOptions {
@@ -40,7 +43,7 @@ interface ResizeOptions {
   maxShunts6?: number;
 }
 
-/** `sluice gate up|down|status|resize`. */
+/** `sluice gate up|down|status|resize|next|trace`. */
 export const registerGate: Register = (program, host) => {
   const gate = program
     .command('gate')
@@ -80,6 +83,12 @@ export const registerGate: Register = (program, host) => {
         .helpGroup('Gate:'),
     )
     .addOption(
+      new Option(
+        '--next <PIN>',
+        'Run the XDP program that is pinned there behind the gate, on what it passes.',
+      ).helpGroup('Gate:'),
+    )
+    .addOption(
       new Option('--hold', 'Stay in the foreground; the gate goes down with this command.').helpGroup(
         'Gate:',
       ),
@@ -99,6 +108,8 @@ export const registerGate: Register = (program, host) => {
           maxShunts4: config.maxShunts4,
           maxShunts6: config.maxShunts6,
           vlanKey: config.vlanKey,
+          fragments: config.fragments === 'follow',
+          ...(given.next === undefined ? {} : { next: resolve(given.next) }),
           logDir: resolve(config.logDir),
           pins: {
             uid: given.pinOwner === undefined ? 0 : accountNumber('user', given.pinOwner),
@@ -192,6 +203,7 @@ Examples:
     });
   addFlags(status, outputSchema);
   status.addHelpText('after', '\nExample:\n  sluice gate status --json');
+  registerGateSlots(gate, host);
 };
 
 /** `-i` of commands that need it only when several gates are up. */
@@ -289,6 +301,9 @@ const REASONS: Readonly<Record<string, string>> = {
   passLease: 'lease over',
   passIdle: 'idle limit',
   passOther: 'other protocols',
+  passLimit: 'time limit',
+  passException: 'exceptions',
+  shuntedPair: 'by address pair',
 };
 
 const n = (value: number): string => value.toLocaleString('en-US');
@@ -311,7 +326,19 @@ function statusText(s: StatusReport, io: CommandIo): string {
   lines.push(['seen', count(s.seen)], ['shunted', count(s.shunted)], ['passed', count(s.passed)]);
   for (const [reason, value] of Object.entries(s.reasons))
     if (value.pkts > 0) lines.push(['', `${REASONS[reason] ?? reason}: ${count(value)}`]);
-  if (s.aborted.pkts > 0) lines.push(['aborted', count(s.aborted)]);
+  for (const [name, value] of [
+    ['rules', s.ruleDropped],
+    ['rate limits', s.rateLimited],
+    ['aborted', s.aborted],
+  ] as const)
+    if (value.pkts > 0) lines.push([name, count(value)]);
+  const { rules, next, hook } = s.slots;
+  if (rules !== null) lines.push(['rules slot', `${rules.name} (program ${rules.id})`]);
+  if (next !== null) {
+    const reached = next.reached ? '' : ", not while a capture is in the hook's pass slot";
+    lines.push(['next', `${next.name} (program ${next.id})${reached}`]);
+  }
+  if (hook.length > 0) lines.push(['captures on', hook.join(', ')]);
   for (const [name, { entries, max }] of Object.entries(s.tables))
     lines.push([name === 'flows4' ? 'IPv4 shunts' : 'IPv6 shunts', `${n(entries)} of ${n(max)}`]);
   for (const o of s.owners) {

@@ -1,0 +1,37 @@
+/** What is in the program only while it is used: each costs something with every packet (docs/bench.md), and nothing while it is off. */
+export interface Features {
+  /** Look for address pairs. */
+  pairs: boolean;
+  /** Rows of the list of prefix pairs that are searched. */
+  prefixes: number;
+  /** Ask the rules before shunting. */
+  rules: boolean;
+  /** Fragments follow their flow. */
+  fragments: boolean;
+  /** Tell about packets that match the trace filter. */
+  trace: boolean;
+}
+
+export const NO_FEATURES: Readonly<Features> = {
+  pairs: false,
+  prefixes: 0,
+  rules: false,
+  fragments: false,
+  trace: false,
+};
+
+/** The constants of bpf/maps.h. */
+export function constantsOf(features: Readonly<Features>, vlanKey: boolean): Record<string, number> {
+  return {
+    cfg_vlan_in_key: vlanKey ? 1 : 0,
+    cfg_pairs: features.pairs ? 1 : 0,
+    cfg_prefixes: features.prefixes,
+    cfg_rules: features.rules ? 1 : 0,
+    cfg_fragments: features.fragments ? 1 : 0,
+    cfg_trace: features.trace ? 1 : 0,
+  };
+}
+
+export function sameFeatures(a: Readonly<Features>, b: Readonly<Features>): boolean {
+  return (Object.keys(a) as (keyof Features)[]).every((name) => a[name] === b[name]);
+}
