@@ -18,14 +18,34 @@ export interface AlternativeLimits {
   steps: number;
 }
 
-export const DEFAULT_LIMITS: AlternativeLimits = { alternatives: 256, steps: 65_536 };
+export const DEFAULT_LIMITS: AlternativeLimits = { alternatives: 256, steps: 16_384 };
+
+/** What was found out on a way, the last first; ways that part have the beginning in common. */
+interface Found<T> {
+  readonly key: string;
+  readonly value: T;
+  readonly before: Found<T> | undefined;
+}
+
+function find<T>(found: Found<T> | undefined, key: string): T | undefined {
+  for (let at = found; at !== undefined; at = at.before) if (at.key === key) return at.value;
+  return undefined;
+}
 
 interface Way {
   at: number;
   state: State;
-  pins: Map<string, Pin>;
+  pins: Found<Pin> | undefined;
   /** Answers of questions that are no equality, so that a second asking goes the same way. */
-  answers: Map<string, boolean>;
+  answers: Found<boolean> | undefined;
+}
+
+const valueOf = (way: Way, key: string): number | undefined => find(way.pins, key)?.value;
+
+function alternativeOf(pins: Found<Pin> | undefined): Alternative {
+  const out = new Map<string, Pin>();
+  for (let at = pins; at !== undefined; at = at.before) out.set(at.key, at.value);
+  return out;
 }
 
 /**
@@ -37,7 +57,7 @@ export function alternatives(
   limits: AlternativeLimits = DEFAULT_LIMITS,
 ): Alternative[] | undefined {
   const found: Alternative[] = [];
-  const open: Way[] = [{ at: 0, state: START, pins: new Map(), answers: new Map() }];
+  const open: Way[] = [{ at: 0, state: START, pins: undefined, answers: undefined }];
   let steps = 0;
   for (let way = open.pop(); way !== undefined; way = open.pop()) {
     for (;;) {
@@ -47,8 +67,8 @@ export function alternatives(
       if ((code & 0x07) === Cbpf.RET) {
         if ((code & Cbpf.A) === 0 && k === 0) break;
         const { a } = way.state;
-        if ((code & Cbpf.A) !== 0 && a !== undefined && evaluate(a, valuesOf(way.pins)) === 0) break;
-        if (found.push(way.pins) > limits.alternatives) return undefined;
+        if ((code & Cbpf.A) !== 0 && a !== undefined && evaluate(a, (key) => valueOf(way, key)) === 0) break;
+        if (found.push(alternativeOf(way.pins)) > limits.alternatives) return undefined;
         break;
       }
       if ((code & 0x07) !== Cbpf.JMP) {
@@ -64,38 +84,33 @@ export function alternatives(
   return found;
 }
 
-const valuesOf = (pins: ReadonlyMap<string, Pin>): Map<string, number> =>
-  new Map([...pins].map(([key, { value }]) => [key, value]));
-
 /** Takes one side of a conditional jump; the other side is returned when both can be. */
 function fork(way: Way, instruction: CbpfProgram[number], jt: number, jf: number): Way | undefined {
   const { operation, left, right } = question(instruction, way.state);
-  const values = valuesOf(way.pins);
-  const a = left && evaluate(left, values);
-  const b = right && evaluate(right, values);
+  const known = (key: string): number | undefined => valueOf(way, key);
+  const a = left && evaluate(left, known);
+  const b = right && evaluate(right, known);
   if (a !== undefined && b !== undefined) {
     way.at += 1 + (answer(operation, a, b) ? jt : jf);
     return undefined;
   }
   const asked = left && right && `${operation} ${left.key} ${right.key}`;
-  const known = asked === undefined ? undefined : way.answers.get(asked);
-  if (known !== undefined) {
-    way.at += 1 + (known ? jt : jf);
+  const before = asked === undefined ? undefined : find(way.answers, asked);
+  if (before !== undefined) {
+    way.at += 1 + (before ? jt : jf);
     return undefined;
   }
-  const no: Way = {
-    at: way.at + 1 + jf,
-    state: way.state,
-    pins: new Map(way.pins),
-    answers: new Map(way.answers),
-  };
+  const no: Way = { ...way, at: way.at + 1 + jf };
   if (asked !== undefined) {
-    no.answers.set(asked, false);
-    way.answers.set(asked, true);
+    no.answers = { key: asked, value: false, before: way.answers };
+    way.answers = { key: asked, value: true, before: way.answers };
   }
   if (operation === 'equal') {
-    if (left !== undefined && b !== undefined) way.pins.set(left.key, { term: left, value: b });
-    else if (right !== undefined && a !== undefined) way.pins.set(right.key, { term: right, value: a });
+    const pin = (term: Term, value: number): void => {
+      way.pins = { key: term.key, value: { term, value }, before: way.pins };
+    };
+    if (left !== undefined && b !== undefined) pin(left, b);
+    else if (right !== undefined && a !== undefined) pin(right, a);
   }
   way.at += 1 + jt;
   return no;

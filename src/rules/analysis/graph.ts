@@ -44,7 +44,7 @@ interface Item {
 type Numbered = Pick<Item, 'rule' | 'program'>;
 
 /** With more ways to a match than this a rule would stand in too many places: better to share its beginning. */
-const MOST_WAYS = 8;
+const FEW_WAYS = { alternatives: 8, steps: 1024 } as const;
 
 /** Fewer candidates than this are run one after the other: a switch would cost as much. */
 const WORTH_A_SWITCH = 4;
@@ -56,8 +56,8 @@ export function buildGraph(programs: readonly CbpfProgram[], chain = false): Gra
   const simple: Item[] = [];
   const others: Numbered[] = [];
   for (const one of rules) {
-    const ways = alternatives(one.program);
-    if (ways === undefined || ways.length > MOST_WAYS) others.push(one);
+    const ways = alternatives(one.program, FEW_WAYS);
+    if (ways === undefined) others.push(one);
     else simple.push(...ways.map((pins) => ({ ...one, pins })));
   }
   const { groups, rest } = groupByPrefix(others);

@@ -9,6 +9,7 @@ const JUMP = Cbpf.JMP | Cbpf.JA;
  * longer reached is left out. For any packet of which the facts hold both give the same result.
  */
 export function specialize(program: CbpfProgram, facts: Facts): CbpfProgram {
+  const known = (key: string): number | undefined => facts.get(key);
   const states: (State | undefined)[] = [START];
   const reach = (at: number, state: State): void => {
     const before = states[at];
@@ -28,8 +29,8 @@ export function specialize(program: CbpfProgram, facts: Facts): CbpfProgram {
       return instruction;
     }
     const { operation, left, right } = question(instruction, state);
-    const a = left && evaluate(left, facts);
-    const b = right && evaluate(right, facts);
+    const a = left && evaluate(left, known);
+    const b = right && evaluate(right, known);
     if (a === undefined || b === undefined) {
       reach(at + 1 + jt, state);
       reach(at + 1 + jf, state);

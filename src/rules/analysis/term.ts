@@ -73,12 +73,12 @@ export function alu(op: AluOp, left: Term, right: Term): Term {
 /** What is known of a packet: the value of terms, by their keys. */
 export type Facts = ReadonlyMap<string, number>;
 
-/** The value of a term, as far as the facts tell. */
-export function evaluate(term: Term, facts: Facts): number | undefined {
+/** The value of a term, as far as `known` tells of the values of others. */
+export function evaluate(term: Term, known: (key: string) => number | undefined): number | undefined {
   if (term.kind === 'const') return term.value;
-  const known = facts.get(term.key);
-  if (known !== undefined || term.kind !== 'alu') return known;
-  const left = evaluate(term.left, facts);
-  const right = evaluate(term.right, facts);
+  const value = known(term.key);
+  if (value !== undefined || term.kind !== 'alu') return value;
+  const left = evaluate(term.left, known);
+  const right = left === undefined ? undefined : evaluate(term.right, known);
   return left === undefined || right === undefined ? undefined : compute(term.op, left, right);
 }
