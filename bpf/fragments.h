@@ -10,6 +10,7 @@
 #include "address.h"
 #include "books.h"
 #include "clock.h"
+#include "notes.h"
 
 static __noinline int later_hit(struct sl_flow *f, const struct sl_packet *p, __u32 dir, __u32 cpu, __u64 now)
 {
@@ -62,6 +63,8 @@ __noinline int on_fragment(const struct sl_packet *p, const struct sl_key6 *key,
 		f = flow_of(key, p->family);
 		if (!f)
 			return SL_V_PASS_FRAGMENT;
+		if (cfg_trace)
+			note_owner(OWNER(f->dir[0].state));
 		verdict = first_hit(f, p, cpu, now);
 		if (verdict == SL_V_SHUNTED) {
 			__builtin_memcpy(note.key, key, sizeof(note.key));
@@ -74,7 +77,11 @@ __noinline int on_fragment(const struct sl_packet *p, const struct sl_key6 *key,
 	if (!found)
 		return SL_V_PASS_FRAGMENT;
 	f = flow_of(found->key, p->family);
-	return f ? later_hit(f, p, found->dir, cpu, now) : SL_V_PASS_FRAGMENT;
+	if (!f)
+		return SL_V_PASS_FRAGMENT;
+	if (cfg_trace)
+		note_owner(OWNER(f->dir[0].state));
+	return later_hit(f, p, found->dir, cpu, now);
 }
 
 #endif

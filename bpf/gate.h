@@ -196,13 +196,24 @@ struct sl_packet {
 	__u32 ack;
 	__be32 fragment; /* id of the datagram, of IPv4 in the low 16 bits; with SL_P_FRAGMENT */
 	/* Written by a rules program before it goes on to SL_RULES_EXIT. */
-	__u32 verdict; /* SL_V_RULE_DROPPED, SL_V_RATE_LIMITED */
+	__u32 verdict; /* SL_V_RULE_DROPPED, SL_V_RATE_LIMITED; while somebody captures, of every packet as it leaves */
 	__u32 rule;    /* the number of the rule, for those who trace */
-	__u32 pad[3];
+	/* For captures at the exit hook. */
+	__u32 owner; /* of the entry that decided; with verdicts that come from one */
+	__u32 noted; /* SL_NOTED_*; whoever reads it puts it back to 0 */
+	__u32 pad;
 	__u8 key[48]; /* struct sl_key4 or sl_key6; with a family at least its addresses are there */
 };
 _Static_assert(sizeof(struct sl_packet) == 112, "no implicit padding");
 _Static_assert(__builtin_offsetof(struct sl_packet, key) == 64, "the key is in a line of its own");
+
+/* What of the scratch is this packet's, bits of sl_packet.noted. */
+#define SL_NOTED 1       /* the verdict; of what a rule decided the rule as well */
+#define SL_NOTED_OWNER 2 /* the owner */
+
+/* Bits of cfg_trace: whom to tell of each decision. */
+#define SL_TELL_TRACE 1
+#define SL_TELL_NOTES 2
 
 /* A datagram that is in fragments (RFC 791, RFC 8200). Mapped addresses. */
 struct sl_fragment_key {

@@ -5,6 +5,7 @@
 
 #include "common.h"
 #include "maps.h"
+#include "notes.h"
 #include "trace.h"
 
 static __always_inline int action_of(__u32 verdict)
@@ -43,11 +44,20 @@ static __always_inline int hand_on(struct xdp_md *ctx, int action)
 	return XDP_PASS;
 }
 
+__noinline int tell_all(const struct sl_packet *p, __u32 verdict, __u32 cpu)
+{
+	if (cfg_trace & SL_TELL_NOTES)
+		note(p, verdict);
+	if (cfg_trace & SL_TELL_TRACE)
+		tell(p, verdict, cpu);
+	return 0;
+}
+
 static __always_inline int leave(struct xdp_md *ctx, struct sl_ledger *mine, const struct sl_packet *p,
 				 __u32 cpu, __u32 verdict)
 {
 	if (cfg_trace)
-		tell(p, verdict, cpu);
+		tell_all(p, verdict, cpu);
 	count(mine, verdict, p->frame_len);
 	return hand_on(ctx, action_of(verdict));
 }

@@ -13,7 +13,7 @@ const volatile __u32 cfg_pairs = 0;    /* look for address pairs */
 const volatile __u32 cfg_prefixes = 0; /* rows of the prefix list that may be in use */
 const volatile __u32 cfg_rules = 0;    /* ask the rules before shunting */
 const volatile __u32 cfg_fragments = 0; /* fragments follow their flow */
-const volatile __u32 cfg_trace = 0;    /* tell about packets that match trace_filter */
+const volatile __u32 cfg_trace = 0;    /* SL_TELL_*: those who trace what matches trace_filter, captures at the hook */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -7,6 +7,7 @@
 #include "address.h"
 #include "clock.h"
 #include "maps.h"
+#include "notes.h"
 
 /* The addresses of a packet, mapped, low and high as in the keys, and what is needed to count it. */
 struct ends {
@@ -39,6 +40,8 @@ static __always_inline void count_pair(struct sl_pair *p, __u32 dir, __u32 ip_le
 	__sync_fetch_and_add(&c->pkts, 1);
 	__sync_fetch_and_add(&c->ip_bytes, ip_len);
 	WRITE_ONCE(c->last, now);
+	if (cfg_trace)
+		note_owner(p->owner);
 }
 
 static __always_inline bool in_prefix(const __u8 *addr, const __u8 *net, __u32 len)

@@ -103,7 +103,9 @@ export const SlPacket = {
     fragment: 40,
     verdict: 44,
     rule: 48,
-    pad: 52,
+    owner: 52,
+    noted: 56,
+    pad: 60,
     key: 64,
   },
 } as const;
