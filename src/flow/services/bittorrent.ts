@@ -1,6 +1,7 @@
+import { find, isAt } from './bytes.ts';
 import { charOf, oneOf } from './choice.ts';
 import { oneMessage } from './datagram.ts';
-import { BAD_HEADER, FrameParser, find, isAt } from './frames.ts';
+import { BAD_HEADER, FrameParser } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 const NAME = '\x13BitTorrent protocol';

@@ -1,5 +1,6 @@
+import { u16be, u16le } from './bytes.ts';
 import { oneOf } from './choice.ts';
-import { BAD_HEADER, FrameParser, u16be, u16le } from './frames.ts';
+import { BAD_HEADER, FrameParser } from './frames.ts';
 import { nameToken } from './gssapi.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 

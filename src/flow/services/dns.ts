@@ -1,3 +1,4 @@
+import { u16be } from './bytes.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 /** RFC 1035, 2136, 6762, 1002. */
@@ -14,10 +15,6 @@ function isPort(port: number): boolean {
   return port === 53 || port === 137 || port === 5353 || port === 5355;
 }
 
-function u16(u8: Uint8Array, at: number): number {
-  return (u8[at] << 8) | u8[at + 1];
-}
-
 /** Behind the name at `at`; -1 when it is none. Compression pointers must lead back; they are not followed. */
 function afterName(u8: Uint8Array, begin: number, at: number, end: number): number {
   let total = 0;
@@ -25,7 +22,7 @@ function afterName(u8: Uint8Array, begin: number, at: number, end: number): numb
     const size = u8[i];
     if (size === 0) return i + 1;
     if (size >= 0xc0) {
-      const target = i + 1 < end ? begin + (u16(u8, i) & 0x3fff) : i;
+      const target = i + 1 < end ? begin + (u16be(u8, i) & 0x3fff) : i;
       return target < i ? i + 2 : -1;
     }
     if (size > 63) return -1;
@@ -44,12 +41,12 @@ const Verdict = { no: 0, cut: 1, yes: 2 } as const;
  */
 function check(u8: Uint8Array, begin: number, end: number, hinted: boolean): number {
   if (end - begin < HEADER) return Verdict.no;
-  const questions = u16(u8, begin + 4);
-  const records = u16(u8, begin + 6) + u16(u8, begin + 8) + u16(u8, begin + 10);
+  const questions = u16be(u8, begin + 4);
+  const records = u16be(u8, begin + 6) + u16be(u8, begin + 8) + u16be(u8, begin + 10);
   const opcode = (u8[begin + 2] >>> 3) & 15;
   if (questions > MAX_QUESTIONS || records > MAX_RECORDS || questions + records === 0) return Verdict.no;
   if (!hinted && (questions !== 1 || opcode !== 0 || (u8[begin + 3] & 0x40) !== 0)) return Verdict.no;
-  if (!hinted && (u8[begin + 2] & RESPONSE) === 0 && u16(u8, begin + 6) + u16(u8, begin + 8) > 0)
+  if (!hinted && (u8[begin + 2] & RESPONSE) === 0 && u16be(u8, begin + 6) + u16be(u8, begin + 8) > 0)
     return Verdict.no;
   let at = begin + HEADER;
   for (let i = 0; i < questions; i++) {
@@ -58,11 +55,11 @@ function check(u8: Uint8Array, begin: number, end: number, hinted: boolean): num
     at += 4;
   }
   // What follows the answers is Zeek's business no more: a name that is damaged there does not matter.
-  const needed = hinted ? u16(u8, begin + 6) : records;
+  const needed = hinted ? u16be(u8, begin + 6) : records;
   for (let i = 0; i < needed; i++) {
     at = afterName(u8, begin, at, end);
     if (at < 0 || at + 10 > end) return i > 0 ? Verdict.cut : Verdict.no;
-    at += 10 + u16(u8, at + 8);
+    at += 10 + u16be(u8, at + 8);
     if (at > end) return Verdict.cut;
   }
   return hinted || at === end ? Verdict.yes : Verdict.cut;
@@ -77,7 +74,7 @@ function isMessage(u8: Uint8Array, begin: number, end: number, respPort: number)
 
 /** Whether Zeek's analyzer gives up on a datagram to a port of DNS; whatever else is wrong it stays. */
 export function isDnsViolation(u8: Uint8Array, offset: number, length: number): boolean {
-  return length >= HEADER && u16(u8, offset + 4) > MAX_QUESTIONS;
+  return length >= HEADER && u16be(u8, offset + 4) > MAX_QUESTIONS;
 }
 
 /** Without a port that says so a query alone is not enough. */
@@ -99,10 +96,12 @@ class DatagramParser implements ServiceParser {
       return ServiceNews.confirmed | ServiceNews.done | flip;
     }
     if (!response) {
-      this.#query = u16(u8, offset);
+      this.#query = u16be(u8, offset);
       return 0;
     }
-    return this.#query === u16(u8, offset) ? ServiceNews.confirmed | ServiceNews.done : ServiceNews.rejected;
+    return this.#query === u16be(u8, offset)
+      ? ServiceNews.confirmed | ServiceNews.done
+      : ServiceNews.rejected;
   }
 }
 
@@ -120,7 +119,7 @@ class StreamParser implements ServiceParser {
     for (let i = 0; i < size; i++) kept[have + i] = u8[offset + i];
     this.#have[fromOrig] = have + size;
     if (have + size < 2) return 0;
-    const message = u16(kept, 0);
+    const message = u16be(kept, 0);
     if (message < HEADER) return ServiceNews.rejected;
     const end = Math.min(message, MAX_MESSAGE) + 2;
     if (this.#have[fromOrig] < end) return 0;
@@ -133,10 +132,10 @@ class StreamParser implements ServiceParser {
 
 /** The beginning of a message over TCP, as far as it goes: length, id, and flags and counts that make sense. */
 function looksLikeStream(u8: Uint8Array, offset: number, length: number): boolean {
-  if (length >= 2 && u16(u8, offset) < HEADER) return false;
+  if (length >= 2 && u16be(u8, offset) < HEADER) return false;
   if (length >= 5 && ((u8[offset + 4] >>> 3) & 15) > 6) return false;
-  if (length >= 8 && u16(u8, offset + 6) > MAX_QUESTIONS) return false;
-  return length < 10 || u16(u8, offset + 8) < MAX_RECORDS;
+  if (length >= 8 && u16be(u8, offset + 6) > MAX_QUESTIONS) return false;
+  return length < 10 || u16be(u8, offset + 8) < MAX_RECORDS;
 }
 
 /** Where a port says so one message is enough, and nothing is kept. */

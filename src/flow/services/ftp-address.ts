@@ -1,5 +1,5 @@
+import { decimal, isDigit } from './ascii.ts';
 import type { Announced } from './service.ts';
-import { decimal } from './text.ts';
 
 /**
  * Data connections as the control connection announces them (RFC 959 PORT and PASV, RFC 2428 EPRT and EPSV).
@@ -76,10 +76,6 @@ function next(u8: Uint8Array, at: number, end: number, separator: number): numbe
   if (at <= 0) return -1;
   for (let i = at; i < end; i++) if (u8[i] === separator) return i;
   return -1;
-}
-
-function isDigit(byte: number): boolean {
-  return byte >= 0x30 && byte <= 0x39;
 }
 
 /** Digits, letters up to f, dots and colons. */

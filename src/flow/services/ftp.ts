@@ -1,7 +1,8 @@
+import { begins, contains, mayBegin, replyCode, skipBlanks, upperWord } from './ascii.ts';
 import { bySide, charOf } from './choice.ts';
 import { announcedByCommand, announcedByReply } from './ftp-address.ts';
 import { type Announced, type Service, ServiceNews, type ServiceParser } from './service.ts';
-import { begins, contains, mayBegin, replyCode, skipBlanks, TextParser, upperWord } from './text.ts';
+import { TextParser } from './text.ts';
 
 /** Commands that no other protocol with such replies has (RFC 959, 2228, 2389, 2428, 3659, 7151). */
 const COMMANDS = new Set(

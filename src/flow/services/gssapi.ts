@@ -1,5 +1,5 @@
 import { Ber } from './ber.ts';
-import { isAt } from './frames.ts';
+import { isAt } from './bytes.ts';
 
 const INITIAL_TOKEN = 0x60;
 const NEG_TOKEN_INIT = 0xa0;

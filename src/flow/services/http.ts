@@ -1,5 +1,6 @@
+import { contains, isDigit, mayBegin } from './ascii.ts';
 import { bySide, charOf } from './choice.ts';
-import { begins, contains, isDigit, LineReader } from './line-reader.ts';
+import { LineReader } from './line-reader.ts';
 import { type PayloadSink, type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { WebSocketFrames } from './websocket.ts';
 
@@ -106,13 +107,13 @@ class HttpParser implements ServiceParser {
     const version = lastWord(u8, offset, length);
     const versionLength = length - version;
     this.#simple = false;
-    if (versionLength < 8 || !begins(u8, offset + version, versionLength, 'http/')) {
+    if (versionLength < 8 || !mayBegin(u8, offset + version, versionLength, 'HTTP/')) {
       // A long target may have pushed the version out of what is kept of the line.
       const cut = length >= 512;
       this.#simple = !cut;
-      if (!cut && (!begins(u8, offset, 4, 'get ') || u8[offset + 4] !== 0x2f)) return false;
+      if (!cut && (!mayBegin(u8, offset, 4, 'GET ') || u8[offset + 4] !== 0x2f)) return false;
     }
-    this.#asks = method === 7 && begins(u8, offset, 8, 'connect ') ? Asks.tunnel : Asks.nothing;
+    this.#asks = method === 7 && mayBegin(u8, offset, 8, 'CONNECT ') ? Asks.tunnel : Asks.nothing;
     this.#asked = true;
     // The body of the last reply, if it had one, is over.
     if (this.#replyLine < 0) this.#replyLine = 0;
@@ -120,8 +121,8 @@ class HttpParser implements ServiceParser {
   }
 
   #requestHeader({ u8, offset, length }: LineReader): void {
-    if (this.#asks === Asks.tunnel || length < 8 || !begins(u8, offset, length, 'upgrade:')) return;
-    this.#asks = contains(u8, offset, length, 'websocket') ? Asks.websocket : Asks.upgrade;
+    if (this.#asks === Asks.tunnel || length < 8 || !mayBegin(u8, offset, length, 'UPGRADE:')) return;
+    this.#asks = contains(u8, offset, length, 'WEBSOCKET') ? Asks.websocket : Asks.upgrade;
   }
 
   #fromServer(u8: Uint8Array, begin: number, end: number): number {
@@ -129,7 +130,7 @@ class HttpParser implements ServiceParser {
     let at = begin;
     while (this.#replyLine >= 0) {
       const line = this.#replies;
-      if (this.#replyLine === 0 && this.#simple && !begins(u8, at, end - at, 'http/'))
+      if (this.#replyLine === 0 && this.#simple && at < end && !mayBegin(u8, at, end - at, 'HTTP/'))
         return this.#confirmed ? ServiceNews.done : ServiceNews.confirmed | ServiceNews.done;
       const next = line.take(u8, at, end);
       if (next < 0) return news;
@@ -153,7 +154,7 @@ class HttpParser implements ServiceParser {
   }
 
   #reply({ u8, offset, length }: LineReader): boolean {
-    if (!this.#asked || length < 12 || !begins(u8, offset, length, 'http/')) return false;
+    if (!this.#asked || length < 12 || !mayBegin(u8, offset, length, 'HTTP/')) return false;
     let i = 5;
     while (i < length && u8[offset + i] !== SPACE) i++;
     while (i < length && u8[offset + i] === SPACE) i++;
@@ -202,6 +203,6 @@ export const HTTP: Service = {
   transport: 'tcp',
   first: bySide(charOf('ABCDEFGHIJKLMNOPQRSTUVWXYZ-_\r\n'), charOf('H')),
   looksLike: (u8, offset, length, fromOrig) =>
-    fromOrig === 1 ? looksLikeRequest(u8, offset, length) : begins(u8, offset, length, 'http/'),
+    fromOrig === 1 ? looksLikeRequest(u8, offset, length) : mayBegin(u8, offset, length, 'HTTP/'),
   parser: (respPort) => new HttpParser(PORTS.has(respPort)),
 };

@@ -1,4 +1,4 @@
-import { u32be } from './frames.ts';
+import { u32be } from './bytes.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 const HEADER = 28;

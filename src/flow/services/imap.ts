@@ -1,6 +1,7 @@
+import { mayBegin, skipBlanks, upperWord, wordEnd } from './ascii.ts';
 import { bySide, charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
-import { mayBegin, skipBlanks, TextParser, upperWord, wordEnd } from './text.ts';
+import { TextParser } from './text.ts';
 
 const COMMANDS = new Set(
   'CAPABILITY NOOP LOGOUT STARTTLS AUTHENTICATE LOGIN ENABLE SELECT EXAMINE CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE LIST LSUB NAMESPACE STATUS APPEND IDLE ID CLOSE UNSELECT EXPUNGE SEARCH FETCH STORE COPY MOVE UID CHECK'.split(

@@ -1,6 +1,7 @@
+import { mayBegin, replyCode, skipBlanks, upperWord, wordEnd } from './ascii.ts';
 import { bySide, charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
-import { mayBegin, replyCode, skipBlanks, TextParser, upperWord, wordEnd } from './text.ts';
+import { TextParser } from './text.ts';
 
 /** With these a client or server registers (RFC 2812, IRCv3 capabilities). */
 const REGISTER = new Set(['NICK', 'USER', 'CAP', 'SERVER', 'STARTTLS', 'AUTHENTICATE', 'WEBIRC', 'PASS']);

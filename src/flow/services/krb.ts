@@ -1,6 +1,7 @@
 import { Ber } from './ber.ts';
+import { u32be } from './bytes.ts';
 import { oneOf } from './choice.ts';
-import { BAD_HEADER, FrameParser, u32be } from './frames.ts';
+import { BAD_HEADER, FrameParser } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 const SEQUENCE = 0x30;

@@ -1,6 +1,7 @@
 import { Ber, berHeader, berLength } from './ber.ts';
+import { isAt } from './bytes.ts';
 import { oneOf } from './choice.ts';
-import { BAD_HEADER, FrameParser, isAt, wants } from './frames.ts';
+import { BAD_HEADER, FrameParser, wants } from './frames.ts';
 import { nameToken } from './gssapi.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 

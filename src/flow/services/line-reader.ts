@@ -44,28 +44,3 @@ export class LineReader {
     this.length = length > 0 && u8[offset + length - 1] === CR ? length - 1 : length;
   }
 }
-
-function lower(byte: number): number {
-  return byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte;
-}
-
-/** Whether the bytes begin with this text, which has to be in lower case; of fewer bytes all have to fit. */
-export function begins(u8: Uint8Array, offset: number, length: number, text: string): boolean {
-  const size = Math.min(length, text.length);
-  for (let i = 0; i < size; i++) if (lower(u8[offset + i]) !== text.charCodeAt(i)) return false;
-  return true;
-}
-
-/** Whether the text, in lower case, is somewhere in the bytes. */
-export function contains(u8: Uint8Array, offset: number, length: number, text: string): boolean {
-  for (let at = 0; at + text.length <= length; at++) {
-    let i = 0;
-    while (i < text.length && lower(u8[offset + at + i]) === text.charCodeAt(i)) i++;
-    if (i === text.length) return true;
-  }
-  return false;
-}
-
-export function isDigit(byte: number): boolean {
-  return byte >= 0x30 && byte <= 0x39;
-}

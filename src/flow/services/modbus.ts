@@ -1,4 +1,5 @@
-import { BAD_HEADER, FrameParser, u16be } from './frames.ts';
+import { u16be } from './bytes.ts';
+import { BAD_HEADER, FrameParser } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 /** Transaction, protocol 0, length; then unit and function. */

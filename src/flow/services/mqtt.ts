@@ -1,5 +1,6 @@
+import { isAt, u16be } from './bytes.ts';
 import { bySide, never, oneOf } from './choice.ts';
-import { BAD_HEADER, FrameParser, isAt, u16be, wants } from './frames.ts';
+import { BAD_HEADER, FrameParser, wants } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 const CONNECT = 0x10;

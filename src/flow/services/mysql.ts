@@ -1,4 +1,5 @@
-import { BAD_HEADER, FrameParser, u32le } from './frames.ts';
+import { u32le } from './bytes.ts';
+import { BAD_HEADER, FrameParser } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 const CLIENT_PROTOCOL_41 = 0x200;

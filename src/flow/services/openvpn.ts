@@ -1,5 +1,6 @@
+import { isAt, u16be } from './bytes.ts';
 import { bySide, never, oneOf } from './choice.ts';
-import { BAD_HEADER, FrameParser, isAt, u16be } from './frames.ts';
+import { BAD_HEADER, FrameParser } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 /** First byte: operation in the upper five bits, key 0. Resets of the client (version 2 and 3) and of the server. */

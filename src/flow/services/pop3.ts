@@ -1,6 +1,7 @@
+import { begins, mayBegin, skipBlanks, upperWord, wordEnd } from './ascii.ts';
 import { bySide, charOf, never } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
-import { begins, mayBegin, skipBlanks, TextParser, upperWord, wordEnd } from './text.ts';
+import { TextParser } from './text.ts';
 
 /** What a reply may be to; a positive one to those up to `auth` makes sure that it is POP3. */
 const Command = { user: 1, apop: 2, capa: 3, stls: 4, auth: 5, many: 6, other: 7 } as const;

@@ -1,5 +1,6 @@
+import { find, u16be, u32be } from './bytes.ts';
 import { bySide, never, oneOf } from './choice.ts';
-import { BAD_HEADER, FrameParser, find, u16be, u32be, wants } from './frames.ts';
+import { BAD_HEADER, FrameParser, wants } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 /** In place of a version: questions that the server answers with one byte. */

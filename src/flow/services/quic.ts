@@ -1,4 +1,5 @@
 import type { TlsInfo } from '../types.ts';
+import { u32be } from './bytes.ts';
 import { between, bySide, never } from './choice.ts';
 import { InitialKeys, initialSecret, quicVersion } from './quic-crypto.ts';
 import { CryptoStream, readFrames, VarInts } from './quic-frames.ts';
@@ -18,17 +19,13 @@ const SERVER_HELLO = 2;
 const MAX_FAILURES = 4;
 const MAX_DATAGRAMS = 128;
 
-function u32(u8: Uint8Array, at: number): number {
-  return ((u8[at] << 24) | (u8[at + 1] << 16) | (u8[at + 2] << 8) | u8[at + 3]) >>> 0;
-}
-
 function looksLikeQuic(u8: Uint8Array, offset: number, length: number, fromOrig: 0 | 1): boolean {
   return (
     fromOrig === 1 &&
     length > LONG_HEADER + 1 &&
     (u8[offset] & (LONG | FIXED)) === (LONG | FIXED) &&
     u8[offset + 5] <= MAX_CONNECTION_ID &&
-    quicVersion(u32(u8, offset + 1)) !== undefined
+    quicVersion(u32be(u8, offset + 1)) !== undefined
   );
 }
 
@@ -79,7 +76,7 @@ class QuicParser implements ServiceParser {
   /** A packet with a long header; the offset behind it, or -1 when nothing more can be read of the datagram. */
   #long(fromOrig: 0 | 1, u8: Uint8Array, begin: number, end: number): number {
     if (begin + LONG_HEADER > end) return -1;
-    const version = quicVersion(u32(u8, begin + 1));
+    const version = quicVersion(u32be(u8, begin + 1));
     const destinationBytes = u8[begin + 5];
     const destination = begin + LONG_HEADER;
     const source = destination + destinationBytes;

@@ -1,3 +1,4 @@
+import { u16be } from './bytes.ts';
 import { between } from './choice.ts';
 import { oneMessage } from './datagram.ts';
 
@@ -10,7 +11,7 @@ const PORTS = new Set([1645, 1646, 1812, 1813, 3799]);
 function isRadius(u8: Uint8Array, offset: number, length: number, respPort: number): boolean {
   if (!PORTS.has(respPort) || length < HEADER) return false;
   const code = u8[offset];
-  const size = (u8[offset + 2] << 8) | u8[offset + 3];
+  const size = u16be(u8, offset + 2);
   if (code === 0 || code > MAX_CODE || size < HEADER || size > MAX_LENGTH || size > length) return false;
   let at = HEADER;
   while (at + 2 <= size && u8[offset + at + 1] >= 2) at += u8[offset + at + 1];

@@ -1,5 +1,6 @@
+import { find, isAt, u16be, u16le, u32be, u32le } from './bytes.ts';
 import { bySide, never, oneOf } from './choice.ts';
-import { BAD_HEADER, FrameParser, find, isAt, u16be, u16le, u32be, u32le } from './frames.ts';
+import { BAD_HEADER, FrameParser } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 const TPKT = 3;

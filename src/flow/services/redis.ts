@@ -1,6 +1,7 @@
+import { decimal, upperWord, wordEnd } from './ascii.ts';
 import { bySide, charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
-import { decimal, TextParser, upperWord, wordEnd } from './text.ts';
+import { TextParser } from './text.ts';
 
 const PORT = 6379;
 /** A value may have 512 MB; Zeek reads up to one. */

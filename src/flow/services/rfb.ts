@@ -1,6 +1,7 @@
+import { begins, mayBegin } from './ascii.ts';
 import { bySide, charOf, never } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
-import { begins, mayBegin, TextParser } from './text.ts';
+import { TextParser } from './text.ts';
 
 /** RFB 003.008 and the like. */
 const VERSION_LENGTH = 11;

@@ -1,12 +1,12 @@
+import { begins, isDigit } from './ascii.ts';
 import { charOf } from './choice.ts';
-import { begins, isDigit } from './line-reader.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 /** RFC 3261, section 7. */
 const SPACE = 0x20;
 const MAX_METHOD = 16;
 const MAX_LINE = 2048;
-const VERSION = 'sip/2.0';
+const VERSION = 'SIP/2.0';
 
 function isReply(u8: Uint8Array, offset: number, length: number): boolean {
   return (

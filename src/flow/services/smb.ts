@@ -1,6 +1,7 @@
+import { u16le, u32be, u32le } from './bytes.ts';
 import { oneOf } from './choice.ts';
 import { looksLikeDceRpc } from './dce-rpc.ts';
-import { BAD_HEADER, FrameParser, u16le, u32be, u32le } from './frames.ts';
+import { BAD_HEADER, FrameParser } from './frames.ts';
 import { nameToken } from './gssapi.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 

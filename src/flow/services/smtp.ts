@@ -1,15 +1,7 @@
+import { contains, decimal, mayBegin, replyCode, skipBlanks, upperWord, wordEnd } from './ascii.ts';
 import { bySide, charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
-import {
-  contains,
-  decimal,
-  mayBegin,
-  replyCode,
-  skipBlanks,
-  TextParser,
-  upperWord,
-  wordEnd,
-} from './text.ts';
+import { TextParser } from './text.ts';
 
 /** Commands that only SMTP has. */
 const GREETINGS = new Set(['HELO', 'EHLO']);

@@ -1,3 +1,4 @@
+import { u16be, u32be } from './bytes.ts';
 import { between } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
@@ -7,10 +8,9 @@ const COOKIE = 0x2112a442;
 
 function isStun(u8: Uint8Array, offset: number, length: number): boolean {
   if (length < HEADER || (u8[offset] & 0xc0) !== 0) return false;
-  const size = (u8[offset + 2] << 8) | u8[offset + 3];
+  const size = u16be(u8, offset + 2);
   if (size % 4 !== 0 || HEADER + size > length) return false;
-  const cookie = (u8[offset + 4] << 24) | (u8[offset + 5] << 16) | (u8[offset + 6] << 8) | u8[offset + 7];
-  return cookie === COOKIE;
+  return u32be(u8, offset + 4) === COOKIE;
 }
 
 const PARSER: ServiceParser = {

@@ -1,6 +1,6 @@
+import { isDigit } from './ascii.ts';
 import { bySide, charOf, never, oneOf } from './choice.ts';
 import { oneMessage } from './datagram.ts';
-import { isDigit } from './line-reader.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 /** RFC 3164, 5424; over TCP RFC 6587. */

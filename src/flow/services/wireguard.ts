@@ -1,5 +1,5 @@
+import { u32le } from './bytes.ts';
 import { oneOf } from './choice.ts';
-import { u32le } from './frames.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 
 /** Messages (WireGuard protocol, section 5.4): type and three zeros, and their lengths. */

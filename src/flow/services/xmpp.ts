@@ -1,7 +1,7 @@
+import { contains, mayBegin } from './ascii.ts';
 import { charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { isOver, TcpParser } from './tcp-parser.ts';
-import { contains } from './text.ts';
 
 /** Bytes of a tag that are looked at. */
 const MAX_TAG = 512;
@@ -73,13 +73,7 @@ export const XMPP: Service = {
   transport: 'tcp',
   first: charOf('<'),
   looksLike(u8, offset, length) {
-    return begins(u8, offset, length, '<?xml') || begins(u8, offset, length, '<stream:stream');
+    return mayBegin(u8, offset, length, '<?XML') || mayBegin(u8, offset, length, '<STREAM:STREAM');
   },
   parser: (): ServiceParser => new XmppParser(),
 };
-
-function begins(u8: Uint8Array, offset: number, length: number, text: string): boolean {
-  const size = Math.min(length, text.length);
-  for (let i = 0; i < size; i++) if (u8[offset + i] !== text.charCodeAt(i)) return false;
-  return true;
-}
