@@ -1,7 +1,9 @@
 import { type Arbitrary, array, assert, constantFrom, integer, oneof, property, record } from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { interpretCbpf } from '../../src/ebpf/index.ts';
+import { compileFilterText, type Language } from '../../src/filter/index.ts';
 import { eth } from '../../src/packet/build.ts';
+import type { TcpOption } from '../../src/packet/layers-transport.ts';
 import { alternatives } from '../../src/rules/analysis/alternatives.ts';
 import { specialize } from '../../src/rules/analysis/specialize.ts';
 import { actionText, parseAction, parseRule } from '../../src/rules/spec.ts';
@@ -155,6 +157,62 @@ for (const [name, programs] of [
     expect(matches).toBeGreaterThan(500);
   });
 }
+
+/** A DNS query. */
+function query(name: string): Uint8Array {
+  const labels = name.split('.').flatMap((label) => [label.length, ...Buffer.from(label)]);
+  return Uint8Array.from([0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, ...labels, 0, 0, 1, 0, 1]);
+}
+
+kernelTest('rules that begin alike: DNS names and p0f signatures among others', [], async () => {
+  using gate = new RuleGate();
+  const names = Array.from({ length: 40 }, (_, n) => `${'n'.repeat(1 + (n % 9))}${n}.example.com`);
+  const texts: [Language, string][] = [
+    ...names.map((name): [Language, string] => ['dns', name]),
+    ...names.slice(0, 10).map((name): [Language, string] => ['suffix', name]),
+    ...names.slice(10, 20).map((name): [Language, string] => ['dns', `*.${name}`]),
+    ...Array.from({ length: 20 }, (_, n): [Language, string] => [
+      'p0f',
+      `4:${64 + (n % 2) * 64}:0:${1400 + (n % 4)}:${n % 3 === 0 ? 'mss*' : ''}${4 + (n % 5)},${n % 8}:mss,nop,ws:df:0`,
+    ]),
+    ['tcpdump', 'udp'],
+  ];
+  const rules = texts.map(([lang, expr], index) =>
+    rule(`r${index}`, expr, 'count', { lang }, compileFilterText(expr, lang)),
+  );
+  await gate.live.apply(rules);
+  const packets: Uint8Array[] = [];
+  for (const [n, name] of names.entries()) {
+    const ends = { sport: 4000, dport: 53 };
+    const start = n % 3 === 0 ? eth().vlan(5) : eth();
+    for (const asked of [name, `a.${name}`, `a.b.${name}`, name.toUpperCase(), `${name}.org`]) {
+      packets.push(start.ipv4({ src: HOSTS[0], dst: HOSTS[1] }).udp(ends).payload(query(asked)).bytes());
+      packets.push(start.ipv6({ src: HOSTS6[0], dst: HOSTS6[1] }).udp(ends).payload(query(asked)).bytes());
+    }
+    packets.push(packets[packets.length - 1].slice(0, 70));
+    const mss = 1400 + (n % 4);
+    const options: TcpOption[] = [{ mss }, { nop: true }, { windowScale: n % 8 }];
+    const window = n % 2 === 0 ? mss * (4 + (n % 5)) : 4 + (n % 5);
+    const df = { dontFragment: true, id: 0, ttl: 64 - (n % 7) };
+    packets.push(
+      eth()
+        .ipv4({ src: HOSTS[0], dst: HOSTS[1], ...df })
+        .tcp({ sport: 1, dport: 2, flags: 'S', seq: 7, window, options })
+        .bytes(),
+    );
+  }
+  for (const bytes of packets) expect(gate.run(bytes)).toBe(2);
+  const seen = new Map<string, number>();
+  for (const {
+    rule: { id, expr, lang },
+    program,
+  } of rules) {
+    const expected = packets.filter((bytes) => interpretCbpf(program, bytes) !== 0).length;
+    expect({ expr, pkts: gate.live.counts(id)?.matched.pkts }).toEqual({ expr, pkts: expected });
+    seen.set(lang, (seen.get(lang) ?? 0) + expected);
+  }
+  for (const [lang, count] of seen) expect(count, lang).toBeGreaterThan(0);
+});
 
 const udp = (dst: string, dport = 53, src = '192.0.2.1') =>
   eth().ipv4({ src, dst }).udp({ sport: 999, dport }).payload('x'.repeat(80)).bytes();
