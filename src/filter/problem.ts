@@ -16,7 +16,7 @@ const SHOWN = 72;
 
 /** The line of the text that the span begins in, cut to what fits, and a line with carets below the span. */
 export function pointed(text: string, span: Span): string {
-  const begin = text.lastIndexOf('\n', span.start - 1) + 1;
+  const begin = span.start === 0 ? 0 : text.lastIndexOf('\n', span.start - 1) + 1;
   const newline = text.indexOf('\n', span.start);
   const end = newline < 0 ? text.length : newline;
   // Far to the right of a long line: show what stands around the place.

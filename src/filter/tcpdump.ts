@@ -40,15 +40,33 @@ function attempt(
   }
 }
 
-/** Whether an expression that begins so can be right: libpcap itself does not say where it stopped. */
-function mayBegin(part: string, linkType: number): boolean {
+/** What libpcap says of expressions that begin so; undefined: nothing against it. */
+function saidOf(part: string, linkType: number): (string | undefined)[] {
   let depth = 0;
   for (const char of part) depth += char === '(' ? 1 : char === ')' ? -1 : 0;
   const closed = ')'.repeat(Math.max(0, depth));
-  return ENDINGS.some((ending) => {
+  return ENDINGS.map((ending) => {
     const result = attempt(`${part}${ending}${closed}`, linkType, 65_535, false);
-    return typeof result !== 'string' || !/syntax error/.test(result);
+    return typeof result === 'string' ? result : undefined;
   });
+}
+
+/** Whether an expression that begins so can be right: libpcap itself does not say where it stopped. */
+function mayBegin(part: string, linkType: number): boolean {
+  return saidOf(part, linkType).some((message) => message === undefined || !/syntax error/.test(message));
+}
+
+/** The first token with which libpcap says this. */
+function firstSaid(
+  text: string,
+  message: string,
+  found: readonly Token[],
+  linkType: number,
+): Token | undefined {
+  const deadline = performance.now() + SEARCH_MS;
+  return found.find(
+    ({ end }) => performance.now() < deadline && saidOf(text.slice(0, end), linkType).includes(message),
+  );
 }
 
 /** The first token that no expression can go on with; the end when the expression is only not finished. */
@@ -103,7 +121,9 @@ export function compileTcpdump(
     });
   }
   const found = tokens(text, TOKEN);
-  const place = /syntax error/.test(result) ? syntaxErrorAt(text, found, linkType) : namedIn(result, found);
+  const place = /syntax error/.test(result)
+    ? syntaxErrorAt(text, found, linkType)
+    : (namedIn(result, found) ?? firstSaid(text, result, found, linkType));
   const message = result
     .replace(/^can't parse filter expression: /, '')
     .replace(/ in filter expression$/, '');

@@ -87,6 +87,8 @@ function matchName(asm: Assembler, pattern: NamePattern, otherwise: Place): void
     offset = 0;
   }
   if (!pattern.openEnd) run.push({ value: 0, mask: 0 });
+  // A label that is any must at least lie within the packet.
+  else if (run.length === 0) asm.xByte(offset);
   flush();
 }
 
