@@ -8,7 +8,9 @@ PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export PATH
 
 BPF_SRC := $(wildcard bpf/*.bpf.c)
-BPF_OBJ := $(BPF_SRC:bpf/%.bpf.c=build/bpf/%.bpf.o)
+# Elsewhere for another compiler: make bpf BPF_OUT=/tmp/x CLANG=clang-19
+BPF_OUT ?= build/bpf
+BPF_OBJ := $(BPF_SRC:bpf/%.bpf.c=$(BPF_OUT)/%.bpf.o)
 BPF_HDR := $(wildcard bpf/*.h)
 # -mcpu=v3: compare-and-swap and 32-bit jumps; clang 14 defaults to v2.
 BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) \
@@ -32,7 +34,7 @@ native: build/sluice.node
 sanitized: build/sluice-san.node
 ts: dist/.built
 
-build/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HDR) Makefile
+$(BPF_OUT)/%.bpf.o: bpf/%.bpf.c $(BPF_HDR) Makefile
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@.tmp
 	$(STRIP) -g $@.tmp

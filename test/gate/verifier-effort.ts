@@ -1,0 +1,52 @@
+import { readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { constantsOf, type Features, NO_FEATURES } from '../../src/gate/features.ts';
+import { loadGate } from '../../src/gate/load.ts';
+import { type BpfObject, loadObject } from '../../src/kernel/index.ts';
+
+/** Of a loaded program: instructions that the verifier processed, and that are left of it. */
+export interface Effort {
+  processed: number;
+  instructions: number;
+}
+
+/** The gate with nothing on, with each option alone, and with all. */
+const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean }>> = {
+  'nothing on': {},
+  'VLANs in the key': { vlanKey: true },
+  pairs: { pairs: true },
+  'pairs and 64 prefixes': { pairs: true, prefixes: 64 },
+  rules: { rules: true },
+  fragments: { fragments: true },
+  trace: { trace: true },
+  'all on': { vlanKey: true, pairs: true, prefixes: 64, rules: true, fragments: true, trace: true },
+};
+
+/** Objects that are of the gate in the widest sense, or that are meant to be refused. */
+const APART = new Set(['gate', 'test_refused']);
+
+function note(efforts: Record<string, Effort>, label: string, object: BpfObject): void {
+  for (const [name, program] of object.programs) {
+    const { verifiedInstructions, xlatedBytes } = program.info();
+    efforts[`${label}: ${name}`] = { processed: verifiedInstructions, instructions: xlatedBytes / 8 };
+  }
+  object.close();
+}
+
+/** The effort for every program of the objects in a directory, as this kernel's verifier tells it. */
+export function verifierEffort(directory: string): Record<string, Effort> {
+  const efforts: Record<string, Effort> = {};
+  for (const [label, { vlanKey = false, ...features }] of Object.entries(VARIANTS)) {
+    const object = loadGate(join(directory, 'gate.bpf.o'), {
+      constants: constantsOf({ ...NO_FEATURES, ...features }, vlanKey),
+      mapSizes: { ledger: 1, flows4: 16, flows6: 16, ops: 16 },
+    });
+    note(efforts, `gate, ${label}`, object);
+  }
+  for (const file of readdirSync(directory).sort()) {
+    const name = basename(file, '.bpf.o');
+    if (!file.endsWith('.bpf.o') || APART.has(name)) continue;
+    note(efforts, name, loadObject(join(directory, file)));
+  }
+  return efforts;
+}
