@@ -1,5 +1,16 @@
 import type { ConnRecord } from '../flow/types.ts';
-import { bool, count, type Field, interval, type LogSchema, number, text, texts, time } from './schema.ts';
+import {
+  bool,
+  connectionFields,
+  count,
+  type Field,
+  interval,
+  type LogSchema,
+  number,
+  text,
+  texts,
+  time,
+} from './schema.ts';
 
 /** What the gate dropped of one connection, in packets and IP bytes (total length field; IPv6: payload length + 40). */
 export interface ShuntedPart {
@@ -41,11 +52,7 @@ type F = Field<ConnLogRecord>;
 export function connSchema(options: ConnLogOptions = {}): LogSchema<ConnLogRecord> {
   const fields: F[] = [
     time('ts', (r) => r.ts),
-    text('uid', (r) => r.uid),
-    text('id.orig_h', (r) => r.origHost, 'addr'),
-    number('id.orig_p', 'port', (r) => r.origPort),
-    text('id.resp_h', (r) => r.respHost, 'addr'),
-    number('id.resp_p', 'port', (r) => r.respPort),
+    ...connectionFields,
     text('proto', (r) => r.proto, 'enum'),
     text('service', (r) => r.service),
     interval('duration', (r) => r.duration),

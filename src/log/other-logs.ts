@@ -1,4 +1,13 @@
-import { count, type Field, interval, type LogSchema, number, text, time } from './schema.ts';
+import {
+  type Connected,
+  connectionFields,
+  count,
+  type Field,
+  interval,
+  type LogSchema,
+  text,
+  time,
+} from './schema.ts';
 
 /**
  * What happened to a shunt: it began, it ended, the gate would not take it; its run was killed, and this one goes on with
@@ -7,13 +16,8 @@ import { count, type Field, interval, type LogSchema, number, text, time } from 
 export type ShuntLogEvent = 'start' | 'end' | 'refused' | 'recovered' | 'orphaned';
 
 /** One line of shunt.log. Counts are of dropped packets; bytes are IP bytes. */
-export interface ShuntLogRecord {
+export interface ShuntLogRecord extends Connected {
   ts: number;
-  uid: string | undefined;
-  origHost: string;
-  origPort: number;
-  respHost: string;
-  respPort: number;
   proto: string;
   event: ShuntLogEvent;
   /** The policy that asked for it. */
@@ -34,11 +38,7 @@ export const shuntSchema: LogSchema<ShuntLogRecord> = {
   log: 'shunt',
   fields: [
     time('ts', (r) => r.ts),
-    text('uid', (r) => r.uid),
-    text('id.orig_h', (r) => r.origHost, 'addr'),
-    number('id.orig_p', 'port', (r) => r.origPort),
-    text('id.resp_h', (r) => r.respHost, 'addr'),
-    number('id.resp_p', 'port', (r) => r.respPort),
+    ...connectionFields,
     text('proto', (r) => r.proto, 'enum'),
     text('event', (r) => r.event),
     text('shunt_trigger', (r) => r.trigger),

@@ -74,3 +74,26 @@ export const texts = <R>(
   type: 'set[string]' | 'vector[string]',
   get: Get<R, readonly string[]>,
 ): Field<R> => ({ name, type, kind: Kind.texts, get });
+
+/** What a record knows of its connection. */
+export interface Connected {
+  uid: string | undefined;
+  origHost: string;
+  origPort: number;
+  respHost: string;
+  respPort: number;
+}
+
+/** Identity and endpoints (Zeek's conn_id), with which most logs begin behind the time. */
+export const connectionFields: readonly Field<Connected>[] = [
+  text('uid', (r) => r.uid),
+  text('id.orig_h', (r) => r.origHost, 'addr'),
+  number('id.orig_p', 'port', (r) => r.origPort),
+  text('id.resp_h', (r) => r.respHost, 'addr'),
+  number('id.resp_p', 'port', (r) => r.respPort),
+];
+
+/** Fields of what is a part of the record. */
+export function within<R, P>(fields: readonly Field<P>[], part: (record: R) => P): Field<R>[] {
+  return fields.map((field) => ({ ...field, get: (record: R) => field.get(part(record)) }) as Field<R>);
+}

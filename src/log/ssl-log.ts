@@ -1,5 +1,5 @@
 import type { ConnRecord, TlsInfo } from '../flow/types.ts';
-import { bool, type LogSchema, number, text, time } from './schema.ts';
+import { bool, connectionFields, type LogSchema, text, time, within } from './schema.ts';
 import { alertName, cipherName, groupName, versionName } from './tls-names.ts';
 
 /** A TLS, DTLS or QUIC handshake with the connection that it is part of. */
@@ -24,11 +24,7 @@ export const sslSchema: LogSchema<SslLogRecord> = {
   log: 'ssl',
   fields: [
     time('ts', (r) => (r.tls.ts > 0 ? r.tls.ts : r.conn.ts)),
-    text('uid', (r) => r.conn.uid),
-    text('id.orig_h', (r) => r.conn.origHost, 'addr'),
-    number('id.orig_p', 'port', (r) => r.conn.origPort),
-    text('id.resp_h', (r) => r.conn.respHost, 'addr'),
-    number('id.resp_p', 'port', (r) => r.conn.respPort),
+    ...within(connectionFields, (r: SslLogRecord) => r.conn),
     text('version', (r) => (answered(r) ? versionName(r.tls.version) : undefined)),
     text('cipher', (r) => (answered(r) ? cipherName(r.tls.cipher) : undefined)),
     text('curve', curve),
