@@ -19,12 +19,16 @@ kernelTest('no program costs the verifier a tenth more than recorded', ['xdpFrag
   const now = built();
   if (process.env['SLUICE_WRITE_BUDGET'] !== undefined) {
     const lines = Object.entries(now).map(
-      ([name, effort]) => `  ${JSON.stringify(name)}: ${JSON.stringify(effort)}`,
+      ([name, { processed, instructions }]) =>
+        `  ${JSON.stringify(name)}: { "processed": ${processed}, "instructions": ${instructions} }`,
     );
     writeFileSync(BUDGET, `{\n${lines.join(',\n')}\n}\n`);
   }
   const recorded = JSON.parse(readFileSync(BUDGET, 'utf8')) as Record<string, Effort>;
-  expect(Object.keys(now).toSorted()).toEqual(Object.keys(recorded).toSorted());
+  expect(
+    Object.keys(now).filter((name) => recorded[name] === undefined),
+    'not recorded',
+  ).toEqual([]);
   for (const [name, { processed }] of Object.entries(now))
     expect(processed, name).toBeLessThanOrEqual(recorded[name].processed * 1.1);
 });
