@@ -64,6 +64,7 @@ function compareParsers(vlanKey: boolean): void {
   let hits = 0;
   let passed = 0;
   let engineKeys = 0;
+  let tagged = 0;
   for (const { name, format } of readCases(root as string)) {
     const engine = createFlowEngine(
       { checksums: false, maxFlows: 1 << 12, vlanInKey: vlanKey },
@@ -90,6 +91,7 @@ function compareParsers(vlanKey: boolean): void {
       if (slot >= 0 && engine.record(slot).tunnelParents === undefined) {
         expect(engine.key(slot), what).toEqual({ family: key.family, bytes: key.bytes });
         engineKeys++;
+        if (decoder.vlan !== 0) tagged++;
       }
       const l4 = decoder.transport;
       const begin = key.tcp ? new DataView(bytes.buffer).getUint32(l4 + 4) : 0;
@@ -123,6 +125,7 @@ function compareParsers(vlanKey: boolean): void {
   expect(differing).toEqual(EXPLAINED);
   expect({ hits, passed }).toEqual({ hits: 7394, passed: 839 });
   expect(engineKeys).toBeGreaterThan(7000);
+  expect(tagged).toBeGreaterThan(0);
 }
 
 /** Bytes behind the transport header, by its own fields. */

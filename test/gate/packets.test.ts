@@ -6,13 +6,14 @@ import { State } from '../../src/gate/layout.ts';
 import { Pairs } from '../../src/gate/pairs.ts';
 import {
   interfaceInfo,
+  loadObject,
   membarrier,
   monotonic,
   openPacketRing,
   PacketSender,
 } from '../../src/kernel/index.ts';
 import { describe as layers } from '../../src/packet/describe.ts';
-import { ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+import { bpfObject, ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 import { PAIR, type PacketRow, SENT } from './packet-kinds.ts';
 import { PACKET_TABLE } from './packet-table.ts';
 import { TestGate, XDP_DROP, XDP_PASS } from './support.ts';
@@ -94,10 +95,26 @@ function oneOf(open: (options: Partial<GateOptions>) => Place) {
   return { with: keyed, close };
 }
 
+/** The same behind a rule by hand that matches nothing: parsed once, and shunted by another program. */
+function behindRules(place: Place): Place {
+  const gate = place.gate.gate;
+  const rule = loadObject(bpfObject('test_rule'), {
+    reuseMaps: { rules: gate.table('rules'), scratch: gate.table('scratch') },
+  });
+  gate.setRules(rule.program('test_rule'));
+  const close = (): void => {
+    rule.close();
+    place.close();
+  };
+  return { ...place, close };
+}
+
 for (const [where, open] of [
   ['test run', testRun],
   ['native', (options) => wire('native', options)],
   ['generic', (options) => wire('generic', options)],
+  ['test run behind rules', (options) => behindRules(testRun(options))],
+  ['native behind rules', (options) => behindRules(wire('native', options))],
 ] as [string, (options: Partial<GateOptions>) => Place][]) {
   describe(where, () => {
     const places = oneOf(open);
