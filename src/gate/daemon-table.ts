@@ -3,6 +3,7 @@ import type { GateClient } from './client.ts';
 import { monotonicSeconds } from './clock.ts';
 import type { ShuntRow } from './control-protocol.ts';
 import { shuntRow } from './control-row.ts';
+import { readShuntNote, writeShuntNote } from './daemon-notes.ts';
 import { Entry, readEntry, reviveValue, VALUE_SIZE } from './entry.ts';
 import { type FlowKey, keyText } from './flow-key.ts';
 import { State } from './layout.ts';
@@ -199,6 +200,7 @@ export class ShuntTable {
       seen: this.#sweeps,
     };
     this.#enter(shunt);
+    writeShuntNote(this.#client.notes, family, bytes, shunt);
     this.#events.started(shunt, () => this.row(shunt) ?? this.#blank(shunt));
     return 0;
   }
@@ -213,6 +215,7 @@ export class ShuntTable {
   }
 
   #leave(shunt: Shunt): void {
+    this.#client.notes.remove(shunt.family, shunt.key);
     this.#shunts.delete(keyText(shunt.key));
     this.#counts[shunt.family]--;
     this.#timed.delete(shunt);
@@ -334,15 +337,16 @@ export class ShuntTable {
     // What a batch saw may have been deleted since.
     const entry = this.#entry;
     if (!this.#client.read(family, key, tcp, entry)) return undefined;
+    const note = readShuntNote(this.#client.notes, family, key);
     const shunt: Shunt = {
       family,
       key,
       tcp,
       slot: entry.owner,
-      trigger: 'recovered',
-      since: undefined,
+      trigger: note?.trigger ?? 'recovered',
+      since: note?.since,
       expires: entry.owner === BY_HAND && entry.cookie > 0 ? entry.cookie : undefined,
-      start: undefined,
+      start: note?.start,
       reason: undefined,
       seen: number,
     };

@@ -10,12 +10,15 @@ import { FRESH, type PinDirectory } from './pins.ts';
 export const LINK_PIN = 'link';
 /** Bits of sl_meta.flags. */
 const FLAG_VLAN_KEY = 1;
+const FLAG_NOTES = 2;
 const M = SlMeta.members;
 
 /** What identifies a gate in its `meta` map. */
 export interface Meta {
   layout: number;
   vlanKey: boolean;
+  /** Its program leaves notes for captures. */
+  notes: boolean;
   netns: number;
   ifindex: number;
   /** Hex digits. */
@@ -36,6 +39,16 @@ export function writeMeta(map: BpfMap, ifindex: number, vlanKey: boolean): void 
   view.setUint32(M.pid, process.pid, true);
   view.setUint32(M.netns, netnsInode() >>> 0, true);
   view.setUint32(M.ifindex, ifindex, true);
+  map.set(new Uint8Array(4), value);
+}
+
+/** Says whether the gate leaves notes for captures. */
+export function noteMeta(map: BpfMap, notes: boolean): void {
+  const value = new Uint8Array(map.valueBytes);
+  map.get(new Uint8Array(4), value);
+  const view = new DataView(value.buffer);
+  const flags = view.getUint32(M.flags, true) & ~FLAG_NOTES;
+  view.setUint32(M.flags, notes ? flags | FLAG_NOTES : flags, true);
   map.set(new Uint8Array(4), value);
 }
 
@@ -60,6 +73,7 @@ export function readMeta(map: BpfMap, path: string): Meta {
   return {
     layout: LAYOUT_VERSION,
     vlanKey: (view.getUint32(M.flags, true) & FLAG_VLAN_KEY) !== 0,
+    notes: (view.getUint32(M.flags, true) & FLAG_NOTES) !== 0,
     netns: view.getUint32(M.netns, true),
     ifindex: view.getUint32(M.ifindex, true),
     bootId: Buffer.from(value.buffer, M.boot_id, 16).toString('hex'),
@@ -101,7 +115,10 @@ export class Found {
   fits(sizes: Readonly<Record<string, number>>, vlanKey: boolean): boolean {
     return (
       this.meta?.vlanKey === vlanKey &&
-      Object.entries(sizes).every(([name, size]) => this.maps.get(name)?.maxEntries === size)
+      Object.entries(sizes).every(([name, size]) =>
+        // Notes have room for as many as the tables had at first, whatever size those have got since.
+        name === 'side' ? this.maps.has(name) : this.maps.get(name)?.maxEntries === size,
+      )
     );
   }
 

@@ -191,7 +191,21 @@ kernelTest('a killed daemon leaves the gate, which is read, taken over and taken
   await gate.shunt('add', '--flow', FLOW, '--ttl', '600');
   using client = await gate.connect();
   await client.ask('owner.register', { name: 'sensor', lease: 3600 });
+  await client.ask('add', {
+    owner: 'sensor',
+    flows: [
+      {
+        proto: 'tcp',
+        a: { addr: A, port: 1 },
+        b: { addr: B, port: 2 },
+        seq: [7, 8],
+        ack: [8, 7],
+        trigger: 'mine',
+      },
+    ],
+  });
   gate.send(udp(), 4);
+  const was = await gate.rows();
   const before = await gate.status();
   process.kill(before.daemon.pid as number, 'SIGKILL');
   await until(() => ended(before.daemon.pid as number), 'the daemon is still there');
@@ -206,9 +220,12 @@ kernelTest('a killed daemon leaves the gate, which is read, taken over and taken
     programId: before.programId,
     shunted: { pkts: 10 },
     owners: [{ name: 'sensor', lapsed: false }],
-    tables: { flows4: { entries: 1 } },
+    tables: { flows4: { entries: 2 } },
   });
-  expect(await gate.rows()).toMatchObject([{ proto: 'udp', ab: { pkts: 10 } }]);
+  expect(await gate.rows()).toMatchObject([
+    { proto: 'udp', ab: { pkts: 10 } },
+    { proto: 'tcp', ab: { pkts: 0 } },
+  ]);
   const add = await gate.shunt('add', '--flow', `udp ${A}:1 ${B}:2`);
   expect([add.code, errorOf(add.stdout)]).toEqual([1, 'GATE_DOWN']);
   const run = await sluice('run', '-i', gate.ifname, '--tap', '--json', '--log-dir', gate.logDir);
@@ -218,7 +235,13 @@ kernelTest('a killed daemon leaves the gate, which is read, taken over and taken
   const again = reportOf((await gate.start()).stdout);
   gate.send(udp(), 5);
   expect(xdpAttachment(interfaceInfo(gate.ifname).index)?.programId).toBe(again.programId);
-  expect(await gate.rows()).toMatchObject([{ trigger: 'recovered', owner: '', ab: { pkts: 15 } }]);
+  // The next daemon knows what this one knew of each entry.
+  const rows = await gate.rows();
+  expect(rows).toMatchObject([
+    { trigger: 'manual', owner: '', ab: { pkts: 15 } },
+    { trigger: 'mine', owner: 'sensor', tcp: was.find(({ proto }) => proto === 'tcp')?.tcp },
+  ]);
+  expect(rows.map(({ since }) => since)).toEqual(was.map(({ since }) => since));
   expect(await gate.status()).toMatchObject({ shunted: { pkts: 15 }, owners: [{ name: 'sensor' }] });
   expect((await gate.shunt('rm', '--flow', FLOW)).code).toBe(0);
 
@@ -305,7 +328,12 @@ kernelTest('tables get another size with all that is in them', [], async () => {
   using pinned = BpfMap.openPinned(pins['flows4'], true);
   expect(pinned.maxEntries).toBe(5000);
   await client.ask('remove', { flows: [flow(1)] });
-  expect(await client.ask('owner.unregister', { name: 'sensor' })).toEqual({ ended: 100 });
+  // And the next daemon takes it over.
+  process.kill((await gate.status()).daemon.pid as number, 'SIGKILL');
+  await client.closed;
+  expect((await gate.start('--max-shunts4', '5000', '--max-shunts6', '10')).code).toBe(0);
+  using next = await gate.connect();
+  expect(await next.ask('owner.unregister', { name: 'sensor' })).toEqual({ ended: 100 });
 });
 
 kernelTest('two gates stand side by side, and are told apart', [], async () => {
