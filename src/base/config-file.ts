@@ -1,5 +1,5 @@
 import { readFileSync, statSync } from 'node:fs';
-import { isMap, isScalar, LineCounter, parseDocument } from 'yaml';
+import { createRequire } from 'node:module';
 import { SluiceError } from './errors.ts';
 
 /** A configuration file as read: values are not checked yet. */
@@ -34,6 +34,10 @@ export function readConfigFile(path: string): ConfigFile {
 
 /** @throws SluiceError USAGE */
 export function parseConfig(path: string, text: string): ConfigFile {
+  // Loaded when there is a file: most runs have none, and it would take a good part of their start.
+  const { isMap, isScalar, LineCounter, parseDocument } = createRequire(import.meta.url)(
+    'yaml',
+  ) as typeof import('yaml');
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
   const line = (offset: number | undefined) => (offset === undefined ? 1 : lines.linePos(offset).line);

@@ -8,7 +8,7 @@ import type { StoredSource } from './source.ts';
 import { canUnpack, type Packing, UnpackedInput } from './unpack.ts';
 
 /** What is read at a time: large enough that the calls do not show, small enough to stay in the cache. */
-const CHUNK_BYTES = 1024 * 1024;
+const CHUNK_BYTES = 256 * 1024;
 /** Bytes that decide what a file is. */
 const MAGIC_BYTES = 4;
 /** Packets handed out at a time: few enough that what is done with them stays in the cache. */

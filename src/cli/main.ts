@@ -1,19 +1,23 @@
 import { Command, CommanderError } from 'commander';
 import { asSluiceError, Exit, SluiceError } from '../base/errors.ts';
-import type { CommandHost } from './command.ts';
-import { registerBench } from './commands/bench.ts';
-import { registerConfig } from './commands/config.ts';
-import { registerFilter } from './commands/filter.ts';
-import { registerGate } from './commands/gate.ts';
-import { registerLab } from './commands/lab.ts';
-import { registerRead } from './commands/read.ts';
-import { registerRun } from './commands/run.ts';
-import { registerShunt } from './commands/shunt.ts';
+import type { CommandHost, Register } from './command.ts';
 import { errorDocument, sayError } from './report-error.ts';
 import { type Streams, Terminal } from './terminal.ts';
 import { version } from './version.ts';
 
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** In the order of the help. Only what is asked for is loaded: all together take longer than reading a small file. */
+const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
+  run: async () => (await import('./commands/run.ts')).registerRun,
+  read: async () => (await import('./commands/read.ts')).registerRead,
+  gate: async () => (await import('./commands/gate.ts')).registerGate,
+  shunt: async () => (await import('./commands/shunt.ts')).registerShunt,
+  filter: async () => (await import('./commands/filter.ts')).registerFilter,
+  lab: async () => (await import('./commands/lab.ts')).registerLab,
+  bench: async () => (await import('./commands/bench.ts')).registerBench,
+  config: async () => (await import('./commands/config.ts')).registerConfig,
+};
 
 function usageError(error: CommanderError): SluiceError {
   if (error.code === 'commander.help') {
@@ -32,7 +36,7 @@ function usageError(error: CommanderError): SluiceError {
   });
 }
 
-function build(terminal: Terminal, host: CommandHost): Command {
+async function build(terminal: Terminal, host: CommandHost, name: string | undefined): Promise<Command> {
   const program = new Command('sluice')
     .description(
       'An XDP gate in front of network sensors: drops what they learn nothing from, and keeps the books.',
@@ -43,14 +47,8 @@ function build(terminal: Terminal, host: CommandHost): Command {
     .showSuggestionAfterError(true)
     .exitOverride()
     .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: () => {}, outputError: () => {} });
-  registerRun(program, host);
-  registerRead(program, host);
-  registerGate(program, host);
-  registerShunt(program, host);
-  registerFilter(program, host);
-  registerLab(program, host);
-  registerBench(program, host);
-  registerConfig(program, host);
+  const only = name === undefined || !Object.hasOwn(COMMANDS, name) ? undefined : COMMANDS[name];
+  for (const load of only === undefined ? Object.values(COMMANDS) : [only]) (await load())(program, host);
   program.addHelpText(
     'after',
     `
@@ -115,7 +113,7 @@ export async function main(
         help: 'sluice --help lists the commands; npm start runs the main job',
       });
     }
-    await build(terminal, host).parseAsync([...argv], { from: 'user' });
+    await (await build(terminal, host, argv[0])).parseAsync([...argv], { from: 'user' });
   } catch (thrown) {
     if (!(thrown instanceof CommanderError)) code = fail(asSluiceError(thrown));
     // Help and version that were asked for are thrown by commander as well.

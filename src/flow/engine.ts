@@ -34,7 +34,7 @@ import { connRecord, flipped, origOf, peerSide, portOf } from './record.ts';
 import { restoreFlow, saveFlow } from './saved.ts';
 import { completeOptions, type FlowSettings } from './settings.ts';
 import { Sighting } from './sighting.ts';
-import { FlowTable } from './table.ts';
+import { FlowTable, MOST_FETCHED } from './table.ts';
 import { TcpTracker } from './tcp.ts';
 import { TcpFlag, type TcpHost } from './tcp-states.ts';
 import { setTimeoutClass, Timeout } from './timeouts.ts';
@@ -58,8 +58,6 @@ const RANGE_NODES = 1 << 15;
 const LETTER_C = 0x43;
 const LETTER_D = 0x44;
 const INTERACTIVE = portSet([21, 22, 23, 513]);
-/** Packets whose memory is fetched at the same time. */
-export const BATCH_PACKETS = 32;
 
 /** What the engine has counted. */
 export interface FlowStats {
@@ -103,7 +101,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly #carriers: Carriers;
   readonly #keyed: boolean;
   readonly #sightings: readonly Sighting[];
-  readonly #entries = new Int32Array(BATCH_PACKETS);
+  readonly #hashes = new Int32Array(MOST_FETCHED);
   readonly #sought = new Uint8Array(KEY6_BYTES);
   readonly #soughtWords = new Int32Array(this.#sought.buffer);
   #now = Number.NEGATIVE_INFINITY;
@@ -148,7 +146,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     this.#opener = new Opener(this.#table, settings, this.#histories, this.#tcp, this.#services, this.#uids);
     this.#keyed = settings.tunnelInKey;
     this.#sightings = Array.from(
-      { length: BATCH_PACKETS },
+      { length: MOST_FETCHED },
       () => new Sighting(this.#table, settings.checksums, settings.vlanInKey),
     );
   }
@@ -162,15 +160,15 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   processBatch(packets: readonly Packet[], count: number): void {
     const sightings = this.#sightings;
     const table = this.#table;
-    const entries = this.#entries;
-    for (let from = 0; from < count; from += BATCH_PACKETS) {
-      const size = Math.min(BATCH_PACKETS, count - from);
+    const hashes = this.#hashes;
+    for (let from = 0; from < count; from += MOST_FETCHED) {
+      const size = Math.min(MOST_FETCHED, count - from);
       for (let i = 0; i < size; i++) {
         const sighting = sightings[i];
         sighting.see(packets[from + i], 0, 0);
-        entries[i] = sighting.verdict === Decoded.ok ? table.firstEntry(sighting.hash) : 0;
+        hashes[i] = sighting.hash;
       }
-      for (let i = 0; i < size; i++) table.touch(entries[i]);
+      table.fetch(hashes, size);
       for (let i = 0; i < size; i++) this.#arrive(packets[from + i], sightings[i]);
     }
   }

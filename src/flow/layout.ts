@@ -7,10 +7,10 @@
  *
  *   hot line 0   IPv4 key 16 · flags · letters seen · time of the last packet · deadline · packets and IP bytes
  *   hot line 1   TCP endpoints of side 0 and side 1 (other protocols: payload bytes)
- *   cold line 0  key 48 · hash · generation · history length · VLANs
+ *   cold line 0  key 48 · hash · generation · VLANs
  *   cold line 1  rest of the endpoint of side 0, missed bytes
  *   cold line 2  rest of the endpoint of side 1
- *   cold line 3  start · timers · uid · history
+ *   cold line 3  start · timers · uid · history and its length
  */
 export const RECORD_BYTES = 128;
 export const WORDS = RECORD_BYTES / 4;
@@ -54,7 +54,6 @@ export const EP_F_PAYLOAD = 1;
 export const C_KEY = 0;
 export const C_HASH = 12;
 export const C_GENERATION = 13;
-export const C_HISTORY_LENGTH = 14;
 /** VLAN id | inner VLAN id << 16 of the first packet. */
 export const C_VLANS = 15;
 
@@ -91,6 +90,7 @@ export const C_UID = 54;
 /** Byte offset of the history; longer ones go on outside of the record. */
 export const C_HISTORY = 228;
 export const HISTORY_BYTES = 24;
+export const C_HISTORY_LENGTH = 63;
 
 /** Bits of the word at FLAGS; the protocol is in the top byte. */
 export const Flag = {

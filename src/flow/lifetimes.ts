@@ -25,6 +25,7 @@ const KEPT_FOR = 1;
 /** When flows end by time. Packets only move the time of a flow's last packet: its timer finds that out when it is due. */
 export class Lifetimes implements TimerOwner {
   readonly wheel: TimerWheel;
+  readonly #table: FlowTable;
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
   readonly #cold: Float64Array;
@@ -45,6 +46,7 @@ export class Lifetimes implements TimerOwner {
     isInteractive: (slot: number) => boolean,
   ) {
     this.wheel = new TimerWheel(table.capacity, this);
+    this.#table = table;
     this.#words = table.words;
     this.#doubles = table.doubles;
     this.#cold = table.coldDoubles;
@@ -59,6 +61,11 @@ export class Lifetimes implements TimerOwner {
   /** TimerOwner. */
   deadline(slot: number): number {
     return this.#deadlineOf(slot);
+  }
+
+  /** TimerOwner. */
+  upcoming(slots: Int32Array, count: number): void {
+    this.#table.fetchSlots(slots, count);
   }
 
   /** TimerOwner. */

@@ -1,12 +1,14 @@
 import {
   C_GENERATION,
   C_HASH,
+  C_HISTORY_LENGTH,
   C_KEY,
   C_UID,
   COLD_BYTES,
   COLD_DOUBLES,
   COLD_WORDS,
   DOUBLES,
+  ENDPOINT,
   FLAGS,
   Flag,
   KEY,
@@ -17,6 +19,8 @@ import {
 /** Large memory of the C library begins 16 bytes behind a page: this far behind that, records are aligned. */
 const ALIGN = 112;
 const KEY4_WORDS = 4;
+/** Keys at a time for `fetch`. */
+export const MOST_FETCHED = 32;
 
 /**
  * The flow records and the index over their keys: open addressing with linear probing, seeded, at most half full, and
@@ -42,8 +46,9 @@ export class FlowTable {
   readonly #index: Int32Array;
   readonly #mask: number;
   readonly #seed: Int32Array;
-  /** Takes what `touch` reads, so that it is read. */
-  touched = 0;
+  readonly #entries: Int32Array;
+  /** Takes what `fetch` reads, so that it is read. */
+  fetched = 0;
 
   /** `seed` is for tests; without it the hash is not to be foreseen. */
   constructor(capacity: number, seed: Int32Array) {
@@ -60,6 +65,7 @@ export class FlowTable {
     this.#index = new Int32Array(entries * 2);
     this.#mask = entries - 1;
     this.#seed = seed;
+    this.#entries = new Int32Array(MOST_FETCHED);
   }
 
   /** Hash of `count` words: multiplication by secret odd numbers, folded after each word. */
@@ -89,17 +95,51 @@ export class FlowTable {
   }
 
   /**
-   * Where a key with this hash is first looked for; `touch` it somewhat later. For keys of which many are sought one
-   * after the other: the processor then fetches the memory for all of them at the same time.
+   * Reads where the keys with these hashes will be looked for, and the hot parts found there: one after the other without
+   * waiting, so that the processor fetches the memory for all of them at the same time. Changes nothing.
    */
-  firstEntry(hash: number): number {
-    return this.#index[2 * (hash & this.#mask) + 1];
+  fetch(hashes: Int32Array, count: number): void {
+    const index = this.#index;
+    const mask = this.#mask;
+    const words = this.words;
+    const entries = this.#entries;
+    for (let i = 0; i < count; i++) entries[i] = index[2 * (hashes[i] & mask) + 1];
+    let read = 0;
+    let free = this.#freeCount;
+    for (let i = 0; i < count; i++) {
+      const entry = entries[i];
+      if (entry !== 0) read ^= words[(entry - 1) * WORDS] ^ words[(entry - 1) * WORDS + ENDPOINT];
+      // A flow begins, perhaps: in this slot then.
+      else if (free > 0) read ^= this.#all(this.#free[--free]);
+    }
+    for (let i = 0; i < count; i++) {
+      const slot = entries[i] - 1;
+      if (slot >= 0 && (words[slot * WORDS + FLAGS] & Flag.wide) !== 0) read ^= this.cold[slot * COLD_WORDS];
+    }
+    this.fetched = read;
   }
 
-  touch(entry: number): void {
-    if (entry === 0) return;
-    const base = (entry - 1) * WORDS;
-    this.touched = this.words[base] ^ this.words[base + 16];
+  /** Likewise for flows of which several will be ended: their records and what `remove` touches. */
+  fetchSlots(slots: Int32Array, count: number): void {
+    let read = 0;
+    for (let i = 0; i < count; i++) read ^= this.#all(slots[i]);
+    for (let i = 0; i < count; i++)
+      read ^= this.#index[2 * (this.cold[slots[i] * COLD_WORDS + C_HASH] & this.#mask)];
+    this.fetched = read;
+  }
+
+  /** A word of each line of a record. */
+  #all(slot: number): number {
+    const hot = slot * WORDS;
+    const cold = slot * COLD_WORDS;
+    return (
+      this.words[hot] ^
+      this.words[hot + 16] ^
+      this.cold[cold] ^
+      this.cold[cold + 16] ^
+      this.cold[cold + 32] ^
+      this.cold[cold + 48]
+    );
   }
 
   #isNarrow(slot: number, key: Int32Array, from: number): boolean {
@@ -141,6 +181,7 @@ export class FlowTable {
     words[base + FLAGS] = Flag.open | (count === KEY4_WORDS ? 0 : Flag.wide);
     cold[coldBase + C_HASH] = hash;
     cold[coldBase + C_GENERATION] = generation;
+    cold[coldBase + C_HISTORY_LENGTH] = 0;
     const index = this.#index;
     const mask = this.#mask;
     let at = hash & mask;

@@ -18,6 +18,7 @@ import {
   F_LAST,
   FLAGS,
   Flag,
+  SEEN,
   Seen,
   WORDS,
 } from './layout.ts';
@@ -254,7 +255,7 @@ export class TcpTracker {
       const data = bytes > 0;
       if (!data && (flags & TcpFlag.ack) === 0) return;
       // A lone SYN-ACK of the originator was the responder's: the handshake began before the capture.
-      if (histories.isLoneSynAck(slot)) {
+      if (this.#words[slot * WORDS + SEEN] >>> 16 === 0 && histories.isLoneSynAck(slot)) {
         this.#states.flip(slot);
         histories.turnSynAck(slot);
       }

@@ -5,11 +5,15 @@ const LEVEL_BITS = 9;
 const REACH = SLOTS * SLOTS;
 /** A second head beside the buckets takes a list out before it is worked on, for what is put back may come into it again. */
 const BUCKETS = 2 * SLOTS + 1;
+/** Nodes that the owner is told of at a time; at most MOST_FETCHED of the table. */
+const AHEAD = 32;
 
 /** What the wheel asks of its owner. */
 export interface TimerOwner {
   /** The time at which the node is due. */
   deadline(node: number): number;
+  /** `deadline` will be asked of these first `count` nodes, one after the other. */
+  upcoming(nodes: Int32Array, count: number): void;
   /** The node, taken out of the wheel, is due: put it back or let it go. */
   due(node: number, now: number): void;
 }
@@ -24,8 +28,9 @@ export class TimerWheel {
   next = Number.NEGATIVE_INFINITY;
   readonly #owner: TimerOwner;
   readonly #heads: number;
-  readonly #forward: Int32Array;
-  readonly #backward: Int32Array;
+  /** Of each node and head, the one after it and the one before it. */
+  readonly #links: Int32Array;
+  readonly #ahead = new Int32Array(AHEAD);
   #base = 0;
   #tick = 0;
   #started = false;
@@ -33,11 +38,10 @@ export class TimerWheel {
   constructor(nodes: number, owner: TimerOwner) {
     this.#owner = owner;
     this.#heads = nodes;
-    this.#forward = new Int32Array(nodes + BUCKETS).fill(-1);
-    this.#backward = new Int32Array(nodes + BUCKETS).fill(-1);
+    this.#links = new Int32Array(2 * (nodes + BUCKETS)).fill(-1);
     for (let head = nodes; head < nodes + BUCKETS; head++) {
-      this.#forward[head] = head;
-      this.#backward[head] = head;
+      this.#links[2 * head] = head;
+      this.#links[2 * head + 1] = head;
     }
   }
 
@@ -49,22 +53,22 @@ export class TimerWheel {
     const tick = wanted > now ? Math.min(wanted, now + REACH - SLOTS) : now + 1;
     const bucket = tick - now < SLOTS ? tick & (SLOTS - 1) : SLOTS + (Math.floor(tick / SLOTS) & (SLOTS - 1));
     const head = this.#heads + bucket;
-    const last = this.#backward[head];
-    this.#forward[last] = node;
-    this.#backward[node] = last;
-    this.#forward[node] = head;
-    this.#backward[head] = node;
+    const last = this.#links[2 * head + 1];
+    this.#links[2 * last] = node;
+    this.#links[2 * node + 1] = last;
+    this.#links[2 * node] = head;
+    this.#links[2 * head + 1] = node;
   }
 
   /** Takes a node out, if it is in. */
   clear(node: number): void {
-    const after = this.#forward[node];
+    const after = this.#links[2 * node];
     if (after < 0) return;
-    const before = this.#backward[node];
-    this.#forward[before] = after;
-    this.#backward[after] = before;
-    this.#forward[node] = -1;
-    this.#backward[node] = -1;
+    const before = this.#links[2 * node + 1];
+    this.#links[2 * before] = after;
+    this.#links[2 * after + 1] = before;
+    this.#links[2 * node] = -1;
+    this.#links[2 * node + 1] = -1;
   }
 
   /** Works off all that was due before `now`. */
@@ -99,19 +103,20 @@ export class TimerWheel {
 
   #work(bucket: number, now: number): void {
     const head = this.#heads + bucket;
-    const first = this.#forward[head];
+    const first = this.#links[2 * head];
     if (first === head) return;
     const hold = this.#heads + 2 * SLOTS;
-    const last = this.#backward[head];
-    this.#forward[hold] = first;
-    this.#backward[first] = hold;
-    this.#backward[hold] = last;
-    this.#forward[last] = hold;
-    this.#forward[head] = head;
-    this.#backward[head] = head;
-    for (;;) {
-      const node = this.#forward[hold];
+    const last = this.#links[2 * head + 1];
+    this.#links[2 * hold] = first;
+    this.#links[2 * first + 1] = hold;
+    this.#links[2 * hold + 1] = last;
+    this.#links[2 * last] = hold;
+    this.#links[2 * head] = head;
+    this.#links[2 * head + 1] = head;
+    for (let known = 0; ; known--) {
+      const node = this.#links[2 * hold];
       if (node === hold) return;
+      if (known === 0) known = this.#announce(node, hold);
       const deadline = this.#owner.deadline(node);
       if (deadline > now) {
         this.set(node, deadline);
@@ -120,5 +125,14 @@ export class TimerWheel {
         this.#owner.due(node, now);
       }
     }
+  }
+
+  /** Tells the owner which nodes come next from this one on: how many. */
+  #announce(first: number, end: number): number {
+    const ahead = this.#ahead;
+    let count = 0;
+    for (let node = first; node !== end && count < AHEAD; node = this.#links[2 * node]) ahead[count++] = node;
+    this.#owner.upcoming(ahead, count);
+    return count;
   }
 }

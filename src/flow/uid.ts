@@ -30,15 +30,18 @@ export function uidText(first: number, high: number, low: number): string {
   return `C${base62(0, first >>> 0)}${base62(high >>> 0, low >>> 0)}`;
 }
 
+/** Two digits at a time: half as many divisions and pieces. */
+const PAIRS = Array.from({ length: 3844 }, (_, n) => `${DIGITS[Math.floor(n / 62)]}${DIGITS[n % 62]}`);
+
 function base62(high: number, low: number): string {
   let text = '';
   let h = high;
   let l = low;
-  do {
-    const rest = (h % 62) * 4_294_967_296 + l;
-    h = Math.floor(h / 62);
-    l = Math.floor(rest / 62);
-    text = DIGITS[rest % 62] + text;
-  } while (h !== 0 || l !== 0);
-  return text;
+  while (h !== 0 || l >= 3844) {
+    const rest = (h % 3844) * 4_294_967_296 + l;
+    h = Math.floor(h / 3844);
+    l = Math.floor(rest / 3844);
+    text = PAIRS[rest % 3844] + text;
+  }
+  return (l < 62 ? DIGITS[l] : PAIRS[l]) + text;
 }

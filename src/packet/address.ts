@@ -57,24 +57,32 @@ export function macBytes(text: string): Uint8Array | undefined {
   return Uint8Array.from(text.split(/[:-]/), (part) => Number.parseInt(part, 16));
 }
 
+const OCTETS = Array.from({ length: 256 }, (_, octet) => String(octet));
+
 /** Text of the 4 or 16 bytes at u8[offset]; IPv6 in the form of RFC 5952, without an embedded IPv4 part. */
 export function ipText(u8: Uint8Array, offset: number, bytes: 4 | 16): string {
-  if (bytes === 4) return `${u8[offset]}.${u8[offset + 1]}.${u8[offset + 2]}.${u8[offset + 3]}`;
-  const words: number[] = [];
-  for (let i = 0; i < 16; i += 2) words.push((u8[offset + i] << 8) | u8[offset + i + 1]);
-  let best = -1;
+  if (bytes === 4)
+    return `${OCTETS[u8[offset]]}.${OCTETS[u8[offset + 1]]}.${OCTETS[u8[offset + 2]]}.${OCTETS[u8[offset + 3]]}`;
+  // The longest run of words of zero, the first of several, and at least two.
+  let best = 8;
   let longest = 1;
+  let run = 0;
   for (let i = 0; i < 8; i++) {
-    let n = 0;
-    while (i + n < 8 && words[i + n] === 0) n++;
-    if (n > longest) {
-      best = i;
-      longest = n;
+    run = u8[offset + 2 * i] === 0 && u8[offset + 2 * i + 1] === 0 ? run + 1 : 0;
+    if (run > longest) {
+      best = i - run + 1;
+      longest = run;
     }
   }
-  return best < 0 ? hex(words) : `${hex(words.slice(0, best))}::${hex(words.slice(best + longest))}`;
+  if (best === 8) return hex(u8, offset, 0, 8);
+  return `${hex(u8, offset, 0, best)}::${hex(u8, offset, best + longest, 8)}`;
 }
 
-function hex(words: number[]): string {
-  return words.map((word) => word.toString(16)).join(':');
+function hex(u8: Uint8Array, offset: number, from: number, to: number): string {
+  let text = '';
+  for (let i = from; i < to; i++) {
+    const word = (u8[offset + 2 * i] << 8) | u8[offset + 2 * i + 1];
+    text += i === from ? word.toString(16) : `:${word.toString(16)}`;
+  }
+  return text;
 }

@@ -81,6 +81,7 @@ describe('the timer wheel', () => {
         let before = start;
         const wheel = new TimerWheel(deadlines.length, {
           deadline: (node) => deadlines[node],
+          upcoming: () => undefined,
           due: (node, now) => {
             expect(deadlines[node]).toBeLessThanOrEqual(now);
             expect(deadlines[node]).toBeGreaterThanOrEqual(before - 0.25);
@@ -108,6 +109,7 @@ describe('the timer wheel', () => {
     let runs = 0;
     const wheel: TimerWheel = new TimerWheel(1, {
       deadline: () => 0,
+      upcoming: () => undefined,
       due: (node) => {
         runs++;
         wheel.set(node, 0);
