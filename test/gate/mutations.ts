@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { array, assert, constantFrom, nat, oneof, option, property, record, uint8Array } from 'fast-check';
 import { expect } from 'vitest';
 import { writeGateKey } from '../../src/flow/keys.ts';
 import { keyText } from '../../src/gate/flow-key.ts';
@@ -23,19 +23,19 @@ const TELLING = [
   0x88, 0x91, 0xa8, 0xdd, 0xff,
 ];
 
-const byte = fc.oneof(fc.nat(255), fc.constantFrom(...TELLING));
-const change = fc.record({ at: fc.nat(110), byte });
-const random = fc.oneof(
-  fc.uint8Array({ minLength: LEAST, maxLength: 200 }),
-  fc.uint8Array({ minLength: LEAST, maxLength: MANY_BUFFERS, size: 'max' }),
+const byte = oneof(nat(255), constantFrom(...TELLING));
+const change = record({ at: nat(110), byte });
+const random = oneof(
+  uint8Array({ minLength: LEAST, maxLength: 200 }),
+  uint8Array({ minLength: LEAST, maxLength: MANY_BUFFERS, size: 'max' }),
 );
 const mutated = fc
   .record({
-    row: fc.nat(PACKET_TABLE.length - 1),
-    changes: fc.array(change, { maxLength: 4 }),
-    cut: fc.option(fc.nat(140), { freq: 4 }),
-    behind: fc.uint8Array({ maxLength: 20 }),
-    doubled: fc.option(fc.record({ from: fc.nat(60), bytes: fc.nat(60) }), { freq: 8 }),
+    row: nat(PACKET_TABLE.length - 1),
+    changes: array(change, { maxLength: 4 }),
+    cut: option(nat(140), { freq: 4 }),
+    behind: uint8Array({ maxLength: 20 }),
+    doubled: option(record({ from: nat(60), bytes: nat(60) }), { freq: 8 }),
   })
   .map(({ row, changes, cut, behind, doubled }) => {
     let bytes = Uint8Array.of(...PACKET_TABLE[row].bytes, ...behind);
@@ -49,7 +49,7 @@ const mutated = fc
   });
 
 /** A frame, of random bytes or a packet of the table with some of them changed. */
-export const anyFrame = fc.oneof({ arbitrary: random, weight: 1 }, { arbitrary: mutated, weight: 9 });
+export const anyFrame = oneof({ arbitrary: random, weight: 1 }, { arbitrary: mutated, weight: 9 });
 
 /**
  * A gate with the flows of the table in it. Whatever it is given, it drops nothing that the decoder in TypeScript does not
@@ -137,8 +137,8 @@ export class MutationGate {
 /** Runs so many frames through it. A failure says its seed and the shortest frame that shows it. */
 export function mutate(frames: number, seed?: number): void {
   using gate = new MutationGate();
-  fc.assert(
-    fc.property(anyFrame, (bytes) => gate.check(bytes)),
+  assert(
+    property(anyFrame, (bytes) => gate.check(bytes)),
     { numRuns: frames, ...(seed === undefined ? {} : { seed }) },
   );
   gate.finish();

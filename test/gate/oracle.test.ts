@@ -50,7 +50,7 @@ function opinions(context: TestContext): Opinion[] {
     if (process.env['CI'] !== undefined) throw new Error('scapy is missing: scripts/setup.sh installs it');
     context.skip('scapy is missing (Debian: python3-scapy)');
   }
-  const { status, stdout, stderr } = spawnSync(command as string, [SCRIPT, `${SEED}`, `${FRAMES}`], {
+  const { status, stdout, stderr } = spawnSync(command, [SCRIPT, `${SEED}`, `${FRAMES}`], {
     encoding: 'utf8',
     maxBuffer: 1 << 26,
   });

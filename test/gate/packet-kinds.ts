@@ -49,10 +49,10 @@ export interface Net {
   header: 20 | 40;
   icmp: { proto: number; echo: number; reply: number; oneWay: number };
   /** An IP header from a to b behind what is there already; `proto` unless it follows from the next layer. */
-  there(start: PacketBuilder, proto?: number): PacketBuilder;
-  back(start: PacketBuilder): PacketBuilder;
-  icmpHeader(packet: PacketBuilder, type: number, code?: number): PacketBuilder;
-  fragment(offset: number, more: boolean, proto: number): PacketBuilder;
+  there: (start: PacketBuilder, proto?: number) => PacketBuilder;
+  back: (start: PacketBuilder) => PacketBuilder;
+  icmpHeader: (packet: PacketBuilder, type: number, code?: number) => PacketBuilder;
+  fragment: (offset: number, more: boolean, proto: number) => PacketBuilder;
 }
 
 export const [A4, B4] = PAIR[4];

@@ -28,8 +28,8 @@ const dropped = (verdict: string): boolean => verdict === 'shunted' || verdict =
 interface Place {
   gate: TestGate;
   /** What became of the frame: the program's answer, or what was seen behind it. */
-  run(bytes: Uint8Array): Promise<{ action: number; verdict: string }>;
-  close(): void;
+  run: (bytes: Uint8Array) => Promise<{ action: number; verdict: string }>;
+  close: () => void;
 }
 
 function testRun(options: Partial<GateOptions>): Place {
