@@ -1,5 +1,5 @@
 import type { Register } from '../instruction.ts';
-import { type Block, dominators, type Ir, isConstant, type Node } from '../ir/ir.ts';
+import { type Block, countUses, dominators, type Ir, isConstant, type Node } from '../ir/ir.ts';
 import { lastUses, liveOut, usesOfEnd } from './liveness.ts';
 
 /** Where a value is: in a register, or in a slot of the stack, 8 bytes each, counted from 0. */
@@ -24,12 +24,13 @@ const COMMUTATIVE: ReadonlySet<string> = new Set(['add', 'mul', 'and', 'or', 'xo
  */
 export function allocate(ir: Ir, pool: readonly Register[], scratch?: readonly Register[]): Allocation {
   const spilled = new Set<Node>();
+  const forgotten = new Set<Node>();
   for (;;) {
     const reserved = scratch ?? (spilled.size === 0 ? [] : pool.slice(-2));
     const registers = pool.filter((register) => !reserved.includes(register));
     const attempt = new Attempt(ir, registers, spilled);
     const tooMany = attempt.run();
-    if (tooMany === undefined) {
+    if (tooMany.size === 0) {
       const { places, outs } = attempt;
       return {
         places,
@@ -45,8 +46,11 @@ export function allocate(ir: Ir, pool: readonly Register[], scratch?: readonly R
         },
       };
     }
-    if (tooMany.op === 'guard' && tooMany.root === undefined) forget(ir, tooMany);
-    else spilled.add(tooMany);
+    for (const node of tooMany)
+      if (node.op === 'guard' && node.root === undefined && !forgotten.has(node)) {
+        forgotten.add(node);
+        forget(ir, node);
+      } else spilled.add(node);
   }
 }
 
@@ -72,40 +76,43 @@ class Attempt {
   /** Phis that a value goes into, and the register that one of their arguments has. */
   readonly #phisOf = new Map<Node, Node[]>();
   readonly #hints = new Map<Node, Register>();
+  readonly #victims = new Set<Node>();
+  readonly #uses: ReadonlyMap<Node, number>;
+  /** Blocks at whose end a value is alive. */
+  readonly #alive = new Map<Node, number>();
 
   constructor(ir: Ir, pool: readonly Register[], spilled: ReadonlySet<Node>) {
     this.#ir = ir;
     this.#pool = pool;
     this.#spilled = spilled;
     this.outs = liveOut(ir);
+    this.#uses = countUses(ir);
+    for (const out of this.outs.values())
+      for (const node of out) this.#alive.set(node, (this.#alive.get(node) ?? 0) + 1);
     for (const { phis } of ir.blocks) {
       for (const phi of phis)
         for (const arg of phi.args) this.#phisOf.set(arg, [...(this.#phisOf.get(arg) ?? []), phi]);
     }
   }
 
-  /** The value that should make room, when there are too many. */
-  run(): Node | undefined {
+  /** The values that should make room, when there are too many. */
+  run(): ReadonlySet<Node> {
     const idom = dominators(this.#ir);
     for (const block of this.#ir.blocks) {
       this.#busy.clear();
       this.#busySlots.clear();
       for (const node of this.#liveIn(block, idom)) this.#occupy(node);
-      for (const phi of block.phis) {
-        const tooMany = this.#place(phi, []);
-        if (tooMany !== undefined) return tooMany;
-      }
+      for (const phi of block.phis) this.#place(phi, []);
       const out = this.outs.get(block) ?? new Set<Node>();
       const used = new Set([...out, ...usesOfEnd(block), ...block.body.flatMap(({ args }) => args)]);
       for (const phi of block.phis) if (!used.has(phi)) this.#release(phi);
       const last = lastUses(block, out);
       for (const [index, node] of block.body.entries()) {
-        const tooMany = this.#step(node, last[index]);
-        if (tooMany !== undefined) return tooMany;
+        this.#step(node, last[index]);
         if (!used.has(node)) this.#release(node);
       }
     }
-    return undefined;
+    return this.#victims;
   }
 
   /** What is alive where a block begins: used in it or behind it, and not made in it. */
@@ -121,10 +128,10 @@ class Attempt {
   }
 
   /** Frees what ends here and may share the register of the result, places the result, frees the rest. */
-  #step(node: Node, last: readonly Node[]): Node | undefined {
+  #step(node: Node, last: readonly Node[]): void {
     if (node.op === 'nonzero') {
       for (const arg of last) this.#release(arg);
-      return undefined;
+      return;
     }
     const [a, b] = node.args;
     // dst = a OP b is dst = a; dst OP= b: b has to outlive the first half, unless the two can change places.
@@ -132,9 +139,8 @@ class Attempt {
     const early = last.filter((arg) => arg !== keeps);
     for (const arg of early) this.#release(arg);
     const near = [a, b].filter((arg) => arg !== undefined && early.includes(arg));
-    const tooMany = this.#place(node, near);
+    this.#place(node, near);
     for (const arg of last) if (arg === keeps) this.#release(arg);
-    return tooMany;
   }
 
   #registerOf(node: Node): Register | undefined {
@@ -165,10 +171,10 @@ class Attempt {
     this.slots = Math.max(this.slots, slot + 1);
   }
 
-  #place(node: Node, near: readonly Node[]): Node | undefined {
+  #place(node: Node, near: readonly Node[]): void {
     if (this.#spilled.has(node)) {
       this.#toSlot(node);
-      return undefined;
+      return;
     }
     const phis = this.#phisOf.get(node) ?? [];
     const wanted = [
@@ -177,14 +183,21 @@ class Attempt {
       ...(node.op === 'phi' ? node.args : near).map((arg) => this.#registerOf(arg)),
       ...this.#pool,
     ];
-    const register = wanted.find(
+    let register = wanted.find(
       (one) => one !== undefined && this.#pool.includes(one) && !this.#busy.has(one),
     );
-    if (register === undefined) return this.#victim(node);
+    if (register === undefined) {
+      const victim = this.#victim(node);
+      this.#victims.add(victim);
+      if (victim === node) return;
+      // It goes on without the victim, to find all that there are: the next attempt knows them from the start.
+      register = this.#registerOf(victim);
+      if (register === undefined) return;
+      this.places.delete(victim);
+    }
     this.places.set(node, { register });
     this.#busy.set(register, node);
     for (const phi of phis) if (!this.#hints.has(phi)) this.#hints.set(phi, register);
-    return undefined;
   }
 
   /** Of all that want a register here, the one that is cheapest to keep elsewhere: alive longest for its uses. */
@@ -192,15 +205,7 @@ class Attempt {
     const candidates = [node, ...this.#busy.values()];
     const ofStart = candidates.find((one) => one.op === 'guard' && one.root === undefined && one !== node);
     if (ofStart !== undefined) return ofStart;
-    const cost = (one: Node): number => {
-      let uses = 1;
-      let blocks = 1;
-      for (const block of this.#ir.blocks) {
-        if (this.outs.get(block)?.has(one) === true) blocks++;
-        for (const { args } of block.body) if (args.includes(one)) uses++;
-      }
-      return uses / blocks;
-    };
-    return candidates.toSorted((x, y) => cost(x) - cost(y))[0];
+    const cost = (one: Node): number => (this.#uses.get(one) ?? 0) / (1 + (this.#alive.get(one) ?? 0));
+    return candidates.reduce((best, one) => (cost(one) < cost(best) ? one : best));
   }
 }
