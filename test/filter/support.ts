@@ -95,17 +95,17 @@ export function tool(command: string, args: readonly string[], input?: string): 
 export function toolTest(
   name: string,
   command: string,
-  run: (context: TestContext) => void,
+  run: (context: TestContext) => Promise<void> | void,
   timeout = 60_000,
 ): void {
-  test(name, { timeout }, (context) => {
+  test(name, { timeout }, async (context) => {
     const found = spawnSync('sh', ['-c', `command -v ${command}`], { env: { ...process.env, PATH } });
     if (found.status !== 0) {
       if (process.env['CI'] !== undefined)
         throw new Error(`${command} is not installed (scripts/setup.sh does)`);
       context.skip(`${command} is not installed`);
     }
-    run(context);
+    await run(context);
   });
 }
 
