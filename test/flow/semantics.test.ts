@@ -307,6 +307,15 @@ describe('gaps', () => {
   });
 });
 
+/** A SYN, an ACK alone that acknowledges more, a RST. */
+const attempt = (ack: number) => {
+  const harness = new Harness();
+  harness.feed(segment('client', 'S', 1000, 0), 100);
+  harness.feed(segment('server', 'A', 5000, ack), 100.2);
+  harness.feed(segment('client', 'R', 1001, 0), 100.5);
+  return harness.only();
+};
+
 describe('sequence numbers that are not believed', () => {
   const MIB = 1 << 20;
 
@@ -336,13 +345,6 @@ describe('sequence numbers that are not believed', () => {
   });
 
   test('SYN and RST of a side whose peer never answered it: what was acknowledged meanwhile is no payload', () => {
-    const attempt = (ack: number) => {
-      const harness = new Harness();
-      harness.feed(segment('client', 'S', 1000, 0), 100);
-      harness.feed(segment('server', 'A', 5000, ack), 100.2);
-      harness.feed(segment('client', 'R', 1001, 0), 100.5);
-      return harness.only();
-    };
     expect(attempt(2001)).toMatchObject({ connState: 'RSTOS0', origBytes: 0, history: 'SaR' });
     const open = new Harness();
     open.feed(segment('client', 'S', 1000, 0), 100);
