@@ -18,6 +18,12 @@ const LAYOUTS = [
     out: 'src/rules/layout.gen.ts',
     structs: ['sl_rule*', 'sl_sample*'],
   },
+  {
+    object: 'build/bpf/cap.bpf.o',
+    source: 'bpf/cap.h',
+    out: 'src/gate/cap-layout.gen.ts',
+    structs: ['sl_cap*'],
+  },
 ];
 
 const root = join(import.meta.dirname, '..');

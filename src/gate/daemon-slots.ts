@@ -58,8 +58,9 @@ export class SlotKeeper {
     trace?.close();
   }
 
-  /** Ends a trace whose reader has gone. */
+  /** Ends a trace whose reader has gone, and looks after captures at the exit hook. */
   check(): void {
+    this.#gate.lookAfterCaptures();
     if (this.#trace !== undefined && performance.now() - this.#read > UNREAD_MS) this.stopTrace();
   }
 }

@@ -10,6 +10,8 @@ export interface Features {
   fragments: boolean;
   /** Tell about packets that match the trace filter. */
   trace: boolean;
+  /** Leave notes on each packet for a capture at the exit hook. */
+  notes: boolean;
 }
 
 export const NO_FEATURES: Readonly<Features> = {
@@ -18,7 +20,11 @@ export const NO_FEATURES: Readonly<Features> = {
   rules: false,
   fragments: false,
   trace: false,
+  notes: false,
 };
+
+/** SL_TELL_* of bpf/gate.h. */
+const Tell = { trace: 1, notes: 2 } as const;
 
 /** The constants of bpf/maps.h. */
 export function constantsOf(features: Readonly<Features>, vlanKey: boolean): Record<string, number> {
@@ -28,7 +34,7 @@ export function constantsOf(features: Readonly<Features>, vlanKey: boolean): Rec
     cfg_prefixes: features.prefixes,
     cfg_rules: features.rules ? 1 : 0,
     cfg_fragments: features.fragments ? 1 : 0,
-    cfg_trace: features.trace ? 1 : 0,
+    cfg_trace: (features.trace ? Tell.trace : 0) | (features.notes ? Tell.notes : 0),
   };
 }
 

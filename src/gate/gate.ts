@@ -10,13 +10,14 @@ import {
   xdpAttachment,
 } from '../kernel/index.ts';
 import { type AttachMode, attachNew, foreignProgram } from './attach.ts';
+import { clearDeadCaptures } from './cap-slots.ts';
 import { constantsOf, type Features, NO_FEATURES, sameFeatures } from './features.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
 import { loadGate } from './load.ts';
 import type { GateHandles } from './ops.ts';
-import { Found, LINK_PIN, writeMeta } from './pinned.ts';
+import { Found, LINK_PIN, noteMeta, writeMeta } from './pinned.ts';
 import { type PinAccess, PinDirectory } from './pins.ts';
 import { installOwn, occupant, occupy, SLOT_MAPS, type SlotStatus, slotStatus } from './slots.ts';
 import { filterRow, type TraceFilter, TraceReader } from './trace.ts';
@@ -48,8 +49,10 @@ const OPS_PER_WORKER = 1024;
 const MAX_FRAGMENTS = 16_384;
 const MAX_PAIRS = 4096;
 const MAX_PREFIX_PAIRS = 64;
+/** What captures use. */
+const CAPTURED = ['hook', 'next', 'scratch'] as const;
 /** What a gate that ends with its process pins, for the next one to find. */
-const PINNED = ['flows4', 'flows6', 'side', 'leases', 'ledger', 'meta'] as const;
+const PINNED = ['flows4', 'flows6', 'side', 'leases', 'ledger', 'meta', ...CAPTURED] as const;
 
 /** A compiled object of bpf/, by its name without endings. */
 export function bpfObjectPath(name: string): string {
@@ -74,6 +77,8 @@ export class Gate {
   #ledger: Uint32Array;
   #link: BpfLink | undefined;
   #closed = false;
+  /** The kernel did not take the program that leaves notes: not tried again. */
+  #noNotes = false;
 
   private constructor(
     options: GateOptions,
@@ -226,6 +231,22 @@ export class Gate {
         if (!this.#closed) this.#configure({ ...this.#features, trace: false });
       },
     };
+  }
+
+  /**
+   * To be called from time to time: takes killed captures out of the exit hook, and has the program tell captures why a packet
+   * goes the way it goes while one of ours is there (docs/adr/0018-captures.md).
+   */
+  lookAfterCaptures(): void {
+    const notes = clearDeadCaptures(this.#object.map('hook'));
+    if (notes === this.#features.notes || this.#noNotes) return;
+    try {
+      this.#configure({ ...this.#features, notes });
+      noteMeta(this.#object.map('meta'), notes);
+    } catch {
+      // A capture goes without: nothing that somebody else has begun may end the gate.
+      this.#noNotes = true;
+    }
   }
 
   slots(): SlotStatus {

@@ -1,5 +1,6 @@
 import { SluiceError } from '../base/errors.ts';
 import { type BpfMap, type BpfObject, type BpfProgram, errnoName, programInfo } from '../kernel/index.ts';
+import { captureState } from './cap-slots.ts';
 import { HookSlot, RulesSlot } from './layout.ts';
 
 /** Maps through which other programs take part; programs in them refer to each other's, so they stay together. */
@@ -59,7 +60,7 @@ export function installOwn(rules: BpfMap, object: BpfObject): void {
 /** What `gate status` tells of the slots. */
 export interface SlotStatus {
   rules: Occupant | null;
-  /** `reached` false: a capture sits in the hook's pass slot, which packets go on to instead. */
+  /** `reached` false: somebody else's capture sits in the hook's pass slot, which packets go on to instead. */
   next: (Occupant & { reached: boolean }) | null;
   /** Actions with a capture on them. */
   hook: ('aborted' | 'drop' | 'pass' | 'tx' | 'redirect')[];
@@ -71,9 +72,13 @@ export function slotStatus(table: (name: (typeof SLOT_MAPS)[number]) => BpfMap):
     (action) => occupant(hook, HookSlot[action]) !== undefined,
   );
   const next = occupant(table('next'), 0);
+  const pass = occupant(hook, HookSlot.pass);
   return {
     rules: occupant(table('rules'), RulesSlot.entry) ?? null,
-    next: next === undefined ? null : { ...next, reached: !captured.includes('pass') },
+    next:
+      next === undefined
+        ? null
+        : { ...next, reached: pass === undefined || captureState(pass.id) !== 'foreign' },
     hook: captured,
   };
 }

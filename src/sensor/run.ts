@@ -157,7 +157,10 @@ class Sensor {
     let last = first;
     let nextStats = first.at + STATS_LOG_SECONDS;
     const timer = setInterval(() => {
-      for (const station of this.#stations) station.checkLink();
+      for (const station of this.#stations) {
+        station.checkLink();
+        station.gate?.lookAfterCaptures();
+      }
       const now = this.snapshot();
       this.#io.progress(progressText(now, last, first, this.#io));
       last = now;
