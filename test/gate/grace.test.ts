@@ -1,11 +1,12 @@
 import { expect, vi } from 'vitest';
+import type * as Kernel from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { kernelTest } from '../support/kernel.ts';
 import { gateKey, TestGate } from './support.ts';
 
 /** As on a machine whose CPUs run without ticks. */
 vi.mock('../../src/kernel/index.ts', async (original) => ({
-  ...(await original<typeof import('../../src/kernel/index.ts')>()),
+  ...(await original<typeof Kernel>()),
   membarrier: () => Promise.reject(new Error('membarrier: EINVAL')),
 }));
 

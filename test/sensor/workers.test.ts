@@ -1,0 +1,52 @@
+import { expect } from 'vitest';
+import { conversation } from '../../src/packet/conversation.ts';
+import { kernelTest, ownNetns, vethPair } from '../support/kernel.ts';
+import { documentOf, Feed, LogDir, mixed, pause, runOn, sumOf } from './run.ts';
+
+const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
+const CONNECTIONS = 40;
+
+ownNetns();
+
+kernelTest(
+  'workers that start under traffic: each connection is in one of them, and has one record',
+  [...XDP],
+  async () => {
+    const { a, b, remove } = vethPair();
+    using logs = new LogDir();
+    try {
+      const frames = mixed(
+        Array.from({ length: CONNECTIONS }, (_, i) =>
+          conversation({
+            client: { address: i % 2 === 0 ? '192.0.2.1' : '2001:db8::1', port: 5000 + i },
+            server: { address: i % 2 === 0 ? '192.0.2.2' : '2001:db8::2', port: 80 },
+            turns: [{ from: i % 4 < 2 ? 'server' : 'client', data: 1_000_000 }],
+            mss: 1400,
+          }),
+        ),
+      );
+      const feed = new Feed(b, frames, 9000);
+      // All of them have begun.
+      while (feed.sent < CONNECTIONS * 40) await pause(10);
+      await using run = await runOn(a, logs, '--workers', '3', '--policy', 'bulk=100kB').ready();
+      const missed = feed.sent;
+      await feed.done;
+      await pause(300);
+      const summary = documentOf(await run.stop());
+      expect(summary).toMatchObject({
+        connections: CONNECTIONS,
+        shuntedConnections: CONNECTIONS,
+        latePackets: 0,
+      });
+      const conn = logs.read('conn');
+      expect(new Set(conn.map((r) => r['id.orig_p'])).size).toBe(CONNECTIONS);
+      // What the rings were given after the last of them was there is in the records, and no other packet.
+      const counted = sumOf(conn, 'orig_pkts', 'resp_pkts');
+      expect(counted).toBe(summary.ring.packets - summary.ring.drops + (summary.ledger?.shunted.pkts ?? 0));
+      expect(counted).toBeGreaterThanOrEqual(frames.length - missed);
+      expect(counted).toBeLessThan(frames.length);
+    } finally {
+      remove();
+    }
+  },
+);
