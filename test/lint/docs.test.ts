@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { SERVICES } from '../../src/flow/services/index.ts';
 import { connSchema } from '../../src/log/conn-log.ts';
 import { noticeSchema, shuntSchema, statsSchema } from '../../src/log/other-logs.ts';
 import { sslSchema } from '../../src/log/ssl-log.ts';
@@ -31,6 +32,11 @@ describe('documentation', () => {
     const index = read('docs/adr/README.md');
     for (const name of readdirSync(join(root, 'docs/adr')).filter((each) => /^\d/.test(each)))
       expect(index).toContain(`(${name})`);
+  });
+
+  it('names every service', () => {
+    const [section] = read('docs/logs.md').split('## conn.log')[1].split('\n## ');
+    for (const { name } of SERVICES) expect(section).toContain(`\`${name}\``);
   });
 
   it('names every field of every log', () => {
