@@ -29,24 +29,22 @@ const random = oneof(
   uint8Array({ minLength: LEAST, maxLength: 200 }),
   uint8Array({ minLength: LEAST, maxLength: MANY_BUFFERS, size: 'max' }),
 );
-const mutated = fc
-  .record({
-    row: nat(PACKET_TABLE.length - 1),
-    changes: array(change, { maxLength: 4 }),
-    cut: option(nat(140), { freq: 4 }),
-    behind: uint8Array({ maxLength: 20 }),
-    doubled: option(record({ from: nat(60), bytes: nat(60) }), { freq: 8 }),
-  })
-  .map(({ row, changes, cut, behind, doubled }) => {
-    let bytes = Uint8Array.of(...PACKET_TABLE[row].bytes, ...behind);
-    for (const { at, byte } of changes) if (at < bytes.length) bytes[at] = byte;
-    if (doubled !== null) {
-      // A header once more, or a piece of one.
-      const { from, bytes: length } = doubled;
-      bytes = Uint8Array.of(...bytes.subarray(0, from + length), ...bytes.subarray(from));
-    }
-    return bytes.slice(0, Math.max(LEAST, bytes.length - (cut ?? 0)));
-  });
+const mutated = record({
+  row: nat(PACKET_TABLE.length - 1),
+  changes: array(change, { maxLength: 4 }),
+  cut: option(nat(140), { freq: 4 }),
+  behind: uint8Array({ maxLength: 20 }),
+  doubled: option(record({ from: nat(60), bytes: nat(60) }), { freq: 8 }),
+}).map(({ row, changes, cut, behind, doubled }) => {
+  let bytes = Uint8Array.of(...PACKET_TABLE[row].bytes, ...behind);
+  for (const { at, byte } of changes) if (at < bytes.length) bytes[at] = byte;
+  if (doubled !== null) {
+    // A header once more, or a piece of one.
+    const { from, bytes: length } = doubled;
+    bytes = Uint8Array.of(...bytes.subarray(0, from + length), ...bytes.subarray(from));
+  }
+  return bytes.slice(0, Math.max(LEAST, bytes.length - (cut ?? 0)));
+});
 
 /** A frame, of random bytes or a packet of the table with some of them changed. */
 export const anyFrame = oneof({ arbitrary: random, weight: 1 }, { arbitrary: mutated, weight: 9 });

@@ -276,22 +276,28 @@ function carrierRows(rows: Rows, net: Net): void {
   rows.passed('PPPoE cut', cut(flow(eth().pppoe()), 14 + 7), 'passNotIp', 'passNotIp');
 }
 
+/** A segment with so many bytes of options. */
+const counted4 = (options: number): Counted => ({
+  side: 0,
+  ipBytes: 20 + options + 20 + PAYLOAD,
+  payload: PAYLOAD,
+});
+
 function ipv4Rows(rows: Rows): void {
   const AB = { src: A4, dst: B4 };
-  const counted = (options: number): Counted => ({
-    side: 0,
-    ipBytes: 20 + options + 20 + PAYLOAD,
-    payload: PAYLOAD,
-  });
   const flow = (options: object): PacketBuilder =>
     eth()
       .ipv4({ ...AB, ...options })
       .tcp(TCP)
       .payload(PAYLOAD);
-  rows.shunted('options', flow({ options: Uint8Array.of(0x94, 4, 0, 0) }), counted(4));
-  rows.shunted('as many options as there can be', flow({ options: new Uint8Array(40).fill(1) }), counted(40));
-  rows.shunted('do not fragment', flow({ dontFragment: true }), counted(0));
-  rows.shunted('another type of service', flow({ tos: 0xb8 }), counted(0));
+  rows.shunted('options', flow({ options: Uint8Array.of(0x94, 4, 0, 0) }), counted4(4));
+  rows.shunted(
+    'as many options as there can be',
+    flow({ options: new Uint8Array(40).fill(1) }),
+    counted4(40),
+  );
+  rows.shunted('do not fragment', flow({ dontFragment: true }), counted4(0));
+  rows.shunted('another type of service', flow({ tos: 0xb8 }), counted4(0));
   rows.passed(
     'another flow whose options spell the ports',
     eth()
@@ -307,24 +313,34 @@ function ipv4Rows(rows: Rows): void {
   rows.passed('the flow behind AH', eth().ipv4(AB).ah().tcp(TCP), 'passNoEntry');
 }
 
+/** A segment behind so many bytes of extension headers. */
+const counted6 = (extensions: number): Counted => ({
+  side: 0,
+  ipBytes: 40 + extensions + 20 + PAYLOAD,
+  payload: PAYLOAD,
+});
+const segmentBehind = (start: PacketBuilder): PacketBuilder => start.tcp(TCP).payload(PAYLOAD);
+
 function ipv6Rows(rows: Rows): void {
   const begin = eth().ipv6({ src: A6, dst: B6 });
-  const counted = (extensions: number): Counted => ({
-    side: 0,
-    ipBytes: 40 + extensions + 20 + PAYLOAD,
-    payload: PAYLOAD,
-  });
-  const flow = (start: PacketBuilder): PacketBuilder => start.tcp(TCP).payload(PAYLOAD);
   const six = begin.hopByHop().destination().routing().destination().ah().destination();
-  rows.shunted('hop-by-hop options', flow(begin.hopByHop()), counted(8));
-  rows.shunted('destination options', flow(begin.destination(new Uint8Array(20).fill(0))), counted(24));
-  rows.shunted('routing header that is used up', flow(begin.routing({ segmentsLeft: 0 })), counted(8));
-  rows.shunted('AH', flow(begin.ah()), counted(24));
-  rows.shunted('six extension headers', flow(six), counted(5 * 8 + 24));
-  rows.passed('seven extension headers', flow(six.destination()), 'passParse');
+  rows.shunted('hop-by-hop options', segmentBehind(begin.hopByHop()), counted6(8));
+  rows.shunted(
+    'destination options',
+    segmentBehind(begin.destination(new Uint8Array(20).fill(0))),
+    counted6(24),
+  );
+  rows.shunted(
+    'routing header that is used up',
+    segmentBehind(begin.routing({ segmentsLeft: 0 })),
+    counted6(8),
+  );
+  rows.shunted('AH', segmentBehind(begin.ah()), counted6(24));
+  rows.shunted('six extension headers', segmentBehind(six), counted6(5 * 8 + 24));
+  rows.passed('seven extension headers', segmentBehind(six.destination()), 'passParse');
   rows.passed(
     'routing header with a way to go',
-    flow(
+    segmentBehind(
       eth()
         .ipv6({ src: A6, dst: B6, finalDst: '2001:db8::7' })
         .routing({ segmentsLeft: 1, addresses: ['2001:db8::7'] }),
@@ -333,18 +349,18 @@ function ipv6Rows(rows: Rows): void {
   );
   rows.passed(
     'extension header longer than the packet',
-    patched(flow(begin.hopByHop()), 14 + 41, 200),
+    patched(segmentBehind(begin.hopByHop()), 14 + 41, 200),
     'passParse',
   );
   rows.passed('extension header cut', cut(begin.hopByHop().tcp(TCP), 14 + 41), 'passParse');
   rows.passed(
     'a fragment header around all of it',
-    flow(begin.hopByHop().fragment({ offset: 0, more: false, id: 7 })),
+    segmentBehind(begin.hopByHop().fragment({ offset: 0, more: false, id: 7 })),
     'passFragment',
   );
   rows.passed(
     'fragment behind six extension headers',
-    flow(six.fragment({ offset: 0, more: true, id: 7 })),
+    segmentBehind(six.fragment({ offset: 0, more: true, id: 7 })),
     'passFragment',
   );
   rows.passed(
@@ -355,7 +371,7 @@ function ipv6Rows(rows: Rows): void {
   // A payload length of 0: more than fits 16 bits, told by a hop-by-hop option (RFC 2675).
   rows.passed(
     'jumbogram',
-    flow(
+    segmentBehind(
       eth()
         .ipv6({ src: A6, dst: B6, payloadLength: 0 })
         .hopByHop(Uint8Array.of(0xc2, 4, 0, 1, 0, 0)),

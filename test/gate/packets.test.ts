@@ -127,9 +127,8 @@ for (const [where, open] of [
         try {
           const action = counted === undefined ? XDP_PASS : XDP_DROP;
           expect(await run(bytes), layers(bytes)).toEqual({ action, verdict });
-          expect(gate.read(key)?.dirs.map(({ state }) => state)).toEqual(
-            new Array(2).fill(verdict === 'passClose' ? State.ending : State.shunt),
-          );
+          const state = verdict === 'passClose' ? State.ending : State.shunt;
+          expect(gate.read(key)?.dirs.map((dir) => dir.state)).toEqual([state, state]);
           expect(booked(gate, row)).toEqual(expectedBooks(row));
         } finally {
           gate.client.remove(key.family, key.bytes);

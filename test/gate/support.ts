@@ -46,6 +46,11 @@ export const XDP_PASS = 2;
 /** Longer than any test, on however slow a machine. */
 const LEASE_SECONDS = 600;
 
+/** Without those by address pair, which are among the reasons. */
+function shuntedByFlow({ shunted, reasons }: Ledger): number {
+  return shunted.pkts - (reasons.shuntedPair?.pkts ?? 0);
+}
+
 /** A gate on the loopback interface that is loaded but attached to nothing: packets come by test-run. */
 export class TestGate {
   readonly gate: Gate;
@@ -123,9 +128,7 @@ export class TestGate {
     for (const [name, count] of Object.entries(after.reasons)) {
       if (count.pkts > (before.reasons[name as Verdict]?.pkts ?? 0)) rows.push(name as Verdict);
     }
-    // What was shunted by pair is a reason as well.
-    const pairs = (ledger: Ledger): number => ledger.reasons.shuntedPair?.pkts ?? 0;
-    if (after.shunted.pkts - pairs(after) > before.shunted.pkts - pairs(before)) rows.push('shunted');
+    if (shuntedByFlow(after) > shuntedByFlow(before)) rows.push('shunted');
     const one =
       rows.length === 1 &&
       after.seen.pkts === before.seen.pkts + 1 &&
