@@ -182,9 +182,9 @@ a.settimeout(0.3)
 b = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 b.sendto(b"x", ("127.0.0.1", ${port}))
 try:
-print(len(a.recv(9)))
+    print(len(a.recv(9)))
 except TimeoutError:
-print("nothing")
+    print("nothing")
 `,
   ).trim();
 
