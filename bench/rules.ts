@@ -1,4 +1,4 @@
-import { compileFilterText, type Language } from '../src/filter/index.ts';
+import type { Language } from '../src/filter/index.ts';
 import { bpfObjectPath } from '../src/gate/index.ts';
 import { SlPacket } from '../src/gate/layout.gen.ts';
 import { RulesSlot } from '../src/gate/layout.ts';
@@ -6,7 +6,7 @@ import { loadGate } from '../src/gate/load.ts';
 import { installOwn, occupy } from '../src/gate/slots.ts';
 import { type BpfObject, possibleCpus, setThreadAffinity } from '../src/kernel/index.ts';
 import { eth } from '../src/packet/build.ts';
-import { type CompiledRule, LiveRules } from '../src/rules/live-rules.ts';
+import { LiveRules, type PlacedHere } from '../src/rules/live-rules.ts';
 import { parseAction, parseRule } from '../src/rules/spec.ts';
 import { type BenchIo, difference, interleaved, median, paired, type Table } from './measure.ts';
 
@@ -57,12 +57,10 @@ function expression(n: number): { lang: Language; expr: string } {
   }
 }
 
-/** So many rules, compiled; what that took is part of loading them. */
-function rulesOf(count: number): CompiledRule[] {
+function rulesOf(count: number): PlacedHere[] {
   return Array.from({ length: count }, (_, n) => {
     const { lang, expr } = expression(n);
-    const rule = parseRule({ id: `r${n}`, expr, lang, action: parseAction('drop') });
-    return { rule, program: compileFilterText(expr, lang), on: true };
+    return { rule: parseRule({ id: `r${n}`, expr, lang, action: parseAction('drop') }), on: true };
   });
 }
 
@@ -113,8 +111,8 @@ class RuleTables {
     return this.object.program('sluice_gate').testRun({ data, repeat: REPEAT }).durationNs;
   }
 
-  close(): void {
-    this.live.close();
+  async close(): Promise<void> {
+    await this.live.close();
     this.object.close();
   }
 }
@@ -137,7 +135,7 @@ export async function benchRules(
 ): Promise<{ tables: Table[]; notes: string[] }> {
   const variants: Variant[] = [];
   const notes: string[] = [];
-  using none = Object.assign(new RuleTables(false), { [Symbol.dispose]: (): void => none.close() });
+  const none = new RuleTables(false);
   try {
     for (const rules of sizes) {
       for (const chain of [false, true]) {
@@ -154,7 +152,7 @@ export async function benchRules(
           row['jited'] = tables.live.jitedBytes() / 1024;
           variants.push({ rules, chain, tables, row });
         } catch (error) {
-          tables.close();
+          await tables.close();
           notes.push(`${rules} rules, ${String(row['how'])}: ${(error as Error).message}`);
         }
       }
@@ -168,7 +166,8 @@ export async function benchRules(
       notes.push(`${name} without rules: ${median(values[0]).toFixed(1)} ns`);
     }
   } finally {
-    for (const { tables } of variants) tables.close();
+    for (const { tables } of variants) await tables.close();
+    await none.close();
   }
   return {
     tables: [

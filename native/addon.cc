@@ -2,6 +2,7 @@
 #include "addon.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -213,6 +214,15 @@ napi_value close_fd(napi_env env, napi_callback_info info) {
   return number(env, disown_and_close(env, fd));
 }
 
+// Another descriptor of what a thread of this process holds, for this one to close.
+napi_value duplicate_fd(napi_env env, napi_callback_info info) {
+  Args args(env, info, 1);
+  int fd = args.i32(0);
+  if (!args.ok) return nullptr;
+  int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  return number(env, copy < 0 ? -errno : own(env, copy));
+}
+
 }  // namespace
 
 napi_value queue_job(napi_env env, const char* name, std::unique_ptr<Job> job, std::vector<napi_value> held) {
@@ -238,8 +248,8 @@ NAPI_MODULE_INIT() {
   napi_set_instance_data(env, state, drop_state, nullptr);
   napi_add_env_cleanup_hook(env, clean_up, state);
   init_libbpf();
-  const Function functions[] = {{"holdings", holdings}, {"closeFd", close_fd}};
-  define(env, exports, functions, 2);
+  const Function functions[] = {{"holdings", holdings}, {"closeFd", close_fd}, {"duplicateFd", duplicate_fd}};
+  define(env, exports, functions, 3);
   register_bpf(env, exports);
   register_maps(env, exports);
   register_object(env, exports);

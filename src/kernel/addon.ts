@@ -11,6 +11,7 @@ import { SluiceError } from '../base/errors.ts';
 export interface Addon {
   holdings(): { fds: number; mappings: number; watches: number };
   closeFd(fd: number): number;
+  duplicateFd(fd: number): number;
 
   mapCreate(
     type: number,

@@ -80,6 +80,14 @@ export class BpfProgram {
     return new BpfProgram(fd, false);
   }
 
+  /** A handle of its own on a program that another thread of this process has open now. */
+  static duplicate(fd: number): BpfProgram {
+    return new BpfProgram(
+      check('program.open', addon().duplicateFd(fd), () => `duplicate program descriptor ${fd}`),
+      true,
+    );
+  }
+
   static fromId(id: number): BpfProgram {
     return new BpfProgram(
       check('program.open', addon().fdById(1, id), () => `open program ${id}`),

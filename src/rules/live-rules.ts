@@ -1,12 +1,11 @@
 import { join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
-import type { CbpfProgram } from '../ebpf/index.ts';
 import { type BpfMap, type BpfObject, type BpfProgram, loadObject, packageRoot } from '../kernel/index.ts';
-import { loadRuleProgram } from './load-programs.ts';
-import { compileRules, type RuleProgramOptions } from './program/compile-rules.ts';
+import type { PlacedRule } from './make-programs.ts';
+import type { RuleProgramOptions } from './program/compile-rules.ts';
+import { ProgramMaker } from './program-maker.ts';
 import { addCounts, NO_COUNTS, type RuleCounts, RuleRows, rowText } from './rows.ts';
 import type { Rule } from './spec.ts';
-import { tryRules } from './try-rules.ts';
 
 /** Slots of the gate's map `rules` (bpf/gate.h, bpf/rules.h). */
 export const RULE_SLOTS = { shunt: 1, act: 4, halves: [8, 36], perHalf: 28 } as const;
@@ -31,17 +30,16 @@ export interface LiveRulesOptions {
   readonly grace: () => Promise<void>;
 }
 
-/** A rule and what its expression compiles to. */
-export interface CompiledRule {
+/** A rule, and whether it is in scope here and switched on. */
+export interface PlacedHere {
   readonly rule: Rule;
-  readonly program: CbpfProgram;
-  /** In scope here, and switched on. */
   readonly on: boolean;
 }
 
 export interface AppliedRules {
   readonly programs: number;
   readonly instructions: number;
+  /** In a row, at most, between the first of them and the last. */
   readonly tailCalls: number;
   readonly milliseconds: number;
 }
@@ -50,7 +48,9 @@ interface Live {
   readonly row: number;
   readonly text: string;
   /** Of rows that it had before. */
-  readonly before: RuleCounts;
+  before: RuleCounts;
+  /** The row that it had before this one, as long as packets may still be in the programs that name it. */
+  earlier: number | undefined;
 }
 
 /**
@@ -64,10 +64,10 @@ export class LiveRules {
   #live = new Map<string, Live>();
   #programs: BpfProgram[] = [];
   #half = 0;
-  /** Rows that the last set but one named: free from the next set on. */
-  #retired: number[] = [];
   readonly #free: number[] = [];
   #nextRow = 0;
+  readonly #maker = new ProgramMaker();
+  #last: Promise<void> = Promise.resolve();
 
   constructor(options: LiveRulesOptions) {
     const { rows = 16_384, buckets = 65_536, samples = 1 << 20 } = options;
@@ -85,42 +85,51 @@ export class LiveRules {
     return this.#object.map('rule_samples');
   }
 
-  /** Puts these rules in the place of those before. Throws RULE, FILTER_UNSUPPORTED or LIMIT; then nothing has changed. */
-  async apply(rules: readonly CompiledRule[]): Promise<AppliedRules> {
+  /**
+   * Puts these rules in the place of those before. One after the other: a call waits for the one before. Throws RULE,
+   * FILTER_UNSUPPORTED or LIMIT; then nothing has changed.
+   */
+  apply(rules: readonly PlacedHere[]): Promise<AppliedRules> {
+    const applied = this.#last.then(() => this.#apply(rules));
+    this.#last = applied.then(
+      () => undefined,
+      () => undefined,
+    );
+    return applied;
+  }
+
+  async #apply(rules: readonly PlacedHere[]): Promise<AppliedRules> {
     const began = performance.now();
-    tryRules(rules, this.#options.frameLength);
-    const before = this.#counted();
     const next = new Map<string, Live>();
     const taken: number[] = [];
-    const programs: BpfProgram[] = [];
     try {
-      const off = new Set<number>();
-      const expressions = rules.map(({ rule, program, on }, number) => {
-        const live = this.#rowFor(rule, number, before, taken);
+      const placed = rules.map(({ rule, on }, number): PlacedRule => {
+        const live = this.#rowFor(rule, number, taken);
         next.set(rule.id, live);
-        if (!on) off.add(live.row);
-        return { row: live.row, program };
+        const { id, expr, lang, tests } = rule;
+        return { rule: { id, expr, lang, tests }, row: live.row, off: !on };
       });
-      const names = new Map([...next].map(([id, { row }]) => [row, id]));
-      const first = RULE_SLOTS.halves[this.#half];
-      const compiled = compileRules(expressions, this.#programOptions(first));
-      for (const program of compiled.programs) {
-        programs.push(loadRuleProgram(program, off, (row) => names.get(row) ?? String(row)));
+      const options = this.#programOptions(RULE_SLOTS.halves[this.#half]);
+      const { programs, tailCalls } = await this.#maker.make(placed, options);
+      try {
+        for (const { slot, program } of programs) if (slot !== undefined) this.#setSlot(slot, program);
+        // The last of them goes to the others, or there is none.
+        this.#options.enter(programs.at(-1)?.program);
+      } catch (error) {
+        for (const { program } of programs) program.close();
+        throw error;
       }
-      for (const [index, { slot }] of compiled.programs.entries()) {
-        if (slot !== undefined) this.#setSlot(slot, programs[index]);
-      }
-      // The last of them goes to the others, or there is none.
-      this.#options.enter(programs.at(-1));
-      await this.#replace(next, programs);
+      await this.#replace(
+        next,
+        programs.map(({ program }) => program),
+      );
       return {
         programs: programs.length,
-        instructions: compiled.programs.reduce((sum, { instructions }) => sum + instructions.length, 0),
-        tailCalls: compiled.calls,
+        instructions: programs.reduce((sum, { instructions }) => sum + instructions, 0),
+        tailCalls,
         milliseconds: performance.now() - began,
       };
     } catch (error) {
-      for (const program of programs) program.close();
       this.#free.push(...taken);
       throw error;
     }
@@ -135,14 +144,20 @@ export class LiveRules {
     this.#live = next;
     this.#half = 1 - this.#half;
     await this.#options.grace();
-    this.#free.push(...this.#retired);
-    this.#retired = gone;
+    for (const live of next.values()) {
+      if (live.earlier === undefined) continue;
+      live.before = addCounts(live.before, this.#rows.counts(live.earlier));
+      live.earlier = undefined;
+    }
+    this.#free.push(...gone);
   }
 
   /** What each rule has seen since it was added; a changed rule goes on counting. */
   counts(id: string): RuleCounts | undefined {
     const live = this.#live.get(id);
-    return live && addCounts(live.before, this.#rows.counts(live.row));
+    if (live === undefined) return undefined;
+    const now = addCounts(live.before, this.#rows.counts(live.row));
+    return live.earlier === undefined ? now : addCounts(now, this.#rows.counts(live.earlier));
   }
 
   /** Instructions of the live programs as the kernel has translated them. */
@@ -163,7 +178,7 @@ export class LiveRules {
   }
 
   /** Takes all rules out of the gate. */
-  close(): void {
+  async close(): Promise<void> {
     this.#options.enter(undefined);
     for (const first of RULE_SLOTS.halves) {
       for (let slot = first; slot < first + RULE_SLOTS.perHalf; slot++) this.#clearSlot(slot);
@@ -171,19 +186,14 @@ export class LiveRules {
     this.#clearSlot(RULE_SLOTS.act);
     for (const program of this.#programs) program.close();
     this.#object.close();
+    await this.#maker.close();
   }
 
-  [Symbol.dispose](): void {
-    this.close();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
-  #counted(): Map<string, Live> {
-    return new Map(
-      [...this.#live].map(([id, live]) => [id, { ...live, before: this.counts(id) ?? NO_COUNTS }]),
-    );
-  }
-
-  #rowFor(rule: Rule, number: number, before: ReadonlyMap<string, Live>, taken: number[]): Live {
+  #rowFor(rule: Rule, number: number, taken: number[]): Live {
     const text = rowText(rule);
     const old = this.#live.get(rule.id);
     if (old?.text === text) return old;
@@ -196,7 +206,7 @@ export class LiveRules {
     taken.push(row);
     const seconds = rule.expires === null ? 0 : this.#options.now() + rule.expires - Date.now() / 1000;
     this.#rows.write(row, rule, rule.expires === null ? 0 : Math.max(1, Math.ceil(seconds)), number);
-    return { row, text, before: before.get(rule.id)?.before ?? NO_COUNTS };
+    return { row, text, before: old?.before ?? NO_COUNTS, earlier: old?.row };
   }
 
   #programOptions(first: number): RuleProgramOptions {

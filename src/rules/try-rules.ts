@@ -1,9 +1,10 @@
 import { SluiceError } from '../base/errors.ts';
+import type { CbpfProgram } from '../ebpf/index.ts';
 import { BpfMap, MapType } from '../kernel/index.ts';
 import { SlRuleMatches } from './layout.gen.ts';
-import type { CompiledRule } from './live-rules.ts';
 import { loadRuleProgram } from './load-programs.ts';
 import { compileRules } from './program/compile-rules.ts';
+import type { Rule } from './spec.ts';
 
 /** Slots of a program array of our own: nothing acts, nothing goes on. */
 const SLOTS = { shunt: 1, act: 2, first: 4, count: 28 } as const;
@@ -11,15 +12,11 @@ const SLOTS = { shunt: 1, act: 2, first: 4, count: 28 } as const;
 const SCRATCH = 256;
 
 /**
- * Runs each rule in the kernel on the packets that came with it, beside the live ones: the programs of a set of their
- * own, in maps of their own. Throws RULE, naming rule and packet, when one does not match what it should.
+ * Runs a rule in the kernel on the packets that came with it, beside the live ones: a program of its own, in maps of its own.
+ * Throws RULE, naming rule and packet, when it does not match what it should.
  */
-export function tryRules(rules: readonly CompiledRule[], frameLength: number): void {
-  const tested = rules.filter(({ rule: { tests } }) => tests.match.length + tests.noMatch.length > 0);
-  for (const one of tested) tryRule(one, frameLength);
-}
-
-function tryRule({ rule, program }: CompiledRule, frameLength: number): void {
+export function tryRule(rule: Pick<Rule, 'id' | 'tests'>, program: CbpfProgram, frameLength: number): void {
+  if (rule.tests.match.length + rule.tests.noMatch.length === 0) return;
   using array = BpfMap.create({
     type: MapType.progArray,
     keySize: 4,

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import { type CbpfProgram, decodeCbpf } from '../../src/ebpf/index.ts';
+import { compileFilterText } from '../../src/filter/index.ts';
 import { SlPacket } from '../../src/gate/layout.gen.ts';
 import { RulesSlot } from '../../src/gate/layout.ts';
 import { installOwn, occupy } from '../../src/gate/slots.ts';
 import { type BpfObject, compileFilter, loadObject, packageRoot } from '../../src/kernel/index.ts';
-import { type CompiledRule, LiveRules, type LiveRulesOptions } from '../../src/rules/live-rules.ts';
+import { LiveRules, type LiveRulesOptions, type PlacedHere } from '../../src/rules/live-rules.ts';
 import { parseAction, parseRule, type RuleInput } from '../../src/rules/spec.ts';
 
 /** A gate of its own with rules, not attached to anything: packets come by test run. */
@@ -34,22 +35,21 @@ export class RuleGate {
     return this.object.program('sluice_gate').testRun({ data }).retval;
   }
 
-  [Symbol.dispose](): void {
-    this.live.close();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.live.close();
     this.object.close();
   }
 }
 
 export const tcpdump = (expression: string): CbpfProgram => decodeCbpf(compileFilter(expression));
 
-/** A rule of a tcpdump expression; the action as people write it. */
+/** A rule with what its expression compiles to; the action as people write it. */
 export function rule(
   id: string,
   expr: string,
   action = 'count',
   more: Partial<RuleInput> = {},
-  program: CbpfProgram = tcpdump(expr),
-): CompiledRule {
+): PlacedHere & { readonly program: CbpfProgram } {
   const parsed = parseRule({ id, expr, action: parseAction(action), ...more });
-  return { rule: parsed, program, on: parsed.enabled };
+  return { rule: parsed, on: parsed.enabled, program: compileFilterText(expr, parsed.lang) };
 }

@@ -1,0 +1,39 @@
+import { type MessagePort, parentPort } from 'node:worker_threads';
+import { asSluiceError } from '../base/errors.ts';
+import { VerifierError } from '../kernel/index.ts';
+import { type MadePrograms, makePrograms } from './make-programs.ts';
+import type { FromMaker, ToMaker } from './program-maker.ts';
+
+/** The body of the thread that makes the programs of sets of rules, one set after the other. */
+
+const control = parentPort as MessagePort;
+const tell = (message: FromMaker): void => control.postMessage(message);
+
+/** The causes of an error as text: a verifier's log with every line of it. */
+function causeText(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return typeof error === 'string' ? error : undefined;
+  const log = error instanceof VerifierError ? error.log : [];
+  const { cause } = error;
+  const inner = cause instanceof Error ? [cause.message, causeText(cause)] : [causeText(cause)];
+  const lines = [...log, ...inner].filter((line) => line !== undefined);
+  return lines.length === 0 ? undefined : lines.join('\n');
+}
+
+let made: MadePrograms['programs'] = [];
+
+control.on('message', (message: ToMaker) => {
+  if (message.kind === 'taken') {
+    for (const { program } of made) program.close();
+    made = [];
+    return;
+  }
+  try {
+    const { programs, tailCalls } = makePrograms(message.rules, message.options);
+    made = programs;
+    const sent = programs.map(({ slot, program, instructions }) => ({ slot, fd: program.fd, instructions }));
+    tell({ kind: 'made', programs: sent, tailCalls });
+  } catch (error) {
+    const { code, message, help } = asSluiceError(error);
+    tell({ kind: 'failed', code, message, help, cause: causeText(error) });
+  }
+});

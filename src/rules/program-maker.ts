@@ -1,0 +1,88 @@
+import { Worker } from 'node:worker_threads';
+import { type ErrorCode, SluiceError } from '../base/errors.ts';
+import { BpfProgram } from '../kernel/index.ts';
+import type { MadeProgram, MadePrograms, PlacedRule } from './make-programs.ts';
+import type { RuleProgramOptions } from './program/compile-rules.ts';
+
+export type ToMaker =
+  | { readonly kind: 'make'; readonly rules: readonly PlacedRule[]; readonly options: RuleProgramOptions }
+  /** The programs have descriptors of their own here. */
+  | { readonly kind: 'taken' };
+
+export type FromMaker =
+  | {
+      readonly kind: 'made';
+      readonly programs: readonly { slot: number | undefined; fd: number; instructions: number }[];
+      readonly tailCalls: number;
+    }
+  | {
+      readonly kind: 'failed';
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly help: string | undefined;
+      readonly cause: string | undefined;
+    };
+
+function errorOf({ code, message, help, cause }: FromMaker & { kind: 'failed' }): SluiceError {
+  return new SluiceError(code, message, {
+    ...(cause === undefined ? {} : { cause }),
+    ...(help === undefined ? {} : { help }),
+  });
+}
+
+/**
+ * makePrograms in a thread of its own: thousands of rules take seconds, and the event loop, with it every lease, goes on
+ * meanwhile. One set at a time. The thread begins with the first set and does not keep the process alive.
+ */
+export class ProgramMaker {
+  #worker: Worker | undefined;
+
+  /** Throws as makePrograms does. */
+  async make(rules: readonly PlacedRule[], options: RuleProgramOptions): Promise<MadePrograms> {
+    const worker = this.#start();
+    const send = (message: ToMaker): void => worker.postMessage(message);
+    worker.ref();
+    try {
+      const answer = await new Promise<FromMaker>((resolve, reject) => {
+        worker.once('message', resolve);
+        worker.once('error', reject);
+        worker.once('exit', () => {
+          this.#worker = undefined;
+          reject(new SluiceError('INTERNAL', 'the thread that compiles rules has ended'));
+        });
+        send({ kind: 'make', rules, options });
+      });
+      if (answer.kind === 'failed') throw errorOf(answer);
+      const programs: MadeProgram[] = [];
+      try {
+        for (const { slot, fd, instructions } of answer.programs) {
+          programs.push({ slot, program: BpfProgram.duplicate(fd), instructions });
+        }
+      } catch (error) {
+        for (const { program } of programs) program.close();
+        throw error;
+      } finally {
+        send({ kind: 'taken' });
+      }
+      return { programs, tailCalls: answer.tailCalls };
+    } finally {
+      worker.removeAllListeners();
+      worker.unref();
+    }
+  }
+
+  #start(): Worker {
+    if (this.#worker !== undefined) return this.#worker;
+    // Compiled, this file and the worker's are .js; run from source, Node strips the types of both.
+    const kind = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    const worker = new Worker(new URL(`./make-programs-worker.${kind}`, import.meta.url), {
+      name: 'sluice-rules',
+    });
+    this.#worker = worker;
+    return worker;
+  }
+
+  async close(): Promise<void> {
+    await this.#worker?.terminate();
+  }
+}
