@@ -7,6 +7,7 @@ import {
   emptyHelloState,
   emptyTlsInfo,
   type HelloState,
+  NAMED_GROUP,
   serverHello,
 } from './tls-hello.ts';
 import { HistoryLetter, noteAlert, noteFlip, noteLetter, noteMessage } from './tls-history.ts';
@@ -21,6 +22,7 @@ const APPLICATION_DATA = 23;
 const CLIENT_HELLO = 1;
 const SERVER_HELLO = 2;
 const HELLO_VERIFY = 3;
+const SERVER_KEY_EXCHANGE = 12;
 const SERVER_HELLO_DONE = 14;
 /** First byte of an encrypted record of DTLS 1.3: 001 and flags. */
 const UNIFIED_MASK = 0xe0;
@@ -122,6 +124,8 @@ class DtlsParser implements ServiceParser {
       const body = at + MESSAGE_HEADER;
       if (body + size > end || offset + size > length) return false;
       if (type === SERVER_HELLO_DONE) side.helloDone = true;
+      else if (type === SERVER_KEY_EXCHANGE && offset === 0 && size >= 3 && u8[body] === NAMED_GROUP)
+        this.tls.curve = (u8[body + 1] << 8) | u8[body + 2];
       if (type === CLIENT_HELLO || type === SERVER_HELLO) {
         if (length > MAX_HELLO || !this.#role(side, type)) return false;
         if (!this.#piece(side, type, u8, body, length, offset, size)) return false;

@@ -8,6 +8,9 @@ export const TLS13 = 0x0304;
 export const DTLS12 = 0xfefd;
 export const DTLS13 = 0xfefc;
 
+/** ServerKeyExchange begins so when it names a group (RFC 8422 section 5.4); what is no such key exchange may too. */
+export const NAMED_GROUP = 3;
+
 const EXT_SERVER_NAME = 0;
 const EXT_GROUPS = 10;
 const EXT_POINT_FORMATS = 11;

@@ -5,6 +5,7 @@ import {
   emptyHelloState,
   emptyTlsInfo,
   type HelloState,
+  NAMED_GROUP,
   serverHello,
   TLS13,
 } from './tls-hello.ts';
@@ -20,8 +21,6 @@ const CLIENT_HELLO = 1;
 const SERVER_HELLO = 2;
 const SERVER_KEY_EXCHANGE = 12;
 const SERVER_HELLO_DONE = 14;
-/** ServerKeyExchange begins so when it names a group (RFC 8422 section 5.4); what is no such key exchange may too. */
-const NAMED_GROUP = 3;
 
 /** 2^14 and the expansion that RFC 5246 allows. */
 const MAX_RECORD = 16_384 + 2048;

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { DTLS } from '../../../src/flow/services/dtls.ts';
 import { ServiceNews } from '../../../src/flow/services/service.ts';
@@ -66,5 +67,40 @@ describe('dtls', () => {
     expect(suggested(DTLS, [C(record(23, Buffer.alloc(40)))])).toBe(false);
     expect(suggested(DTLS, [C(record(22, message(1, clientHello()), { version: 0x0303 }))])).toBe(false);
     expect(suggested(DTLS, [C(record(22, message(1, clientHello()), { epoch: 1 }))])).toBe(false);
+  });
+});
+
+describe('handshakes of OpenSSL', () => {
+  const { handshakes } = JSON.parse(
+    readFileSync(new URL('../fixtures/dtls.json', import.meta.url), 'utf8'),
+  ) as { handshakes: Record<string, [0 | 1, string][]> };
+  const said = (name: string): Said[] =>
+    handshakes[name].map(([from, text]) => [from, Buffer.from(text, 'base64')]);
+  stands(DTLS, Object.fromEntries(Object.keys(handshakes).map((name) => [name, said(name)])));
+
+  test.each([
+    ['1.2', 0xfefd, 'CvCsxknGIti'],
+    ['1.2 with -listen and -mtu 400', 0xfefd, 'CvCsxknGIti'],
+    ['1.0', 0xfeff, 'CvCsxknGIti'],
+  ])('%s', (name, version, history) => {
+    const { bits, parser } = feed(DTLS, said(name));
+    expect(bits & ServiceNews.established).not.toBe(0);
+    expect(parser.tls).toMatchObject({
+      version,
+      history,
+      serverName: 'dtls.sluice.test',
+      resumed: false,
+      curve: 29,
+    });
+  });
+
+  test('not established by one side alone', () => {
+    for (const from of [0, 1]) {
+      const { bits } = feed(
+        DTLS,
+        said('1.2').filter(([side]) => side === from),
+      );
+      expect(bits & ServiceNews.established).toBe(0);
+    }
   });
 });
