@@ -1,5 +1,6 @@
 /** The measurements of `sluice bench`. Each is bounded in time, makes its own traffic, and compares within one run. */
 import { benchEntries } from './entries.ts';
+import { benchFilter } from './filter.ts';
 import { benchGate } from './gate.ts';
 import type { BenchIo, Table } from './measure.ts';
 import { readTables } from './read-table.ts';
@@ -28,7 +29,7 @@ export const BENCHES: readonly Bench[] = [
     about: 'nanoseconds per packet of the gate, over a bare drop and Debian’s xdp-filter; two CPUs; sizes',
     rounds: 7,
     run: (rounds, io, files) =>
-      benchGate({ rounds, repeat: 500_000, entries: 1000, spread: 16_384, ...files }, io),
+      benchGate({ rounds, repeat: 300_000, entries: 1000, spread: 65_536, ...files }, io),
   },
   {
     name: 'sweep',
@@ -60,5 +61,12 @@ export const BENCHES: readonly Bench[] = [
     about: 'rule sets of 1 to 10,000 rules: time to load, size, nanoseconds per packet that matches none',
     rounds: 5,
     run: (rounds, io) => benchRules(rounds, io),
+  },
+  {
+    name: 'filter',
+    about:
+      'fifteen filters as XDP programs: instructions, machine code, ns, beside cbpfc, clang and the kernel',
+    rounds: 7,
+    run: (rounds, io) => benchFilter(rounds, io),
   },
 ];
