@@ -1,4 +1,3 @@
-import { SluiceError } from '../src/base/errors.ts';
 import { bpfObjectPath } from '../src/gate/index.ts';
 import {
   type BpfObject,
@@ -9,9 +8,11 @@ import {
   XdpAction,
 } from '../src/kernel/index.ts';
 import { eth } from '../src/packet/build.ts';
+import { barsTable } from './gate-bars.ts';
+import { A, ack, B, type Case, KEYS, packets, run, TCP_KEY } from './gate-case.ts';
+import { optionCases } from './gate-options.ts';
 import {
   type BenchIo,
-  cpuSeconds,
   difference,
   interleaved,
   median,
@@ -30,7 +31,7 @@ export interface GateBenchOptions {
   repeat: number;
   /** Other entries in the tables. */
   entries: number;
-  /** Connections that take turns in the `spread` cases; a power of two, at most 32,768. */
+  /** Connections that take turns in the `spread` cases; a power of two, at most 65,536. */
   spread: number;
   /** Another build of gate.bpf.c to measure in the same rounds. */
   against: string | undefined;
@@ -38,52 +39,19 @@ export interface GateBenchOptions {
   xdpFilter: string | undefined;
 }
 
-/** One way of one packet. */
-interface Case {
-  name: string;
-  program: BpfProgram;
-  data: Uint8Array;
-  action: number;
-  /** What it is a multiple of: another case. */
-  floor: string | undefined;
-  /** What a front end goes on to. */
-  next?: BpfProgram;
-  /** Before each run, for a packet that goes on where the entry of its connection stands. */
-  prepare?: (data: Uint8Array) => void;
-}
-
-const FIRST_PORT = 1024;
+/** All ports, if so many connections take turns. */
+const firstPort = (spread: number): number => (spread > 65_536 - 1024 ? 0 : 1024);
 /** Of the sequence number in an untagged IPv4 frame. */
 const TCP_SEQ = 38;
-const A: Endpoint = { addr: '10.0.0.1', port: 12_345 };
-const B: Endpoint = { addr: '192.168.0.1', port: 443 };
-const A6: Endpoint = { addr: '2001:db8::1', port: 12_345 };
-const B6: Endpoint = { addr: '2001:db8::2', port: 443 };
-
-const ack = (sport: number, dport: number) =>
-  ({ sport, dport, seq: 1000, ack: 5000, flags: 'A', window: 100 }) as const;
-
-/** The packets: one of a connection in the table, or one of none. */
-function packets(hit: boolean) {
-  const ip = { src: A.addr, dst: B.addr };
-  const ip6 = { src: A6.addr, dst: B6.addr };
-  const tcp = ack(A.port, hit ? B.port : 444);
-  const udp = { sport: A.port, dport: hit ? 53 : 54 };
-  return {
-    ack: eth().ipv4(ip).tcp(tcp).bytes(),
-    data: eth().ipv4(ip).tcp(tcp).payload(1400).bytes(),
-    tagged: eth().vlan(100).ipv4(ip).tcp(tcp).bytes(),
-    udp: eth().ipv4(ip).udp(udp).payload(1200).bytes(),
-    ack6: eth().ipv6(ip6).tcp(tcp).bytes(),
-    tagged6: eth().vlan(100).ipv6(ip6).tcp(tcp).bytes(),
-  };
-}
-
-/** What the connections of these packets are called in the tables. */
-const TCP_KEY = flowKey(6, A, B);
-const KEYS = [TCP_KEY, flowKey(17, A, { ...B, port: 53 }), flowKey(6, A6, B6)];
-
 const SPREAD: Endpoint = { addr: '10.0.0.77', port: 0 };
+
+/** Of the first of those connections that take turns. */
+function spreadPacket(spread: number, port = B.port): Uint8Array {
+  return eth()
+    .ipv4({ src: SPREAD.addr, dst: B.addr })
+    .tcp(ack(firstPort(spread), port))
+    .bytes();
+}
 
 function gateCases(prefix: string, tables: GateTables, bare: BpfObject, spread: number): Case[] {
   const gate = tables.object.program('sluice_gate');
@@ -92,8 +60,14 @@ function gateCases(prefix: string, tables: GateTables, bare: BpfObject, spread: 
   const advance = bare.program('bench_advance');
   const varied = bare.program('bench_spread');
   const ip = { src: SPREAD.addr, dst: B.addr };
-  const spreadHit = eth().ipv4(ip).tcp(ack(FIRST_PORT, B.port)).bytes();
-  const spreadMiss = eth().ipv4(ip).tcp(ack(FIRST_PORT, 444)).bytes();
+  const spreadHit = eth()
+    .ipv4(ip)
+    .tcp(ack(firstPort(spread), B.port))
+    .bytes();
+  const spreadMiss = eth()
+    .ipv4(ip)
+    .tcp(ack(firstPort(spread), 444))
+    .bytes();
   const drop = (name: string, data: Uint8Array): Case => ({
     name: `${prefix}hit, ${name}`,
     program: gate,
@@ -129,6 +103,8 @@ function gateCases(prefix: string, tables: GateTables, bare: BpfObject, spread: 
     pass('IPv4 TCP, tagged', miss.tagged),
     pass('IPv4 UDP', miss.udp),
     pass('IPv6 TCP', miss.ack6),
+    drop('IPv4 TCP behind an MPLS label', hit.mpls),
+    drop('IPv4 TCP in PPPoE', hit.pppoe),
   ];
   if (spread > 0) {
     const among = `IPv4 TCP, ${spread} in turn`;
@@ -164,8 +140,18 @@ function bareCases(bare: BpfObject, spread: number): Case[] {
       floor: 'bare pass',
     },
   ];
-  if (spread > 0)
-    cases.push({ ...drop, name: 'bare drop, in turn', program: program('spread'), next, floor: 'bare drop' });
+  if (spread > 0) {
+    const inTurn = { ...drop, data: spreadPacket(spread), program: program('spread') };
+    cases.push(
+      { ...inTurn, name: 'bare drop, in turn', next, floor: 'bare drop' },
+      {
+        ...inTurn,
+        name: 'one 16-byte look-up, in turn',
+        next: program('lookup'),
+        floor: 'bare drop, in turn',
+      },
+    );
+  }
   return cases;
 }
 
@@ -191,8 +177,8 @@ function filterCases(object: BpfObject | undefined): Case[] {
   ];
 }
 
-/** Bytes 26 to 41 of the packet, as bench_lookup looks them up, and others. */
-function fillLookup(bare: BpfObject, entries: number): void {
+/** Bytes 26 to 41 of the packets, as bench_lookup looks them up, and others. */
+function fillLookup(bare: BpfObject, entries: number, spread: number): void {
   const table = bare.map('table');
   const key = new Uint8Array(16);
   const value = new Uint8Array(8);
@@ -201,15 +187,22 @@ function fillLookup(bare: BpfObject, entries: number): void {
     table.set(key, value);
   }
   table.set(packets(true).ack.slice(26, 42), value);
+  const turn = spreadPacket(spread).slice(26, 42);
+  for (let i = 0; i < spread; i++) {
+    new DataView(turn.buffer).setUint16(8, firstPort(spread) + i);
+    table.set(turn, value);
+  }
 }
 
 function openGate(path: string, entries: number, spread: number): { tables: GateTables; loadMs: number } {
   const begin = performance.now();
-  const tables = new GateTables(path, 65_536, 16_384);
+  const tables = new GateTables(path, 131_072, 16_384);
   const loadMs = performance.now() - begin;
   tables.shunt(KEYS);
   tables.shunt(manyKeys(entries));
-  tables.shunt(Array.from({ length: spread }, (_, i) => flowKey(6, { ...SPREAD, port: FIRST_PORT + i }, B)));
+  tables.shunt(
+    Array.from({ length: spread }, (_, i) => flowKey(6, { ...SPREAD, port: firstPort(spread) + i }, B)),
+  );
   return { tables, loadMs };
 }
 
@@ -235,18 +228,6 @@ function sizes(programs: readonly { name: string; program: BpfProgram; loadMs?: 
       };
     }),
   };
-}
-
-/** Nanoseconds per packet of one case: CPU time, as other tasks may run in between. */
-function run({ name, program, data, action, next, prepare }: Case, bare: BpfObject, repeat: number): number {
-  if (next !== undefined)
-    bare.map('next').set(new Uint8Array(4), new Uint8Array(Uint32Array.of(next.fd).buffer));
-  prepare?.(data);
-  const begin = cpuSeconds();
-  const { retval } = program.testRun({ data, repeat });
-  const ns = ((cpuSeconds() - begin) * 1e9) / repeat;
-  if (retval !== action) throw new SluiceError('INTERNAL', `${name}: the program answered ${retval}`);
-  return ns;
 }
 
 function timings(cases: readonly Case[], values: readonly number[][]): Table {
@@ -292,10 +273,10 @@ export async function benchGate(
   using stack = new DisposableStack();
   const bare = stack.use(
     loadObject(bpfObjectPath('bench_bare'), {
-      constants: { cfg_first_port: FIRST_PORT, cfg_port_mask: Math.max(0, spread - 1) },
+      constants: { cfg_first_port: firstPort(spread), cfg_port_mask: Math.max(0, spread - 1) },
     }),
   );
-  fillLookup(bare, entries);
+  fillLookup(bare, entries, spread);
   const filter = loadXdpFilter(options.xdpFilter, B.addr, entries);
   if (filter.object !== undefined) stack.use(filter.object);
   const main = openGate(bpfObjectPath('gate'), entries, spread);
@@ -316,6 +297,7 @@ export async function benchGate(
   const cases = [
     ...bareCases(bare, spread),
     ...programs.flatMap(({ prefix, tables }) => gateCases(prefix, tables, bare, spread)),
+    ...optionCases(bpfObjectPath('gate'), stack),
     ...filterCases(filter.object),
   ];
   const values = await interleaved(cases, rounds, io, (one) => run(one, bare, repeat));
@@ -330,6 +312,7 @@ export async function benchGate(
   return {
     tables: [
       timings(cases, values),
+      barsTable(cases, values, twice),
       ...(twice === undefined ? [] : [twice]),
       sizes([
         ...programs,

@@ -53,8 +53,9 @@ export class GateTables {
   readonly entry = new Entry();
 
   /** `path`: a build of bpf/gate.bpf.c. */
-  constructor(path: string, max4: number, max6: number) {
+  constructor(path: string, max4: number, max6: number, constants: Record<string, number> = {}) {
     this.object = loadGate(path, {
+      constants,
       mapSizes: { flows4: max4, flows6: max6, ledger: possibleCpus(), ops: OPS },
     });
     const fd = (name: string): number => this.object.map(name).fd;

@@ -60,8 +60,12 @@ export async function twoCpus(
     columns: [
       { key: 'name', title: 'case' },
       { key: 'ns', title: 'ns', digits: 1 },
+      { key: 'ratio', title: '× one CPU', digits: 2 },
       { key: 'lost', title: 'counts lost' },
     ],
-    rows: ways.map(({ name }, at) => ({ name, ns: median(found[at]?.ns ?? []), lost: found[at]?.lost })),
+    rows: ways.map(({ name }, at) => {
+      const ns = median(found[at]?.ns ?? []);
+      return { name, ns, ratio: ns / median(found[0]?.ns ?? []), lost: found[at]?.lost };
+    }),
   };
 }

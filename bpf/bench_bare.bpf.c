@@ -19,7 +19,7 @@ struct key {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 131072);
 	__type(key, struct key);
 	__type(value, __u64);
 } table SEC(".maps");
@@ -89,16 +89,19 @@ int bench_advance(struct xdp_md *ctx)
 	return XDP_ABORTED;
 }
 
-/* A packet of another connection each time. */
+/* A packet of another connection each time, one after the other. */
 SEC("xdp.frags")
 int bench_spread(struct xdp_md *ctx)
 {
+	__u32 turn;
 	struct headers h;
 
 	if (!headers(ctx, &h))
 		return XDP_ABORTED;
-	random_state = random_state * 1664525 + 1013904223;
-	h.tcp->source = bpf_htons(cfg_first_port + (random_state >> 13 & cfg_port_mask));
+	/* An atomic add begins when what was before is done: no look-up of one run goes on beside that of the next. */
+	turn = __sync_fetch_and_add(&random_state, 0x9e3779b9);
+	turn = (turn ^ turn >> 15) * 0x85ebca6b;
+	h.tcp->source = bpf_htons(cfg_first_port + ((turn ^ turn >> 13) & cfg_port_mask));
 	bpf_tail_call(ctx, &next, 0);
 	return XDP_ABORTED;
 }

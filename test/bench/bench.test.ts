@@ -89,8 +89,14 @@ kernelTest(
       { rounds: 1, repeat: 2000, entries: 10, spread: 16, against: gate, xdpFilter: undefined },
       io,
     );
-    const [timings, cpus, programs] = tables.length === 3 ? tables : [tables[0], undefined, tables[1]];
+    const titled = (begin: string) => tables.find(({ title }) => title.startsWith(begin));
+    const [timings, programs] = [titled('ns per packet'), titled('programs')] as [Table, Table];
+    const cpus = titled('hit, IPv4 TCP, from two CPUs');
     for (const name of ['hit, IPv4 TCP', 'miss, IPv6 TCP', 'other: hit, IPv4 TCP'])
+      expect(row(timings, name)['ns'], name).toBeGreaterThan(0);
+    for (const name of ['hit', 'miss, one rule in the slot', 'hit, IPv4 TCP, 16 in turn'])
+      expect(row(titled('bars') as Table, name)['value'], name).toBeGreaterThan(0);
+    for (const name of ['hit, trace of another flow', 'hit, first fragment'])
       expect(row(timings, name)['ns'], name).toBeGreaterThan(0);
     for (const each of cpus?.rows ?? []) expect(each['lost'], String(each['name'])).toBe(0);
     expect(row(programs, 'sluice_gate')['instructions']).toBeGreaterThan(100);
