@@ -112,7 +112,7 @@ kernelTest('sweep: every live shunt is read, alone and by the sensor', NEEDS, as
 });
 
 kernelTest('entries: both tables are filled and read', NEEDS, async () => {
-  const { tables } = await benchEntries(1, io, 2000);
+  const { tables } = await benchEntries(1, io, 20_000);
   for (const name of ['IPv4', 'IPv6'])
     for (const key of ['accounted', 'added', 'dumpMs'])
       expect(row(tables[0], name)[key], `${name} ${key}`).toBeGreaterThan(0);
