@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '../../src/base/errors.ts';
+import { validateCbpf } from '../../src/ebpf/index.ts';
 import { compileFilterText } from '../../src/filter/index.ts';
 import { clientOf, opening, segment } from './p0f-frames.ts';
 import { type Frame, matching, seeded, tool, writePcap } from './support.ts';
@@ -140,7 +141,9 @@ export function compareRound(
     const theirs = exact.get(i) ?? new Set<number>();
     let ours: number[] = [];
     try {
-      ours = matching(compileFilterText(`${answer ? 'syn+ack ' : ''}${text}`, 'p0f'), made.frames);
+      const program = compileFilterText(`${answer ? 'syn+ack ' : ''}${text}`, 'p0f');
+      validateCbpf(program);
+      ours = matching(program, made.frames);
     } catch (error) {
       if (!(error instanceof SluiceError)) throw error;
       refused++;
