@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { LAYOUT_VERSION } from '../../src/gate/layout.ts';
@@ -6,7 +6,7 @@ import { BpfMap, interfaceInfo, xdpAttachment } from '../../src/kernel/index.ts'
 import { conversation } from '../../src/packet/conversation.ts';
 import { pcapFile } from '../../src/packet/pcap.ts';
 import { sluice } from '../support/command.ts';
-import { kernelTest, ownNetns, vethPair } from '../support/kernel.ts';
+import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 import { type Comparison, type ConnLine, compare } from './compare.ts';
 import {
   documentOf,
@@ -222,6 +222,39 @@ kernelTest('what cannot be used is logged with its counts, and removed', [...XDP
     remove();
   }
 });
+
+kernelTest(
+  'a run of another layout starts beside what the killed one has pinned, at full load',
+  [...XDP],
+  async () => {
+    const { a, b, remove } = vethPair();
+    using logs = new LogDir();
+    const { pins, lock } = places(interfaceInfo(a).index);
+    const others = join(pins, 'v999');
+    try {
+      const frames = transfers(4, 8_000_000, 90);
+      await using first = await runOn(a, logs, ...POLICY).ready();
+      const feed = new Feed(b, frames, RATE);
+      await until(() => logs.shunts('start') > 0, 'nothing is shunted');
+      await kill(first, a);
+      renameSync(join(pins, `v${LAYOUT_VERSION}`), others);
+      const left = readdirSync(others).toSorted((x, y) => x.localeCompare(y));
+      await using second = await runOn(a, logs, ...POLICY).ready();
+      expect(second.stderr).not.toMatch(/goes on with|removed/);
+      await feed.done;
+      await pause(300);
+      const summary = documentOf(await second.stop());
+      expect(summary).toMatchObject({ recovered: 0, latePackets: 0 });
+      expect(summary.ring.drops).toBe(0);
+      expect(readdirSync(pins)).toEqual(['v999']);
+      expect(readdirSync(others).toSorted((x, y) => x.localeCompare(y))).toEqual(left);
+    } finally {
+      rmSync(pins, { recursive: true, force: true });
+      rmSync(lock, { force: true });
+      remove();
+    }
+  },
+);
 
 /** Writes something else over the notes of a run that is dead. */
 function damageNotes(ifname: string): void {
