@@ -1,5 +1,7 @@
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { expect } from 'vitest';
 import { bpfObjectPath } from '../../src/gate/gate.ts';
@@ -9,13 +11,16 @@ import { occupy } from '../../src/gate/slots.ts';
 import {
   type BpfObject,
   type BpfProgram,
+  ensureBpffs,
   loadInstructions,
   loadObject,
   ProgramFlag,
   ProgramType,
 } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
+import { sluice } from '../support/command.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
+import { eventually, UpGate } from './daemon-support.ts';
 import type { HammerSetup } from './hammer-worker.ts';
 import { gateKey, TestGate, XDP_DROP, XDP_PASS } from './support.ts';
 
@@ -48,12 +53,13 @@ function returning(value: number, flags: number = ProgramFlag.xdpHasFrags): BpfP
   return loadInstructions(code, { type: ProgramType.xdp, name: 'foreign', flags });
 }
 
+const counts = ({ reasons, ...others }: Ledger) => ({ ...others, ...reasons });
+
 /** What changed, by name, in packets and bytes. */
 function since(gate: TestGate, before: Ledger): Record<string, [number, number]> {
-  const rows = ({ reasons, ...counts }: Ledger) => ({ ...counts, ...reasons });
-  const was: Record<string, { pkts: number; bytes: number }> = rows(before);
+  const was: Record<string, { pkts: number; bytes: number }> = counts(before);
   return Object.fromEntries(
-    Object.entries(rows(gate.gate.ledger()))
+    Object.entries(counts(gate.gate.ledger()))
       .map(([name, now]): [string, [number, number]] => [
         name,
         [now.pkts - (was[name]?.pkts ?? 0), now.bytes - (was[name]?.bytes ?? 0)],
@@ -61,6 +67,10 @@ function since(gate: TestGate, before: Ledger): Record<string, [number, number]>
       .filter(([, [pkts]]) => pkts > 0),
   );
 }
+
+/** One packet, counted under these names. */
+const one = (bytes: number, ...names: string[]) =>
+  Object.fromEntries(['seen', ...names].map((name) => [name, [1, bytes]]));
 
 kernelTest('a rule drops, limits, and lets pass to shunting', ['xdpFrags', 'syscallProgram'], () => {
   using gate = new TestGate();
@@ -72,8 +82,6 @@ kernelTest('a rule drops, limits, and lets pass to shunting', ['xdpFrags', 'sysc
     const before = gate.gate.ledger();
     return [gate.gate.program.testRun({ data: packet }).retval, since(gate, before)];
   };
-  const one = (bytes: number, ...names: string[]) =>
-    Object.fromEntries(['seen', ...names].map((name) => [name, [1, bytes]]));
   expect(run(flood.bytes())).toEqual([XDP_DROP, one(142, 'ruleDropped')]);
   expect(run(limited.bytes())).toEqual([XDP_DROP, one(42, 'rateLimited')]);
   expect(run(shunted.bytes())).toEqual([XDP_DROP, one(54, 'shunted')]);
@@ -202,29 +210,60 @@ kernelTest(
     using first = handRule(gate);
     using second = handRule(gate);
     gate.gate.setRules(first.program('test_rule'));
-    const counts = new Int32Array(new SharedArrayBuffer(3 * 4));
+    const tally = new Int32Array(new SharedArrayBuffer(3 * 4));
     const workerData: HammerSetup = {
       program: gate.gate.program.fd,
       cpu: 1 % availableParallelism(),
       hopEvery: 0,
       cpus: availableParallelism(),
       frames: [flood.bytes()],
-      counts: counts.buffer,
+      counts: tally.buffer,
     };
     const before = gate.gate.ledger();
     const worker = new Worker(new URL('./hammer-worker.ts', import.meta.url), { workerData });
-    while (Atomics.load(counts, 0) === 0) await new Promise((resolve) => setTimeout(resolve, 1));
-    const begun = Atomics.load(counts, 0);
+    while (Atomics.load(tally, 0) === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    const begun = Atomics.load(tally, 0);
     for (let swap = 0; swap < 2000; swap++) {
       gate.gate.setRules((swap % 2 === 0 ? second : first).program('test_rule'));
       if (swap % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
     }
-    expect(Atomics.load(counts, 0)).toBeGreaterThan(begun);
-    Atomics.store(counts, 2, 1);
+    expect(Atomics.load(tally, 0)).toBeGreaterThan(begun);
+    Atomics.store(tally, 2, 1);
     await once(worker, 'message');
     await worker.terminate();
-    const sent = counts[0];
-    expect(counts[1]).toBe(sent);
+    const sent = tally[0];
+    expect(tally[1]).toBe(sent);
     expect(since(gate, before)).toEqual({ seen: [sent, sent * 142], ruleDropped: [sent, sent * 142] });
   },
 );
+
+kernelTest('gate up --next, gate next, gate status', [], async () => {
+  await using gate = UpGate.interfaces();
+  using next = returning(XDP_DROP);
+  const pin = join(ensureBpffs(), `sluice-test-next-${process.pid}`);
+  next.pin(pin);
+  try {
+    expect((await gate.start('--next', pin)).code).toBe(0);
+    expect((await gate.status()).slots.next).toMatchObject({ id: next.id, name: 'foreign', reached: true });
+    const cleared = await sluice('gate', 'next', '-i', gate.ifname, '--json', 'none');
+    expect(JSON.parse(cleared.stdout)).toEqual({ next: null });
+    expect((await gate.status()).slots.next).toBeNull();
+    const again = await sluice('gate', 'next', '-i', gate.ifname, '--json', pin);
+    expect(JSON.parse(again.stdout)).toEqual({ next: { id: next.id, name: 'foreign', reached: true } });
+    // A daemon that is killed leaves the slot as it is.
+    const { daemon } = await gate.status();
+    process.kill(daemon.pid as number, 'SIGKILL');
+    const left = await eventually(async () => {
+      const status = await gate.status();
+      return status.daemon.alive ? undefined : status;
+    }, 'the daemon is dead');
+    expect(left.slots.next).toMatchObject({ id: next.id });
+    expect((await gate.start()).code).toBe(0);
+    expect((await gate.status()).slots.next).toMatchObject({ id: next.id });
+    const nothing = await sluice('gate', 'next', '-i', gate.ifname, '--json', `${pin}-not`);
+    expect(nothing.code).toBe(1);
+    expect(JSON.parse(nothing.stdout)).toMatchObject({ error: { code: 'NOT_FOUND' } });
+  } finally {
+    rmSync(pin);
+  }
+});
