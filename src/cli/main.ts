@@ -14,6 +14,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   gate: async () => (await import('./commands/gate.ts')).registerGate,
   shunt: async () => (await import('./commands/shunt.ts')).registerShunt,
   filter: async () => (await import('./commands/filter.ts')).registerFilter,
+  cap: async () => (await import('./commands/cap.ts')).registerCap,
   lab: async () => (await import('./commands/lab.ts')).registerLab,
   bench: async () => (await import('./commands/bench.ts')).registerBench,
   config: async () => (await import('./commands/config.ts')).registerConfig,

@@ -27,7 +27,7 @@ const schema = z.object({
 export type DaemonState = z.output<typeof schema>;
 
 /** The state file of a gate; undefined when there is none, or none that can be read. */
-export function readState(place: Place): DaemonState | undefined {
+export function readState(place: Pick<Place, 'state'>): DaemonState | undefined {
   try {
     return schema.parse(JSON.parse(readFileSync(place.state, 'utf8')));
   } catch {
@@ -46,4 +46,5 @@ export function writeState(place: Place, state: DaemonState): void {
 export function removeState(place: Place): void {
   rmSync(place.state, { force: true });
   rmSync(place.socket, { force: true });
+  rmSync(place.rules, { force: true });
 }
