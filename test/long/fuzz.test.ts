@@ -26,7 +26,7 @@ async function fuzz(group: string, seconds: number): Promise<FuzzReport> {
   child.stdout.on('data', (data: Buffer) => {
     out += data.toString();
   });
-  const late = setTimeout(() => child.kill('SIGKILL'), (4 * seconds + 120) * 1000);
+  const late = setTimeout(() => child.kill('SIGKILL'), (4 * seconds + 240) * 1000);
   const code = await new Promise((resolve) =>
     child.once('close', (status, signal) => resolve(signal ?? status)),
   );
@@ -55,7 +55,7 @@ function untouched({ blocks }: FuzzReport, directory: string, except: readonly s
 }
 
 test('the fuzzer finds what was planted: a throw three branches deep, quadratic work, memory', async () => {
-  const { targets } = await fuzz('planted', 20);
+  const { targets } = await fuzz('planted', 15);
   expect(targets.map(({ target }) => target)).toEqual(['throwing', 'quadratic', 'hoarding']);
   const [throwing, quadratic, hoarding] = targets;
   expect(throwing.failure?.message ?? 'not found').toContain('planted');
@@ -64,7 +64,7 @@ test('the fuzzer finds what was planted: a throw three branches deep, quadratic 
 });
 
 test('every recognizer of a service, alone and together', async () => {
-  const report = await fuzz('services', 60);
+  const report = await fuzz('services', 45);
   expectSound(report);
   const names = report.targets.map(({ target }) => target);
   expect(names.toSorted()).toEqual(
@@ -78,13 +78,13 @@ test('every recognizer of a service, alone and together', async () => {
 });
 
 test('link layers, IP, fragments, tunnels, and the flow engine over all of them', async () => {
-  const report = await fuzz('packets', 40);
+  const report = await fuzz('packets', 30);
   expectSound(report);
   expect(untouched(report, 'src/packet/tunnel')).toEqual([]);
   expect(untouched(report, 'src/packet/link', DECLARATIONS)).toEqual([]);
 });
 
 test('readers of pcap and pcapng, gzip and zstd', async () => {
-  const report = await fuzz('captures', 25);
+  const report = await fuzz('captures', 20);
   expectSound(report);
 });

@@ -50,7 +50,8 @@ const RECENT = 4;
 const INPUT_BYTES = 256;
 const PIECE_BYTES = 32;
 /** Inputs that are measured and weighed at the end: those that went furthest, as they are and so many times over. */
-const MEASURED = 16;
+const MEASURED = 8;
+const WEIGHED = 3;
 const TIMES = 16;
 const MAX_REPEATED = 1 << 19;
 const HELD = 24;
@@ -112,15 +113,15 @@ class Fuzzer {
     if (fresh.size > 0) await this.#keep(inputs.slice(half), fresh);
   }
 
-  #furthest(): Input[] {
-    const last = this.#kept.slice(-MEASURED);
+  #furthest(count: number): Input[] {
+    const last = this.#kept.slice(-count);
     return [...last, ...last.map(repeated)];
   }
 
   /** What work grows with: the coverage counts. */
   async measure(): Promise<void> {
-    for (const input of this.#furthest()) {
-      this.#coverage.look();
+    this.#coverage.look();
+    for (const input of this.#furthest(MEASURED)) {
       await this.#run(input);
       const { most, where } = this.#coverage.look();
       const work = most / (INPUT_BYTES + PIECE_BYTES * input.pieces.length + bytesIn(input));
@@ -134,7 +135,7 @@ class Fuzzer {
   weigh(): void {
     const target = this.#target;
     if (target.hold === undefined) return;
-    for (const input of this.#furthest()) {
+    for (const input of this.#furthest(WEIGHED)) {
       const before = memory();
       const held = Array.from({ length: HELD }, () => target.hold?.(input));
       const after = memory();
