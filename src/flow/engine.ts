@@ -176,8 +176,10 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   /** Accounts a packet that was looked at; the slot of its flow, or of the innermost one inside. */
   #arrive(packet: Packet, sighting: Sighting): number {
     const ts = packet.ts;
-    if (ts > this.#now) this.advance(ts);
-    else if (ts < this.#now - this.#settings.clockStep) this.#stepBack(ts);
+    if (ts > this.#now) {
+      this.#now = ts;
+      if (ts >= this.#lifetimes.wheel.next || ts >= this.#tunnels.sweepAt) this.#runTimers();
+    } else if (ts < this.#now - this.#settings.clockStep) this.#stepBack(ts);
     if (sighting.verdict === Decoded.ok) {
       this.stats.packets++;
       return this.#account(packet, sighting);
@@ -264,6 +266,11 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   advance(now: number): void {
     if (!(now > this.#now)) return;
     this.#now = now;
+    this.#runTimers();
+  }
+
+  #runTimers(): void {
+    const now = this.#now;
     if (now >= this.#lifetimes.wheel.next) this.#lifetimes.wheel.advance(now);
     if (now >= this.#tunnels.sweepAt) this.#tunnels.sweep(now);
   }

@@ -1,4 +1,6 @@
 import type { Decoder } from '../packet/decode.ts';
+import type { Packet } from '../packet/packet.ts';
+import { viewOf } from '../packet/view.ts';
 import { distance, type Endpoints, Ep, MAX_IN_STEP, peerOf, STATE_MASK, Tcp } from './endpoint.ts';
 import { WITHOUT_ACKS } from './gaps.ts';
 import type { Histories } from './history.ts';
@@ -50,32 +52,25 @@ export class SteadySegments {
    * Takes a segment when it is such a one: the relative sequence number of its data, 0 without data; below 0 when it is
    * none and nothing was changed.
    */
-  take(
-    slot: number,
-    side: Side,
-    ep: number,
-    decoder: Decoder,
-    u8: Uint8Array,
-    bytes: number,
-    seq: number,
-    ack: number,
-    ts: number,
-  ): number {
+  take(slot: number, side: Side, ep: number, decoder: Decoder, packet: Packet, bytes: number): number {
     const words = this.#words;
     const at = decoder.transport;
+    const u8 = packet.u8;
     const peer = peerOf(ep);
     if ((u8[at + 13] & CONTROL) !== TcpFlag.ack) return -1;
     if ((words[ep + EP_STATE] & STEADY_MASK) !== STEADY || (words[peer + EP_STATE] & STEADY_MASK) !== STEADY)
       return -1;
     const last = words[ep + EP_LAST];
     // Out of order, or a closed window: a letter may be due.
-    if (seq !== last || (u8[at + 14] | u8[at + 15]) === 0) return -1;
+    const view = viewOf(u8);
+    if (view.getInt32(at + 4) !== last || (u8[at + 14] | u8[at + 15]) === 0) return -1;
     const isOrig = (words[slot * WORDS + FLAGS] & Flag.origHigh) === 0 ? side === 0 : side === 1;
     const bit = bytes > 0 ? Seen.data : Seen.ack;
     const seen = words[slot * WORDS + SEEN];
     const isNew = (seen & (isOrig ? bit : bit << 16)) === 0;
     // As long as the responder has no letter, one of the originator's may turn the connection.
     if (isNew && seen >>> 16 === 0) return -1;
+    const ack = view.getInt32(at + 8);
     const acked = words[peer + EP_ACK];
     const news = distance(ack, acked);
     // Old, or of what was not seen; and 0 is believed with care.
@@ -96,7 +91,7 @@ export class SteadySegments {
       if (ack >>> 0 < acked >>> 0) words[peer + EP_ACK_WRAPS] = words[peer + EP_ACK_WRAPS] + 1;
       words[peer + EP_ACK] = ack;
     }
-    this.#doubles[slot * DOUBLES + F_LAST] = ts;
+    this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
     if (isNew) this.#histories.once(slot, bit, bytes > 0 ? LETTER_D : LETTER_A, isOrig);
     return relative;
   }

@@ -116,14 +116,9 @@ export class TcpTracker {
 
   /** Accounts one segment whose header and checksum are good. `header` is the length of the TCP header. */
   segment(slot: number, side: Side, decoder: Decoder, packet: Packet, header: number): void {
-    const u8 = packet.u8;
-    const at = decoder.transport;
-    const view = viewOf(u8);
-    const seq = view.getInt32(at + 4);
-    const ack = view.getInt32(at + 8);
     const bytes = decoder.transportBytes - header;
     const ep = endpointOf(slot, side);
-    const dataSeq = this.#steady.take(slot, side, ep, decoder, u8, bytes, seq, ack, packet.ts);
+    const dataSeq = this.#steady.take(slot, side, ep, decoder, packet, bytes);
     if (dataSeq >= 0) {
       this.dataSeq = dataSeq;
       return;
@@ -131,7 +126,7 @@ export class TcpTracker {
     const peer = peerOf(ep);
     this.#endpoints.settle(ep);
     this.#endpoints.settle(peer);
-    this.#unsteady(slot, side, ep, peer, decoder, packet, bytes, seq, ack);
+    this.#unsteady(slot, side, ep, peer, decoder, packet, bytes);
     this.#endpoints.engage(ep);
     this.#endpoints.engage(peer);
   }
@@ -144,12 +139,13 @@ export class TcpTracker {
     decoder: Decoder,
     packet: Packet,
     bytes: number,
-    seq: number,
-    ack: number,
   ): void {
     const endpoints = this.#endpoints;
     const u8 = packet.u8;
     const at = decoder.transport;
+    const view = viewOf(u8);
+    const seq = view.getInt32(at + 4);
+    const ack = view.getInt32(at + 8);
     const flags = u8[at + 13];
     const control = flags & (TcpFlag.syn | TcpFlag.fin | TcpFlag.rst);
 

@@ -118,9 +118,13 @@ kernelTest('entries: both tables are filled and read', NEEDS, async () => {
       expect(row(tables[0], name)[key], `${name} ${key}`).toBeGreaterThan(0);
 });
 
-it('read: all passes over a small file', () => {
-  const { tables, notes } = readTables(1, io, { packets: 5000, flows: 300, concurrent: 40 });
-  expect(row(tables[0], 'flows')['ratio']).toBe(1);
-  expect(row(tables[0], 'reading alone')['ns']).toBeGreaterThan(0);
-  expect(notes[0]).toMatch(/^300 connections were found/);
+it('read: whole programs and passes over a small file, with their flows', async () => {
+  const { tables, notes } = await readTables(1, io, { packets: 5000, flows: 300, concurrent: 40 });
+  const [programs, stages] = tables;
+  expect(row(programs, 'sluice read --bare')).toMatchObject({ bare: 1, flows: 300 });
+  expect(row(programs, 'sluice read')).toMatchObject({ full: 1, flows: 300 });
+  for (const each of programs.rows) expect(each['seconds'], String(each['name'])).toBeGreaterThan(0);
+  expect(row(stages, 'flows')['flows']).toBe(300);
+  expect(row(stages, 'reading alone')['ns']).toBeGreaterThan(0);
+  expect(notes.join('\n')).toMatch(/^In the hot loop, /m);
 });
