@@ -70,6 +70,14 @@ const id = z.union([z.number().int(), z.string().max(64)]);
 const prefix = z.string().refine(isPrefix, { error: 'must be an address, or one with a prefix length' });
 const pair = { a: prefix, b: prefix, vlan: vlan.default(0), innerVlan: vlan.default(0) };
 
+const idleLimit = z.union([
+  z
+    .number()
+    .min(1)
+    .max(7 * DAY),
+  z.literal('off'),
+]);
+
 const requests = {
   hello: { version: z.number().int() },
   status: {},
@@ -80,6 +88,8 @@ const requests = {
       .array(
         flow.extend({
           ttl: ttl.optional(),
+          /** Seconds, in place of the owner's idle limit; off only where there is a lease or a time limit. */
+          idle: idleLimit.optional(),
           /** TCP: highest sequence end and acknowledgement that a and b have sent; learned when not given. */
           seq: sequences.optional(),
           ack: sequences.optional(),
@@ -102,15 +112,7 @@ const requests = {
     name,
     /** Seconds, or off: one of the two may be off, never both. */
     lease: z.union([z.number().min(0.1).max(3600), z.literal('off')]).default(2),
-    idle: z
-      .union([
-        z
-          .number()
-          .min(1)
-          .max(7 * DAY),
-        z.literal('off'),
-      ])
-      .default(300),
+    idle: idleLimit.default(300),
     maxEntries: z.number().int().min(1).max(LIMITS.entriesPerOwner).default(LIMITS.entriesPerOwner),
   },
   'owner.unregister': { name },

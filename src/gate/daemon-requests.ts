@@ -183,12 +183,14 @@ export class DaemonRequests {
     }
     for (const { addr } of [flow.a, flow.b])
       if (this.#exceptions.covers(mappedAddress(addr))) throw excepted(addr);
-    if (owner === undefined)
-      return { key, slot: 0, ttl: flow.ttl ?? DEFAULT_TTL, idle: undefined, seq: flow.seq, ack: flow.ack };
+    const { seq, ack } = flow;
+    const limit = flow.idle ?? owner?.idle ?? 'off';
+    const idle = limit === 'off' ? undefined : limit;
+    if (owner === undefined) return { key, slot: 0, ttl: flow.ttl ?? DEFAULT_TTL, idle, seq, ack };
     if (owner.entries + more >= owner.maxEntries)
       throw new SluiceError('LIMIT', `${owner.name} has ${owner.maxEntries} entries already`);
-    const idle = owner.idle === 'off' ? undefined : owner.idle;
-    return { key, slot: owner.slot, ttl: flow.ttl, idle, seq: flow.seq, ack: flow.ack };
+    if (owner.lease === 'off' && idle === undefined) throw unlimited(owner.name);
+    return { key, slot: owner.slot, ttl: flow.ttl, idle, seq, ack };
   }
 
   #localAddresses(): ReadonlySet<string> {
@@ -254,6 +256,8 @@ export class DaemonRequests {
 
   #register(request: RequestOf<'owner.register'>, peer: Peer): unknown {
     const { name, lease, idle, maxEntries } = request;
+    const known = this.#owners.all().find((owner) => owner.name === name);
+    if (lease === 'off' && known !== undefined && this.#table.hasUnlimited(known.slot)) throw unlimited(name);
     const owner = this.#owners.register({ name, lease, idle, maxEntries }, peer.uid);
     this.#save();
     this.#audit.write({ op: 'owner.register', owner: name, ...peer });
@@ -344,6 +348,12 @@ export class DaemonRequests {
 
 function who({ uid, pid }: Peer): { uid: number | undefined; pid: number | undefined } {
   return { uid, pid };
+}
+
+function unlimited(owner: string): SluiceError {
+  return new SluiceError('REFUSED', `${owner} has no lease, so each of its entries needs an idle limit`, {
+    help: 'somebody has to let go of an entry some day: one of the two may be off, never both',
+  });
 }
 
 function noVlans(): SluiceError {

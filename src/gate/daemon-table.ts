@@ -148,6 +148,18 @@ export class ShuntTable {
     return [...this.#shunts.values()];
   }
 
+  /** Whether entries of this owner have no idle limit: only its lease lets go of them. */
+  hasUnlimited(slot: number): boolean {
+    const entry = this.#entry;
+    return this.all().some(
+      ({ family, key, tcp, slot: owner, reason }) =>
+        owner === slot &&
+        reason === undefined &&
+        this.#client.read(family, key, tcp, entry) &&
+        entry.idleMs === 0,
+    );
+  }
+
   find(key: Uint8Array): Shunt | undefined {
     return this.#shunts.get(keyText(key));
   }
