@@ -1,7 +1,7 @@
 import { type CompileOptions, compile, encode } from '../src/ebpf/index.ts';
 import { type BpfProgram, loadInstructions, ProgramFlag, ProgramType } from '../src/kernel/index.ts';
 import { FILTER_CASES, type FilterCase, OTHER, type Size } from './filter-programs.ts';
-import { type BenchIo, difference, interleaved, paired, type Table } from './measure.ts';
+import { type BenchIo, type Column, difference, interleaved, paired, type Table } from './measure.ts';
 
 const REPEAT = 200_000;
 
@@ -19,6 +19,8 @@ const sizeOf = (program: BpfProgram): Size => {
   const { xlatedBytes, jitedBytes } = program.info();
   return { xlated: xlatedBytes / 8, jited: jitedBytes };
 };
+
+const column = (key: string, title: string, digits = 0): Column => ({ key, title, digits });
 
 /** Sums over the filters that all have: cbpfc refuses one. */
 function total(rows: readonly Row[]): Row {
@@ -79,7 +81,6 @@ export async function benchFilter(
       row['matchNs'] = paired(times[1 + 2 * index], times[0], difference);
       row['otherNs'] = paired(times[2 + 2 * index], times[0], difference);
     }
-    const column = (key: string, title: string, digits = 0) => ({ key, title, digits });
     return {
       tables: [
         {

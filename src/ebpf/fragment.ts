@@ -7,7 +7,7 @@ import type { Ir } from './ir/ir.ts';
 import { irText } from './ir/text.ts';
 import type { Target } from './lower/emit.ts';
 import { type Lowered, lower } from './lower/lower.ts';
-import type { Fragment, FragmentOptions, OptionalPass, Passes } from './options.ts';
+import { type Fragment, type FragmentOptions, type OptionalPass, type Passes, XDP_REACH } from './options.ts';
 import { build } from './passes/build.ts';
 import { keepByteOrder } from './passes/byte-order.ts';
 import { propagateConstants } from './passes/constants.ts';
@@ -23,8 +23,6 @@ import { split } from './passes/split.ts';
 import { threadJumps } from './passes/thread-jumps.ts';
 import { widenGuards } from './passes/widen-guards.ts';
 
-/** Farthest that the verifier follows an address into a packet, and that bpf_xdp_load_bytes reads. */
-const FARTHEST = 0xffff;
 /** Bytes of stack that a program has. */
 const STACK = 512;
 
@@ -78,7 +76,7 @@ function checkOptions(options: FragmentOptions): void {
     throw new RangeError('with calls a fragment wants the context, and the length, in r6 to r9');
   if (stack < 0 || stack % 8 !== 0)
     throw new RangeError('the stack of a fragment is counted in words of 8 bytes');
-  if (packetOffset < 0 || packetOffset > FARTHEST) throw new RangeError('the packet begins out of reach');
+  if (packetOffset < 0 || packetOffset > XDP_REACH) throw new RangeError('the packet begins out of reach');
 }
 
 /** Whether a filter asks for something of a packet besides its bytes. */
@@ -123,7 +121,7 @@ function fragmentOf(program: CbpfProgram, options: FragmentOptions): Fragment {
   const { data, dataEnd, ctx, length, value, free } = registers;
   const verdicts = placed(options);
   const wantsValue = value !== undefined;
-  const reach = FARTHEST - packetOffset;
+  const reach = XDP_REACH - packetOffset;
   const ir = optimized(program, DIRECT, wantsValue, reach, passes);
   if (asksFor(ir, 'interface') && ctx === undefined)
     throw new RangeError('the filter asks for the interface: it wants the context in a register');

@@ -38,4 +38,5 @@ export {
   type OptionalPass,
   type Passes,
   TEST_HEADER,
+  XDP_REACH,
 } from './options.ts';

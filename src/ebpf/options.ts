@@ -84,6 +84,9 @@ export interface CompileOptions {
   readonly passes?: Passes;
 }
 
+/** Bytes of a frame that XDP can get at: the verifier and bpf_xdp_load_bytes go no farther. Behind them is no match. */
+export const XDP_REACH = 65_535;
+
 /** Bytes before the packet in the frame of a test run; see CompileOptions.testHeader. */
 export const TEST_HEADER = 16;
 

@@ -1,18 +1,32 @@
 import { SluiceError } from '../base/errors.ts';
-import { type CbpfProgram, type CompileOptions, compile, encode, TEST_HEADER } from '../ebpf/index.ts';
-import { type BpfProgram, KernelError, loadInstructions, ProgramFlag, ProgramType } from '../kernel/index.ts';
+import {
+  type CbpfProgram,
+  type CompileOptions,
+  compile,
+  encode,
+  TEST_HEADER,
+  XDP_REACH,
+} from '../ebpf/index.ts';
+import {
+  type BpfProgram,
+  KernelError,
+  loadInstructions,
+  ProgramFlag,
+  ProgramType,
+  VerifierError,
+} from '../kernel/index.ts';
 import type { FilterEngine, FrameBatch } from './run-classic.ts';
 
 /** Frames of these lengths, cut nowhere, go through a test run as they are. */
 const PLAIN = { min: 14, max: 2048 } as const;
-/** A test run has room for 17 pages behind the first; less of it where pages hold more of the kernel's own. */
-const MAX_FRAME = 65_536;
+/** What XDP can get at of a frame, less the header that is put in front. */
+const MAX_FRAME = XDP_REACH - TEST_HEADER;
 
 /**
  * The filter compiled to eBPF, in the kernel: an XDP program that returns what the filter does, run by BPF_PROG_TEST_RUN on each
  * frame. A test run takes no frame below 14 bytes, has the first 3,520 bytes only in one piece, and knows no length on the wire:
  * frames that are shorter, longer or cut go through a second program, with a header in front that says the length, that reads
- * all buffers of a frame. What is longer than 64 KiB is refused (FILTER_UNSUPPORTED).
+ * all buffers of a frame. What is longer than XDP can get at is refused (FILTER_UNSUPPORTED).
  */
 export class KernelEngine implements FilterEngine {
   readonly #program: CbpfProgram;
@@ -74,13 +88,17 @@ export class KernelEngine implements FilterEngine {
  */
 export function loadFilter(program: CbpfProgram, options: CompileOptions = {}): BpfProgram {
   const { instructions } = compile(program, options);
+  const { frags = false, directAccess = true } = options;
   try {
     return loadInstructions(encode(instructions), {
       type: ProgramType.xdp,
       name: 'sluice_filter',
-      flags: options.frags === true ? ProgramFlag.xdpHasFrags : 0,
+      flags: frags || !directAccess ? ProgramFlag.xdpHasFrags : 0,
     });
   } catch (error) {
+    // The verifier does not understand everything that is right; what loads by calls only it does (docs/compiler.md).
+    if (error instanceof VerifierError && directAccess)
+      return loadFilter(program, { ...options, directAccess: false });
     if (!(error instanceof KernelError) || error.exit !== 3) throw error;
     throw new SluiceError(error.code, 'this needs to load eBPF into the kernel', {
       cause: error,
