@@ -17,12 +17,12 @@ const packet = (port: number) =>
 interface Results {
   results: { error?: { code: string } }[];
 }
+const codeOf = (error: unknown): string => (error as { code: string }).code;
 const codes = ({ results }: Results): string[] => results.map(({ error }) => error?.code ?? 'ok');
 
 kernelTest('lease and idle limit, by owner and by entry: one may be off, never both', [], async () => {
   await using gate = await UpGate.up();
   using client = await gate.connect();
-  const codeOf = (error: unknown): string => (error as { code: string }).code;
   await client.ask('owner.register', { name: 'leased', lease: 600, idle: 'off' });
   await client.ask('owner.register', { name: 'unleased', lease: 'off', idle: 600 });
   const leased = await client.ask<Results>('add', { owner: 'leased', flows: [flow(1), flow(2, 1)] });
@@ -47,11 +47,13 @@ kernelTest('lease and idle limit, by owner and by entry: one may be off, never b
     const lines = gate.audit().filter(({ op }) => op === 'end');
     return lines.length >= 3 ? lines : undefined;
   }, 'entries stay');
-  expect(ends.map(({ key, reason }) => `${String(key)} ${String(reason)}`).toSorted((x, y) => x.localeCompare(y))).toEqual(
-    [2, 5, 6].map((port) => `udp 10.9.0.1:${port} 10.9.0.2:6000 idle`),
-  );
+  expect(
+    ends.map(({ key, reason }) => `${String(key)} ${String(reason)}`).toSorted((x, y) => x.localeCompare(y)),
+  ).toEqual([2, 5, 6].map((port) => `udp 10.9.0.1:${port} 10.9.0.2:6000 idle`));
   for (const port of [1, 3]) gate.send(packet(port));
   expect(await gate.status()).toMatchObject({ shunted: { pkts: 7 }, passed: { pkts: 0 } });
   await client.ask('remove', { flows: [flow(1)].map(({ proto, a, b }) => ({ proto, a, b })) });
-  expect(await client.ask('owner.register', { name: 'leased', lease: 'off', idle: 60 })).toMatchObject({ entries: 0 });
+  expect(await client.ask('owner.register', { name: 'leased', lease: 'off', idle: 60 })).toMatchObject({
+    entries: 0,
+  });
 });
