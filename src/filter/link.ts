@@ -136,10 +136,20 @@ const NEXT = {
 } as const;
 
 /**
- * Code that goes from the IP header at X to the UDP header, with X at its first byte: IPv4 with options, IPv6 with up to four
- * extension headers; of fragments only the first. Anything else goes to `other`.
+ * Sets and clears a bit of A, a place in a packet, that it never has: places stay far below 2^15. The kernel's verifier forgets by
+ * that how small the place cannot be; else it goes through what follows once for each way that leads there.
  */
-export function toUdp(asm: Assembler, linkType: number, udp: Label, other: Label): void {
+export function forgetLowerBound(asm: Assembler): void {
+  asm.op(Op.OR_K, 0x8000);
+  asm.op(Op.AND_K, 0x7fff);
+}
+
+/**
+ * Code that goes from the beginning of a frame to its UDP header and on with X at its first byte: IPv4 with options, IPv6 with up to
+ * four extension headers; of fragments only the first. Anything else goes to `other`.
+ */
+export function toUdp(asm: Assembler, linkType: number, other: Label): void {
+  const udp = asm.label();
   const network: Network = { v4: asm.label(), v6: asm.label(), other };
   toNetwork(asm, linkType, network);
   asm.place(network.v4);
@@ -164,6 +174,10 @@ export function toUdp(asm: Assembler, linkType: number, udp: Label, other: Label
     extension(asm, other);
   }
   asm.jump(other);
+  asm.place(udp);
+  asm.op(Op.TXA);
+  forgetLowerBound(asm);
+  asm.op(Op.TAX);
 }
 
 /** Over the extension header at X, whose type is in A: the type of the next one to M[0]. */

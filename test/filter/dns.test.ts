@@ -134,6 +134,23 @@ describe('DNS patterns', () => {
       expect(hit(pattern, query('www.example.com', options))).toBe(expected);
   });
 
+  it.each<[string, number, number[]]>([
+    ['RAW', 12, []],
+    ['RAW in files', 101, []],
+    ['NULL', 0, [2, 0, 0, 0]],
+    ['LOOP', 108, [0, 0, 0, 2]],
+    ['PPP', 9, [0x00, 0x21]],
+    ['PPP with address and control', 9, [0xff, 0x03, 0x00, 0x21]],
+    ['LINUX_SLL', 113, [0, 0, 0, 1, 0, 6, 2, 2, 2, 2, 2, 2, 0, 0, 8, 0]],
+    ['LINUX_SLL, a VLAN', 113, [0, 0, 0, 1, 0, 6, 2, 2, 2, 2, 2, 2, 0, 0, 0x81, 0, 0, 5, 8, 0]],
+    ['LINUX_SLL2', 276, [8, 0, 0, 0, 0, 0, 0, 3, 0, 1, 0, 6, 2, 2, 2, 2, 2, 2, 0, 0]],
+  ])('link type %s', (_, linkType, header) => {
+    const { bytes } = query('www.example.com');
+    const frame = Uint8Array.from([...header, ...bytes.subarray(14)]);
+    const program = compileFilterText('*.example.com', 'dns', { linkType });
+    expect(runClassic(program, [{ bytes: frame, wire: frame.length, linkType }])).toEqual([262_144]);
+  });
+
   it.each<[string, QueryOptions, 'valid' | 'invalid' | 'neither']>([
     ['a query', {}, 'valid'],
     ['with EDNS and a signature', { counts: [1, 0, 0, 2] }, 'valid'],

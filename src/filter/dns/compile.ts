@@ -1,6 +1,6 @@
 import type { CbpfProgram } from '../../ebpf/cbpf/instruction.ts';
 import { Assembler, Op, type Label as Place } from '../assembler.ts';
-import { toUdp } from '../link.ts';
+import { forgetLowerBound, toUdp } from '../link.ts';
 import { FilterError } from '../problem.ts';
 import type { DnsFilter } from './language.ts';
 import { MAX_LABEL, type NamePattern } from './pattern.ts';
@@ -92,6 +92,13 @@ function matchName(asm: Assembler, pattern: NamePattern, otherwise: Place): void
   flush();
 }
 
+/** A: the place behind the label at X, whose length is in A. */
+function overLabel(asm: Assembler): void {
+  asm.op(Op.ADD_X);
+  asm.op(Op.ADD_K, 1);
+  forgetLowerBound(asm);
+}
+
 /**
  * Names that are open at the start. One walk over the labels keeps the places of the last of them in a ring; the step at which
  * the root is met says where in the ring the label stands that a pattern begins with. A name has at most 127 labels.
@@ -119,8 +126,7 @@ function matchSuffixes(asm: Assembler, patterns: readonly NamePattern[], match: 
     if (n === MAX_LABELS) break;
     asm.branch(Op.JGT_K, MAX_LABEL, { yes: missed });
     asm.op(Op.STX, RING + (n % ring));
-    asm.op(Op.ADD_X);
-    asm.op(Op.ADD_K, 1);
+    overLabel(asm);
     asm.op(Op.TAX);
   }
   asm.jump(missed);
@@ -169,8 +175,7 @@ function checkQuery(asm: Assembler, good: Place, bad: Place): void {
     asm.branch(Op.JEQ_K, 0, { yes: end });
     if (n === MAX_LABELS) break;
     asm.branch(Op.JGT_K, MAX_LABEL, { yes: bad });
-    asm.op(Op.ADD_X);
-    asm.op(Op.ADD_K, 1);
+    overLabel(asm);
     asm.op(Op.ST, AT);
     // Never read beyond the datagram: that would end the filter, with no match.
     asm.op(Op.LDX_MEM, END);
@@ -198,9 +203,7 @@ export function compileDns(filter: DnsFilter, text: string, linkType: number, sn
   const asm = new Assembler();
   const match = asm.label();
   const other = asm.label();
-  const udp = asm.label();
-  toUdp(asm, linkType, udp, other);
-  asm.place(udp);
+  toUdp(asm, linkType, other);
   asm.xHalf(2);
   asm.need(DNS_PORT, other);
   const names = asm.label();

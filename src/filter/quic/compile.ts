@@ -111,9 +111,7 @@ export function compileQuic(terms: readonly QuicTerm[], linkType: number, snaple
   const asm = new Assembler();
   const match = asm.label();
   const other = asm.label();
-  const udp = asm.label();
-  toUdp(asm, linkType, udp, other);
-  asm.place(udp);
+  toUdp(asm, linkType, other);
   // What is shorter than any of these would end the filter where it is read.
   asm.xHalf(4);
   asm.branch(Op.JGE_K, UDP_BYTES + LONG_BYTES, { no: other });
