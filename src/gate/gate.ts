@@ -112,10 +112,10 @@ export class Gate {
       side: options.maxShunts4 + options.maxShunts6,
       ledger: possibleCpus(),
       ops: OPS_PER_WORKER * options.workers,
-      ...(fragments ? { fragments: MAX_FRAGMENTS } : {}),
       // Only what is asked over the control socket makes pairs.
       ...(keep === undefined ? {} : { pairs: MAX_PAIRS, prefixes: MAX_PREFIX_PAIRS }),
     };
+    const notes: Record<string, number> = fragments ? { fragments: MAX_FRAGMENTS } : {};
     const pins = PinDirectory.claim(ifindex, ifname);
     let object: BpfObject | undefined;
     let found: Found | undefined;
@@ -125,13 +125,15 @@ export class Gate {
       if (keep === undefined && found?.link !== undefined) throw gateWithoutDaemon(ifname);
       const tookOver = keep !== undefined && found?.fits(sizes, vlanKey) === true;
       const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
+      // Notes about fragments live as long as datagrams do, and are of another number with another option.
+      const kept = [...(found?.maps ?? [])].filter(([name]) => name !== 'fragments');
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
       const features = { ...NO_FEATURES, fragments, rules };
       object = loadGate(bpfObjectPath('gate'), {
         constants: constantsOf(features, vlanKey),
-        reuseMaps: Object.fromEntries(tookOver ? (found?.maps ?? []) : slots),
-        mapSizes: tookOver ? {} : sizes,
+        reuseMaps: Object.fromEntries(tookOver ? kept : slots),
+        mapSizes: tookOver ? notes : { ...sizes, ...notes },
       });
       installOwn(object.map('rules'), object);
       writeMeta(object.map('meta'), ifindex, vlanKey);

@@ -2,6 +2,7 @@ import { expect } from 'vitest';
 import { eth, type PacketBuilder } from '../../src/packet/build.ts';
 import { type Fragment } from '../../src/packet/layers-network.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
+import { eventually, UpGate } from './daemon-support.ts';
 import { gateKey, TestGate } from './support.ts';
 
 ownNetns();
@@ -120,4 +121,19 @@ kernelTest('a first fragment too short for its header passes', ['xdpFrags', 'sys
     .payload(Uint8Array.of(0x0f, 0xa0, 0x13, 0x88, 0, 0, 0, 1));
   expect(gate.run(tiny).verdict).toBe('passFragment');
   expect(gate.read(key)?.pkts).toBe(0);
+});
+
+kernelTest('the option can change from one daemon to the next', [], async () => {
+  await using gate = await UpGate.up();
+  const flow = `udp ${A.addr}:${A.port} ${B.addr}:${B.port}`;
+  expect((await gate.shunt('add', '--flow', flow)).code).toBe(0);
+  gate.send(part(FIRST, 1));
+  const { daemon, reasons } = await gate.status();
+  expect(reasons.passFragment?.pkts).toBe(1);
+  process.kill(daemon.pid as number, 'SIGKILL');
+  await eventually(async () => ((await gate.status()).daemon.alive ? undefined : true), 'the daemon is dead');
+  expect((await gate.start('--fragments', 'follow')).code).toBe(0);
+  for (const fragment of SIZE.keys()) gate.send(part(fragment, 2));
+  const [row] = await gate.rows();
+  expect(row.ab.pkts + row.ba.pkts).toBe(3);
 });
