@@ -96,6 +96,15 @@ describe('sluice filter --run', () => {
     expect(other.stderr).toContain('frames of link type RAW, the filter is for EN10MB');
   });
 
+  it('an expression for another link type than Ethernet is for that of the file', async () => {
+    const wlan = join(dir, 'wlan.pcap');
+    const beacon = Uint8Array.from([0x80, 0, ...Array.from<number>({ length: 30 }).fill(255)]);
+    writePcap(wlan, [{ bytes: beacon, wire: 32, linkType: 105 }], 105);
+    expect((await run('wlan type mgt subtype beacon', '--run', wlan)).matches).toEqual([0]);
+    const { code, stderr } = await sluice('filter', '--lang', 'dns', 'a.b', '--run', wlan);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('error[FILTER_UNSUPPORTED]')]);
+  });
+
   it('a damaged file ends with what was read', async () => {
     const damaged = join(dir, 'damaged.pcap');
     writePcap(damaged, FRAMES);

@@ -265,8 +265,13 @@ async function run(
   const engineName = options.engine ?? 'classic';
   const compile = await compiler(text, options);
   const fixed = options.linktype === undefined ? undefined : await linkTypeOf(options.linktype);
-  // So that an expression that is not valid is found before the file is opened.
-  compile(fixed ?? (await linkTypeOf(ETHERNET)));
+  // So that an expression that is not valid is found before the file is opened; it may be for another link type than Ethernet.
+  try {
+    compile(fixed ?? (await linkTypeOf(ETHERNET)));
+  } catch (error) {
+    const otherLink = error instanceof SluiceError && error.code === 'FILTER_UNSUPPORTED';
+    if (!otherLink || fixed !== undefined) throw error;
+  }
   const source = FileSource.open(file);
   const runner = new Runner((linkType) => {
     if (fixed !== undefined && linkType !== fixed)
@@ -331,7 +336,7 @@ async function filter(
   const fromStdin = words.length === 1 && words[0] === STDIN;
   if (fromStdin && options.run === STDIN)
     throw new SluiceError('USAGE', 'the filter and the capture cannot both come from standard input');
-  const text = fromStdin ? readStdin() : words.join(' ');
+  const text = fromStdin ? readStdin().trimEnd() : words.join(' ');
   if (options.run !== undefined) return await run(text, options.run, options, json, io);
   await emit(text, options, json, io);
   return undefined;

@@ -100,8 +100,6 @@ class SignatureCode {
     const asm = this.#asm;
     asm.xByte(0);
     asm.need(0x40 | (this.#network / 4), this.#otherwise);
-    asm.xByte(9);
-    asm.need(TCP, this.#otherwise);
     // No fragments, and these flags only.
     asm.xHalf(6);
     asm.need((this.has('df') ? DONT_FRAGMENT : 0) | (this.has('0+') ? RESERVED : 0), this.#otherwise);
@@ -112,8 +110,6 @@ class SignatureCode {
 
   ipv6(): void {
     const asm = this.#asm;
-    asm.xByte(6);
-    asm.need(TCP, this.#otherwise);
     asm.xWord(0);
     asm.op(Op.AND_K, 0xfffff);
     this.zero(!this.has('flow'));
@@ -334,6 +330,8 @@ export function compileP0f(
   for (const version of [4, 6] as const) {
     asm.place(version === 4 ? network.v4 : network.v6);
     asm.op(Op.STX, Word.network);
+    asm.xByte(version === 4 ? 9 : 6);
+    asm.need(TCP, other);
     for (const signature of signatures) {
       const bytes = networkBytes(signature, version);
       if (bytes === undefined) continue;
