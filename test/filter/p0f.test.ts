@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { validateCbpf } from '../../src/ebpf/index.ts';
 import { compileFilterText, FilterError } from '../../src/filter/index.ts';
 import { compareRound, makeFrames, runP0f } from './p0f-compare.ts';
+import { segment } from './p0f-frames.ts';
 import {
   corpusTraces,
   type Frame,
@@ -112,6 +113,29 @@ describe('p0f signatures', () => {
     for (const { signature, answer } of database())
       validateCbpf(compileFilterText(`${answer ? 'syn+ack ' : ''}${signature}`, 'p0f'));
   });
+});
+
+it('VLAN tags change nothing, nor does another link type', () => {
+  const random = seeded(5);
+  const frames = Array.from({ length: 600 }, (_, i) => segment(random, i, i % 3 === 0 ? 6 : 4, i % 4 === 0));
+  const signatures =
+    '*:255-:0:*:*,*:mss,sok,ts,nop,ws:df,id+:* *:64:0:*:*,*:mss::0 syn+ack *:64:0:*:mss*4,*:mss,nop,ws,nop,nop,ts:df:*';
+  const untagged = matching(compileFilterText(signatures, 'p0f'), frames);
+  expect(untagged.length).toBeGreaterThan(2);
+  const behind = (header: number[]) =>
+    frames.map(({ bytes, wire, linkType }) => {
+      const type = header.length === 0 ? 14 : 12;
+      const changed = Uint8Array.from([
+        ...bytes.subarray(0, header.length === 0 ? 0 : 12),
+        ...header,
+        ...bytes.subarray(type),
+      ]);
+      return { bytes: changed, wire: wire + changed.length - bytes.length, linkType };
+    });
+  const program = compileFilterText(signatures, 'p0f');
+  expect(matching(program, behind([0x81, 0, 0, 7]))).toEqual(untagged);
+  expect(matching(program, behind([0x88, 0xa8, 0, 7, 0x81, 0, 0, 8]))).toEqual(untagged);
+  expect(matching(compileFilterText(signatures, 'p0f', { linkType: 101 }), behind([]))).toEqual(untagged);
 });
 
 toolTest('p0f says the same of random segments', 'p0f', () => {
