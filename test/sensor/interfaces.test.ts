@@ -9,6 +9,8 @@ import { documentOf, Feed, LogDir, mixed, pause, places, Run, runOn, sumOf } fro
 
 const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
 const POLICY = ['--policy', 'bulk=100kB'];
+/** Slow enough that a busy machine shunts a connection before it ends. */
+const RATE = 2500;
 
 ownNetns();
 
@@ -36,7 +38,7 @@ kernelTest(
       const half = frames.length >> 1;
       const both = `${one.a},${two.a}`;
       await using first = await runOn(both, logs, ...POLICY).ready();
-      await Promise.all([one.b, two.b].map((name) => new Feed(name, frames.slice(0, half)).done));
+      await Promise.all([one.b, two.b].map((name) => new Feed(name, frames.slice(0, half), RATE).done));
       await until(() => logs.shunts('start') === 2, 'not both are shunted');
       await pause(300);
       await first.stop('SIGKILL');
@@ -44,7 +46,7 @@ kernelTest(
       await using second = await runOn(both, logs, ...POLICY).ready();
       for (const { a } of [one, two])
         expect(second.stderr).toContain(`goes on with 1 connections that an earlier run had shunted on ${a}`);
-      await Promise.all([one.b, two.b].map((name) => new Feed(name, frames.slice(half)).done));
+      await Promise.all([one.b, two.b].map((name) => new Feed(name, frames.slice(half), RATE).done));
       await pause(300);
       const summary = documentOf(await second.stop());
       expect(summary).toMatchObject({ connections: 2, recovered: 2, latePackets: 0 });
@@ -74,7 +76,7 @@ kernelTest('of two that start at once on one interface, one has it', [...XDP], a
     expect(JSON.parse(refused.stdout)).toMatchObject({ error: { code: 'INTERFACE_BUSY' } });
     await winner.ready();
     const frames = download(8002);
-    await new Feed(b, frames).done;
+    await new Feed(b, frames, RATE).done;
     const summary = documentOf(await winner.stop());
     expect(summary).toMatchObject({ connections: 1, shuntedConnections: 1 });
     expect(summary.ledger?.seen.pkts).toBe(frames.length);
@@ -94,14 +96,14 @@ kernelTest(
     try {
       await using run = await runOn(a, logs, ...POLICY).ready();
       const before = download(8003);
-      await new Feed(b, before).done;
+      await new Feed(b, before, RATE).done;
       ip(`link set ${a} down`);
       ip(`link set ${a} name ${renamed}`);
       ip(`link set ${renamed} up`);
       await until(() => run.stderr.includes('is up again'), 'it does not come up again');
       for (const name of [renamed, b]) ip(`link set ${name} mtu 9000`);
       const after = download(8004);
-      await new Feed(b, after).done;
+      await new Feed(b, after, RATE).done;
       // A datagram that would not have fitted before.
       const jumbo = eth()
         .ipv4({ src: '192.0.2.8', dst: '192.0.2.9' })
@@ -135,7 +137,7 @@ kernelTest('an interface that is moved to another network namespace has gone', [
     await using run = await runOn(a, logs, ...POLICY).ready();
     const { pins, lock } = places(interfaceInfo(a).index);
     const frames = download(8006, 'none');
-    await new Feed(b, frames).done;
+    await new Feed(b, frames, RATE).done;
     await until(() => logs.shunts('start') === 1, 'nothing is shunted');
     await pause(300);
     ip(`link set ${a} netns ${elsewhere.pid}`);
