@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
  * Captures a packet at an exit hook (xdpcap's ABI), whatever program the hook is of. Runs behind a generated filter, one
- * program for each action, and goes on as that program would have without the hook.
+ * program for each action, and goes on as that program would have without the hook. Whether it is loaded for frames in several
+ * buffers the loader says: as the owner of the hook.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -138,31 +139,31 @@ static __always_inline int at_exit(struct xdp_md *ctx, __u32 action)
 	return action;
 }
 
-SEC("xdp.frags")
+SEC("xdp")
 int sluice_cap_0(struct xdp_md *ctx)
 {
 	return at_exit(ctx, XDP_ABORTED);
 }
 
-SEC("xdp.frags")
+SEC("xdp")
 int sluice_cap_1(struct xdp_md *ctx)
 {
 	return at_exit(ctx, XDP_DROP);
 }
 
-SEC("xdp.frags")
+SEC("xdp")
 int sluice_cap_2(struct xdp_md *ctx)
 {
 	return at_exit(ctx, XDP_PASS);
 }
 
-SEC("xdp.frags")
+SEC("xdp")
 int sluice_cap_3(struct xdp_md *ctx)
 {
 	return at_exit(ctx, XDP_TX);
 }
 
-SEC("xdp.frags")
+SEC("xdp")
 int sluice_cap_4(struct xdp_md *ctx)
 {
 	return at_exit(ctx, XDP_REDIRECT);

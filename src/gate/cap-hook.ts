@@ -120,21 +120,14 @@ export class CaptureHook {
 
   /** An entry to nothing goes in first, of each kind in turn: packets go on from it as before. */
   #install(): void {
-    const stages = BpfMap.create({
-      type: MapType.progArray,
-      name: STAGES.name,
-      keySize: 4,
-      valueSize: 4,
-      maxEntries: STAGES.size,
-    });
-    this.#stages = stages;
     const [first, ...others] = this.#slots();
-    const kind = KINDS.find((each) => this.#enter(first, each));
+    const kind = KINDS.find((each) => this.#begin(first, each));
     if (kind === undefined) {
       throw new SluiceError('PROGRAM_UNFIT', `the hook at ${this.path} takes no program of any kind`, {
         help: 'it is of a program that is not XDP, or of an attach type that this version does not know',
       });
     }
+    const { stages } = this.#maps();
     const filters = this.#load(kind, stages);
     for (const [slot, filter] of filters) {
       stages.set(slotKey(STAGES.filter + slot), slotKey(filter.fd));
@@ -144,6 +137,19 @@ export class CaptureHook {
       if (!this.#enter(slot, kind))
         throw new SluiceError('PROGRAM_UNFIT', `the hook at ${this.path} takes no second program`);
     }
+  }
+
+  /** The array behind the slots takes programs of one kind: each kind begins with one of its own. */
+  #begin(slot: number, kind: Kind): boolean {
+    this.#stages?.close();
+    this.#stages = BpfMap.create({
+      type: MapType.progArray,
+      name: STAGES.name,
+      keySize: 4,
+      valueSize: 4,
+      maxEntries: STAGES.size,
+    });
+    return this.#enter(slot, kind);
   }
 
   /** False when the hook is of programs of another kind. */
