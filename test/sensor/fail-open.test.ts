@@ -4,7 +4,7 @@ import { expect } from 'vitest';
 import type { Ledger } from '../../src/gate/index.ts';
 import { conversation } from '../../src/packet/conversation.ts';
 import { kernelTest, ownNetns, sh, until, vethPair } from '../support/kernel.ts';
-import { documentOf, Feed, LedgerReader, LogDir, mixed, pause, Run } from './run.ts';
+import { documentOf, Feed, LedgerReader, LogDir, mixed, pause, Run, sumOf } from './run.ts';
 
 const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
 const LEASE_MS = 500;
@@ -158,3 +158,46 @@ kernelTest('the time of day is set by an hour, forth and back: no shunt ends by 
     remove();
   }
 });
+
+kernelTest(
+  'without a lease the idle limit lets go: told, counted, and the record is whole',
+  [...XDP],
+  async () => {
+    const { a, b, remove } = vethPair();
+    using logs = new LogDir();
+    try {
+      const args = ['run', '-i', a, '--json', '--log-dir', logs.path, '--policy', 'bulk=100kB'];
+      await using run = await new Run([...args, '--lease', 'off', '--shunt-idle', '1s']).ready();
+      const frames = transfers(2, 3_000_000);
+      const half = frames.length >> 1;
+      using ledger = new LedgerReader(a);
+      await new Feed(b, frames.slice(0, half), 3000).done;
+      expect(logs.shunts('start')).toBe(2);
+      // It hangs, and nothing but silence ends a shunt.
+      run.process.kill('SIGSTOP');
+      await pause(300);
+      const hung = ledger.read();
+      await new Feed(b, frames.slice(half, half + 300), 3000).done;
+      expect(ledger.read().shunted.pkts - hung.shunted.pkts).toBe(300);
+      await pause(1200);
+      await new Feed(b, frames.slice(half + 300, half + 400), 3000).done;
+      const { reasons: verdicts, shunted } = ledger.read();
+      expect(shunted.pkts).toBe(hung.shunted.pkts + 300);
+      expect(verdicts.passIdle?.pkts).toBe(2);
+      run.process.kill('SIGCONT');
+      await new Feed(b, frames.slice(half + 400), 3000).done;
+      await pause(300);
+      const summary = documentOf(await run.stop());
+      expect(summary).toMatchObject({ connections: 2, latePackets: 0, ring: { drops: 0 } });
+      expect(reasons(logs).filter((reason) => reason === 'idle').length).toBe(2);
+      expect(logs.shunts('start')).toBe(4);
+      const conn = logs.read('conn');
+      expect(conn.map((r) => [r['resp_bytes'], r['conn_state'], r['missed_bytes']])).toEqual(
+        conn.map(() => [3_000_000, 'SF', 0]),
+      );
+      expect(sumOf(conn, 'orig_pkts', 'resp_pkts')).toBe(frames.length);
+    } finally {
+      remove();
+    }
+  },
+);
