@@ -22,8 +22,8 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
   'all on': { vlanKey: true, pairs: true, prefixes: 64, rules: true, fragments: true, trace: true },
 };
 
-/** Objects that are of the gate in the widest sense, or that are meant to be refused. */
-const APART = new Set(['gate', 'test_refused']);
+/** What users never load: made for tests, some of them to be refused. */
+const FOR_TESTS = /^test_/;
 
 function note(efforts: Record<string, Effort>, label: string, object: BpfObject): void {
   for (const [name, program] of object.programs) {
@@ -45,7 +45,7 @@ export function verifierEffort(directory: string): Record<string, Effort> {
   }
   for (const file of readdirSync(directory).sort()) {
     const name = basename(file, '.bpf.o');
-    if (!file.endsWith('.bpf.o') || APART.has(name)) continue;
+    if (!file.endsWith('.bpf.o') || name === 'gate' || FOR_TESTS.test(name)) continue;
     note(efforts, name, loadObject(join(directory, file)));
   }
   return efforts;
