@@ -43,7 +43,7 @@ export function compile(program: CbpfProgram, options: CompileOptions = {}): Ebp
   const keepsCtx = calls || program.some(wantsInterface);
   const keepsLength = (calls || testHeader) && program.some(wantsLength);
   const { data, dataEnd, free } = REGISTERS;
-  const { code, ir } = compileFragment(program, {
+  const fragment = compileFragment(program, {
     registers: {
       data,
       dataEnd,
@@ -72,11 +72,16 @@ export function compile(program: CbpfProgram, options: CompileOptions = {}): Ebp
       plain(load(4, data, ctx, DATA)),
       plain(load(4, dataEnd, ctx, DATA_END)),
       ...(testHeader ? skipHeader(keepsLength) : []),
-      ...code,
+      ...fragment.code,
     ],
     { cpu },
   );
-  return { instructions, ir };
+  return {
+    instructions,
+    get ir() {
+      return fragment.ir;
+    },
+  };
 }
 
 /** Length of a frame in all its buffers. */

@@ -152,16 +152,18 @@ function fragmentOf(program: CbpfProgram, options: FragmentOptions): Fragment {
     });
   if (!directAccess) {
     const calling = optimized(program, BY_CALL, wantsValue, reach, passes);
-    return { ...lowerCalls(calling, prefix, verdicts), ir: irText(calling) };
+    return printable(lowerCalls(calling, prefix, verdicts), () => irText(calling));
   }
-  const text = irText(ir);
-  if (!frags || !hasGuards(ir)) return { ...lower(ir, { target, pool: free, behind, verdicts }), ir: text };
+  if (!frags || !hasGuards(ir))
+    return printable(lower(ir, { target, pool: free, behind, verdicts }), () => irText(ir));
   const direct = lower(ir, { target, pool: free, behind: undefined, verdicts });
   const calling = optimized(program, BY_CALL, wantsValue, reach, passes);
-  const whole = `${text}${slow}:\n${irText(calling)}`;
   const byCall = lowerCalls(calling, `${prefix}s`, []);
   const code = [...direct.code, label(slow), ...whenLinear(ctx ?? 1, noMatch), ...byCall.code];
-  return { code, stack: Math.max(direct.stack, byCall.stack), ir: whole };
+  return printable(
+    { code, stack: Math.max(direct.stack, byCall.stack) },
+    () => `${irText(ir)}${slow}:\n${irText(calling)}`,
+  );
 }
 
 /** The verdicts that the fragment places itself, each with its label. */
@@ -173,6 +175,15 @@ const placed = ({
   ...(verdicts.match === undefined ? [] : [[match, verdicts.match] as const]),
   ...(verdicts.noMatch === undefined ? [] : [[noMatch, verdicts.noMatch] as const]),
 ];
+
+/** With the text of the filter, made when somebody asks for it: most who compile thousands of filters do not. */
+const printable = ({ code, stack }: Lowered, text: () => string): Fragment => ({
+  code,
+  stack,
+  get ir() {
+    return text();
+  },
+});
 
 const hasGuards = (ir: Ir): boolean => ir.blocks.some(({ body }) => body.some(({ op }) => op === 'guard'));
 

@@ -64,7 +64,7 @@ export interface Fragment {
   readonly code: readonly Item[];
   /** Bytes of stack that are in use, those of the surrounding program included. */
   readonly stack: number;
-  /** The program as the last pass left it. */
+  /** The program as it was lowered, printed. */
   readonly ir: string;
 }
 
@@ -93,6 +93,6 @@ export const TEST_HEADER = 16;
 /** A whole XDP program. */
 export interface EbpfProgram {
   readonly instructions: readonly Instruction[];
-  /** The filter as the last pass left it. */
+  /** The filter as it was lowered, printed. */
   readonly ir: string;
 }

@@ -80,6 +80,7 @@ export function build(runs: readonly Run[], wantsValue: boolean, reach: number):
       state[X] = constant(0);
       return state;
     }
+    if (others.length === 0) return [...first];
     return first.map((value, place) => {
       if (others.every((other) => other[place] === value)) return value;
       const args = [value, ...others.map((other) => other[place])];
