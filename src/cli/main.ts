@@ -13,6 +13,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   read: async () => (await import('./commands/read.ts')).registerRead,
   gate: async () => (await import('./commands/gate.ts')).registerGate,
   shunt: async () => (await import('./commands/shunt.ts')).registerShunt,
+  rule: async () => (await import('./commands/rule.ts')).registerRule,
   filter: async () => (await import('./commands/filter.ts')).registerFilter,
   cap: async () => (await import('./commands/cap.ts')).registerCap,
   lab: async () => (await import('./commands/lab.ts')).registerLab,

@@ -86,7 +86,7 @@ export class ControlClient {
             }),
           );
         },
-        op === 'resize' ? LONG_MS : ANSWER_MS,
+        op === 'resize' || op.startsWith('rule.') ? LONG_MS : ANSWER_MS,
       );
       this.#waiting.set(id, { resolve, reject, page, event: undefined, timer });
       this.#socket.write(`${JSON.stringify({ ...wish, id, op })}\n`);

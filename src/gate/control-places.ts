@@ -17,6 +17,8 @@ export interface Place {
   socket: string;
   /** What the daemon last wrote about itself, for whoever comes after its death. */
   state: string;
+  /** The rules, for the daemon after this one. */
+  rules: string;
 }
 
 export function gateName(ifindex: number): string {
@@ -26,7 +28,15 @@ export function gateName(ifindex: number): string {
 export function placeOf(ifindex: number, ifname: string): Place {
   const name = gateName(ifindex);
   const file = (ending: string): string => join(RUN_DIRECTORY, `${name}.${ending}`);
-  return { ifindex, ifname, name, lock: file('lock'), socket: file('sock'), state: file('json') };
+  return {
+    ifindex,
+    ifname,
+    name,
+    lock: file('lock'),
+    socket: file('sock'),
+    state: file('json'),
+    rules: file('rules'),
+  };
 }
 
 /** The gates that `sluice gate up` has left traces of in this network namespace, their daemons alive or not. */

@@ -12,6 +12,8 @@ export const LIMITS = {
   line: 65_536,
   /** Flows in one request. */
   flows: 256,
+  /** Rules in one request. */
+  rules: 256,
   /** Requests per second of one client, and how many it may save up. */
   requestsPerSecond: 1000,
   burst: 2000,
@@ -78,6 +80,8 @@ const idleLimit = z.union([
   z.literal('off'),
 ]);
 
+const ruleId = z.string().min(1).max(64);
+
 const requests = {
   hello: { version: z.number().int() },
   status: {},
@@ -123,6 +127,15 @@ const requests = {
   'exception.add': { prefix, why: reason.optional() },
   'exception.remove': { prefix, why: reason.optional() },
   'exception.list': {},
+  /** Each as the schema of a rule has it (docs/rules.md). `replace`: those that are there change. */
+  'rule.add': {
+    rules: z.array(z.record(z.string(), z.unknown())).min(1).max(LIMITS.rules),
+    replace: z.boolean().default(false),
+    why: reason.optional(),
+  },
+  'rule.remove': { ids: z.array(ruleId).min(1).max(LIMITS.rules), why: reason.optional() },
+  'rule.switch': { ids: z.array(ruleId).min(1).max(LIMITS.rules), on: z.boolean(), why: reason.optional() },
+  'rule.list': { page: z.number().int().min(1).max(1024).default(256) },
   /** A program pinned somewhere, to run behind the gate; null: none. */
   next: { pin: z.string().min(1).max(4096).nullable() },
   /** Which packets to tell of; what is left out may be anything. */
@@ -244,6 +257,25 @@ export interface OwnerRow {
   /** Seconds since the lease was last renewed; null without one. */
   age: number | null;
   lapsed: boolean;
+}
+
+/** A rule, as `sluice rule ls --json` prints it. */
+export interface RuleRow {
+  id: string;
+  expr: string;
+  lang: string;
+  /** As people write it: `drop`, `limit=1000pps,burst=100ms`. */
+  action: string;
+  priority: number;
+  scope: object;
+  /** The scope has this gate in it. */
+  inScope: boolean;
+  enabled: boolean;
+  /** Seconds since the epoch; null: never. */
+  expires: number | null;
+  note: string;
+  matched: { pkts: number; bytes: number };
+  dropped: { pkts: number; bytes: number };
 }
 
 /** What `gate status --json` prints: the ledger and what stands around it. */

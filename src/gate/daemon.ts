@@ -15,6 +15,7 @@ import { ControlServer, type Conversation, type Peer } from './control-server.ts
 import { AuditLog } from './daemon-audit.ts';
 import { PairKeeper } from './daemon-pairs.ts';
 import { DaemonRequests, keyOf } from './daemon-requests.ts';
+import { type LeftRules, leftRules, RuleKeeper } from './daemon-rules.ts';
 import { SlotKeeper } from './daemon-slots.ts';
 import { readState, removeState, writeState } from './daemon-state.ts';
 import { type Shunt, ShuntTable } from './daemon-table.ts';
@@ -68,6 +69,7 @@ export class GateDaemon {
   readonly #audit: AuditLog;
   #pairs: PairKeeper;
   readonly #slots: SlotKeeper;
+  readonly #rules: RuleKeeper;
   #requests: DaemonRequests;
   /** While the tables are exchanged, whoever wants to change them waits. */
   #exclusive: Promise<void> | undefined;
@@ -106,6 +108,7 @@ export class GateDaemon {
     });
     const { mode, warning } = attached;
     this.#slots = new SlotKeeper(gate);
+    this.#rules = new RuleKeeper(gate, this.#place, () => this.#client.grace());
     [this.#pairs, this.#requests] = this.#assemble();
     this.#mode = mode;
     this.#modeReason = warning;
@@ -189,11 +192,12 @@ export class GateDaemon {
     let gate: Gate | undefined;
     let daemon: GateDaemon | undefined;
     try {
+      const left = leftRules(placeOf(options.ifindex, options.ifname));
       gate = Gate.open({ ...options, workers: 2, keep: options.pins });
       // Before it is attached, so that no packet gets around it.
       if (options.next !== undefined) new SlotKeeper(gate).setNext({ pin: options.next });
       daemon = new GateDaemon(options, gate, gate.attach(options.mode), audit, warn);
-      await daemon.#serve();
+      await daemon.#serve(left);
       return daemon;
     } catch (error) {
       if (daemon !== undefined) await daemon.close();
@@ -205,7 +209,7 @@ export class GateDaemon {
     }
   }
 
-  async #serve(): Promise<void> {
+  async #serve(left: LeftRules | undefined): Promise<void> {
     if (this.#gate.leftovers.orphans.length > 0) {
       this.#warn(
         `removed ${this.#gate.leftovers.orphans.length} shunts that an earlier gate with other sizes had left on ${this.#options.ifname}`,
@@ -213,6 +217,7 @@ export class GateDaemon {
     }
     await this.#table.start();
     if (this.#gate.tookOver) this.#warn(`took over a gate with ${this.#table.size} shunts`);
+    if (left !== undefined) await this.#takeOverRules(left);
     this.#saveState();
     const { uid, gid } = this.#options.pins;
     const access = { uid, gid, mode: this.#options.socketMode };
@@ -223,7 +228,61 @@ export class GateDaemon {
     this.#timers.push(setInterval(() => this.#tellCounters(), COUNTERS_MS));
     this.#timers.push(setInterval(() => this.#lookAfterPairs(), CHECK_MS));
     this.#timers.push(setInterval(() => this.#slots.check(), CHECK_MS));
+    this.#timers.push(setInterval(() => this.#lookAfterRules(), CHECK_MS));
     this.#audit.write({ op: this.#gate.tookOver ? 'gate.takeover' : 'gate.up', pid: process.pid });
+  }
+
+  async #takeOverRules(left: LeftRules): Promise<void> {
+    try {
+      await this.#rules.takeOver(left);
+      this.#warn(`took over ${this.#rules.size} rules`);
+    } catch (error) {
+      this.#warn(`the rules of the daemon before are not in force: ${(error as Error).message}`);
+    }
+  }
+
+  #lookAfterRules(): void {
+    const work = this.#rules
+      .expire()
+      .then((over) => {
+        for (const { id, dropped } of over)
+          this.#audit.write({ op: 'rule.end', key: id, reason: 'expired', pkts: dropped.pkts });
+      })
+      .catch((error: Error) => this.#warn(`rules could not be looked after: ${error.message}`));
+    this.#running.add(work);
+    void work.finally(() => this.#running.delete(work));
+  }
+
+  async #performRules(request: Request, conversation: Conversation): Promise<unknown> {
+    const { uid, pid } = conversation.peer;
+    const note = (ids: readonly string[], why: string | undefined): void => {
+      for (const key of ids) this.#audit.write({ op: request.op, uid, pid, key, why });
+    };
+    switch (request.op) {
+      case 'rule.add': {
+        const result = await this.#rules.add(request);
+        note(result.added, request.why);
+        return result;
+      }
+      case 'rule.remove': {
+        const result = await this.#rules.remove(request);
+        note(request.ids, request.why);
+        return result;
+      }
+      case 'rule.switch': {
+        const result = await this.#rules.switch(request);
+        note(request.ids, request.why ?? (request.on ? 'on' : 'off'));
+        return result;
+      }
+      case 'rule.list': {
+        const rows = this.#rules.rows();
+        for (let from = 0; from < rows.length; from += request.page)
+          await conversation.page(rows.slice(from, from + request.page));
+        return { rules: rows.length };
+      }
+      default:
+        throw new SluiceError('INTERNAL', `no work for ${request.op}`);
+    }
   }
 
   #saveState(): void {
@@ -333,15 +392,22 @@ export class GateDaemon {
           this.#audit.write({ op: 'resize', uid, pid, key: `${tables.flows4.max} ${tables.flows6.max}` });
           return { tables };
         });
+      case 'rule.add':
+      case 'rule.remove':
+      case 'rule.switch':
+        this.#mustRule(peer);
+        return await this.#amongOthers(request, () => this.#performRules(request, conversation));
+      case 'rule.list':
+        return await this.#performRules(request, conversation);
       default:
-        return await this.#amongOthers(request, conversation);
+        return await this.#amongOthers(request, () => this.#requests.perform(request, conversation));
     }
   }
 
   /** A request that may run beside others, but not while the tables are exchanged. */
-  async #amongOthers(request: Request, conversation: Conversation): Promise<unknown> {
+  async #amongOthers(request: Request, perform: () => Promise<unknown>): Promise<unknown> {
     while (this.#exclusive !== undefined) await this.#exclusive;
-    const work = this.#requests.perform(request, conversation);
+    const work = perform();
     // A list goes as fast as its reader reads, and copes with other tables.
     if (request.op === 'list') return await work;
     this.#running.add(work);
@@ -416,6 +482,7 @@ export class GateDaemon {
     this.#gate.detach();
     await this.#table.stop();
     await this.#server?.close();
+    await this.#rules.close();
     removeState(this.#place);
     this.#audit.close();
     this.#leases.close();

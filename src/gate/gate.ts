@@ -237,7 +237,7 @@ export class Gate {
 
   /**
    * To be called from time to time: takes killed captures out of the exit hook, and has the program tell captures why a packet
-   * goes the way it goes while one of ours is there (docs/adr/0018-captures.md).
+   * goes the way it goes while one of ours is there (docs/adr/0022-captures.md).
    */
   lookAfterCaptures(): void {
     const notes = clearDeadCaptures(this.#object.map('hook'));
@@ -319,6 +319,11 @@ export class Gate {
   }
 
   /** Paths by name of what is pinned. */
+  /** Pins a map of somebody else's beside the tables, for the next one to find; it goes with them. */
+  pinBeside(name: string, map: BpfMap): void {
+    this.#pins.put(name, map);
+  }
+
   get pins(): Record<string, string> {
     return Object.fromEntries(this.#pins.names().map((name) => [name, this.#pins.at(name)]));
   }

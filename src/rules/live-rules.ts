@@ -7,6 +7,9 @@ import { ProgramMaker } from './program-maker.ts';
 import { addCounts, NO_COUNTS, type RuleCounts, RuleRows, rowText } from './rows.ts';
 import type { Rule } from './spec.ts';
 
+/** The map of what each rule has seen. */
+export const RULE_COUNTS = 'rule_counts';
+
 /** Slots of the gate's map `rules` (bpf/gate.h, bpf/rules.h). */
 export const RULE_SLOTS = { shunt: 1, act: 4, halves: [8, 36], perHalf: 28 } as const;
 
@@ -76,7 +79,7 @@ export class LiveRules {
       reuseMaps: { rules: options.rules, scratch: options.scratch },
       mapSizes: { rule_rows: rows, rule_counts: rows, rule_buckets: buckets, rule_samples: samples },
     });
-    this.#rows = new RuleRows(this.#object.map('rule_rows'), this.#object.map('rule_counts'));
+    this.#rows = new RuleRows(this.#object.map('rule_rows'), this.#object.map(RULE_COUNTS));
     this.#setSlot(RULE_SLOTS.act, this.#object.program('sluice_rules_act'));
   }
 
@@ -158,6 +161,18 @@ export class LiveRules {
     if (live === undefined) return undefined;
     const now = addCounts(live.before, this.#rows.counts(live.row));
     return live.earlier === undefined ? now : addCounts(now, this.#rows.counts(live.earlier));
+  }
+
+  /** Adds what a rule had seen elsewhere: with a daemon that has ended, say. */
+  inherit(id: string, counts: RuleCounts): void {
+    const live = this.#live.get(id);
+    if (live !== undefined) live.before = addCounts(live.before, counts);
+  }
+
+  /** For whoever comes after a sudden end: the map of counts, and of each rule its row there and what came before. */
+  get legacy(): { counts: BpfMap; rules: { id: string; row: number; before: RuleCounts }[] } {
+    const rules = [...this.#live].map(([id, { row, before }]) => ({ id, row, before }));
+    return { counts: this.#object.map(RULE_COUNTS), rules };
   }
 
   /** Instructions of the live programs as the kernel has translated them. */

@@ -43,15 +43,7 @@ export class ProgramMaker {
     const send = (message: ToMaker): void => worker.postMessage(message);
     worker.ref();
     try {
-      const answer = await new Promise<FromMaker>((resolve, reject) => {
-        worker.once('message', resolve);
-        worker.once('error', reject);
-        worker.once('exit', () => {
-          this.#worker = undefined;
-          reject(new SluiceError('INTERNAL', 'the thread that compiles rules has ended'));
-        });
-        send({ kind: 'make', rules, options });
-      });
+      const answer = await this.#ask(worker, { kind: 'make', rules, options });
       if (answer.kind === 'failed') throw errorOf(answer);
       const programs: MadeProgram[] = [];
       try {
@@ -66,9 +58,29 @@ export class ProgramMaker {
       }
       return { programs, tailCalls: answer.tailCalls };
     } finally {
-      worker.removeAllListeners();
       worker.unref();
     }
+  }
+
+  #ask(worker: Worker, message: ToMaker): Promise<FromMaker> {
+    return new Promise((resolve, reject) => {
+      const ended = (error: Error): void => {
+        this.#worker = undefined;
+        quiet();
+        reject(error);
+      };
+      const exited = (): void =>
+        ended(new SluiceError('INTERNAL', 'the thread that compiles rules has ended'));
+      const answered = (answer: FromMaker): void => {
+        quiet();
+        resolve(answer);
+      };
+      const quiet = (): void => {
+        worker.off('message', answered).off('error', ended).off('exit', exited);
+      };
+      worker.on('message', answered).on('error', ended).on('exit', exited);
+      worker.postMessage(message);
+    });
   }
 
   #start(): Worker {

@@ -33,6 +33,25 @@ export function rowText({ action, priority, expires }: Rule): string {
   return JSON.stringify([action, priority, expires]);
 }
 
+/** A row of `rule_counts`, summed over the CPUs. */
+export function readCounts(counts: BpfMap, row: number): RuleCounts {
+  const bytes = new Uint8Array(counts.valueBytes);
+  counts.get(new Uint8Array(Uint32Array.of(row).buffer), bytes);
+  const view = new DataView(bytes.buffer);
+  const { members, size } = SlRuleCount;
+  const total = (offset: number): number => {
+    let all = 0;
+    for (let at = offset; at < bytes.length; at += size) {
+      all += view.getUint32(at, true) + view.getUint32(at + 4, true) * 4_294_967_296;
+    }
+    return all;
+  };
+  return {
+    matched: { pkts: total(members.matched_pkts), bytes: total(members.matched_bytes) },
+    dropped: { pkts: total(members.dropped_pkts), bytes: total(members.dropped_bytes) },
+  };
+}
+
 /** Writes rows of `rule_rows`, and reads `rule_counts`. */
 export class RuleRows {
   readonly capacity: number;
@@ -86,23 +105,8 @@ export class RuleRows {
     this.#view.setUint32(row * this.#stride + SlRule.members.off, off ? 1 : 0, true);
   }
 
-  /** Sums over the CPUs. */
   counts(row: number): RuleCounts {
-    const bytes = new Uint8Array(this.#counts.valueBytes);
-    this.#counts.get(this.#keyOf(row), bytes);
-    const view = new DataView(bytes.buffer);
-    const { members, size } = SlRuleCount;
-    const sum = (offset: number): number => {
-      let total = 0;
-      for (let at = offset; at < bytes.length; at += size) {
-        total += view.getUint32(at, true) + view.getUint32(at + 4, true) * 4_294_967_296;
-      }
-      return total;
-    };
-    return {
-      matched: { pkts: sum(members.matched_pkts), bytes: sum(members.matched_bytes) },
-      dropped: { pkts: sum(members.dropped_pkts), bytes: sum(members.dropped_bytes) },
-    };
+    return readCounts(this.#counts, row);
   }
 
   #keyOf(row: number): Uint8Array {

@@ -1,0 +1,357 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
+import { parse as parseYaml } from 'yaml';
+import { outputSchema } from '../../base/config.ts';
+import { SluiceError } from '../../base/errors.ts';
+import { parseDuration, scaled } from '../../base/units.ts';
+import { LANGUAGES, type Language } from '../../filter/index.ts';
+import type { ControlClient } from '../../gate/control-client.ts';
+import type { RuleRow } from '../../gate/control-protocol.ts';
+import {
+  actionText,
+  parseAction,
+  parseRule,
+  RULE_LIMITS,
+  type Rule,
+  type RuleInput,
+} from '../../rules/spec.ts';
+import type { Register } from '../command.ts';
+import { configOf } from '../flags.ts';
+import { withGate } from './gate.ts';
+
+interface Options {
+  interface?: string;
+  id?: string;
+  lang?: Language;
+  action?: string;
+  priority?: number;
+  ttl?: number;
+  note?: string;
+  file?: string;
+  replace?: boolean;
+  off?: boolean;
+  why?: string;
+  pcap?: string;
+}
+
+/** Bytes of a file of rules. */
+const MAX_FILE = 64 << 20;
+/** Rules in one request: a request has 64 KiB. */
+const REQUEST_BYTES = 48 * 1024;
+const REQUEST_RULES = 256;
+/** Requests that are under way at once; the daemon makes them live together. */
+const AHEAD = 12;
+
+const parts = async () => ({
+  findPlace: (await import('../../gate/control-places.ts')).findPlace,
+  Client: (await import('../../gate/control-client.ts')).ControlClient,
+});
+
+async function connect(ifname: string | undefined): Promise<ControlClient> {
+  const { findPlace, Client } = await parts();
+  return await Client.connect(findPlace(ifname));
+}
+
+/** `sluice rule add|rm|ls|on|off|test`. */
+export const registerRule: Register = (program, host) => {
+  const rule = program
+    .command('rule')
+    .description('Mitigation rules of a gate that is up: drop, rate-limit, count, sample.');
+
+  const add = withRule(
+    rule
+      .command('add')
+      .description('Put a rule into force, or all of a file at once; a set that fails changes nothing.'),
+  )
+    .addOption(
+      new Option(
+        '--file <FILE>',
+        'Rules from a YAML or JSON file (- is stdin): a list, as docs/rules.md has it.',
+      ),
+    )
+    .addOption(new Option('--replace', 'Change rules of the same id; their counts go on.'))
+    .addOption(new Option('--off', 'Add it switched off.'))
+    .addOption(new Option('--why <TEXT>', 'Reason, for the audit log.'))
+    .action(async (expr: string | undefined) => {
+      const { config } = configOf(add, outputSchema);
+      const given = add.opts<Options>();
+      await host.run(config, async (io) => {
+        const rules = given.file === undefined ? [written(expr, given)] : fromFile(given.file, expr);
+        using client = await connect(given.interface);
+        const added = await addAll(client, rules, given);
+        if (config.json) io.out(`${JSON.stringify({ added })}\n`);
+        else
+          io.say(added.length === 1 ? `rule ${added[0]} is in force` : `${added.length} rules are in force`);
+        return undefined;
+      });
+    });
+  withGate(add);
+  add.addHelpText(
+    'after',
+    `
+Examples:
+  sluice rule add 'dst host 192.0.2.7 and udp src port 123' --action drop --ttl 1h
+  sluice rule add 'udp dst port 53' --action limit=50kpps,per=target/32 --id dns
+  sluice rule add '*.attacked.example' --lang dns --action limit=1000pps
+  sluice rule add --file rules.yaml --replace`,
+  );
+
+  for (const [name, description] of [
+    ['rm', 'Take rules out of force; their last counts are printed.'],
+    ['on', 'Switch rules on.'],
+    ['off', 'Switch rules off, from this packet to the next; nothing of them is left in the programs.'],
+  ] as const) {
+    const command = rule
+      .command(name)
+      .description(description)
+      .addArgument(new Argument('<ID...>', 'ids of rules'))
+      .addOption(new Option('--why <TEXT>', 'Reason, for the audit log.'))
+      .action(async (ids: string[]) => {
+        const { config } = configOf(command, outputSchema);
+        const { interface: ifname, why } = command.opts<Options>();
+        await host.run(config, async (io) => {
+          using client = await connect(ifname);
+          const reason = why === undefined ? {} : { why };
+          if (name === 'rm') {
+            const { removed } = await client.ask<{ removed: RuleRow[] }>('rule.remove', { ids, ...reason });
+            io.out(config.json ? `${JSON.stringify(removed)}\n` : removed.map(rowText).join(''));
+          } else {
+            const result = await client.ask<object>('rule.switch', { ids, on: name === 'on', ...reason });
+            if (config.json) io.out(`${JSON.stringify(result)}\n`);
+            else io.say(`${ids.join(', ')} ${ids.length === 1 ? 'is' : 'are'} ${name}`);
+          }
+          return undefined;
+        });
+      });
+    withGate(command);
+    command.addHelpText('after', `\nExample:\n  sluice rule ${name} ntp-flood`);
+  }
+
+  const ls = rule
+    .command('ls')
+    .description('The rules with what they matched and dropped.')
+    .action(async () => {
+      const { config } = configOf(ls, outputSchema);
+      await host.run(config, async (io) => {
+        using client = await connect(ls.opts<Options>().interface);
+        const rows = await listed(client);
+        if (config.json) io.out(`[${rows.map((row) => JSON.stringify(row)).join(',\n')}]\n`);
+        else io.out(rows.map(rowText).join(''));
+        if (!config.json) io.say(`${rows.length} ${rows.length === 1 ? 'rule' : 'rules'}`);
+        return undefined;
+      });
+    });
+  withGate(ls);
+  ls.addHelpText('after', '\nExample:\n  sluice rule ls --json');
+
+  registerTest(rule, host);
+};
+
+/** `sluice rule test`: what rules would match, without privileges and without a gate. */
+function registerTest(rule: Command, host: Parameters<Register>[1]): void {
+  const test = rule
+    .command('test')
+    .description('What a rule would match in a capture file, before it is live. Needs no privileges.')
+    .addArgument(new Argument('[EXPR]', 'the expression; not with --file or --id'))
+    .addOption(
+      new Option(
+        '--pcap <FILE>',
+        'A pcap or pcapng file of Ethernet frames; - is stdin.',
+      ).makeOptionMandatory(),
+    )
+    .addOption(
+      new Option('--lang <LANG>', 'Language of the expression.').choices(LANGUAGES).default('tcpdump'),
+    )
+    .addOption(new Option('--file <FILE>', 'All rules of a YAML or JSON file instead.'))
+    .addOption(new Option('--id <ID>', 'A rule of the gate that is up instead.'))
+    .action(async (expr: string | undefined) => {
+      const { config } = configOf(test, outputSchema);
+      const given = test.opts<Options & { pcap: string }>();
+      await host.run(config, async (io) => {
+        const rules = await rulesToTest(expr, given);
+        const { testRules } = await import('../rule-test.ts');
+        const report = await testRules(rules, given.pcap, io);
+        if (config.json) io.out(`${JSON.stringify(report)}\n`);
+        else {
+          io.out(report.rules.map((row) => testText(row, report.packets)).join(''));
+          io.say(`${report.packets.toLocaleString('en-US')} packets`);
+        }
+        return undefined;
+      });
+    });
+  withGate(test);
+  test.addHelpText(
+    'after',
+    `
+Examples:
+  sluice rule test 'udp src port 123' --pcap attack.pcap
+  sluice rule test --file rules.yaml --pcap benign.pcap --json`,
+  );
+}
+
+function withRule(command: Command): Command {
+  return command
+    .addArgument(new Argument('[EXPR]', 'the expression; not with --file'))
+    .addOption(new Option('--id <ID>', 'Its name; default: made of what it says.'))
+    .addOption(
+      new Option('--lang <LANG>', 'Language of the expression.').choices(LANGUAGES).default('tcpdump'),
+    )
+    .addOption(
+      new Option(
+        '--action <ACTION>',
+        'drop, count, limit=1000pps, limit=10mbit,per=source/24,burst=200ms, sample=100,size=128B.',
+      ).default('drop'),
+    )
+    .addOption(new Option('--priority <N>', 'Lower comes first; default 1000.').argParser(priority))
+    .addOption(new Option('--ttl <TIME>', 'For so long; default: until it is removed.').argParser(ttl))
+    .addOption(new Option('--note <TEXT>', 'For people.'));
+}
+
+/** The rule that the command line describes. */
+function written(expr: string | undefined, given: Options): RuleInput {
+  if (expr === undefined)
+    throw new SluiceError('USAGE', 'give an expression, or a --file of rules', {
+      help: "sluice rule add 'udp src port 123' --action drop",
+    });
+  const { lang = 'tcpdump', action: text = 'drop', priority, ttl, note } = given;
+  const action = parseAction(text);
+  const made = createHash('sha256')
+    .update(`${lang} ${expr} ${actionText(action)}`)
+    .digest('hex')
+    .slice(0, 8);
+  return {
+    id: given.id ?? `rule-${made}`,
+    expr,
+    lang,
+    action,
+    ...(priority === undefined ? {} : { priority }),
+    ...(note === undefined ? {} : { note }),
+    ...(ttl === undefined ? {} : { expires: Date.now() / 1000 + ttl }),
+    enabled: given.off !== true,
+  };
+}
+
+/** A list of rules; actions may be written as on the command line. @throws SluiceError FILE, FILE_FORMAT, USAGE */
+function fromFile(path: string, expr: string | undefined): Rule[] {
+  if (expr !== undefined) throw new SluiceError('USAGE', 'give an expression or --file, not both');
+  let text: string;
+  try {
+    text = readFileSync(path === '-' ? 0 : path, 'utf8');
+  } catch (cause) {
+    throw new SluiceError('FILE', `cannot read ${path}`, { cause });
+  }
+  if (text.length > MAX_FILE)
+    throw new SluiceError('FILE_FORMAT', `${path} is larger than ${MAX_FILE} bytes`);
+  let list: unknown;
+  try {
+    list = parseYaml(text, { maxAliasCount: 0 });
+  } catch (cause) {
+    throw new SluiceError('FILE_FORMAT', `${path} is neither YAML nor JSON`, { cause });
+  }
+  if (!Array.isArray(list) || list.length === 0)
+    throw new SluiceError('FILE_FORMAT', `${path} is not a list of rules`, {
+      help: 'docs/rules.md shows one',
+    });
+  if (list.length > RULE_LIMITS.rules)
+    throw new SluiceError(
+      'LIMIT',
+      `${path} has ${list.length} rules; a gate has room for ${RULE_LIMITS.rules}`,
+    );
+  return list.map((item: unknown) => {
+    const given = item as { action?: unknown } | null;
+    if (typeof given?.action !== 'string') return parseRule(item);
+    return parseRule({ ...given, action: parseAction(given.action) });
+  });
+}
+
+/** Sends rules in requests that fit, several at once, so that the daemon makes them live together. */
+async function addAll(client: ControlClient, rules: readonly RuleInput[], given: Options): Promise<string[]> {
+  const requests: RuleInput[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const one of rules) {
+    const size = JSON.stringify(one).length;
+    if (bytes + size > REQUEST_BYTES || (requests.at(-1)?.length ?? 0) >= REQUEST_RULES) {
+      requests.push([]);
+      bytes = 0;
+    }
+    requests.at(-1)?.push(one);
+    bytes += size;
+  }
+  const options = {
+    replace: given.replace === true,
+    ...(given.why === undefined ? {} : { why: given.why }),
+  };
+  const added: string[] = [];
+  for (let from = 0; from < requests.length; from += AHEAD) {
+    const answers = requests
+      .slice(from, from + AHEAD)
+      .map((each) => client.ask<{ added: string[] }>('rule.add', { rules: each, ...options }));
+    for (const answer of await Promise.all(answers)) added.push(...answer.added);
+  }
+  return added;
+}
+
+async function listed(client: ControlClient): Promise<RuleRow[]> {
+  const rows: RuleRow[] = [];
+  await client.ask('rule.list', {}, (page) => {
+    for (const row of page) rows.push(row as RuleRow);
+  });
+  return rows;
+}
+
+/** What `rule test` looks at: the expression, a file, or a rule of the gate. */
+async function rulesToTest(
+  expr: string | undefined,
+  given: Options,
+): Promise<Pick<Rule, 'id' | 'expr' | 'lang'>[]> {
+  if (given.file !== undefined) return fromFile(given.file, expr);
+  if (given.id !== undefined) {
+    if (expr !== undefined) throw new SluiceError('USAGE', 'give an expression or --id, not both');
+    using client = await connect(given.interface);
+    const row = (await listed(client)).find(({ id }) => id === given.id);
+    if (row === undefined) throw new SluiceError('NOT_FOUND', `there is no rule ${given.id}`);
+    return [{ id: row.id, expr: row.expr, lang: row.lang as Language }];
+  }
+  const { id, expr: text, lang } = parseRule(written(expr, { ...given, action: 'count' }));
+  return [{ id, expr: text, lang }];
+}
+
+interface TestRow {
+  id: string;
+  expr: string;
+  matched: { pkts: number; bytes: number };
+}
+
+function testText({ id, expr, matched }: TestRow, packets: number): string {
+  const share = packets === 0 ? 0 : (100 * matched.pkts) / packets;
+  const pkts = matched.pkts.toLocaleString('en-US');
+  return `${id}  ${pkts} packets (${share.toFixed(2)} %), ${scaled(matched.bytes, 'B')}  ${expr}\n`;
+}
+
+function rowText(row: RuleRow): string {
+  const { id, expr, lang, action, enabled, inScope, expires, matched, dropped } = row;
+  const count = ({ pkts, bytes }: RuleRow['matched']): string =>
+    `${pkts.toLocaleString('en-US')} packets, ${scaled(bytes, 'B')}`;
+  const left = expires === null ? [] : [`${Math.max(0, Math.round(expires - Date.now() / 1000))} s left`];
+  const state = [...(enabled ? [] : ['off']), ...(inScope ? [] : ['not for here']), ...left];
+  const marks = state.length === 0 ? '' : ` (${state.join(', ')})`;
+  const what = lang === 'tcpdump' ? expr : `${lang}: ${expr}`;
+  return `${id}  ${action}${marks}  matched ${count(matched)}; dropped ${count(dropped)}  ${what}\n`;
+}
+
+function priority(text: string): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535)
+    throw new InvalidArgumentError('not a number up to 65535');
+  return Number(text);
+}
+
+function ttl(text: string): number {
+  try {
+    const value = parseDuration(text);
+    if (value >= 1 && value <= 366 * 86_400) return value;
+  } catch {
+    // Told below.
+  }
+  throw new InvalidArgumentError('not a time from 1 second to 366 days, such as 30 or 5m');
+}

@@ -1,0 +1,253 @@
+import { existsSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { asSluiceError, SluiceError } from '../base/errors.ts';
+import { compileFilterText } from '../filter/index.ts';
+import { BpfMap } from '../kernel/index.ts';
+import { LiveRules, RULE_COUNTS } from '../rules/live-rules.ts';
+import { NO_COUNTS, readCounts } from '../rules/rows.ts';
+import { actionText, inScope, type Node, parseRule, RULE_LIMITS, type Rule } from '../rules/spec.ts';
+import { monotonicSeconds } from './clock.ts';
+import type { Place } from './control-places.ts';
+import type { RequestOf, RuleRow } from './control-protocol.ts';
+import type { Gate } from './gate.ts';
+import { SlPacket } from './layout.gen.ts';
+import { pinPath } from './pins.ts';
+import { readRules, removeRules, type SavedRules, writeRules } from './rule-file.ts';
+
+type Rules = ReadonlyMap<string, Rule>;
+
+/** A wish of somebody: the rules as they shall be, made of those that are there. */
+interface Change {
+  readonly make: (rules: Rules) => Map<string, Rule>;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** What a daemon that has ended left of its rules. */
+export interface LeftRules {
+  readonly saved: SavedRules;
+  /** Counts of the programs that still run. */
+  readonly counts: BpfMap | undefined;
+}
+
+/** To be called before the gate is opened: a gate that takes over tidies the pins up. */
+export function leftRules(place: Place): LeftRules | undefined {
+  const saved = readRules(place.rules);
+  if (saved === undefined) return undefined;
+  const pin = join(pinPath(place.name), RULE_COUNTS);
+  return { saved, counts: existsSync(pin) ? BpfMap.openPinned(pin) : undefined };
+}
+
+/** The mitigation rules of one gate, as its daemon keeps them. Nothing is loaded before the first of them. */
+export class RuleKeeper {
+  readonly #gate: Gate;
+  readonly #place: Place;
+  readonly #grace: () => Promise<void>;
+  readonly #node: Node;
+  #rules: Rules = new Map();
+  #live: LiveRules | undefined;
+  #maps: BpfMap[] = [];
+  #changes: Change[] = [];
+  #working: Promise<void> | undefined;
+
+  constructor(gate: Gate, place: Place, grace: () => Promise<void>) {
+    this.#gate = gate;
+    this.#place = place;
+    this.#grace = grace;
+    this.#node = { name: hostname(), interface: place.ifname };
+  }
+
+  get size(): number {
+    return this.#rules.size;
+  }
+
+  /** Goes on with the rules of a daemon that has ended; their counts go on, too. */
+  async takeOver({ saved, counts }: LeftRules): Promise<void> {
+    try {
+      await this.#change(() => new Map(saved.rules.map((rule) => [rule.id, rule])));
+      for (const { id, row, before } of saved.rows) {
+        this.#live?.inherit(id, before);
+        if (counts !== undefined) this.#live?.inherit(id, readCounts(counts, row));
+      }
+      this.#save();
+    } finally {
+      counts?.close();
+    }
+  }
+
+  /** @throws SluiceError USAGE, FILTER_INVALID, EXISTS, LIMIT, RULE, FILTER_UNSUPPORTED */
+  async add(request: RequestOf<'rule.add'>): Promise<{ added: string[] }> {
+    const rules = request.rules.map(parseRule);
+    for (const { expr, lang } of rules) compileFilterText(expr, lang);
+    await this.#change((there) => {
+      const next = new Map(there);
+      for (const rule of rules) {
+        if (next.has(rule.id) && !request.replace)
+          throw new SluiceError('EXISTS', `there is a rule ${rule.id} already`, {
+            help: '--replace changes it',
+          });
+        next.set(rule.id, rule);
+      }
+      if (next.size > RULE_LIMITS.rules)
+        throw new SluiceError('LIMIT', `there is room for ${RULE_LIMITS.rules} rules`);
+      return next;
+    });
+    return { added: rules.map(({ id }) => id) };
+  }
+
+  /** The last counts of those that are removed. @throws SluiceError NOT_FOUND */
+  async remove({ ids }: RequestOf<'rule.remove'>): Promise<{ removed: RuleRow[] }> {
+    const removed: RuleRow[] = [];
+    await this.#change((there) => {
+      const next = new Map(there);
+      for (const id of ids) {
+        if (!next.delete(id)) throw new SluiceError('NOT_FOUND', `there is no rule ${id}`);
+        removed.push(this.#row(there.get(id) as Rule));
+      }
+      return next;
+    });
+    return { removed };
+  }
+
+  /** Off works from this packet to the next; the programs without the rule follow. @throws SluiceError NOT_FOUND */
+  async switch({ ids, on }: RequestOf<'rule.switch'>): Promise<{ switched: string[] }> {
+    for (const id of ids)
+      if (!this.#rules.has(id)) throw new SluiceError('NOT_FOUND', `there is no rule ${id}`);
+    if (!on) for (const id of ids) this.#live?.setOff(id, true);
+    await this.#change((there) => {
+      const next = new Map(there);
+      for (const id of ids) {
+        const rule = next.get(id);
+        if (rule === undefined) throw new SluiceError('NOT_FOUND', `there is no rule ${id}`);
+        next.set(id, { ...rule, enabled: on });
+      }
+      return next;
+    });
+    if (on) for (const id of ids) this.#live?.setOff(id, false);
+    return { switched: ids };
+  }
+
+  rows(): RuleRow[] {
+    return [...this.#rules.values()].map((rule) => this.#row(rule));
+  }
+
+  /** Removes rules whose time is over; the kernel has let them lie since that time. Answers what they were. */
+  async expire(): Promise<RuleRow[]> {
+    const now = Date.now() / 1000;
+    const over = [...this.#rules.values()].filter(({ expires }) => expires !== null && expires <= now);
+    if (over.length === 0) return [];
+    const { removed } = await this.remove({ ids: over.map(({ id }) => id) });
+    return removed;
+  }
+
+  #row(rule: Rule): RuleRow {
+    const { id, expr, lang, action, priority, scope, enabled, expires, note } = rule;
+    const { matched, dropped } = this.#live?.counts(id) ?? NO_COUNTS;
+    return {
+      id,
+      expr,
+      lang,
+      action: actionText(action),
+      priority,
+      scope,
+      inScope: inScope(scope, this.#node),
+      enabled,
+      expires,
+      note,
+      matched,
+      dropped,
+    };
+  }
+
+  /** Changes that come while others are being made live go live together. */
+  #change(make: Change['make']): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#changes.push({ make, resolve, reject });
+      this.#working ??= this.#work().finally(() => {
+        this.#working = undefined;
+      });
+    });
+  }
+
+  async #work(): Promise<void> {
+    while (this.#changes.length > 0) {
+      const changes = this.#changes;
+      this.#changes = [];
+      if (await this.#together(changes)) continue;
+      // One of them is at fault: the others need not wait for it.
+      for (const change of changes) await this.#together([change], true);
+    }
+  }
+
+  /** False when they fail and there are several. */
+  async #together(changes: readonly Change[], last = changes.length === 1): Promise<boolean> {
+    let next: Rules = this.#rules;
+    const done: Change[] = [];
+    for (const change of changes) {
+      try {
+        next = change.make(next);
+        done.push(change);
+      } catch (error) {
+        if (!last) return false;
+        change.reject(error);
+      }
+    }
+    if (done.length === 0) return true;
+    try {
+      await this.#apply(next);
+    } catch (error) {
+      if (!last) return false;
+      for (const { reject } of done) reject(asSluiceError(error));
+      return true;
+    }
+    for (const { resolve } of done) resolve();
+    return true;
+  }
+
+  async #apply(next: Rules): Promise<void> {
+    if (next.size === 0 && this.#live === undefined) return;
+    this.#live ??= this.#open();
+    const placed = [...next.values()].map((rule) => ({
+      rule,
+      on: rule.enabled && inScope(rule.scope, this.#node),
+    }));
+    await this.#live.apply(placed);
+    this.#rules = next;
+    this.#save();
+  }
+
+  #open(): LiveRules {
+    // Handles of our own: those of the gate change with the sizes of its tables.
+    const [rules, scratch] = ['rules', 'scratch'].map((name) => BpfMap.openPinned(this.#gate.pins[name]));
+    this.#maps = [rules, scratch];
+    const live = new LiveRules({
+      rules,
+      scratch,
+      enter: (program) => this.#gate.setRules(program),
+      frameLength: SlPacket.members.frame_len,
+      now: monotonicSeconds,
+      grace: this.#grace,
+    });
+    this.#gate.pinBeside(RULE_COUNTS, live.legacy.counts);
+    return live;
+  }
+
+  /** For the daemon after a sudden end of this one. */
+  #save(): void {
+    if (this.#rules.size === 0) removeRules(this.#place.rules);
+    else
+      writeRules(this.#place.rules, {
+        version: 1,
+        rules: [...this.#rules.values()],
+        rows: this.#live?.legacy.rules ?? [],
+      });
+  }
+
+  /** Takes the rules out of the gate. */
+  async close(): Promise<void> {
+    await this.#working;
+    await this.#live?.close();
+    for (const map of this.#maps) map.close();
+  }
+}

@@ -1,0 +1,224 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import type { RuleRow } from '../../src/gate/control-protocol.ts';
+import { eth } from '../../src/packet/build.ts';
+import { pcapFile } from '../../src/packet/pcap.ts';
+import { type Outcome, sluice } from '../support/command.ts';
+import { kernelTest, ownNetns } from '../support/kernel.ts';
+import { eventually, UpGate } from './daemon-support.ts';
+
+ownNetns();
+
+const A = '10.9.0.1';
+const B = '10.9.0.2';
+const udp = (dport: number) =>
+  eth().ipv4({ src: A, dst: B }).udp({ sport: 5000, dport }).payload('x'.repeat(100));
+const FRAME = udp(1).bytes().length;
+
+const rule = (gate: UpGate, name: string, ...args: string[]): Promise<Outcome> =>
+  sluice('rule', name, '-i', gate.ifname, '--json', ...args);
+const rows = async (gate: UpGate): Promise<RuleRow[]> =>
+  JSON.parse((await rule(gate, 'ls')).stdout) as RuleRow[];
+const errorOf = ({ stdout }: Outcome) =>
+  (JSON.parse(stdout) as { error: { code: string; message: string } }).error;
+
+/** Waits until the gate has seen so many frames; what it did with them. */
+const seen = (gate: UpGate, pkts: number) =>
+  eventually(async () => {
+    const status = await gate.status();
+    return status.seen.pkts >= pkts ? status : undefined;
+  }, `${pkts} frames`);
+
+kernelTest('rules from the command line: add, list, off, on, remove; the ledger', [], async () => {
+  await using gate = await UpGate.up();
+  const added = await rule(
+    gate,
+    'add',
+    `dst host ${B} and udp dst port 53`,
+    '--id',
+    'dns',
+    '--note',
+    'a test',
+  );
+  expect(added).toMatchObject({ code: 0, stdout: '{"added":["dns"]}\n' });
+  await rule(gate, 'add', 'udp', '--id', 'all', '--action', 'count', '--priority', '5');
+  gate.send(udp(53), 10);
+  gate.send(udp(54), 3);
+  const status = await seen(gate, 13);
+  expect(status).toMatchObject({
+    ruleDropped: { pkts: 10, bytes: 10 * FRAME },
+    passed: { pkts: 3 },
+    shunted: { pkts: 0 },
+  });
+  expect(await rows(gate)).toEqual([
+    expect.objectContaining({
+      id: 'dns',
+      expr: `dst host ${B} and udp dst port 53`,
+      lang: 'tcpdump',
+      action: 'drop',
+      enabled: true,
+      inScope: true,
+      expires: null,
+      note: 'a test',
+      matched: { pkts: 10, bytes: 10 * FRAME },
+      dropped: { pkts: 10, bytes: 10 * FRAME },
+    }),
+    expect.objectContaining({
+      id: 'all',
+      action: 'count',
+      priority: 5,
+      matched: { pkts: 13, bytes: 13 * FRAME },
+    }),
+  ]);
+
+  expect((await rule(gate, 'off', 'dns')).code).toBe(0);
+  gate.send(udp(53), 4);
+  expect(await seen(gate, 17)).toMatchObject({ ruleDropped: { pkts: 10 }, passed: { pkts: 7 } });
+  expect((await rule(gate, 'on', 'dns')).code).toBe(0);
+  gate.send(udp(53), 2);
+  expect(await seen(gate, 19)).toMatchObject({ ruleDropped: { pkts: 12 } });
+  const removed = JSON.parse((await rule(gate, 'rm', 'dns')).stdout) as RuleRow[];
+  expect(removed).toEqual([expect.objectContaining({ id: 'dns', dropped: { pkts: 12, bytes: 12 * FRAME } })]);
+  gate.send(udp(53), 1);
+  expect(await seen(gate, 20)).toMatchObject({ ruleDropped: { pkts: 12 }, passed: { pkts: 8 } });
+  expect(
+    gate
+      .audit()
+      .filter(({ op }) => op.startsWith('rule.'))
+      .map(({ op, key }) => `${op} ${String(key)}`),
+  ).toEqual(['rule.add dns', 'rule.add all', 'rule.switch dns', 'rule.switch dns', 'rule.remove dns']);
+});
+
+kernelTest('what is refused is named, and what is in force stays', [], async () => {
+  await using gate = await UpGate.up();
+  await rule(gate, 'add', 'udp dst port 53', '--id', 'dns');
+  const wrong = await rule(gate, 'add', 'udp dst prt 53', '--id', 'typo');
+  expect(errorOf(wrong).code).toBe('FILTER_INVALID');
+  expect(errorOf(await rule(gate, 'add', 'udp', '--id', 'dns')).code).toBe('EXISTS');
+  expect(errorOf(await rule(gate, 'rm', 'none')).code).toBe('NOT_FOUND');
+  expect(errorOf(await rule(gate, 'add', 'udp', '--action', 'limit=1')).code).toBe('USAGE');
+  const directory = mkdtempSync(join(tmpdir(), 'sluice-rules-'));
+  try {
+    const file = join(directory, 'rules.yaml');
+    const packet = Buffer.from(udp(54).bytes()).toString('hex');
+    writeFileSync(
+      file,
+      `- {id: good, expr: udp dst port 54, action: drop, tests: {match: ['${packet}']}}\n- {id: bad, expr: tcp, action: drop, tests: {match: ['${packet}']}}\n`,
+    );
+    const refused = await rule(gate, 'add', '--file', file);
+    expect(errorOf(refused)).toMatchObject({
+      code: 'RULE',
+      message: expect.stringContaining('bad') as string,
+    });
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+  gate.send(udp(53), 2);
+  gate.send(udp(54), 2);
+  expect(await seen(gate, 4)).toMatchObject({ ruleDropped: { pkts: 2 }, passed: { pkts: 2 } });
+  expect((await rows(gate)).map(({ id }) => id)).toEqual(['dns']);
+  const nobody = await rule(gate, 'add', 'udp', '--ttl', '0');
+  expect(nobody.code).toBe(2);
+});
+
+kernelTest('sets exchanged under traffic: each frame has a verdict, and no count is lost', [], async () => {
+  await using gate = await UpGate.up();
+  using client = await gate.connect();
+  const make = (round: number) => [
+    { id: 'drop', expr: 'udp dst port 53', action: { kind: 'drop' }, priority: round },
+    { id: `count-${round}`, expr: `udp dst port 54 and len > ${round}`, action: { kind: 'count' } },
+  ];
+  let sent = 0;
+  let going = true;
+  const traffic = (async () => {
+    while (going) {
+      gate.send(udp(53), 200);
+      gate.send(udp(54), 100);
+      sent += 300;
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+  })();
+  await client.ask('rule.add', { rules: make(0) });
+  const before = sent;
+  for (let round = 1; round <= 30; round++)
+    await client.ask('rule.add', { rules: make(round), replace: true });
+  going = false;
+  await traffic;
+  expect(sent).toBeGreaterThan(before);
+  const { ruleDropped, passed, seen: all, aborted } = await seen(gate, sent);
+  expect(all.pkts).toBe(sent);
+  expect(ruleDropped.pkts + passed.pkts).toBe(sent);
+  expect(aborted.pkts).toBe(0);
+  const [drop] = (await rows(gate)).filter(({ id }) => id === 'drop');
+  expect(drop.dropped.pkts).toBe(ruleDropped.pkts);
+  expect(drop.matched.pkts).toBe(ruleDropped.pkts);
+});
+
+kernelTest(
+  'rules outlive a killed daemon, and the next one goes on with them and their counts',
+  [],
+  async () => {
+    await using gate = await UpGate.up();
+    await rule(gate, 'add', 'udp dst port 53', '--id', 'dns');
+    gate.send(udp(53), 5);
+    const { daemon } = await seen(gate, 5);
+    process.kill(daemon.pid as number, 'SIGKILL');
+    await eventually(
+      async () => ((await gate.status()).daemon.alive ? undefined : true),
+      'the daemon to die',
+    );
+    gate.send(udp(53), 7);
+    expect((await gate.start()).code).toBe(0);
+    gate.send(udp(53), 2);
+    expect(await seen(gate, 14)).toMatchObject({ ruleDropped: { pkts: 14 } });
+    expect(await rows(gate)).toEqual([
+      expect.objectContaining({ id: 'dns', dropped: { pkts: 14, bytes: 14 * FRAME } }),
+    ]);
+  },
+);
+
+kernelTest('a rule ends with its time', [], async () => {
+  await using gate = await UpGate.up();
+  await rule(gate, 'add', 'udp dst port 53', '--id', 'short', '--ttl', '2s');
+  expect((await rows(gate))[0].expires).toBeGreaterThan(Date.now() / 1000);
+  await eventually(async () => ((await rows(gate)).length === 0 ? true : undefined), 'the rule to end');
+  gate.send(udp(53), 2);
+  expect(await seen(gate, 2)).toMatchObject({ ruleDropped: { pkts: 0 }, passed: { pkts: 2 } });
+  expect(gate.audit().at(-1)).toMatchObject({ op: 'rule.end', key: 'short', reason: 'expired' });
+});
+
+test('rule test says what rules would match in a file, without a gate', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'sluice-rules-'));
+  try {
+    const pcap = join(directory, 'some.pcap');
+    writeFileSync(pcap, pcapFile([53, 53, 80].map((port) => ({ ts: 1, bytes: udp(port).bytes() }))));
+    const one = await sluice('rule', 'test', 'udp dst port 53', '--id', 'x', '--pcap', pcap, '--json');
+    expect(one.code).toBe(2);
+    const { stdout } = await sluice('rule', 'test', 'udp dst port 53', '--pcap', pcap, '--json');
+    expect(JSON.parse(stdout)).toMatchObject({
+      packets: 3,
+      others: 0,
+      rules: [{ expr: 'udp dst port 53', lang: 'tcpdump', matched: { pkts: 2, bytes: 2 * FRAME } }],
+    });
+    const rules = join(directory, 'rules.yaml');
+    writeFileSync(
+      rules,
+      '- {id: a, expr: udp dst port 80, action: drop}\n- {id: b, expr: tcp, action: count}\n',
+    );
+    const both = await sluice('rule', 'test', '--file', rules, '--pcap', pcap, '--json');
+    expect(JSON.parse(both.stdout)).toMatchObject({
+      rules: [
+        { id: 'a', matched: { pkts: 1 } },
+        { id: 'b', matched: { pkts: 0 } },
+      ],
+    });
+    writeFileSync(rules, '{');
+    expect(errorOf(await sluice('rule', 'test', '--file', rules, '--pcap', pcap, '--json')).code).toBe(
+      'FILE_FORMAT',
+    );
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
