@@ -5,6 +5,12 @@ import { FilterError, type Span, type Token, tokens } from './problem.ts';
 
 /** Longest expression: what libpcap's parser does with it takes time and memory. */
 const MAX_TEXT = 64 * 1024;
+/** Words beyond which libpcap takes seconds, and then minutes: its time grows with their square and more. */
+const MAX_WORDS = 1200;
+/** An expression of so many words is looked at before it is optimised, */
+const LONG_WORDS = 150;
+/** and is not when it has more instructions than these. */
+const MAX_UNOPTIMIZED = 16_384;
 /** Beyond, the place of a syntax error is not looked for. */
 const MAX_TOKENS = 400;
 const SEARCH_MS = 500;
@@ -93,6 +99,25 @@ function namedIn(message: string, found: readonly Token[]): Token | undefined {
   );
 }
 
+/** Refuses what libpcap would be busy with for long: nothing could interrupt it. */
+function limit(text: string, found: readonly Token[], linkType: number, optimize: boolean): void {
+  const refuse = (span: Span, why: string): never => {
+    throw new FilterError(text, span, why, {
+      code: 'FILTER_UNSUPPORTED',
+      help: 'use networks and portrange, split it, or give what tcpdump -ddd makes of it to --lang cbpf',
+    });
+  };
+  const beyond = found[MAX_WORDS];
+  if (beyond !== undefined) refuse(beyond, `an expression has at most ${MAX_WORDS} words here`);
+  if (!optimize || found.length < LONG_WORDS) return;
+  const plain = attempt(text, linkType, 65_535, false);
+  const count = typeof plain === 'string' ? 0 : plain.length / 8;
+  if (count > MAX_UNOPTIMIZED) {
+    const what = `${count} instructions are more than libpcap optimises in seconds`;
+    refuse({ start: 0, end: text.length }, what);
+  }
+}
+
 /**
  * A tcpdump expression by libpcap's compiler, for a link type (DLT), returning `snaplen` for a match. FILTER_INVALID with libpcap's
  * words, at the place as far as libpcap lets it be found.
@@ -113,6 +138,8 @@ export function compileTcpdump(
   const nul = text.indexOf('\0');
   if (nul >= 0)
     throw new FilterError(text, { start: nul, end: nul + 1 }, 'an expression has no NUL characters');
+  const found = tokens(text, TOKEN);
+  limit(text, found, linkType, optimize);
   const result = attempt(text, linkType, snaplen, optimize);
   if (typeof result !== 'string') return decodeCbpf(result);
   if (/^unknown data link type|link-layer type|^no memory|not supported on/.test(result)) {
@@ -120,7 +147,6 @@ export function compileTcpdump(
       help: '--linktype names the link type of the frames; not every expression is possible on each',
     });
   }
-  const found = tokens(text, TOKEN);
   const place = /syntax error/.test(result)
     ? syntaxErrorAt(text, found, linkType)
     : (namedIn(result, found) ?? firstSaid(text, result, found, linkType));

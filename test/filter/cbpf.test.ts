@@ -151,10 +151,23 @@ describe('errors of tcpdump expressions point into the text', () => {
     ['net 1.2.3.4/8', 'non-network bits', '1.2.3.4'],
     ['tcp\0', 'no NUL characters', '\0'],
     [`tcp ${'and tcp '.repeat(9000)}`, 'at most 65536 characters', ''],
+    [`tcp ${'and tcp '.repeat(1000)}`, 'at most 1200 words', 'tcp'],
   ])('%j: %s', (text, message, at) => {
     const error = thrown(text, 'tcpdump');
     expect(error.message).toContain(message);
     expect(text.slice(error.span.start, error.span.end)).toBe(at);
+  });
+
+  it('what libpcap would be busy with for minutes is refused', () => {
+    const ports = Array.from({ length: 280 }, (_, i) => `port ${i}`).join(' or ');
+    expect(() => compileFilterText(ports, 'tcpdump')).toThrow(
+      expect.objectContaining({
+        code: 'FILTER_UNSUPPORTED',
+        message: expect.stringContaining('instructions are more than'),
+      }),
+    );
+    const hosts = Array.from({ length: 100 }, (_, i) => `host 10.0.0.${i}`).join(' or ');
+    expect(compileFilterText(hosts, 'tcpdump').length).toBeLessThan(400);
   });
 
   it('the second of two equal words is the wrong one', () => {
