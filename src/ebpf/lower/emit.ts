@@ -1,4 +1,4 @@
-import { type Item, jumpTo, plain } from '../assembler.ts';
+import { type Item, jumpTo, label, plain } from '../assembler.ts';
 import {
   alu32,
   alu64,
@@ -196,9 +196,17 @@ export class Emitter {
     const operand = b.op === 'constant' ? constant(b.value) : register(this.#use(b, 1));
     this.#copy(to, a);
     this.#add(alu32(operation, to, operand));
-    if ((operation === 'lsh' || operation === 'rsh') && 'register' in operand && this.#ranges.of(b).max > 31)
+    if (
+      (operation === 'lsh' || operation === 'rsh') &&
+      'register' in operand &&
+      this.#ranges.of(b).max > 31
+    ) {
       // The machine shifts by the lowest five bits of it; a classic program has nothing left after 32.
-      this.#add({ ...jump('lt', operand.register, constant(32)), off: 1 }, alu32('mov', to, constant(0)));
+      const short = `${this.#target.prefix}v${node.id}`;
+      this.#code.push(jumpTo(jump('lt', operand.register, constant(32)), short));
+      this.#add(alu32('mov', to, constant(0)));
+      this.#code.push(label(short));
+    }
   }
 
   /**
