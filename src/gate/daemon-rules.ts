@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { asSluiceError, SluiceError } from '../base/errors.ts';
 import { compileFilterText } from '../filter/index.ts';
 import { BpfMap } from '../kernel/index.ts';
@@ -31,11 +31,14 @@ export interface LeftRules {
   readonly counts: BpfMap | undefined;
 }
 
-/** To be called before the gate is opened: a gate that takes over tidies the pins up. */
+/** Not among the tables of the gate, which are all its own. */
+const countsPin = ({ name }: Place): string => join(dirname(pinPath(name)), RULE_COUNTS);
+
+/** What is there for the daemon to go on with. */
 export function leftRules(place: Place): LeftRules | undefined {
   const saved = readRules(place.rules);
   if (saved === undefined) return undefined;
-  const pin = join(pinPath(place.name), RULE_COUNTS);
+  const pin = countsPin(place);
   return { saved, counts: existsSync(pin) ? BpfMap.openPinned(pin) : undefined };
 }
 
@@ -229,7 +232,10 @@ export class RuleKeeper {
       now: monotonicSeconds,
       grace: this.#grace,
     });
-    this.#gate.pinBeside(RULE_COUNTS, live.legacy.counts);
+    // In the place of that of a daemon that has ended, which whoever takes over has open.
+    const pin = countsPin(this.#place);
+    rmSync(pin, { force: true });
+    live.legacy.counts.pin(pin);
     return live;
   }
 
@@ -248,6 +254,7 @@ export class RuleKeeper {
   async close(): Promise<void> {
     await this.#working;
     await this.#live?.close();
+    rmSync(countsPin(this.#place), { force: true });
     for (const map of this.#maps) map.close();
   }
 }

@@ -319,11 +319,6 @@ export class Gate {
   }
 
   /** Paths by name of what is pinned. */
-  /** Pins a map of somebody else's beside the tables, for the next one to find; it goes with them. */
-  pinBeside(name: string, map: BpfMap): void {
-    this.#pins.put(name, map);
-  }
-
   get pins(): Record<string, string> {
     return Object.fromEntries(this.#pins.names().map((name) => [name, this.#pins.at(name)]));
   }

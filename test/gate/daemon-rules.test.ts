@@ -170,7 +170,8 @@ kernelTest(
       'the daemon to die',
     );
     gate.send(udp(53), 7);
-    expect((await gate.start()).code).toBe(0);
+    const again = await gate.start();
+    expect(again.code, again.stdout + again.stderr).toBe(0);
     gate.send(udp(53), 2);
     expect(await seen(gate, 14)).toMatchObject({ ruleDropped: { pkts: 14 } });
     expect(await rows(gate)).toEqual([
@@ -181,7 +182,7 @@ kernelTest(
 
 kernelTest('a rule ends with its time', [], async () => {
   await using gate = await UpGate.up();
-  await rule(gate, 'add', 'udp dst port 53', '--id', 'short', '--ttl', '2s');
+  await rule(gate, 'add', 'udp dst port 53', '--id', 'short', '--ttl', '6s');
   expect((await rows(gate))[0].expires).toBeGreaterThan(Date.now() / 1000);
   await eventually(async () => ((await rows(gate)).length === 0 ? true : undefined), 'the rule to end');
   gate.send(udp(53), 2);
