@@ -111,10 +111,10 @@ function u64(view: DataView, at: number): number {
   return view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
 }
 
-const FLAG_LETTERS = 'FSRPAUEC';
+const FLAG_LETTERS = ['F', 'S', 'R', 'P', 'A', 'U', 'E', 'C'];
 
 function tcpFlags(bits: number): string {
-  return [...FLAG_LETTERS].filter((_, bit) => (bits & (1 << bit)) !== 0).join('');
+  return FLAG_LETTERS.filter((_, bit) => (bits & (1 << bit)) !== 0).join('');
 }
 
 /** Reads one record of the ring. */
