@@ -3,7 +3,7 @@ import { SluiceError } from '../base/errors.ts';
 import type { CbpfProgram } from '../ebpf/index.ts';
 import {
   BpfMap,
-  BpfProgram,
+  type BpfProgram,
   KernelError,
   loadInstructions,
   loadObject,

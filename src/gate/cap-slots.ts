@@ -45,9 +45,8 @@ export function captureState(programId: number): 'foreign' | 'alive' | 'dead' {
     return 'dead';
   }
   try {
-    const ours = stages.type === MapType.progArray && stages.name === STAGES.name;
-    for (let slot = 0; ours && slot < STAGES.size; slot++)
-      if (programIn(stages, slot) !== undefined) return 'alive';
+    if (stages.type !== MapType.progArray || stages.name !== STAGES.name) return 'dead';
+    for (let slot = 0; slot < STAGES.size; slot++) if (programIn(stages, slot) !== undefined) return 'alive';
     return 'dead';
   } finally {
     stages.close();

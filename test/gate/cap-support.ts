@@ -1,12 +1,13 @@
-import { execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { compileFilterText } from '../../src/filter/index.ts';
-import { Capture, type CaptureOptions } from '../../src/gate/cap.ts';
+import { Capture, type CaptureOptions, type VerdictCounts } from '../../src/gate/cap.ts';
 import { ACTIONS } from '../../src/gate/cap-hook.ts';
 import type { Gate } from '../../src/gate/gate.ts';
 import { type BpfObject, type BpfProgram, ensureBpffs, loadObject } from '../../src/kernel/index.ts';
+import { type Outcome, start } from '../support/command.ts';
 import { bpfObject } from '../support/kernel.ts';
 
 /** A packet as tshark reads it from a capture. */
@@ -145,4 +146,28 @@ export async function captured(
   } finally {
     capture.close();
   }
+}
+
+/** What `sluice cap --json` prints. */
+export interface Report {
+  packets: number;
+  files: string[];
+  verdicts: Record<string, VerdictCounts>;
+}
+
+/** Starts a capture as a process; resolves once it captures. */
+export const cap = (...args: string[]): ReturnType<typeof ready> => ready('cap', ...args);
+
+/** Starts a command as a process; resolves once it is ready. */
+export async function ready(...args: string[]): Promise<{ child: ChildProcess; outcome: Promise<Outcome> }> {
+  const { child, outcome } = start(...args);
+  let talk = '';
+  await new Promise<void>((resolve, reject) => {
+    child.stderr.on('data', (data: Buffer) => {
+      talk += data.toString();
+      if (/^ready$/m.test(talk)) resolve();
+    });
+    child.once('close', () => reject(new Error(talk)));
+  });
+  return { child, outcome };
 }

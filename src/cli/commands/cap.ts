@@ -158,8 +158,8 @@ async function untilTheEnd(
   options: Options,
   io: CommandIo,
 ): Promise<SluiceError | undefined> {
-  let end: () => void = () => {};
-  const over = new Promise<undefined>((resolve) => (end = () => resolve(undefined)));
+  const { promise: over, resolve } = Promise.withResolvers<undefined>();
+  const end = (): void => resolve(undefined);
   io.stop.addEventListener('abort', end, { once: true });
   if (io.stop.aborted) end();
   const ending = Promise.race([over, running.ended]);
@@ -233,12 +233,13 @@ function countsText(counts: VerdictCounts): string {
     .join(', ');
 }
 
+function wrong(message: string, help: string): never {
+  throw new SluiceError('USAGE', message, { help });
+}
+
 function check(options: Options, json: boolean): void {
   const { write, files, rotateSize, rotateInterval } = options;
   const rotates = rotateSize !== undefined || rotateInterval !== undefined;
-  const wrong = (message: string, help: string): never => {
-    throw new SluiceError('USAGE', message, { help });
-  };
   if (write === STDOUT && json) wrong('--json does not go together with -w -', 'both would be on stdout');
   if (write === STDOUT && rotates) wrong('what goes to stdout has no files to rotate', 'name a file with -w');
   if (files !== undefined && !rotates)
