@@ -106,8 +106,8 @@ export function corpusFrames(): Frame[] {
 }
 
 /** A test for each filter of the table: our eBPF in the kernel, our interpreter, libpcap's, and the kernel's own classic filter. */
-export function engineTests(frames: readonly Frame[]): void {
-  for (const [language, text] of FILTERS) {
+export function engineTests(frames: readonly Frame[], every = 1): void {
+  for (const [language, text] of FILTERS.filter((_, index) => index % every === 0)) {
     kernelTest(`${language}: ${text === '' ? '(everything)' : text}`, [], () => {
       const program = compileFilterText(text, language);
       const classic = runClassic(program, frames);
