@@ -71,6 +71,9 @@ struct {
 	__type(value, __u64);
 } rule_samples_lost SEC(".maps");
 
+/* So that its layout is in the object. */
+const struct sl_sample *sl_sample_layout __attribute__((unused));
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 static __always_inline void mask(__u8 *addr, __u32 bits)

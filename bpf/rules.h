@@ -65,7 +65,7 @@ struct sl_rule {
 	__u32 prefix6;
 	__u32 sample;      /* one packet in so many */
 	__u32 sample_size; /* bytes of a sample at most */
-	__u32 id;          /* a number of the owner's, for samples and traces */
+	__u32 id;          /* its row: the number in samples and traces */
 	__u64 bucket;      /* of SL_PER_RULE: the time up to which what was let through is paid for, in 1/SL_RULE_TIME ns */
 };
 _Static_assert(sizeof(struct sl_rule) == 72, "no implicit padding");
@@ -87,7 +87,7 @@ _Static_assert(sizeof(struct sl_bucket_key) == 24, "no implicit padding");
 
 /* Before the bytes of a sample. */
 struct sl_sample {
-	__u32 rule; /* sl_rule.id */
+	__u32 rule; /* row */
 	__u32 frame_len;
 	__u32 captured;
 	__u32 ifindex;

@@ -274,6 +274,8 @@ export interface RuleRow {
   /** Seconds since the epoch; null: never. */
   expires: number | null;
   note: string;
+  /** Of samples and traces, until the rule changes; null: there are no programs yet. */
+  number: number | null;
   matched: { pkts: number; bytes: number };
   dropped: { pkts: number; bytes: number };
 }

@@ -32,7 +32,10 @@ export interface LeftRules {
 }
 
 /** Not among the tables of the gate, which are all its own. */
-const countsPin = ({ name }: Place): string => join(dirname(pinPath(name)), RULE_COUNTS);
+const besidePin = ({ name }: Place, map: string): string => join(dirname(pinPath(name)), map);
+const countsPin = (place: Place): string => besidePin(place, RULE_COUNTS);
+/** Where samples come out, for one reader. */
+export const samplesPin = (place: Place): string => besidePin(place, 'rule_samples');
 
 /** What is there for the daemon to go on with. */
 export function leftRules(place: Place): LeftRules | undefined {
@@ -158,6 +161,7 @@ export class RuleKeeper {
       enabled,
       expires,
       note,
+      number: this.#live?.numberOf(id) ?? null,
       matched,
       dropped,
     };
@@ -233,9 +237,13 @@ export class RuleKeeper {
       grace: this.#grace,
     });
     // In the place of that of a daemon that has ended, which whoever takes over has open.
-    const pin = countsPin(this.#place);
-    rmSync(pin, { force: true });
-    live.legacy.counts.pin(pin);
+    for (const [pin, map] of [
+      [countsPin(this.#place), live.legacy.counts],
+      [samplesPin(this.#place), live.samples],
+    ] as const) {
+      rmSync(pin, { force: true });
+      map.pin(pin);
+    }
     return live;
   }
 
@@ -254,7 +262,7 @@ export class RuleKeeper {
   async close(): Promise<void> {
     await this.#working;
     await this.#live?.close();
-    rmSync(countsPin(this.#place), { force: true });
+    for (const pin of [countsPin(this.#place), samplesPin(this.#place)]) rmSync(pin, { force: true });
     for (const map of this.#maps) map.close();
   }
 }

@@ -32,3 +32,9 @@ export const SlRuleMatches = {
   size: 272,
   members: { count: 0, entry: 4, frame_len: 8, place: 12, full: 16, rule: 20 },
 } as const;
+
+/** struct sl_sample */
+export const SlSample = {
+  size: 24,
+  members: { rule: 0, frame_len: 4, captured: 8, ifindex: 12, time: 16 },
+} as const;

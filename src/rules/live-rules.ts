@@ -106,8 +106,8 @@ export class LiveRules {
     const next = new Map<string, Live>();
     const taken: number[] = [];
     try {
-      const placed = rules.map(({ rule, on }, number): PlacedRule => {
-        const live = this.#rowFor(rule, number, taken);
+      const placed = rules.map(({ rule, on }): PlacedRule => {
+        const live = this.#rowFor(rule, taken);
         next.set(rule.id, live);
         const { id, expr, lang, tests } = rule;
         return { rule: { id, expr, lang, tests }, row: live.row, off: !on };
@@ -163,6 +163,11 @@ export class LiveRules {
     return live.earlier === undefined ? now : addCounts(now, this.#rows.counts(live.earlier));
   }
 
+  /** The number of a rule in samples and traces, until it changes. */
+  numberOf(id: string): number | undefined {
+    return this.#live.get(id)?.row;
+  }
+
   /** Adds what a rule had seen elsewhere: with a daemon that has ended, say. */
   inherit(id: string, counts: RuleCounts): void {
     const live = this.#live.get(id);
@@ -208,7 +213,7 @@ export class LiveRules {
     return this.close();
   }
 
-  #rowFor(rule: Rule, number: number, taken: number[]): Live {
+  #rowFor(rule: Rule, taken: number[]): Live {
     const text = rowText(rule);
     const old = this.#live.get(rule.id);
     if (old?.text === text) return old;
@@ -220,7 +225,7 @@ export class LiveRules {
     }
     taken.push(row);
     const seconds = rule.expires === null ? 0 : this.#options.now() + rule.expires - Date.now() / 1000;
-    this.#rows.write(row, rule, rule.expires === null ? 0 : Math.max(1, Math.ceil(seconds)), number);
+    this.#rows.write(row, rule, rule.expires === null ? 0 : Math.max(1, Math.ceil(seconds)));
     return { row, text, before: old?.before ?? NO_COUNTS, earlier: old?.row };
   }
 

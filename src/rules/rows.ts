@@ -68,8 +68,8 @@ export class RuleRows {
     this.#counts = counts;
   }
 
-  /** Fills a row that no program names. `until`: seconds of CLOCK_MONOTONIC, 0 is for ever. `number`: of samples. */
-  write(row: number, rule: Rule, until: number, number: number): void {
+  /** Fills a row that no program names. `until`: seconds of CLOCK_MONOTONIC, 0 is for ever. */
+  write(row: number, rule: Rule, until: number): void {
     if (row >= this.capacity) throw new SluiceError('LIMIT', `there is room for ${this.capacity} rules`);
     const at = row * this.#stride;
     const { members } = SlRule;
@@ -82,7 +82,7 @@ export class RuleRows {
     word('action', ACTIONS[action.kind]);
     word('order', rule.priority);
     word('until', until);
-    word('id', number);
+    word('id', row);
     if (action.kind === 'limit') {
       const cost = (NS * PARTS) / action.rate;
       wide('per_packet', action.unit === 'packets' ? cost : 0);

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -188,6 +188,27 @@ kernelTest('a rule ends with its time', [], async () => {
   gate.send(udp(53), 2);
   expect(await seen(gate, 2)).toMatchObject({ ruleDropped: { pkts: 0 }, passed: { pkts: 2 } });
   expect(gate.audit().at(-1)).toMatchObject({ op: 'rule.end', key: 'short', reason: 'expired' });
+});
+
+kernelTest('samples: one packet in so many, with its rule', [], async () => {
+  await using gate = await UpGate.up();
+  await rule(gate, 'add', 'udp dst port 53', '--id', 'dns', '--action', 'sample=1,size=64B');
+  const directory = mkdtempSync(join(tmpdir(), 'sluice-rules-'));
+  try {
+    const file = join(directory, 'samples.pcapng');
+    const reading = rule(gate, 'samples', '-w', file, '--count', '5');
+    gate.send(udp(53), 5);
+    gate.send(udp(54), 5);
+    expect(await reading).toMatchObject({ code: 0, stdout: '{"samples":5}\n' });
+    expect(readFileSync(file).toString('latin1').split('rule dns')).toHaveLength(6);
+    const read = await sluice('read', file, '--log-dir', directory, '--json');
+    expect(JSON.parse(read.stdout)).toMatchObject({ packets: 5 });
+    expect(await seen(gate, 10)).toMatchObject({ passed: { pkts: 10 }, ruleDropped: { pkts: 0 } });
+    const busy = await rule(gate, 'samples', '-w', join(directory, 'none', 'x'));
+    expect(errorOf(busy).code).toBe('FILE');
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });
 
 test('rule test says what rules would match in a file, without a gate', async () => {

@@ -19,6 +19,7 @@ import {
 import type { Register } from '../command.ts';
 import { configOf } from '../flags.ts';
 import { withGate } from './gate.ts';
+import { registerRuleSamples } from './rule-samples.ts';
 
 interface Options {
   interface?: string;
@@ -53,7 +54,7 @@ async function connect(ifname: string | undefined): Promise<ControlClient> {
   return await Client.connect(findPlace(ifname));
 }
 
-/** `sluice rule add|rm|ls|on|off|test`. */
+/** `sluice rule add|rm|ls|on|off|test|samples`. */
 export const registerRule: Register = (program, host) => {
   const rule = program
     .command('rule')
@@ -146,6 +147,7 @@ Examples:
   ls.addHelpText('after', '\nExample:\n  sluice rule ls --json');
 
   registerTest(rule, host);
+  registerRuleSamples(rule, host);
 };
 
 /** `sluice rule test`: what rules would match, without privileges and without a gate. */
