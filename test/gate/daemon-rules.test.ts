@@ -123,17 +123,18 @@ kernelTest('what is refused is named, and what is in force stays', [], async () 
   expect(nobody.code).toBe(2);
 });
 
+const make = (round: number) => [
+  { id: 'drop', expr: 'udp dst port 53', action: { kind: 'drop' }, priority: round },
+  { id: `count-${round}`, expr: `udp dst port 54 and len > ${round}`, action: { kind: 'count' } },
+];
+
 kernelTest('sets exchanged under traffic: each frame has a verdict, and no count is lost', [], async () => {
   await using gate = await UpGate.up();
   using client = await gate.connect();
-  const make = (round: number) => [
-    { id: 'drop', expr: 'udp dst port 53', action: { kind: 'drop' }, priority: round },
-    { id: `count-${round}`, expr: `udp dst port 54 and len > ${round}`, action: { kind: 'count' } },
-  ];
   let sent = 0;
-  let going = true;
+  const stop = new AbortController();
   const traffic = (async () => {
-    while (going) {
+    while (!stop.signal.aborted) {
       gate.send(udp(53), 200);
       gate.send(udp(54), 100);
       sent += 300;
@@ -144,7 +145,7 @@ kernelTest('sets exchanged under traffic: each frame has a verdict, and no count
   const before = sent;
   for (let round = 1; round <= 30; round++)
     await client.ask('rule.add', { rules: make(round), replace: true });
-  going = false;
+  stop.abort();
   await traffic;
   expect(sent).toBeGreaterThan(before);
   const { ruleDropped, passed, seen: all, aborted } = await seen(gate, sent);

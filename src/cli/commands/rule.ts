@@ -331,10 +331,11 @@ function testText({ id, expr, matched }: TestRow, packets: number): string {
   return `${id}  ${pkts} packets (${share.toFixed(2)} %), ${scaled(matched.bytes, 'B')}  ${expr}\n`;
 }
 
+const count = ({ pkts, bytes }: RuleRow['matched']): string =>
+  `${pkts.toLocaleString('en-US')} packets, ${scaled(bytes, 'B')}`;
+
 function rowText(row: RuleRow): string {
   const { id, expr, lang, action, enabled, inScope, expires, matched, dropped } = row;
-  const count = ({ pkts, bytes }: RuleRow['matched']): string =>
-    `${pkts.toLocaleString('en-US')} packets, ${scaled(bytes, 'B')}`;
   const left = expires === null ? [] : [`${Math.max(0, Math.round(expires - Date.now() / 1000))} s left`];
   const state = [...(enabled ? [] : ['off']), ...(inScope ? [] : ['not for here']), ...left];
   const marks = state.length === 0 ? '' : ` (${state.join(', ')})`;
