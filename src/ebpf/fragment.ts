@@ -156,9 +156,9 @@ function fragmentOf(program: CbpfProgram, options: FragmentOptions): Fragment {
   }
   if (!frags || !hasGuards(ir))
     return printable(lower(ir, { target, pool: free, behind, verdicts }), () => irText(ir));
-  const direct = lower(ir, { target, pool: free, behind: undefined, verdicts });
+  const direct = lower(ir, { target, pool: free, behind: undefined, verdicts: [] });
   const calling = optimized(program, BY_CALL, wantsValue, reach, passes);
-  const byCall = lowerCalls(calling, `${prefix}s`, []);
+  const byCall = lowerCalls(calling, `${prefix}s`, verdicts);
   const code = [...direct.code, label(slow), ...whenLinear(ctx ?? 1, noMatch), ...byCall.code];
   return printable(
     { code, stack: Math.max(direct.stack, byCall.stack) },

@@ -285,6 +285,16 @@ kernelTest('a program that the verifier does not understand runs with calls only
   }
 });
 
+test('no jump goes back: the machine code of x86-64 would not always come to an end', () => {
+  for (let seed = 0; seed < 150; seed++) {
+    const random = new Random(seed);
+    const program = randomProgram(random, flavourOf(random));
+    for (const options of [{}, { frags: true }, { directAccess: false }, { passes: none }])
+      for (const { code, off } of compile(program, options).instructions)
+        if ((code & 0x07) === 0x05 || (code & 0x07) === 0x06) expect(off).toBeGreaterThanOrEqual(0);
+  }
+});
+
 test('the same program compiles to the same bytes', () => {
   const once = disassemble(compile(tcpdump('tcp port 80')).instructions);
   expect(disassemble(compile(tcpdump('tcp port 80')).instructions)).toBe(once);

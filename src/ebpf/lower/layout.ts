@@ -1,30 +1,32 @@
-/** A block as the layout sees it: where it may go on, the better way first. */
+/** A block as the layout sees it, others by their indices. */
 export interface Placeable {
-  /** Blocks that could stand right behind it. */
+  /** Blocks that it goes on with. */
   readonly next: readonly number[];
-  /** Whether it could go on with what stands behind the whole filter. */
-  readonly leavesAtEnd: boolean;
+  /** Those of them that may stand right behind it, the better one first. */
+  readonly behind: readonly number[];
+  /** To be placed when nothing else can be. */
+  readonly late: boolean;
 }
 
 /**
- * An order in which as many blocks as possible stand right behind one that leads to them: rows of blocks, the first
- * from the entry, the last one such that it can run out at the end. Answers indices.
+ * An order in which every block stands behind all that lead to it, and right behind one of them where that can be. No jump
+ * goes back: the machine code of x86-64 is made in rounds in which it may only shrink, and with jumps back the kernel
+ * gives up on some programs ("bpf_jit: fatal error"). Answers indices.
  */
 export function layout(blocks: readonly Placeable[]): number[] {
-  const placed = new Uint8Array(blocks.length);
-  const rows: number[][] = [];
-  for (let start = 0; start < blocks.length; start++) {
-    if (placed[start] === 1) continue;
-    const row: number[] = [];
-    for (let at: number | undefined = start; at !== undefined; ) {
-      placed[at] = 1;
-      row.push(at);
-      at = blocks[at].next.find((one) => placed[one] === 0);
-    }
-    rows.push(row);
+  const waiting = blocks.map(() => 0);
+  for (const { next } of blocks) for (const to of next) waiting[to]++;
+  const order: number[] = [];
+  const ready = blocks.flatMap((_, index) => (waiting[index] === 0 ? [index] : [])).toReversed();
+  const take = (wanted: readonly number[]): number | undefined => {
+    const best = wanted.find((one) => ready.includes(one));
+    const chosen = best ?? ready.findLast((one) => !blocks[one].late) ?? ready[ready.length - 1];
+    if (chosen !== undefined) ready.splice(ready.indexOf(chosen), 1);
+    return chosen;
+  };
+  for (let at = take([]); at !== undefined; at = take(blocks[at].behind)) {
+    order.push(at);
+    for (const to of blocks[at].next) if (--waiting[to] === 0) ready.push(to);
   }
-  const [first, ...others] = rows;
-  const final = others.findLastIndex((row) => blocks[row[row.length - 1]].leavesAtEnd);
-  if (final >= 0) others.push(...others.splice(final, 1));
-  return [first, ...others].flat();
+  return order;
 }

@@ -3,7 +3,7 @@ import { alu32, constant, jump, type Register, register } from '../instruction.t
 import { type Block, type Branch, type Ir, MIRRORED, OPPOSITES } from '../ir/ir.ts';
 import { allocate } from './allocate.ts';
 import { Emitter, type Target } from './emit.ts';
-import { layout } from './layout.ts';
+import { layout, type Placeable } from './layout.ts';
 import { splitEdges } from './split-edges.ts';
 
 export interface Lowered {
@@ -45,29 +45,31 @@ export function lower(ir: Ir, { target, pool, scratch, behind, verdicts }: Lower
   const entry = ir.blocks[0];
   const blocks = ir.blocks.filter((block) => block === entry || labelOf(block) === name(block));
   const names = [...blocks.map(name), ...verdicts.map(([label]) => label)];
-  const indices = new Map(names.map((label, index) => [label, index]));
+  const indices = new Map(names.map((label, index) => [label, [index]]));
 
-  const ways = (block: Block): string[] => {
-    const { end } = block;
-    if (end.op === 'goto') return [labelOf(end.to)];
-    if (end.op === 'return')
-      return [end.args[0].op === 'constant' && end.args[0].value === 0 ? target.noMatch : target.match];
-    // A test of bits cannot be turned round: what follows when it fails should stand behind it.
-    if (end.comparison === 'set') return [labelOf(end.no)];
-    return [labelOf(end.yes), labelOf(end.no)].toSorted(
-      (a, b) => Number(isVerdict(a)) - Number(isVerdict(b)),
-    );
-  };
   const isVerdict = (label: string): boolean => label === target.match || label === target.noMatch;
-  const order = layout(
-    names.map((_, index) => {
-      const next = index < blocks.length ? ways(blocks[index]) : [];
-      return {
-        next: next.flatMap((one) => indices.get(one) ?? []),
-        leavesAtEnd: behind !== undefined && next.includes(behind),
-      };
-    }),
-  );
+  const leavesFor = ({ end }: Block): string[] => {
+    if (end.op === 'goto') return [labelOf(end.to)];
+    if (end.op === 'branch') return [labelOf(end.yes), labelOf(end.no)];
+    return [end.args[0].op === 'constant' && end.args[0].value === 0 ? target.noMatch : target.match];
+  };
+  const placeable = (block: Block): Placeable => {
+    const labels = leavesFor(block);
+    const fails = bodies.get(block)?.flatMap((item) => ('target' in item ? (item.target ?? []) : [])) ?? [];
+    if (block.end.op === 'return') fails.push(target.noMatch);
+    // A test of bits cannot be turned round: what follows when it fails should stand behind it.
+    const behind = block.end.op === 'branch' && block.end.comparison === 'set' ? labels.slice(1) : labels;
+    const find = (label: string): number[] => indices.get(label) ?? [];
+    return {
+      next: [...new Set([...labels, ...fails].flatMap(find))],
+      behind: behind.toSorted((x, y) => Number(isVerdict(x)) - Number(isVerdict(y))).flatMap(find),
+      late: false,
+    };
+  };
+  const order = layout([
+    ...blocks.map(placeable),
+    ...verdicts.map((): Placeable => ({ next: [], behind: [], late: true })),
+  ]);
   const code = order.flatMap((index, at): Item[] => {
     const here = label(names[index]);
     if (index >= blocks.length) return [here, ...verdicts[index - blocks.length][1]];
