@@ -1,4 +1,5 @@
 /** The measurements of `sluice bench`. Each is bounded in time, makes its own traffic, and compares within one run. */
+import { benchCap } from './cap.ts';
 import { benchEntries } from './entries.ts';
 import { benchFilter } from './filter.ts';
 import { benchGate } from './gate.ts';
@@ -68,5 +69,12 @@ export const BENCHES: readonly Bench[] = [
       'fifteen filters as XDP programs: instructions, machine code, ns, beside cbpfc, clang and the kernel',
     rounds: 7,
     run: (rounds, io) => benchFilter(rounds, io),
+  },
+  {
+    name: 'cap',
+    about:
+      'nanoseconds per packet that a capture at the exit hook costs: off, matching nothing, capturing, full',
+    rounds: 9,
+    run: (rounds, io) => benchCap(rounds, io),
   },
 ];

@@ -237,7 +237,7 @@ export class Gate {
 
   /**
    * To be called from time to time: takes killed captures out of the exit hook, and has the program tell captures why a packet
-   * goes the way it goes while one of ours is there (docs/adr/0022-captures.md).
+   * goes the way it goes while one of ours is there (docs/adr/0023-captures.md).
    */
   lookAfterCaptures(): void {
     const notes = clearDeadCaptures(this.#object.map('hook'));
