@@ -13,12 +13,16 @@ import {
   Flag,
   KEY,
   RECORD_BYTES,
+  SEEN,
+  Seen,
   WORDS,
 } from './layout.ts';
 
 /** Large memory of the C library begins 16 bytes behind a page: this far behind that, records are aligned. */
 const ALIGN = 112;
 const KEY4_WORDS = 4;
+/** Both sides have sent data and acknowledgements. */
+const TALKED = ((Seen.data | Seen.ack) << 16) | Seen.data | Seen.ack;
 /** Keys at a time for `fetch`. */
 export const MOST_FETCHED = 32;
 
@@ -85,12 +89,25 @@ export class FlowTable {
   find(key: Int32Array, from: number, count: number, hash: number): number {
     const index = this.#index;
     const mask = this.#mask;
+    const words = this.words;
     for (let at = hash & mask; ; at = (at + 1) & mask) {
       const entry = index[2 * at + 1];
       if (entry === 0) return -1;
       if (index[2 * at] !== hash) continue;
       const slot = entry - 1;
-      if (count === KEY4_WORDS ? this.#isNarrow(slot, key, from) : this.#isWide(slot, key, from)) return slot;
+      if (count !== KEY4_WORDS) {
+        if (this.#isWide(slot, key, from)) return slot;
+        continue;
+      }
+      const base = slot * WORDS;
+      if (
+        words[base + KEY] === key[from] &&
+        words[base + KEY + 1] === key[from + 1] &&
+        words[base + KEY + 2] === key[from + 2] &&
+        words[base + KEY + 3] === key[from + 3] &&
+        (words[base + FLAGS] & Flag.wide) === 0
+      )
+        return slot;
     }
   }
 
@@ -114,7 +131,11 @@ export class FlowTable {
     }
     for (let i = 0; i < count; i++) {
       const slot = entries[i] - 1;
-      if (slot >= 0 && (words[slot * WORDS + FLAGS] & Flag.wide) !== 0) read ^= this.cold[slot * COLD_WORDS];
+      if (slot < 0) continue;
+      if ((words[slot * WORDS + FLAGS] & Flag.wide) !== 0) read ^= this.cold[slot * COLD_WORDS];
+      // Letters may be added.
+      if ((words[slot * WORDS + SEEN] & TALKED) !== TALKED)
+        read ^= this.cold[slot * COLD_WORDS + C_HISTORY_LENGTH];
     }
     this.fetched = read;
   }
@@ -139,18 +160,6 @@ export class FlowTable {
       this.cold[cold + 16] ^
       this.cold[cold + 32] ^
       this.cold[cold + 48]
-    );
-  }
-
-  #isNarrow(slot: number, key: Int32Array, from: number): boolean {
-    const words = this.words;
-    const base = slot * WORDS;
-    return (
-      words[base + KEY] === key[from] &&
-      words[base + KEY + 1] === key[from + 1] &&
-      words[base + KEY + 2] === key[from + 2] &&
-      words[base + KEY + 3] === key[from + 3] &&
-      (words[base + FLAGS] & Flag.wide) === 0
     );
   }
 

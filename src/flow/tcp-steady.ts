@@ -49,8 +49,8 @@ export class SteadySegments {
   }
 
   /**
-   * Takes a segment when it is such a one: the relative sequence number of its data, 0 without data; below 0 when it is
-   * none and nothing was changed.
+   * Takes a segment when it is such a one: the relative sequence number of its data when its payload is wanted, 0 when it
+   * is not or there is none; below 0 when it is no such segment and nothing was changed.
    */
   take(slot: number, side: Side, ep: number, decoder: Decoder, packet: Packet, bytes: number): number {
     const words = this.#words;
@@ -64,7 +64,8 @@ export class SteadySegments {
     // Out of order, or a closed window: a letter may be due.
     const view = viewOf(u8);
     if (view.getInt32(at + 4) !== last || (u8[at + 14] | u8[at + 15]) === 0) return -1;
-    const isOrig = (words[slot * WORDS + FLAGS] & Flag.origHigh) === 0 ? side === 0 : side === 1;
+    const flags = words[slot * WORDS + FLAGS];
+    const isOrig = (flags & Flag.origHigh) === 0 ? side === 0 : side === 1;
     const bit = bytes > 0 ? Seen.data : Seen.ack;
     const seen = words[slot * WORDS + SEEN];
     const isNew = (seen & (isOrig ? bit : bit << 16)) === 0;
@@ -79,10 +80,10 @@ export class SteadySegments {
     if (bytes > 0) {
       const unacked = distance(last, words[ep + EP_ACK]);
       if (unacked < 0 || unacked > MAX_IN_STEP || decoder.captured < decoder.transportBytes) return -1;
-      relative = this.#endpoints.relativeLast(ep);
       // Nobody has acknowledged data yet: beyond some data, that is watched.
       const heard = (words[ep + EP_ACK] - words[ep + EP_START]) | 0;
-      if ((heard === 0 || heard === 1) && relative + bytes > WITHOUT_ACKS) return -1;
+      if ((heard === 0 || heard === 1) && this.#endpoints.relativeLast(ep) + bytes > WITHOUT_ACKS) return -1;
+      if ((flags & (Flag.payloadWanted << side)) !== 0) relative = this.#endpoints.relativeLast(ep);
       const end = (last + bytes) | 0;
       if (end >>> 0 < last >>> 0) words[ep + EP_LAST_WRAPS] = words[ep + EP_LAST_WRAPS] + 1;
       words[ep + EP_LAST] = end;

@@ -49,7 +49,7 @@ const LETTER = {
  * sequence numbers, closes. Endpoints are kept per side of the key, so that a flip moves nothing but a flag.
  */
 export class TcpTracker {
-  /** Of the last segment: relative sequence number of its first byte of data; below 1 when it has none to deliver. */
+  /** Of the last segment: relative sequence number of its first byte of data; below 1 when it has none that is wanted. */
   dataSeq = 0;
 
   readonly #words: Int32Array;
