@@ -62,21 +62,25 @@ export class GateClient {
     }
   }
 
-  /** Reads a whole table in slices off the event loop; `entry` is called for each, with its key at `offset` of `keys`. */
+  /**
+   * Reads a whole table off the event loop, `slice` entries at a time; `entry` is called for each, with its key at `offset` of
+   * `keys`.
+   */
   async sweep(
     family: 4 | 6,
     entry: (keys: Uint8Array, offset: number, values: DataView, at: number) => void,
+    slice = SLICE,
   ): Promise<number> {
     const map = this.#maps[family];
     const keySize = KEY_SIZE[family];
     const valueSize = VALUE_SIZE[family];
-    const keys = new Uint8Array(SLICE * keySize);
-    const values = new Uint8Array(SLICE * valueSize);
+    const keys = new Uint8Array(slice * keySize);
+    const values = new Uint8Array(slice * valueSize);
     const view = new DataView(values.buffer);
     const cursor = new BatchCursor();
     let total = 0;
     for (;;) {
-      const { count, done } = await map.readBatch(cursor, keys, values, SLICE);
+      const { count, done } = await map.readBatch(cursor, keys, values, slice);
       for (let i = 0; i < count; i++) entry(keys, i * keySize, view, i * valueSize);
       total += count;
       if (done) return total;

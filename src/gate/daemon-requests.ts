@@ -5,8 +5,9 @@ import { type PairRow, type Request, type RequestOf, type ShuntRow } from './con
 import type { Conversation, Peer } from './control-server.ts';
 import type { AuditLog } from './daemon-audit.ts';
 import { excepted, type PairKeeper } from './daemon-pairs.ts';
-import type { Shunt, ShuntTable, Wanted } from './daemon-table.ts';
-import { type Exceptions, mappedAddress } from './exceptions.ts';
+import type { Shunt } from './daemon-shunt.ts';
+import type { ShuntTable, Wanted } from './daemon-table.ts';
+import { type Exceptions, mappedAddress, prefixTest } from './exceptions.ts';
 import { flowKey, flowOfKey, flowText } from './flow-key.ts';
 import { localAddresses } from './guard.ts';
 import { hasLocalEndpoint } from './local.ts';
@@ -16,6 +17,8 @@ import type { Owner, Owners } from './owners.ts';
 export const DEFAULT_TTL = 300;
 /** Addresses of this host are looked up again after this time. */
 const LOCAL_MS = 100;
+/** Entries that a list reads in one turn of the event loop. */
+const LISTED = 256;
 const MAP_FULL = new Set(['E2BIG', 'ENOSPC', 'ENOMEM']);
 
 export interface RequestParts {
@@ -104,15 +107,16 @@ export class DaemonRequests {
    * them, and what was added before must not drop what is theirs now. @throws SluiceError MAP_FULL
    */
   protectHost(): void {
-    let fresh = false;
+    const fresh: string[] = [];
     for (const address of this.#localAddresses()) {
       const bytes = Buffer.from(address, 'hex');
       if (this.#exceptions.covers(bytes)) continue;
-      this.#exceptions.add(ipText(bytes, 0, bytes.length === 4 ? 4 : 16));
-      fresh = true;
+      const text = ipText(bytes, 0, bytes.length === 4 ? 4 : 16);
+      this.#exceptions.add(text);
+      fresh.push(text);
     }
     // What fails here is found out again by the look after the tables.
-    if (fresh) this.#purge().catch(() => {});
+    if (fresh.length > 0) this.#purge(fresh).catch(() => {});
   }
 
   #add(request: RequestOf<'add'>, peer: Peer): unknown[] {
@@ -237,18 +241,18 @@ export class DaemonRequests {
   async #list({ owner, page }: RequestOf<'list'>, conversation: Conversation): Promise<{ entries: number }> {
     let rows: ShuntRow[] = [];
     let entries = 0;
-    // The references as they are now: the table changes while a slow client reads.
-    for (const shunt of this.#table.all()) {
-      if (this.#table.find(shunt.key) !== shunt) continue;
-      const row = this.#table.row(shunt);
-      if (row === undefined || (owner !== undefined && row.owner !== owner)) continue;
-      rows.push(row);
-      entries++;
-      if (rows.length < page) continue;
-      await conversation.page(rows);
-      // Others want to be served in between.
-      await new Promise((resolve) => setImmediate(resolve));
-      rows = [];
+    for await (const slice of this.#table.slices(LISTED)) {
+      for (const shunt of slice) {
+        if (owner !== undefined && this.#table.ownerOf(shunt) !== owner) continue;
+        // The table changes while a slow client reads.
+        if (this.#table.find(shunt.key) !== shunt) continue;
+        const row = this.#table.row(shunt);
+        if (row === undefined) continue;
+        entries++;
+        if (rows.push(row) < page) continue;
+        await conversation.page(rows);
+        rows = [];
+      }
     }
     if (rows.length > 0) await conversation.page(rows);
     return { entries };
@@ -269,10 +273,8 @@ export class DaemonRequests {
     this.#audit.write({ op: 'owner.unregister', owner: name, ...peer });
     this.#owners.leave(owner);
     this.#save();
-    const its = this.#table.all().filter(({ slot }) => slot === owner.slot);
-    if (its.length === 0) this.#owners.forget(owner);
-    await this.#table.end(its, 'asked');
-    return { ended: its.length };
+    if (owner.entries === 0) this.#owners.forget(owner);
+    return { ended: await this.#table.endWhere(({ slot }) => slot === owner.slot, 'asked') };
   }
 
   #addPair(request: RequestOf<'pair.add'>, peer: Peer): unknown {
@@ -326,23 +328,22 @@ export class DaemonRequests {
   async #except({ prefix, why }: RequestOf<'exception.add'>, peer: Peer): Promise<{ ended: number }> {
     this.#exceptions.add(prefix);
     this.#audit.write({ op: 'exception.add', ...who(peer), key: prefix, why });
-    return { ended: await this.#purge() };
+    return { ended: await this.#purge([prefix]) };
   }
 
-  /** An exception wins over what is there: flows and address pairs that one covers end. */
-  async #purge(): Promise<number> {
-    const covered = this.#table.all().filter(({ family, key, reason }) => {
+  /** New exceptions win over what is there: flows and address pairs that one covers end. */
+  async #purge(prefixes: readonly string[]): Promise<number> {
+    const tests = prefixes.map(prefixTest);
+    const flows = await this.#table.endWhere(({ family, key }) => {
       const size = family === 4 ? 4 : 16;
-      const [low, high] = [key.subarray(0, size), key.subarray(size, 2 * size)];
-      return reason === undefined && (this.#exceptions.covers(low) || this.#exceptions.covers(high));
-    });
-    await this.#table.end(covered, 'exception');
+      return tests.some((covers) => covers(key, 0, size) || covers(key, size, size));
+    }, 'exception');
     let pairs = 0;
     await this.#pairs.purge((pair, reason) => {
       pairs++;
       this.notePairEnd(pair, reason);
     });
-    return covered.length + pairs;
+    return flows + pairs;
   }
 }
 

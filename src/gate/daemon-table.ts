@@ -4,10 +4,12 @@ import { monotonicSeconds } from './clock.ts';
 import type { ShuntRow } from './control-protocol.ts';
 import { shuntRow } from './control-row.ts';
 import { readShuntNote, writeShuntNote } from './daemon-notes.ts';
+import { BY_HAND, Shunt, TimeLimits } from './daemon-shunt.ts';
 import { Entry, readEntry, reviveValue, VALUE_SIZE } from './entry.ts';
 import { type FlowKey, keyText } from './flow-key.ts';
-import { State } from './layout.ts';
+import { OWNERS, State } from './layout.ts';
 import type { Owners } from './owners.ts';
+import { nextTurn, Portion } from './turns.ts';
 
 const IPPROTO_TCP = 6;
 /** Milliseconds between two looks at time limits. */
@@ -17,28 +19,14 @@ const SWEEP_MS = 500;
 const SWEEP_SHARE = 20;
 /** While there is no entry: somebody may write one past the daemon. */
 const IDLE_SWEEP_MS = 5000;
-/** Nobody's: an entry by hand. */
-const BY_HAND = 0;
-
-/** What the daemon knows of an entry in the tables. */
-export interface Shunt {
-  family: 4 | 6;
-  key: Uint8Array;
-  tcp: boolean;
-  /** Place of its owner in the leases; 0: made by hand. */
-  slot: number;
-  trigger: string;
-  /** Seconds since the epoch; undefined for what was found after a restart. */
-  since: number | undefined;
-  /** CLOCK_MONOTONIC seconds; undefined: bound by its owner's lease or idle limit. */
-  expires: number | undefined;
-  /** TCP: sequence ends when it was added, low side first. */
-  start: readonly [number, number] | undefined;
-  /** Why it has ended, once somebody has asked for that. */
-  reason: string | undefined;
-  /** The last sweep that saw it. */
-  seen: number;
-}
+/** Entries that are handled between two turns of the event loop: each with a few system calls, with one for all, with none. */
+const PORTION = 128;
+const BATCH = 512;
+const WALK = 2048;
+/** Entries of one read of the tables, of which each may be new to us. */
+const READ = 128;
+/** Entries that share a grace period before they are deleted. */
+const GRACE = 16_384;
 
 /** A flow to be added. */
 export interface Wanted {
@@ -63,20 +51,25 @@ export interface TableEvents {
 
 /**
  * The entries of a gate as its daemon keeps them: adds through the syscall program, ends what is over (by time limit, lease,
- * idle limit, or because the kernel has ended it), and takes the last count of each after a grace period.
+ * idle limit, or because the kernel has ended it), and takes the last count of each after a grace period. There may be
+ * millions: nothing here goes through all of them in one turn of the event loop.
  */
 export class ShuntTable {
   #client: GateClient;
   readonly #owners: Owners;
   readonly #events: TableEvents;
   readonly #shunts = new Map<string, Shunt>();
-  readonly #timed = new Set<Shunt>();
+  readonly #limits = new TimeLimits(monotonicSeconds());
   readonly #doomed = new Map<string, Shunt>();
   readonly #counts = { 4: 0, 6: 0 };
+  /** By slot: entries without an idle limit. */
+  readonly #unlimited = new Uint32Array(OWNERS);
   readonly #entry = new Entry();
   #cleaning: Promise<void> | undefined;
   #sweeping: Promise<void> | undefined;
+  #expiring: Promise<void> | undefined;
   #sweeps = 0;
+  #serial = 0;
   #nextSweep = 0;
   #timer: NodeJS.Timeout | undefined;
   #offset = realtimeOffset();
@@ -96,6 +89,7 @@ export class ShuntTable {
   /** Stops looking after the entries; they are left as they are. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
+    await this.#expiring;
     await this.#sweeping;
     await this.#cleaning;
   }
@@ -107,14 +101,7 @@ export class ShuntTable {
   async pause(): Promise<void> {
     await this.stop();
     while (this.#doomed.size > 0) await this.#clean();
-    const { ops } = this.#client;
-    const all = this.all();
-    for (let from = 0; from < all.length; from += ops.size) {
-      ops.clear();
-      for (const { family, key, slot } of all.slice(from, from + ops.size))
-        ops.push('end', family, key, slot, 0, 0, [0, 0], [0, 0]);
-      ops.run();
-    }
+    for await (const slice of this.slices(this.#batch)) this.#askEnd(slice);
     await this.#client.grace();
   }
 
@@ -144,20 +131,37 @@ export class ShuntTable {
     return this.#counts[family];
   }
 
-  all(): Shunt[] {
-    return [...this.#shunts.values()];
+  get #batch(): number {
+    return Math.min(this.#client.ops.size, BATCH);
+  }
+
+  /**
+   * All entries that are here now, in slices, with a turn of the event loop after each: of those that go meanwhile some are
+   * in it (`find` tells), of those that come none.
+   */
+  async *slices(size: number): AsyncGenerator<Shunt[]> {
+    const last = this.#serial;
+    let slice: Shunt[] = [];
+    for (const shunt of this.#shunts.values()) {
+      // They are in the order of their coming.
+      if (shunt.serial > last) break;
+      slice.push(shunt);
+      if (slice.length < size) continue;
+      yield slice;
+      slice = [];
+      await nextTurn();
+    }
+    yield slice;
   }
 
   /** Whether entries of this owner have no idle limit: only its lease lets go of them. */
   hasUnlimited(slot: number): boolean {
-    const entry = this.#entry;
-    return this.all().some(
-      ({ family, key, tcp, slot: owner, reason }) =>
-        owner === slot &&
-        reason === undefined &&
-        this.#client.read(family, key, tcp, entry) &&
-        entry.idleMs === 0,
-    );
+    return (this.#unlimited[slot] ?? 0) > 0;
+  }
+
+  /** The name of its owner; empty for what was made by hand. */
+  ownerOf({ slot }: Shunt): string {
+    return slot === BY_HAND ? '' : (this.#owners.at(slot)?.name ?? `${slot}`);
   }
 
   find(key: Uint8Array): Shunt | undefined {
@@ -199,18 +203,17 @@ export class ShuntTable {
   /** A FIN, RST or SYN between arming and the flip has ended the entry: it is added, and taken away by the next sweep. */
   #added(w: Wanted, _flipped: number, now: number): number {
     const { family, bytes, tcp } = w.key;
-    const shunt: Shunt = {
+    const facts = {
       family,
-      key: bytes,
       tcp,
       slot: w.slot,
       trigger: w.trigger,
       since: now + this.#offset,
       expires: w.ttl === undefined ? undefined : now + w.ttl,
       start: tcp && w.seq !== undefined ? sided(w, w.seq) : undefined,
-      reason: undefined,
-      seen: this.#sweeps,
+      unlimited: w.idle === undefined,
     };
+    const shunt = new Shunt(bytes, facts, ++this.#serial, this.#sweeps);
     this.#enter(shunt);
     writeShuntNote(this.#client.notes, family, bytes, shunt);
     this.#events.started(shunt, () => this.row(shunt) ?? this.#blank(shunt));
@@ -218,43 +221,72 @@ export class ShuntTable {
   }
 
   #enter(shunt: Shunt): void {
-    this.#shunts.set(keyText(shunt.key), shunt);
+    const before = this.#shunts.get(shunt.text);
+    // Somebody else has deleted it from the tables.
+    if (before !== undefined) this.#gone(before, 'gone', undefined);
+    this.#shunts.set(shunt.text, shunt);
     this.#counts[shunt.family]++;
+    if (shunt.unlimited) this.#unlimited[shunt.slot]++;
     this.#nextSweep = Math.min(this.#nextSweep, performance.now() + SWEEP_MS);
-    if (shunt.expires !== undefined) this.#timed.add(shunt);
+    this.#limits.add(shunt);
     const owner = this.#owners.at(shunt.slot);
     if (owner !== undefined) owner.entries++;
   }
 
   #leave(shunt: Shunt): void {
     this.#client.notes.remove(shunt.family, shunt.key);
-    this.#shunts.delete(keyText(shunt.key));
+    this.#shunts.delete(shunt.text);
+    this.#doomed.delete(shunt.text);
     this.#counts[shunt.family]--;
-    this.#timed.delete(shunt);
+    if (shunt.unlimited) this.#unlimited[shunt.slot]--;
+    this.#limits.remove(shunt);
     const owner = this.#owners.at(shunt.slot);
     if (owner === undefined) return;
     owner.entries--;
     if (owner.leaving && owner.entries === 0) this.#owners.forget(owner);
   }
 
+  #gone(shunt: Shunt, reason: string, row: ShuntRow | undefined): void {
+    this.#leave(shunt);
+    this.#events.ended(shunt, reason, row ?? this.#blank(shunt));
+  }
+
   /** Ends entries, and resolves to their last counts once no packet can change them any more. */
   async end(shunts: readonly Shunt[], reason: string): Promise<void> {
-    this.#endNow(shunts, reason);
+    await this.#doom(shunts, reason);
     await this.#clean();
   }
 
-  #endNow(shunts: readonly Shunt[], reason: string): void {
+  /** Ends those that are meant; how many there were. */
+  async endWhere(meant: (shunt: Shunt) => boolean, reason: string): Promise<number> {
+    const found: Shunt[] = [];
+    for await (const slice of this.slices(WALK))
+      for (const shunt of slice) if (shunt.reason === undefined && meant(shunt)) found.push(shunt);
+    await this.end(found, reason);
+    return found.length;
+  }
+
+  /** Asks for the end of entries; what has ended or gone meanwhile is let be. */
+  async #doom(shunts: readonly Shunt[], reason: string): Promise<void> {
+    const size = this.#batch;
+    for (let from = 0; from < shunts.length; from += size) {
+      if (from > 0) await nextTurn();
+      const here = shunts
+        .slice(from, from + size)
+        .filter((shunt) => shunt.reason === undefined && this.#shunts.get(shunt.text) === shunt);
+      this.#askEnd(here);
+      for (const shunt of here) {
+        shunt.reason = reason;
+        this.#doomed.set(shunt.text, shunt);
+      }
+    }
+  }
+
+  #askEnd(shunts: readonly Shunt[]): void {
     const { ops } = this.#client;
-    for (let from = 0; from < shunts.length; from += ops.size) {
-      const part = shunts.slice(from, from + ops.size);
-      ops.clear();
-      for (const { family, key, slot } of part) ops.push('end', family, key, slot, 0, 0, [0, 0], [0, 0]);
-      ops.run();
-    }
-    for (const shunt of shunts) {
-      shunt.reason ??= reason;
-      this.#doomed.set(keyText(shunt.key), shunt);
-    }
+    ops.clear();
+    for (const { family, key, slot } of shunts) ops.push('end', family, key, slot, 0, 0, [0, 0], [0, 0]);
+    ops.run();
   }
 
   /** The entry as it is now; undefined when it has gone. */
@@ -268,39 +300,52 @@ export class ShuntTable {
   }
 
   #describe(shunt: Shunt, entry: Entry): ShuntRow {
-    const owner = shunt.slot === BY_HAND ? '' : (this.#owners.at(shunt.slot)?.name ?? `${shunt.slot}`);
-    return shuntRow(shunt.family, shunt.key, entry, { ...shunt, owner }, this.#offset);
+    const { family, key, trigger, since, expires, start } = shunt;
+    const owner = this.ownerOf(shunt);
+    return shuntRow(family, key, entry, { owner, trigger, since, expires, start }, this.#offset);
   }
 
   #tick(): void {
-    const now = monotonicSeconds();
-    const over = [...this.#timed].filter(
-      (shunt) => (shunt.expires ?? 0) <= now && shunt.reason === undefined,
-    );
-    if (over.length > 0) this.#endNow(over, 'limit');
     const failed = (error: Error): void => this.#events.failed(error);
-    if (this.#doomed.size > 0) this.#clean().catch(failed);
+    this.#expiring ??= this.#expire()
+      .catch(failed)
+      .finally(() => (this.#expiring = undefined));
+    this.#clean().catch(failed);
     if (this.#sweeping === undefined && performance.now() >= this.#nextSweep) this.#sweep().catch(failed);
+  }
+
+  async #expire(): Promise<void> {
+    for (;;) {
+      const over = this.#limits.over(monotonicSeconds(), this.#batch);
+      if (over.length === 0) return;
+      await this.#doom(over, 'limit');
+      await nextTurn();
+    }
   }
 
   /** Reads what is ending a last time after a grace period, deletes it, and tells of it. */
   #clean(): Promise<void> {
-    this.#cleaning ??= this.#cleanAll().finally(() => (this.#cleaning = undefined));
-    return this.#cleaning;
+    if (this.#doomed.size > 0) this.#cleaning ??= this.#cleanAll();
+    return this.#cleaning ?? Promise.resolve();
   }
 
   async #cleanAll(): Promise<void> {
-    while (this.#doomed.size > 0) {
-      const due = [...this.#doomed.values()];
-      this.#doomed.clear();
-      await this.#client.grace();
-      for (const shunt of due) {
-        const row = this.row(shunt);
-        const reason = shunt.reason ?? 'gone';
-        if (row !== undefined) this.#client.remove(shunt.family, shunt.key);
-        this.#leave(shunt);
-        this.#events.ended(shunt, reason, row ?? this.#blank(shunt));
+    try {
+      while (this.#doomed.size > 0) {
+        const due: Shunt[] = [];
+        for (const shunt of this.#doomed.values()) if (due.push(shunt) === GRACE) break;
+        await this.#client.grace();
+        const portion = new Portion(PORTION);
+        for (const shunt of due) {
+          if (this.#shunts.get(shunt.text) !== shunt) continue;
+          const row = this.row(shunt);
+          if (row !== undefined) this.#client.remove(shunt.family, shunt.key);
+          this.#gone(shunt, shunt.reason ?? 'gone', row);
+          if (portion.full()) await nextTurn();
+        }
       }
+    } finally {
+      this.#cleaning = undefined;
     }
   }
 
@@ -314,28 +359,27 @@ export class ShuntTable {
     const number = ++this.#sweeps;
     this.#offset = realtimeOffset();
     const seen = new Entry();
-    const over: { shunt: Shunt; reason: string }[] = [];
+    const over = new Map<string, Shunt[]>();
     for (const family of [4, 6] as const) {
-      await this.#client.sweep(family, (keys, offset, values, at) => {
-        const key = keys.slice(offset, offset + (family === 4 ? 16 : 48));
+      const size = family === 4 ? 16 : 48;
+      const each = (keys: Uint8Array, offset: number, values: DataView, at: number): void => {
+        const key = keys.subarray(offset, offset + size);
         const tcp = key[family === 4 ? 12 : 36] === IPPROTO_TCP;
         readEntry(values, at, family, tcp, seen);
         const shunt = this.find(key) ?? this.#adopt(family, key, tcp, number);
         if (shunt === undefined) return;
         shunt.seen = number;
         const reason = shunt.reason === undefined ? this.#over(shunt, seen) : undefined;
-        if (reason !== undefined) over.push({ shunt, reason });
-      });
+        if (reason === undefined) return;
+        const others = over.get(reason);
+        if (others === undefined) over.set(reason, [shunt]);
+        else others.push(shunt);
+      };
+      await this.#client.sweep(family, each, READ);
     }
-    for (const { shunt, reason } of over) {
-      // Ended by the kernel already: asking for it once more changes nothing.
-      if (shunt.reason === undefined) this.#endNow([shunt], reason);
-    }
-    for (const shunt of this.#shunts.values()) {
-      if (shunt.seen >= number - 1 || shunt.reason !== undefined) continue;
-      // Twice unseen: somebody else has deleted it.
-      if (this.row(shunt) === undefined) this.#endNow([shunt], 'gone');
-    }
+    // Ended by the kernel already: asking for it once more changes nothing.
+    for (const [reason, shunts] of over) await this.#doom(shunts, reason);
+    await this.#doom(await this.#unseen(number), 'gone');
     for (const owner of this.#owners.all()) {
       if (owner.leaving && owner.entries === 0) this.#owners.forget(owner);
     }
@@ -344,24 +388,38 @@ export class ShuntTable {
       Math.max(this.#shunts.size === 0 ? IDLE_SWEEP_MS : SWEEP_MS, (performance.now() - began) * SWEEP_SHARE);
   }
 
+  /** Entries that two sweeps have not seen: somebody else has deleted them. */
+  async #unseen(number: number): Promise<Shunt[]> {
+    const missed: Shunt[] = [];
+    for await (const slice of this.slices(WALK))
+      for (const shunt of slice)
+        if (shunt.seen < number - 1 && shunt.reason === undefined) missed.push(shunt);
+    const gone: Shunt[] = [];
+    const portion = new Portion(PORTION);
+    for (const shunt of missed) {
+      if (this.row(shunt) === undefined) gone.push(shunt);
+      if (portion.full()) await nextTurn();
+    }
+    return gone;
+  }
+
   /** An entry that is in the tables without our doing: from before a restart. */
   #adopt(family: 4 | 6, key: Uint8Array, tcp: boolean, number: number): Shunt | undefined {
     // What a batch saw may have been deleted since.
     const entry = this.#entry;
     if (!this.#client.read(family, key, tcp, entry)) return undefined;
     const note = readShuntNote(this.#client.notes, family, key);
-    const shunt: Shunt = {
+    const facts = {
       family,
-      key,
       tcp,
       slot: entry.owner,
       trigger: note?.trigger ?? 'recovered',
       since: note?.since,
       expires: entry.owner === BY_HAND && entry.cookie > 0 ? entry.cookie : undefined,
       start: note?.start,
-      reason: undefined,
-      seen: number,
+      unlimited: entry.idleMs === 0,
     };
+    const shunt = new Shunt(key, facts, ++this.#serial, number);
     this.#enter(shunt);
     return shunt;
   }
@@ -373,6 +431,7 @@ export class ShuntTable {
     if (a.state === State.ending || b.state === State.ending)
       return (a.state === State.ending ? a.reason : b.reason) || 'asked';
     if (shunt.slot !== BY_HAND && this.#owners.lapsed(shunt.slot)) return 'lease';
+    if (shunt.expires !== undefined && shunt.expires < now) return 'limit';
     if (entry.idleMs > 0 && Math.max(a.last, b.last) + entry.idleMs / 1000 < now) return 'idle';
     return undefined;
   }

@@ -32,6 +32,19 @@ export function mappedText(u8: Uint8Array, offset: number): string {
   return ipText(u8, offset + 12, 4);
 }
 
+/** Whether a prefix covers the address of `size` bytes at `at`, as a gate key has it. */
+export function prefixTest(prefix: string): (bytes: Uint8Array, at: number, size: 4 | 16) => boolean {
+  const { bytes: of, length } = mappedPrefix(prefix);
+  const mapped = mappedAddress('0.0.0.0');
+  return (bytes, at, size) => {
+    for (let i = 0, left = length; left > 0; i++, left -= 8) {
+      const own = size === 16 ? bytes[at + i] : i < 12 ? mapped[i] : bytes[at + i - 12];
+      if (((own ^ of[i]) & (left < 8 ? 0xff00 >> left : 0xff) & 0xff) !== 0) return false;
+    }
+    return true;
+  };
+}
+
 /** Addresses that are never shunted: what the gate asks before a pair or prefix drops, and user space before it adds. */
 export class Exceptions {
   readonly #map: BpfMap;

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import type { ShuntRow } from '../../src/gate/control-protocol.ts';
 import type { UpReport } from '../../src/gate/daemon.ts';
 import { LAYOUT_VERSION } from '../../src/gate/layout.ts';
 import {
@@ -29,6 +30,8 @@ const back = () => eth().ipv4({ src: B, dst: A }).udp({ sport: 6000, dport: 5000
 const flow = (port: number) => ({ proto: 'udp', a: { addr: A, port }, b: { addr: B, port: 6000 } });
 const reportOf = (text: string): UpReport => JSON.parse(text) as UpReport;
 const errorOf = (text: string): string => (JSON.parse(text) as { error: { code: string } }).error.code;
+const byProto = (rows: readonly ShuntRow[]): ShuntRow[] =>
+  rows.toSorted((x, y) => y.proto.localeCompare(x.proto));
 const pinsOf = (ifname: string): string =>
   join('/sys/fs/bpf/sluice', `${netnsInode()}-${interfaceInfo(ifname).index}`);
 
@@ -223,7 +226,7 @@ kernelTest('a killed daemon leaves the gate, which is read, taken over and taken
     tables: { flows4: { entries: 2 } },
   });
   // Read from the table, in whatever order it has.
-  expect((await gate.rows()).toSorted((x, y) => y.proto.localeCompare(x.proto))).toMatchObject([
+  expect(byProto(await gate.rows())).toMatchObject([
     { proto: 'udp', ab: { pkts: 10 } },
     { proto: 'tcp', ab: { pkts: 0 } },
   ]);
@@ -237,12 +240,12 @@ kernelTest('a killed daemon leaves the gate, which is read, taken over and taken
   gate.send(udp(), 5);
   expect(xdpAttachment(interfaceInfo(gate.ifname).index)?.programId).toBe(again.programId);
   // The next daemon knows what this one knew of each entry.
-  const rows = await gate.rows();
+  const rows = byProto(await gate.rows());
   expect(rows).toMatchObject([
     { trigger: 'manual', owner: '', ab: { pkts: 15 } },
     { trigger: 'mine', owner: 'sensor', tcp: was.find(({ proto }) => proto === 'tcp')?.tcp },
   ]);
-  expect(rows.map(({ since }) => since)).toEqual(was.map(({ since }) => since));
+  expect(rows.map(({ since }) => since)).toEqual(byProto(was).map(({ since }) => since));
   expect(await gate.status()).toMatchObject({ shunted: { pkts: 15 }, owners: [{ name: 'sensor' }] });
   expect((await gate.shunt('rm', '--flow', FLOW)).code).toBe(0);
 
