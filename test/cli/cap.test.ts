@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { programIn } from '../../src/gate/cap-slots.ts';
+import type { StatusReport } from '../../src/gate/control-protocol.ts';
 import { eth } from '../../src/packet/build.ts';
 import { Captures, cap, Foreign, type Report, tcpdump, tshark } from '../gate/cap-support.ts';
 import { UpGate } from '../gate/daemon-support.ts';
@@ -16,7 +17,12 @@ const B = '10.1.0.2';
 const shunted = eth().ipv4({ src: A, dst: B }).udp({ sport: 5000, dport: 6000 }).payload('shunted');
 const other = eth().ipv4({ src: A, dst: B }).udp({ sport: 5000, dport: 53 }).payload('other');
 const SLUICE = fileURLToPath(new URL('../support/sluice.ts', import.meta.url));
+const to = (dport: number) => eth().ipv4({ src: A, dst: B }).udp({ sport: 5000, dport });
 const FLOW = `udp ${A}:5000 ${B}:6000`;
+
+/** Packets that a gate has dropped. */
+const dropped = ({ shunted, ruleDropped, rateLimited }: StatusReport): number =>
+  shunted.pkts + ruleDropped.pkts + rateLimited.pkts;
 
 /** Exit and code of a capture that cannot begin. */
 async function wrong(...args: string[]): Promise<unknown[]> {
@@ -32,11 +38,23 @@ kernelTest(
     await using gate = await UpGate.up();
     expect((await gate.shunt('add', '--flow', FLOW)).code).toBe(0);
     const file = files.at('gate.pcapng');
+    for (const [id, port, action] of [
+      ['ntp', 123, 'drop'],
+      ['slow', 124, 'limit=1pps'],
+    ]) {
+      const rule = await sluice(
+        ...['rule', 'add', `udp dst port ${port}`, '--id', `${id}`],
+        ...['--action', `${action}`, '-i', gate.ifname],
+      );
+      expect(rule.code).toBe(0);
+    }
     const before = await gate.status();
     const { child, outcome } = await cap(gate.ifname, '-w', file, '--json', '--buffer', '64KiB');
     expect((await gate.status()).slots.hook).toHaveLength(5);
-    gate.send(shunted, 3);
-    gate.send(other, 2);
+    gate.send(to(123));
+    gate.send(to(124), 2);
+    gate.send(shunted);
+    gate.send(other);
     // Under pressure: more than the ring holds, faster than it is read.
     for (let i = 0; i < 30; i++) {
       gate.send(shunted, 1000);
@@ -50,17 +68,17 @@ kernelTest(
     expect(after.slots.hook).toEqual([]);
     const { drop, pass } = verdicts;
     expect(drop.seen).toBe(30_003);
-    expect(drop.seen).toBe(after.shunted.pkts - before.shunted.pkts);
+    expect(drop.seen).toBe(dropped(after) - dropped(before));
     expect(pass.seen).toBe(after.passed.pkts - before.passed.pkts);
     for (const one of [drop, pass]) expect(one.captured + one.lost).toBe(one.seen);
     expect(packets).toBe(drop.captured + pass.captured);
     const packetsShown = tshark(file);
     expect(packetsShown).toHaveLength(packets);
     expect(packetsShown.slice(0, 5).map((one) => [one.interface, one.comment])).toEqual([
-      ['XDPdrop', 'verdict=shunted owner=hand'],
-      ['XDPdrop', 'verdict=shunted owner=hand'],
-      ['XDPdrop', 'verdict=shunted owner=hand'],
+      ['XDPdrop', 'verdict=ruleDropped rule=ntp'],
       ['XDPpass', 'verdict=passNoEntry'],
+      ['XDPdrop', 'verdict=rateLimited rule=slow'],
+      ['XDPdrop', 'verdict=shunted owner=hand'],
       ['XDPpass', 'verdict=passNoEntry'],
     ]);
     expect(tcpdump(file)).toHaveLength(packets);
