@@ -15,7 +15,7 @@ export interface PlacedRule {
 }
 
 export interface MadeProgram {
-  /** Slot of the map `rules`; undefined: where packets come in. */
+  /** Slot of the map `rules` by which others go to it; undefined: none does. */
   readonly slot: number | undefined;
   readonly program: BpfProgram;
   readonly instructions: number;

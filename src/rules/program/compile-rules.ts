@@ -45,7 +45,7 @@ export interface RuleProgramOptions {
     readonly shunt: number;
     /** Acts on what matched. */
     readonly act: number;
-    /** First of those that hold the programs, the one where packets come in left out. */
+    /** First of those that hold the programs. */
     readonly first: number;
     readonly count: number;
   };
@@ -65,7 +65,7 @@ export const MOST_CALLS = 33 - 6;
 const PROGRAM_SIZE = 24_000;
 
 export interface RuleProgram {
-  /** Slot of the map `rules`; undefined: where packets come in. */
+  /** Slot of the map `rules` by which others go to it; undefined: none does. */
   readonly slot: number | undefined;
   readonly instructions: readonly Instruction[];
   /** Rows of the rules in the order of their switches (RULE_SWITCH). */
@@ -129,34 +129,24 @@ export function compileRules(rules: readonly RuleExpression[], options: RuleProg
   });
   const root = planner.plan(graph);
   if (root === undefined) return { programs: [], graph, calls: 0 };
-  if (planner.parts.length - 1 > slots.count || root.calls > MOST_CALLS) {
-    const what = `the rules need ${planner.parts.length} programs and ${root.calls} tail calls in a row; there is room for ${slots.count + 1} and ${MOST_CALLS}`;
+  if (planner.parts.length > slots.count || root.calls > MOST_CALLS) {
+    const what = `the rules need ${planner.parts.length} programs and ${root.calls} tail calls in a row; there is room for ${slots.count} and ${MOST_CALLS}`;
     throw new SluiceError('FILTER_UNSUPPORTED', what, {
       help: 'give the rules targets, ports or prefixes by which they can be told apart, or take some away',
     });
   }
   const length = rules.some(({ program }) => asksLength(program));
-  const programs = planner.parts.map((part, index) => {
+  const programs = planner.parts.map((part, index): RuleProgram => {
     const isRoot = index === root.program;
     const code = [...begin(part, isRoot ? root : undefined, length, options), ...end(options)];
     return {
-      slot: isRoot && !part.entries.some(({ called }) => called) ? undefined : slots.first + index,
+      slot: part.entries.some(({ called }) => called) ? slots.first + index : undefined,
       instructions: assemble(code),
       switches: code.flatMap((item) => (isSwitchItem(item) ? [item.row] : [])),
-      isRoot,
     };
   });
-  const first = programs.filter(({ isRoot }) => isRoot).map((program) => ({ ...program, slot: undefined }));
-  const others = programs.filter(({ isRoot, slot }) => !isRoot || slot !== undefined);
-  return {
-    programs: [...others, ...first].map(({ slot, instructions, switches }) => ({
-      slot,
-      instructions,
-      switches,
-    })),
-    graph,
-    calls: root.calls,
-  };
+  const [first] = programs.splice(root.program, 1);
+  return { programs: [...programs, first], graph, calls: root.calls };
 }
 
 function begin(part: Part, root: Place | undefined, length: boolean, options: RuleProgramOptions): Item[] {
