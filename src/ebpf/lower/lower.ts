@@ -46,6 +46,7 @@ export function lower(ir: Ir, { target, pool, scratch, behind, verdicts }: Lower
   const blocks = ir.blocks.filter((block) => block === entry || labelOf(block) === name(block));
   const names = [...blocks.map(name), ...verdicts.map(([label]) => label)];
   const indices = new Map(names.map((label, index) => [label, [index]]));
+  const find = (label: string): number[] => indices.get(label) ?? [];
 
   const isVerdict = (label: string): boolean => label === target.match || label === target.noMatch;
   const leavesFor = ({ end }: Block): string[] => {
@@ -59,7 +60,6 @@ export function lower(ir: Ir, { target, pool, scratch, behind, verdicts }: Lower
     if (block.end.op === 'return') fails.push(target.noMatch);
     // A test of bits cannot be turned round: what follows when it fails should stand behind it.
     const behind = block.end.op === 'branch' && block.end.comparison === 'set' ? labels.slice(1) : labels;
-    const find = (label: string): number[] => indices.get(label) ?? [];
     return {
       next: [...new Set([...labels, ...fails].flatMap(find))],
       behind: behind.toSorted((x, y) => Number(isVerdict(x)) - Number(isVerdict(y))).flatMap(find),
