@@ -1,10 +1,12 @@
 import { SluiceError } from '../base/errors.ts';
 import { monotonicSeconds } from './clock.ts';
 import type { PairRow as Wire } from './control-protocol.ts';
+import { BY_HAND } from './daemon-shunt.ts';
 import { type Exceptions, mappedAddress, mappedPrefix, mappedText } from './exceptions.ts';
 import type { Features } from './features.ts';
 import type { Owners } from './owners.ts';
 import type { PairRow, Pairs, PrefixPairs } from './pairs.ts';
+import { nextTurn, Portion } from './turns.ts';
 
 /** Two addresses, or two prefixes when one of them has a slash. */
 export interface PairName {
@@ -14,7 +16,8 @@ export interface PairName {
   innerVlan: number;
 }
 
-const BY_HAND = 0;
+/** Pairs that are read in one turn of the event loop. */
+const PORTION = 256;
 
 /** `a` or `b` is a prefix: the pair is a row of the list that is searched, not a key of the table. */
 export function isPrefixPair({ a, b }: PairName): boolean {
@@ -44,7 +47,7 @@ export class PairKeeper {
     this.#owners = owners;
     this.#enable = enable;
     // Found after a restart.
-    if (pairs.list().length > 0) enable({ pairs: true });
+    if (pairs.rows().next().done !== true) enable({ pairs: true });
     for (const { row } of prefixes.list()) enable({ prefixes: rowsFor(row) });
   }
 
@@ -97,12 +100,23 @@ export class PairKeeper {
     return await this.#pairs.remove(pair.a, pair.b, pair);
   }
 
-  #all(): (PairRow & { row?: number })[] {
-    return [...this.#pairs.list(), ...this.#prefixes.list()];
+  /** Pairs of addresses, each once; the event loop has its turn in between. */
+  async #ofAddresses(): Promise<PairRow[]> {
+    const found = new Map<string, PairRow>();
+    const portion = new Portion(PORTION);
+    for (const pair of this.#pairs.rows()) {
+      found.set(`${pair.a} ${pair.b} ${pair.vlan} ${pair.innerVlan}`, pair);
+      if (portion.full()) await nextTurn();
+    }
+    return [...found.values()];
   }
 
-  list(): Wire[] {
-    return this.#all().map((pair) => this.#wire(pair));
+  async #all(): Promise<(PairRow & { row?: number })[]> {
+    return [...(await this.#ofAddresses()), ...this.#prefixes.list()];
+  }
+
+  async list(): Promise<Wire[]> {
+    return (await this.#all()).map((pair) => this.#wire(pair));
   }
 
   #wire({ a, b, vlan, innerVlan, owner, limit, ab, ba }: PairRow): Wire {
@@ -127,7 +141,7 @@ export class PairKeeper {
     this.#working = true;
     try {
       const now = monotonicSeconds();
-      for (const pair of this.#all()) {
+      for (const pair of await this.#all()) {
         const over =
           pair.limit !== 0 && pair.limit < now ? 'limit' : this.#lapsed(pair) ? 'lease' : undefined;
         if (over !== undefined) told(this.#wire((await this.#end(pair)) ?? pair), over);
@@ -143,7 +157,7 @@ export class PairKeeper {
 
   /** Pairs of addresses under a new exception end at once; prefix pairs stay, the kernel asks the exceptions first. */
   async purge(told: (pair: Wire, reason: string) => void): Promise<void> {
-    for (const pair of this.#pairs.list()) {
+    for (const pair of await this.#ofAddresses()) {
       if (![pair.a, pair.b].some((address) => this.#exceptions.covers(mappedAddress(address)))) continue;
       told(this.#wire((await this.#pairs.remove(pair.a, pair.b, pair)) ?? pair), 'exception');
     }

@@ -86,7 +86,7 @@ export class DaemonRequests {
       case 'pair.remove':
         return await this.#removePair(request, peer);
       case 'pair.list':
-        return { pairs: this.#pairs.list() };
+        return { pairs: await this.#pairs.list() };
       case 'exception.add':
         return await this.#except(request, peer);
       case 'exception.remove':

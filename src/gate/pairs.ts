@@ -120,15 +120,15 @@ export class Pairs {
     return last;
   }
 
-  list(): PairRow[] {
-    const rows: PairRow[] = [];
+  /** All pairs; when one that was told goes before the next is asked for, those before it are told again. */
+  *rows(): Generator<PairRow> {
     const value = new Uint8Array(this.#map.valueBytes);
     let key: Uint8Array | undefined;
     for (;;) {
       const next = new Uint8Array(this.#map.keySize);
-      if (!this.#map.nextKey(key, next)) return rows;
+      if (!this.#map.nextKey(key, next)) return;
       key = next;
-      if (this.#map.get(next, value)) rows.push(this.#row(next, value));
+      if (this.#map.get(next, value)) yield this.#row(next, value);
     }
   }
 
