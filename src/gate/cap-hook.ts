@@ -85,7 +85,17 @@ export class CaptureHook {
     const { meta, ...others } = gateMaps(options.path) ?? {};
     this.meta = meta;
     this.#others = meta === undefined ? undefined : (others as Record<'next' | 'scratch', BpfMap>);
-    this.actions = options.actions.filter((action) => ACTIONS.indexOf(action) < this.#hook.maxEntries);
+    const { maxEntries } = this.#hook;
+    this.actions = options.actions.filter((action) => ACTIONS.indexOf(action) < maxEntries);
+    if (this.actions.length > 0) return;
+    this.close();
+    throw new SluiceError(
+      'USAGE',
+      `the hook at ${this.path} has ${maxEntries} slots, none for these actions`,
+      {
+        help: `its slots are ${ACTIONS.slice(0, maxEntries).join(', ')}`,
+      },
+    );
   }
 
   /**
@@ -198,6 +208,16 @@ export class CaptureHook {
       const code = filterProgram(filter, slot, maps);
       return [slot, loadInstructions(code, { ...program(kind), name: 'sluice_match' })];
     });
+  }
+
+  /** Whether it is still pinned where it was: the gate may have gone, or another one come. */
+  get there(): boolean {
+    try {
+      using now = BpfMap.openPinned(this.path, true);
+      return now.id === this.#hook.id;
+    } catch {
+      return false;
+    }
   }
 
   /** Whether the gate has been told, and leaves notes. */

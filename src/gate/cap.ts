@@ -1,4 +1,4 @@
-import type { SluiceError } from '../base/errors.ts';
+import { SluiceError } from '../base/errors.ts';
 import type { CbpfProgram } from '../ebpf/index.ts';
 import { BpfMap, MapType, RingBuffer, realtimeOffset } from '../kernel/index.ts';
 import { type CapturedPacket, NO_COMMENT, PacketBlocks } from './cap-blocks.ts';
@@ -69,7 +69,7 @@ export class Capture {
   readonly #ring: RingBuffer;
   readonly #limit: number;
   readonly #packet: CapturedPacket;
-  #enough: () => void = () => {};
+  readonly #end: (error: SluiceError | undefined) => void;
   #begun = performance.now();
   #seconds = 0;
 
@@ -136,8 +136,9 @@ export class Capture {
       memory: NO_COMMENT,
       comment: NO_COMMENT,
     };
-    const enough = new Promise<undefined>((resolve) => (this.#enough = () => resolve(undefined)));
-    this.ended = Promise.race([enough, output.ended]);
+    const { promise, resolve } = Promise.withResolvers<SluiceError | undefined>();
+    this.#end = resolve;
+    this.ended = Promise.race([promise, output.ended]);
   }
 
   /**
@@ -162,8 +163,9 @@ export class Capture {
     return this.#sources.every(({ hook }) => hook.meta === undefined || hook.noted);
   }
 
-  /** To be called every second or so: clock, owners, files whose time is over. */
+  /** To be called every second or so: clock, owners, files whose time is over, hooks that have gone. */
   tick(): void {
+    for (const { hook, name } of this.#sources) if (!hook.there) this.#end(gone(name));
     this.#blocks.setClock(realtimeOffset());
     for (const { notes, comments } of this.#sources) {
       notes.refresh();
@@ -199,7 +201,7 @@ export class Capture {
     this.#blocks.write(packet, this.output.bytes, this.output.view, to);
     source.written[action]++;
     this.packets++;
-    if (this.packets >= this.#limit) this.#enough();
+    if (this.packets >= this.#limit) this.#end(undefined);
     this.output.flush();
   }
 
@@ -298,3 +300,9 @@ export class Capture {
 
 const zeros = (): number[] => ACTIONS.map(() => 0);
 const perAction = () => ({ written: zeros(), dropped: zeros(), surplus: zeros() });
+
+function gone(name: string): SluiceError {
+  return new SluiceError('GATE_DOWN', `the hook of ${name} has gone, and the capture with it`, {
+    help: 'what was captured is in the file; start again once the gate or the program is back',
+  });
+}

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { BatchCursor, BpfMap, realtimeOffset, xdpAttachment } from '../kernel/index.ts';
+import { clearDeadCaptures } from './cap-slots.ts';
 import type { Place } from './control-places.ts';
 import type { ShuntRow, StatusReport } from './control-protocol.ts';
 import { shuntRow } from './control-row.ts';
@@ -89,6 +90,7 @@ export class OfflineGate {
   }
 
   async status(): Promise<StatusReport> {
+    this.#clearCaptures();
     const state = readState(this.#place);
     const entries = { 4: 0, 6: 0 };
     const perOwner = new Map<number, number>();
@@ -125,6 +127,16 @@ export class OfflineGate {
       slots: slotStatus((name) => this.#maps[name]),
       pins: Object.fromEntries(readdirSync(this.#path).map((name) => [name, join(this.#path, name)])),
     };
+  }
+
+  /** What killed captures have left, if this user may: the daemon that would look after it is dead. */
+  #clearCaptures(): void {
+    try {
+      using hook = BpfMap.openPinned(join(this.#path, 'hook'));
+      clearDeadCaptures(hook);
+    } catch {
+      // Only to be read.
+    }
   }
 
   close(): void {

@@ -42,10 +42,8 @@ kernelTest(
       ['ntp', 123, 'drop'],
       ['slow', 124, 'limit=1pps'],
     ]) {
-      const rule = await sluice(
-        ...['rule', 'add', `udp dst port ${port}`, '--id', `${id}`],
-        ...['--action', `${action}`, '-i', gate.ifname],
-      );
+      const words = ['--id', `${id}`, '--action', `${action}`, '-i', gate.ifname];
+      const rule = await sluice('rule', 'add', `udp dst port ${port}`, ...words);
       expect(rule.code).toBe(0);
     }
     const before = await gate.status();

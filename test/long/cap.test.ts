@@ -73,6 +73,50 @@ kernelTest(
 );
 
 kernelTest(
+  'a gate whose daemon is dead: captured from without reasons; what a killed capture leaves goes with the status',
+  ['xdpFrags', 'syscallProgram'],
+  async () => {
+    using files = new Captures();
+    await using gate = await UpGate.up();
+    const { pid } = (await gate.status()).daemon;
+    process.kill(pid ?? 0, 'SIGKILL');
+    await eventually(
+      async () => ((await gate.status()).daemon.alive ? undefined : true),
+      'the daemon is still there',
+    );
+    const file = files.at('dead.pcapng');
+    const first = await cap(gate.ifname, '-w', file);
+    gate.send(other, 2);
+    expect((await gate.status()).slots.hook).toHaveLength(5);
+    first.child.kill('SIGTERM');
+    expect((await first.outcome).stderr).toContain('no comments');
+    expect(shown(file)).toMatchObject(
+      Array.from({ length: 2 }, () => ({ interface: 'XDPpass', comment: '' })),
+    );
+    const second = await cap(gate.ifname, '-w', file);
+    second.child.kill('SIGKILL');
+    await second.outcome;
+    await eventually(
+      async () => ((await gate.status()).slots.hook.length === 0 ? true : undefined),
+      'the slots of a killed capture are still taken',
+    );
+  },
+);
+
+kernelTest('a gate that goes down ends its captures', ['xdpFrags'], async () => {
+  using files = new Captures();
+  await using gate = await UpGate.up();
+  const file = files.at('down.pcapng');
+  const { outcome } = await cap(gate.ifname, '-w', file, '--json');
+  gate.send(other, 3);
+  await sluice('gate', 'down', '-i', gate.ifname);
+  const { code, stdout } = await outcome;
+  expect(code).toBe(1);
+  expect(JSON.parse(stdout)).toMatchObject({ packets: 3, error: { code: 'GATE_DOWN' } });
+  expect(tcpdump(file)).toHaveLength(3);
+});
+
+kernelTest(
   'a killed capture at a hook of somebody else: a jump is left, until the next one',
   ['xdpFrags'],
   async () => {
