@@ -61,16 +61,36 @@ static __always_inline bool behind(__u32 mine, __u32 theirs)
 	return (__s32)(mine - theirs) < 0;
 }
 
-/* Sets the mark at which both sides begin to count, once the entry has caught up with its owner. */
+/*
+ * What the owner has beyond the entry is from packets before it was armed: their direction may be silent since, and nothing
+ * would ever tell the entry.
+ */
+static __always_inline void catch_up(struct sl_dir *d, __u32 seq, __u32 ack)
+{
+	__u64 high = READ_ONCE(d->seq);
+	__u32 mine = READ_ONCE(d->ack);
+
+	if (behind(high, seq))
+		__sync_val_compare_and_swap(&d->seq, high, high + (seq - (__u32)high));
+	if (behind(mine, ack))
+		__sync_val_compare_and_swap(&d->ack, mine, ack);
+}
+
+/* Sets the mark at which both sides begin to count, beyond all that either has seen. */
 static __noinline int sync(struct sl_op *op)
 {
 	struct sl_flow *f = find(op);
 
 	if (!f)
 		return -ENOENT;
-	for (int i = 0; i < 2; i++)
-		if (behind(f->dir[i].seq, op->seq[i]) || behind(f->dir[i].ack, op->ack[i]))
+	for (int i = 0; i < 2; i++) {
+		struct sl_dir *d = &f->dir[i];
+
+		catch_up(d, op->seq[i], op->ack[i]);
+		/* A packet was quicker. */
+		if (behind(READ_ONCE(d->seq), op->seq[i]) || behind(READ_ONCE(d->ack), op->ack[i]))
 			return -EAGAIN;
+	}
 	for (int i = 0; i < 2; i++) {
 		struct sl_dir *d = &f->dir[i];
 

@@ -8,8 +8,6 @@ import type { Episode, SideCount } from './episode.ts';
 
 const EEXIST = -17;
 const EAGAIN = -11;
-/** Turns that a flow may wait for its entry to catch up with the worker before it is armed anew. */
-const ARMED_TURNS = 100;
 /** Turns for a synchronization before it is tried again; a side that only repeats itself is then taken as it is. */
 const SYNC_TURNS = 10;
 /** A refused or ended shunt is not tried again before this many seconds. */
@@ -32,7 +30,7 @@ export interface HandOffEvents {
   flipped(episode: Episode, went: boolean): void;
   /** The table has no room; told once for each episode. */
   full(episode: Episode): void;
-  /** Its entry does not catch up (a direction that is silent, say): let go, and begin anew some day. */
+  /** Its entry is not there any more: let go, and begin anew some day. */
   gaveUp(episode: Episode): void;
   /** It is not to be shunted any more. */
   dropped(episode: Episode): void;
@@ -210,7 +208,7 @@ export class HandOff {
     if (tcp.length === 0) return;
     this.#batch('sync', tcp, this.#absorption.counts, (e, result, row) => {
       if (result !== 0) {
-        if (result === EAGAIN && ++e.tries < ARMED_TURNS) this.#armed.push(e);
+        if (result === EAGAIN) this.#armed.push(e);
         else this.#events.gaveUp(e);
         return;
       }
@@ -254,7 +252,11 @@ export class HandOff {
       const { sync, syncSeq, syncAck } = entry.dirs[side];
       const passed = e.passed[side];
       if (sync === 'done') {
-        if (passed === undefined) return 'wait';
+        if (passed === undefined) {
+          // It is on its way to the worker, behind all else that has reached the ring by now.
+          e.barrier = this.#ring.openBlock();
+          return 'wait';
+        }
         if (passed.seq !== syncSeq || passed.ack !== syncAck) return 'apart';
         e.base[side] = passed;
       } else if (sync === 'none' || e.tries >= SYNC_TURNS - 1) {

@@ -210,12 +210,17 @@ class CaptureWorker {
 
   /** One turn: what the ring holds, then what is due. The lease is renewed by turns that were finished. */
   turn(): void {
-    const before = this.#source.packets;
-    this.#source.drain(this.#sink, TURN_PACKETS);
+    const source = this.#source;
+    const before = source.packets;
+    // Block by block: what waits on its way into the gate for one of them does not wait for those behind it.
+    for (let block = -1; block !== source.sequence && source.packets - before < TURN_PACKETS; ) {
+      block = source.sequence;
+      source.drain(this.#sink, 1);
+      this.#shunter?.turn();
+    }
     const now = monotonicSeconds();
-    if (this.#source.packets === before)
+    if (source.packets === before)
       this.#engine.advance(Date.now() / 1000 - TIMER_LAG - this.#setup.retireMs / 1000);
-    this.#shunter?.turn();
     if (now < this.#nextRenewal) return;
     this.#nextRenewal = now + TICK_MS / 1000;
     this.#gate?.lease.renew();

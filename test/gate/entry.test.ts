@@ -35,18 +35,17 @@ kernelTest('counts what it drops, per direction, in IP bytes', [...FEATURES], ()
 });
 
 kernelTest(
-  'an armed entry passes and tracks; it is synchronized once it has caught up',
+  'an armed entry passes and tracks; its synchronization begins beyond what gate and worker have seen',
   [...FEATURES],
   () => {
     using gate = new TestGate();
     expect(gate.op('arm', key, { first: [100, 900], second: [900, 100] })).toBe(0);
     expect(gate.run(data(0, 100, 900, 50))).toEqual({ action: XDP_PASS, verdict: 'passArmed' });
     expect(gate.read(key)?.dirs[0]).toMatchObject({ pkts: 0, seq: 150, state: State.armed });
-    // The worker has seen more than the gate: packets from before it was armed.
-    expect(gate.op('sync', key, { first: [200, 900], second: [900, 100] })).toBe(-11);
-    expect(gate.run(data(0, 150, 900, 50)).verdict).toBe('passArmed');
-    expect(gate.op('sync', key, { first: [200, 900], second: [900, 100] })).toBe(0);
+    // The worker has seen more than the gate, packets from before it was armed, and less: the mark is beyond both.
+    expect(gate.op('sync', key, { first: [200, 800], second: [900, 120] })).toBe(0);
     expect(gate.client.ops.marks(0, 0)).toEqual({ seq: 200, ack: 900 });
+    expect(gate.client.ops.marks(0, 1)).toEqual({ seq: 900, ack: 120 });
     // A retransmission does not pass the mark; new data does, and from then on T and W are counted.
     gate.run(data(0, 150, 900, 50));
     expect(gate.read(key)?.dirs[0]).toMatchObject({ sync: 'touched', rexmits: 0 });
@@ -75,6 +74,15 @@ kernelTest(
     ]);
   },
 );
+
+kernelTest('a synchronization counts a wrap that only the worker has seen', [...FEATURES], () => {
+  using gate = new TestGate();
+  gate.op('arm', key, { first: [100, 0xffff_ff00], second: [0xffff_ff00, 100] });
+  expect(gate.op('sync', key, { first: [100, 0x0000_0100], second: [0x0000_0100, 100] })).toBe(0);
+  expect(gate.client.ops.marks(0, 0)).toEqual({ seq: 100, ack: 0x0000_0100 });
+  expect(gate.client.ops.marks(0, 1)).toEqual({ seq: 0x0000_0100, ack: 100 });
+  expect(gate.read(key)?.dirs[1]).toMatchObject({ seq: 0x0000_0100, seqWraps: 1 });
+});
 
 kernelTest('sequence numbers wrap and pass 4 GiB', [...FEATURES], () => {
   using gate = new TestGate();
