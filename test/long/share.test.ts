@@ -1,15 +1,22 @@
 import { expect } from 'vitest';
 import { createLab } from '../../lab/lab.ts';
 import { runTraffic } from '../../lab/traffic.ts';
+import { summaryText } from '../../src/sensor/report.ts';
+import { expectLedger } from '../sensor/ledger.ts';
+import { sumOf } from '../sensor/run.ts';
 import { Sensor } from '../sensor/two-taps.ts';
 import { kernelTest } from '../support/kernel.ts';
 
 const FEATURES = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
+const TRANSFERS = 8;
+
+const percent = (part: number, whole: number): string => `${((100 * part) / whole).toFixed(2)} %`;
+const ms = (seconds: number): string => `${(seconds * 1000).toFixed(0)} ms`;
 
 kernelTest(
   '95 % and more of the bytes of long HTTPS transfers at 1 Gb/s are dropped in XDP',
   [...FEATURES],
-  async () => {
+  async ({ annotate }) => {
     await using lab = await createLab();
     await using sensor = new Sensor(lab, 'a', []);
     await sensor.ready();
@@ -25,14 +32,45 @@ kernelTest(
     expect(report.failures).toBe(0);
     await new Promise((resolve) => setTimeout(resolve, 1000));
     expect(await sensor.stop()).toBe(0);
-    let all = 0;
-    let dropped = 0;
-    for (const r of sensor.log('conn')) {
-      if (r['service'] !== 'ssl') continue;
-      all += Number(r['orig_ip_bytes']) + Number(r['resp_ip_bytes']);
-      dropped += Number(r['orig_shunted_bytes'] ?? 0) + Number(r['resp_shunted_bytes'] ?? 0);
+    const summary = sensor.summary();
+    const conn = sensor.log('conn');
+    await expectLedger(lab, 'a', summary, conn);
+
+    const transfers = conn.filter((r) => r['service'] === 'ssl');
+    expect(transfers.length).toBe(TRANSFERS);
+    const ends = new Map(
+      sensor
+        .log('shunt')
+        .filter((r) => r['event'] === 'end')
+        .map((r) => [r['uid'], Number(r['delay'])]),
+    );
+    for (const r of transfers) {
+      const all = sumOf([r], 'orig_ip_bytes', 'resp_ip_bytes');
+      const dropped = sumOf([r], 'orig_shunted_bytes', 'resp_shunted_bytes');
+      const delay = ends.get(r['uid']);
+      expect(delay).toBeGreaterThan(0);
+      await annotate(
+        `${percent(dropped, all)} of ${Math.round(all / 1e6)} MB in ${Number(r['duration']).toFixed(2)} s dropped, ` +
+          `from ${ms(delay ?? 0)} after the triggering packet on`,
+      );
     }
+    const all = sumOf(transfers, 'orig_ip_bytes', 'resp_ip_bytes');
+    const dropped = sumOf(transfers, 'orig_shunted_bytes', 'resp_shunted_bytes');
+    await annotate(`${percent(dropped, all)} in all`);
     expect(all).toBeGreaterThan(450e6);
     expect(dropped / all).toBeGreaterThan(0.95);
+
+    // The time from the triggering packet to the first dropped one, for programs and for people.
+    const delays = [...ends.values()].sort((a, b) => a - b);
+    const { shunts, median, p99 } = summary.timeToDrop ?? { shunts: 0, median: 0, p99: 0 };
+    expect(shunts).toBe(delays.length);
+    // shunt.log has microseconds.
+    expect(median).toBeCloseTo(delays[Math.floor(delays.length / 2)], 5);
+    expect(p99).toBeCloseTo(delays.at(-1) ?? 0, 5);
+    const text = summaryText(summary, { paint: (_, words) => words });
+    const line = text.split('\n').find((each) => each.startsWith('time to drop'));
+    expect(line).toContain(
+      `median ${ms(median)}, p99 ${ms(p99)} from the triggering packet (${shunts} shunts)`,
+    );
   },
 );
