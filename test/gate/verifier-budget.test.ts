@@ -36,6 +36,6 @@ kernelTest('no program costs the verifier a tenth more than recorded', ['xdpFrag
 kernelTest('what is off is not in the program', ['xdpFrags', 'syscallProgram'], () => {
   const now = built();
   const off = now['gate, nothing on: sluice_gate'].instructions;
-  for (const option of ['VLANs in the key', 'pairs', 'rules', 'fragments', 'trace'])
+  for (const option of ['VLANs in the key', 'pairs', 'rules', 'fragments', 'trace', 'notes'])
     expect(now[`gate, ${option}: sluice_gate`].instructions, option).toBeGreaterThan(off);
 });

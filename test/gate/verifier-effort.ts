@@ -19,7 +19,16 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
   rules: { rules: true },
   fragments: { fragments: true },
   trace: { trace: true },
-  'all on': { vlanKey: true, pairs: true, prefixes: 64, rules: true, fragments: true, trace: true },
+  notes: { notes: true },
+  'all on': {
+    vlanKey: true,
+    pairs: true,
+    prefixes: 64,
+    rules: true,
+    fragments: true,
+    trace: true,
+    notes: true,
+  },
 };
 
 /** What users never load: made for tests, some of them to be refused. */
