@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { asSluiceError, SluiceError } from '../base/errors.ts';
 import { peerCredentials } from '../kernel/index.ts';
 import { type Id, LIMITS, parseRequest, type Request, type WatchEvent } from './control-protocol.ts';
+import { Queue } from './turns.ts';
 
 /** Who is at the other end, as the kernel says; both undefined when it did not. */
 export interface Peer {
@@ -39,6 +40,8 @@ export class ControlServer {
   readonly #perform: Perform;
   readonly #server: Server;
   readonly #clients = new Set<Client>();
+  /** A request may take some milliseconds: those that come together are not carried out in one go. */
+  readonly #queue = new Queue();
 
   private constructor(path: string, perform: Perform) {
     this.path = path;
@@ -71,7 +74,7 @@ export class ControlServer {
   #welcome(socket: Socket): void {
     const peer = peerOf(socket);
     const room = LIMITS.clients - (peer.uid === 0 ? 0 : LIMITS.reservedClients);
-    const client = new Client(socket, peer, this.#perform, () => this.#clients.delete(client));
+    const client = new Client(socket, peer, this.#queue, this.#perform, () => this.#clients.delete(client));
     if (this.#clients.size >= room) {
       client.refuse(new SluiceError('LIMIT', `${this.#clients.size} clients are connected already`));
       return;
@@ -115,6 +118,7 @@ const GOODBYE_MS = 500;
 class Client {
   readonly #socket: Socket;
   readonly #peer: Peer;
+  readonly #queue: Queue;
   readonly #perform: Perform;
   #rest: Buffer = Buffer.alloc(0);
   #tokens: number = LIMITS.burst;
@@ -122,9 +126,10 @@ class Client {
   #pending = 0;
   #watch: { id: Id; interval: number; next: number; lost: number } | undefined;
 
-  constructor(socket: Socket, peer: Peer, perform: Perform, gone: () => void) {
+  constructor(socket: Socket, peer: Peer, queue: Queue, perform: Perform, gone: () => void) {
     this.#socket = socket;
     this.#peer = peer;
+    this.#queue = queue;
     this.#perform = perform;
     const silent = setTimeout(() => socket.destroy(), LIMITS.silentMs);
     socket.once('data', () => clearTimeout(silent));
@@ -210,6 +215,7 @@ class Client {
 
   async #work(request: Request): Promise<void> {
     const { id } = request;
+    await this.#queue.turn();
     try {
       const result = await this.#perform(request, {
         peer: this.#peer,

@@ -19,3 +19,13 @@ export class Portion {
     return true;
   }
 }
+
+/** Gives each who asks a turn of the event loop of its own, in the order of asking. */
+export class Queue {
+  #last: Promise<void> = Promise.resolve();
+
+  turn(): Promise<void> {
+    this.#last = this.#last.then(nextTurn);
+    return this.#last;
+  }
+}
