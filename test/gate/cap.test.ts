@@ -3,6 +3,7 @@ import { expect } from 'vitest';
 import { CaptureHook } from '../../src/gate/cap-hook.ts';
 import { captureState, clearDeadCaptures, programIn } from '../../src/gate/cap-slots.ts';
 import { SlPacket } from '../../src/gate/layout.gen.ts';
+import { Pairs } from '../../src/gate/pairs.ts';
 import { occupy } from '../../src/gate/slots.ts';
 import {
   BpfMap,
@@ -115,6 +116,38 @@ kernelTest(
     } finally {
       await rules.close();
     }
+  },
+);
+
+kernelTest(
+  'owners of pairs and of fragments that follow, and none where no entry decided',
+  ['xdpFrags', 'syscallProgram'],
+  async () => {
+    using files = new Captures();
+    using gate = new TestGate({ fragments: true });
+    gate.gate.enable({ pairs: true });
+    const pairs = new Pairs(gate.gate.table('pairs'), gate.client.ops, () => gate.client.grace());
+    pairs.add('10.0.0.8', '10.0.0.9', { owner: 1 });
+    gate.shunt(gateKey(17, { ...A, port: 5 }, B));
+    const part = (offset: number, more: boolean) =>
+      eth().ipv4({ ...AB, id: 1, protocol: 17, fragment: { offset, more } });
+    const packets = [
+      eth().ipv4({ src: '10.0.0.9', dst: '10.0.0.8' }).icmp(),
+      part(0, true).udp({ sport: 5, dport: B.port, length: 200 }).payload('x'.repeat(72)),
+      part(80, false).payload('x'.repeat(40)),
+      eth().ipv4({ src: '10.0.0.8', dst: '10.0.0.7' }).icmp(),
+    ].map((packet) => packet.bytes());
+    const file = files.at('owners.pcapng');
+    await captured(hookOf(gate.gate), file, () => {
+      gate.gate.lookAfterCaptures();
+      for (const data of packets) gate.gate.program.testRun({ data });
+    });
+    expect(shown(file).map((packet) => packet.comment)).toEqual([
+      'verdict=shuntedPair owner=worker1',
+      'verdict=shunted owner=worker1',
+      'verdict=shunted owner=worker1',
+      'verdict=passNoEntry',
+    ]);
   },
 );
 
