@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
 import { type Arbitrary, array, assert, constantFrom, integer, oneof, property, record } from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { interpretCbpf } from '../../src/ebpf/index.ts';
@@ -6,8 +9,10 @@ import { eth } from '../../src/packet/build.ts';
 import type { TcpOption } from '../../src/packet/layers-transport.ts';
 import { alternatives } from '../../src/rules/analysis/alternatives.ts';
 import { specialize } from '../../src/rules/analysis/specialize.ts';
+import type { RuleCounts } from '../../src/rules/rows.ts';
 import { actionText, parseAction, parseRule } from '../../src/rules/spec.ts';
 import { kernelTest } from '../support/kernel.ts';
+import type { RateSetup } from './rate-worker.ts';
 import { RuleGate, rule, tcpdump } from './support.ts';
 
 const HOSTS = ['10.0.0.1', '10.0.0.2', '10.0.1.1', '10.1.0.1', '192.168.7.9'];
@@ -299,6 +304,28 @@ kernelTest('rates: what is over is dropped, by rule, by source and by target pre
   const { length } = udp('10.0.0.1');
   await gate.live.apply([rule('bits', 'udp', `limit=${8 * length}bit,burst=20.5s`)]);
   expect(sent(50, () => udp('10.0.0.1'))).toBe(20);
+});
+
+kernelTest('two CPUs at one bucket: neither lets through what the other has used', [], async () => {
+  await using gate = new RuleGate();
+  const [burst, times] = [60_000, 200_000];
+  await gate.live.apply([rule('shared', 'udp', 'limit=1000pps,burst=60s'), rule('own', 'udp', 'count')]);
+  const program = gate.object.program('sluice_gate').fd;
+  const began = performance.now();
+  const frame = udp('10.0.0.1');
+  const workers = [0, 1].map((index) => {
+    const setup: RateSetup = { program, cpu: index % availableParallelism(), frame, times };
+    return new Worker(new URL('./rate-worker.ts', import.meta.url), { workerData: setup });
+  });
+  await Promise.all(workers.map((worker) => once(worker, 'exit')));
+  const seconds = (performance.now() - began) / 1000;
+  const { matched, dropped } = gate.live.counts('shared') as RuleCounts;
+  expect(matched.pkts).toBe(2 * times);
+  expect(gate.live.counts('own')?.matched.pkts).toBe(2 * times);
+  const passed = matched.pkts - dropped.pkts;
+  expect(passed).toBeGreaterThanOrEqual(burst);
+  // What comes back meanwhile, and one tick of the clock.
+  expect(passed).toBeLessThanOrEqual(burst + 1000 * (seconds + 0.01) + 1);
 });
 
 kernelTest('a rule whose time is over matches no more', [], async () => {
