@@ -49,6 +49,8 @@ export class CaptureOutput {
   /** Of the piece that `reserve` has made room in. */
   bytes: Uint8Array;
   view: DataView;
+  /** Why not everything could be written. */
+  failure: SluiceError | undefined;
   /** Names of the files that are there. */
   readonly names: string[] = [];
   /** Resolves when writing has failed, or (undefined) nobody reads any more. */
@@ -190,7 +192,11 @@ export class CaptureOutput {
         );
       } catch (error) {
         if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
-        if (performance.now() > this.#deadline) return;
+        if (performance.now() > this.#deadline) {
+          throw new SluiceError('FILE', 'the reader of stdout takes nothing', {
+            help: 'what it has not read is lost; see whether it hangs',
+          });
+        }
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
     }
@@ -199,8 +205,9 @@ export class CaptureOutput {
   #fail(error: unknown): void {
     this.#over = true;
     // A reader that has seen enough is no failure.
-    if (error instanceof Error && 'code' in error && error.code === 'EPIPE') this.#end(undefined);
-    else this.#end(error instanceof SluiceError ? error : cannotWrite(this.#options.path, error));
+    const gone = error instanceof Error && 'code' in error && error.code === 'EPIPE';
+    if (!gone) this.failure = error instanceof SluiceError ? error : cannotWrite(this.#options.path, error);
+    this.#end(this.failure);
   }
 
   #openNext(): number {

@@ -108,6 +108,7 @@ describe('what is wrong is said', () => {
     expect(await wrong('/sys/fs/bpf/sluice-test-none', '-w', file)).toEqual([1, 'NOT_FOUND']);
     expect(await wrong(foreign.hook, 'prot 53', '-w', file)).toEqual([2, 'FILTER_INVALID']);
     expect(await wrong(foreign.hook, '-w', files.at('no/such/x'))).toEqual([1, 'FILE']);
+    expect(await wrong(foreign.hook, '-w', '/dev/full', '--duration', '100ms')).toEqual([1, 'FILE']);
     const hook = foreign.object.map('test_hook');
     for (let slot = 0; slot < 5; slot++) expect(programIn(hook, slot)).toBeUndefined();
   });

@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect } from 'vitest';
+import { interpretCbpf } from '../../src/ebpf/index.ts';
+import { compileFilterText } from '../../src/filter/index.ts';
 import { CaptureHook } from '../../src/gate/cap-hook.ts';
 import { captureState, clearDeadCaptures, programIn } from '../../src/gate/cap-slots.ts';
 import { SlPacket } from '../../src/gate/layout.gen.ts';
@@ -30,6 +32,9 @@ const tcp = (flags: string, dport = B.port) =>
   eth().ipv4(AB).tcp({ sport: A.port, dport, seq: 1, ack: 1, flags, window: 9 }).bytes();
 const udp = (dport: number, payload = 'x') =>
   eth().ipv4(AB).udp({ sport: 5, dport }).payload(payload).bytes();
+
+const part = (offset: number, more: boolean) =>
+  eth().ipv4({ ...AB, id: 1, protocol: 17, fragment: { offset, more } });
 
 function returning(value: number): BpfProgram {
   const code = Uint8Array.of(0xb7, 0, 0, 0, value, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
@@ -129,8 +134,6 @@ kernelTest(
     const pairs = new Pairs(gate.gate.table('pairs'), gate.client.ops, () => gate.client.grace());
     pairs.add('10.0.0.8', '10.0.0.9', { owner: 1 });
     gate.shunt(gateKey(17, { ...A, port: 5 }, B));
-    const part = (offset: number, more: boolean) =>
-      eth().ipv4({ ...AB, id: 1, protocol: 17, fragment: { offset, more } });
     const packets = [
       eth().ipv4({ src: '10.0.0.9', dst: '10.0.0.8' }).icmp(),
       part(0, true).udp({ sport: 5, dport: B.port, length: 200 }).payload('x'.repeat(72)),
@@ -171,6 +174,51 @@ kernelTest('an expression and actions choose; the head of the file says what', [
   const drops = await captured(hookOf(gate.gate), file, send, { actions: ['drop'] });
   expect(Object.keys(drops.counts)).toEqual(['drop']);
   expect(shown(file).map((packet) => packet.interface)).toEqual(Array(10).fill('XDPdrop'));
+});
+
+kernelTest('in front of the capture every filter means what libpcap says', ['xdpFrags'], async () => {
+  using files = new Captures();
+  using foreign = new Foreign('test_frags', 0);
+  const six = { src: '2001:db8::1', dst: '2001:db8::2' };
+  const packets = [
+    udp(53),
+    udp(1, 'x'.repeat(1400)),
+    udp(2, 'x'.repeat(9000)),
+    tcp('S'),
+    tcp('A'),
+    eth().vlan(7).ipv4(AB).udp({ sport: 5, dport: 53 }).bytes(),
+    eth().ipv6(six).udp({ sport: 5, dport: 53 }).payload('abc').bytes(),
+    eth().ipv6(six).hopByHop().tcp({ sport: 1, dport: 2 }).bytes(),
+    eth().ipv4(AB).icmp().bytes(),
+    Uint8Array.from([...new Uint8Array(12), 8, 6, ...new Uint8Array(46)]),
+    new Uint8Array(14),
+  ];
+  for (const expression of [
+    'udp port 53',
+    'tcp[tcpflags] & tcp-syn != 0',
+    'host 10.0.0.2 and not icmp',
+    'ip6[48:2] = 0x6162',
+    'vlan 7 and port 53',
+    'ether[9000] = 120',
+    'greater 1000 or arp',
+    'ip[2:2] > 600 and ip[8] - 60 < 10',
+    'less 30',
+  ]) {
+    const file = files.at('filter.pcapng');
+    const run = (): void => {
+      for (const data of packets) foreign.run(data);
+    };
+    const { counts } = await captured(foreign.hook, file, run, { expression });
+    const wanted = packets.filter(
+      (data) => interpretCbpf(compileFilterText(expression, 'tcpdump'), data) !== 0,
+    );
+    expect(
+      shown(file).map(({ length }) => length),
+      expression,
+    ).toEqual(wanted.map(({ length }) => length));
+    const seen = Object.values(counts).reduce((sum, one) => sum + one.seen, 0);
+    expect(seen).toBe(packets.length);
+  }
 });
 
 for (const [name, attachType] of [

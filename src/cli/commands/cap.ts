@@ -147,6 +147,7 @@ async function capture(
     io.progressDone();
     // Once the files are closed: what did not get into them counts.
     await running.finish();
+    problem ??= running.output.failure;
     report(running, target, options, { json, problem, io });
     running.close();
   }
