@@ -3,6 +3,7 @@ import { SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
 import { checkInterface, checkPrivilege } from '../gate/guard.ts';
 import { emptyLedger, type Gate } from '../gate/index.ts';
+import { checkKernel } from '../gate/kernel-check.ts';
 import { VERDICTS } from '../gate/layout.ts';
 import type { InterfaceInfo } from '../kernel/index.ts';
 import { LinkTarget } from '../log/log-link.ts';
@@ -35,6 +36,7 @@ const STATS_LOG_SECONDS = 60;
 export async function runSensor(config: RunConfig, io: CommandIo): Promise<SluiceError | undefined> {
   const infos = config.interface.map((name) => checkInterface(name, config.tap));
   checkPrivilege(config.gate);
+  checkKernel(config.gate);
   const sensor = new Sensor(config, io, infos);
   let summary: RunSummary;
   try {

@@ -98,8 +98,10 @@ export const registerGate: Register = (program, host) => {
       const given = up.opts<UpOptions>();
       await host.run(config, async (io) => {
         const { checkInterface, checkPrivilege } = await import('../../gate/guard.ts');
+        const { checkKernel } = await import('../../gate/kernel-check.ts');
         const info = checkInterface(given.interface, config.tap);
         checkPrivilege(true);
+        checkKernel(true);
         const grouped = given.pinGroup !== undefined;
         const options: DaemonOptions = {
           ifname: info.name,
