@@ -11,13 +11,15 @@ const GATE: Partial<Record<Feature, string>> = {
   membarrier: 'membarrier(2)',
 };
 
+function lacking(features: Partial<Record<Feature, string>>): string[] {
+  return Object.entries(features).flatMap(([feature, name]) => {
+    const result = probe(feature as Feature);
+    return result.state === 'unsupported' ? [`${name} (Linux ${result.since})`] : [];
+  });
+}
+
 /** @throws SluiceError KERNEL_FEATURE that names what the running kernel lacks for capture and (with a gate) for XDP */
 export function checkKernel(gate: boolean): void {
-  const lacking = (features: Partial<Record<Feature, string>>): string[] =>
-    Object.entries(features).flatMap(([feature, name]) => {
-      const result = probe(feature as Feature);
-      return result.state === 'unsupported' ? [`${name} (Linux ${result.since})`] : [];
-    });
   const capture = lacking(CAPTURE);
   const missing = gate ? [...capture, ...lacking(GATE)] : capture;
   if (missing.length === 0) return;
