@@ -1,5 +1,6 @@
 /** The measurements of `sluice bench`. Each is bounded in time, makes its own traffic, and compares within one run. */
 import { benchCap } from './cap.ts';
+import { benchDaemon } from './daemon.ts';
 import { benchEntries } from './entries.ts';
 import { benchFilter } from './filter.ts';
 import { benchGate } from './gate.ts';
@@ -43,6 +44,12 @@ export const BENCHES: readonly Bench[] = [
     about: 'a million entries of each family: memory, how fast they are made, one read of all',
     rounds: 3,
     run: (rounds, io) => benchEntries(rounds, io),
+  },
+  {
+    name: 'daemon',
+    about: 'a million entries in the table of a gate’s daemon: memory, delay of its event loop',
+    rounds: 1,
+    run: (rounds, io) => benchDaemon(rounds, io),
   },
   {
     name: 'shunt',

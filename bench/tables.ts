@@ -52,17 +52,29 @@ export class GateTables {
   readonly handles: GateHandles;
   readonly entry = new Entry();
 
-  /** `path`: a build of bpf/gate.bpf.c. */
-  constructor(path: string, max4: number, max6: number, constants: Record<string, number> = {}) {
+  /** `path`: a build of bpf/gate.bpf.c; `notes`: room beside the tables, which only newer ones have. */
+  constructor(
+    path: string,
+    max4: number,
+    max6: number,
+    constants: Record<string, number> = {},
+    notes?: number,
+  ) {
     this.object = loadGate(path, {
       constants,
-      mapSizes: { flows4: max4, flows6: max6, ledger: possibleCpus(), ops: OPS },
+      mapSizes: {
+        flows4: max4,
+        flows6: max6,
+        ledger: possibleCpus(),
+        ops: OPS,
+        ...(notes === undefined ? {} : { side: notes }),
+      },
     });
     const fd = (name: string): number => this.object.map(name).fd;
     this.handles = {
       flows4: fd('flows4'),
       flows6: fd('flows6'),
-      // Nothing is noted here; an older build has no such table.
+      // An older build has no such table.
       side: (this.object.maps.get('side') ?? this.object.map('flows4')).fd,
       leases: fd('leases'),
       ops: fd('ops'),

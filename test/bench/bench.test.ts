@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { benchDaemon } from '../../bench/daemon.ts';
 import { benchEntries } from '../../bench/entries.ts';
 import { benchGate } from '../../bench/gate.ts';
 import { BENCHES } from '../../bench/index.ts';
@@ -116,6 +117,15 @@ kernelTest('entries: both tables are filled and read', NEEDS, async () => {
   for (const name of ['IPv4', 'IPv6'])
     for (const key of ['accounted', 'added', 'dumpMs'])
       expect(row(tables[0], name)[key], `${name} ${key}`).toBeGreaterThan(0);
+});
+
+kernelTest('daemon: the table is filled, looked after, listed and emptied', NEEDS, async () => {
+  const { tables } = await benchDaemon(1, io, 5000);
+  expect(tables).toHaveLength(2);
+  for (const { rows } of tables) {
+    expect(rows[0]?.['bytes']).toBeGreaterThan(100);
+    for (const each of rows) expect(each['ms'], String(each['name'])).toBeGreaterThan(0);
+  }
 });
 
 it('read: whole programs and passes over a small file, with their flows', async () => {
