@@ -73,7 +73,12 @@ export class Capture {
   #begun = performance.now();
   #seconds = 0;
 
-  private constructor(options: CaptureOptions) {
+  /**
+   * Begins to capture. A file that is there already is overwritten once nothing else can go wrong.
+   * @throws SluiceError NOT_FOUND, PIN_FOREIGN, INTERFACE_BUSY when somebody captures there, FILE, PRIVILEGE, PROGRAM_UNFIT,
+   * FILTER_UNSUPPORTED
+   */
+  constructor(options: CaptureOptions) {
     this.#limit = options.count ?? Number.POSITIVE_INFINITY;
     const { actions, filter, snaplen, sample, filterText } = options;
     this.#ringMap = BpfMap.create({
@@ -112,6 +117,7 @@ export class Capture {
         options.application,
       );
       this.#blocks.setClock(realtimeOffset());
+      for (const { hook } of this.#sources) hook.start();
       output = new CaptureOutput({
         ...options.output,
         header: this.#blocks.header,
@@ -139,23 +145,6 @@ export class Capture {
     const { promise, resolve } = Promise.withResolvers<SluiceError | undefined>();
     this.#end = resolve;
     this.ended = Promise.race([promise, output.ended]);
-  }
-
-  /**
-   * Begins to capture.
-   * @throws SluiceError NOT_FOUND, PIN_FOREIGN, INTERFACE_BUSY when somebody captures there, FILE, PRIVILEGE, PROGRAM_UNFIT,
-   * FILTER_UNSUPPORTED
-   */
-  static async start(options: CaptureOptions): Promise<Capture> {
-    const capture = new Capture(options);
-    try {
-      for (const { hook } of capture.#sources) hook.start();
-    } catch (error) {
-      await capture.finish();
-      capture.close();
-      throw error;
-    }
-    return capture;
   }
 
   /** Whether every gate among the hooks has begun to leave notes. */

@@ -125,7 +125,7 @@ export async function captured(
   options: Partial<CaptureOptions> & { expression?: string } = {},
 ): Promise<{ counts: ReturnType<Capture['counts']>; names: string[] }> {
   const { expression = '', ...others } = options;
-  const capture = await Capture.start({
+  const capture = new Capture({
     hooks: [{ path: hook, name: dirname(hook) }],
     actions: ACTIONS,
     filter: expression === '' ? undefined : compileFilterText(expression, 'tcpdump'),

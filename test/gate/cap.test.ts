@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect } from 'vitest';
 import { interpretCbpf } from '../../src/ebpf/index.ts';
 import { compileFilterText } from '../../src/filter/index.ts';
@@ -10,6 +11,7 @@ import { occupy } from '../../src/gate/slots.ts';
 import {
   BpfMap,
   type BpfProgram,
+  ensureBpffs,
   loadInstructions,
   MapType,
   ProgramFlag,
@@ -420,8 +422,10 @@ kernelTest('the capture of somebody else is named and left alone', ['xdpFrags'],
     hookOf(gate.gate),
     file,
     async () => {
+      writeFileSync(files.at('second'), 'precious');
       const second = captured(hookOf(gate.gate), files.at('second'), () => {}, { actions: ['drop'] });
       await expect(second).rejects.toMatchObject({ code: 'INTERFACE_BUSY' });
+      expect(readFileSync(files.at('second'), 'utf8')).toBe('precious');
       expect(gate.gate.slots().hook).toEqual(['drop', 'pass']);
     },
     { actions: ['drop'] },
@@ -469,6 +473,21 @@ kernelTest('what is no hook is refused', ['xdpFrags'], () => {
     });
   expect(open(gate.gate.pins['ledger'])).toThrow(expect.objectContaining({ code: 'PIN_FOREIGN' }));
   expect(open('/sys/fs/bpf/sluice-test-none')).toThrow(expect.objectContaining({ code: 'NOT_FOUND' }));
+});
+
+kernelTest('a hook with fewer slots', ['xdpFrags'], async () => {
+  using files = new Captures();
+  using old = BpfMap.create({ type: MapType.progArray, keySize: 4, valueSize: 4, maxEntries: 4 });
+  const path = join(ensureBpffs(), `sluice-test-${process.pid}-four`);
+  old.pin(path);
+  try {
+    const { counts } = await captured(path, files.at('four'), () => {});
+    expect(Object.keys(counts)).toEqual(['aborted', 'drop', 'pass', 'tx']);
+    const none = captured(path, files.at('none'), () => {}, { actions: ['redirect'] });
+    await expect(none).rejects.toMatchObject({ code: 'USAGE' });
+  } finally {
+    rmSync(path);
+  }
 });
 
 kernelTest('captures of ours are told from others', ['xdpFrags'], async () => {

@@ -144,6 +144,23 @@ kernelTest(
   },
 );
 
+kernelTest('of two captures that start at once, one has the hook', ['xdpFrags'], async () => {
+  using files = new Captures();
+  using foreign = new Foreign('test_frags', 37);
+  for (let round = 0; round < 3; round++) {
+    const started = await Promise.allSettled(
+      ['a', 'b'].map((name) => cap(foreign.hook, '-w', files.at(name), '--json')),
+    );
+    const [winner] = started.filter((one) => one.status === 'fulfilled');
+    const [loser] = started.filter((one) => one.status === 'rejected');
+    expect(String(loser.reason)).toContain('INTERFACE_BUSY');
+    for (const port of [0, 1, 2, 3]) expect(foreign.run(packet(port))).toBe(port);
+    winner.value.child.kill('SIGTERM');
+    const { code, stdout } = await winner.value.outcome;
+    expect([code, (JSON.parse(stdout) as Report).packets]).toEqual([0, 4]);
+  }
+});
+
 kernelTest('the gate of a sensor', ['xdpFrags', 'syscallProgram'], async () => {
   using files = new Captures();
   await using gate = UpGate.interfaces();

@@ -122,7 +122,7 @@ async function capture(
   const { Capture } = await import('../../gate/cap.ts');
   const filter = text.trim() === '' ? undefined : compileFilterText(text, options.lang);
   const { rotateSize, rotateInterval, files } = options;
-  const running = await Capture.start({
+  const running = new Capture({
     hooks: await hooksOf(target),
     actions: options.verdict,
     filter,
