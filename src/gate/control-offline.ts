@@ -110,6 +110,7 @@ export class OfflineGate {
       programId: attached?.programId ?? null,
       layout: LAYOUT_VERSION,
       vlanKey: readMeta(meta, this.#path).vlanKey,
+      features: null,
       daemon: { alive: false, pid: null, socket: this.#place.socket, uptime: null },
       ...counts,
       reasons,

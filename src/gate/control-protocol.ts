@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import type { Features } from './features.ts';
 import { protocolNumber } from './flow-key.ts';
 import type { Count, Ledger } from './ledger.ts';
 import type { SlotStatus } from './slots.ts';
@@ -290,6 +291,8 @@ export type StatusReport = Ledger & {
   programId: number | null;
   layout: number;
   vlanKey: boolean;
+  /** What the program does besides, each for its cost; null when the daemon that knows is dead. */
+  features: Features | null;
   daemon: { alive: boolean; pid: number | null; socket: string; uptime: number | null };
   tables: Record<'flows4' | 'flows6', { entries: number; max: number }>;
   owners: OwnerRow[];

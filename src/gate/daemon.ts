@@ -460,6 +460,7 @@ export class GateDaemon {
       programId: this.#gate.program.id,
       layout: LAYOUT_VERSION,
       vlanKey,
+      features: this.#gate.features,
       daemon: {
         alive: true,
         pid: process.pid,

@@ -177,6 +177,11 @@ export class Gate {
     }
   }
 
+  /** What its program looks for now. */
+  get features(): Readonly<Features> {
+    return this.#features;
+  }
+
   /** The XDP program, for test runs and for its figures. */
   get program(): BpfProgram {
     return (this.#programs ?? this.#object).program('sluice_gate');

@@ -6,6 +6,7 @@ import { filterOf } from '../../src/cli/commands/gate-slots.ts';
 import type { TraceRow } from '../../src/gate/trace.ts';
 import { packageRoot } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
+import { sluice } from '../support/command.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
 import { UpGate } from './daemon-support.ts';
 import { gateKey, TestGate } from './support.ts';
@@ -165,6 +166,9 @@ kernelTest('sluice gate trace --json, and the slots in gate status', [], async (
   child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
   await once(child.stderr, 'data');
   const packet = eth().ipv4(AB).udp({ sport: 5, dport: 6 });
+  expect((await gate.status()).features).toMatchObject({ trace: true, fragments: false });
+  const { stdout } = await sluice('gate', 'status', '-i', gate.ifname);
+  expect(stdout).toMatch(/^options +a trace$/m);
   gate.send(packet, 4);
   const [code] = await closed;
   expect(code).toBe(0);
@@ -174,5 +178,7 @@ kernelTest('sluice gate trace --json, and the slots in gate status', [], async (
     .map((line) => JSON.parse(line) as TraceRow);
   expect(rows).toHaveLength(3);
   expect(rows[0]).toMatchObject({ verdict: 'passNoEntry', src: { addr: A.addr, port: 5 } });
-  expect((await gate.status()).slots).toEqual({ rules: null, next: null, hook: [] });
+  const after = await gate.status();
+  expect(after.slots).toEqual({ rules: null, next: null, hook: [] });
+  expect(after.features).toMatchObject({ trace: false });
 });

@@ -313,6 +313,23 @@ const n = (value: number): string => value.toLocaleString('en-US');
 const count = ({ pkts, bytes }: { pkts: number; bytes: number }): string =>
   `${n(pkts)} packets, ${scaled(bytes, 'B')}`;
 
+/** What its program does beside looking for connections. */
+function optionsText({ vlanKey, features }: StatusReport): string {
+  const on = [vlanKey ? 'VLANs in the key' : ''];
+  if (features !== null) {
+    const { pairs, prefixes, rules, fragments, trace, notes } = features;
+    on.push(
+      fragments ? 'fragments follow their connection' : '',
+      rules ? 'rules' : '',
+      pairs ? 'address pairs' : '',
+      prefixes > 0 ? `${prefixes} rows of prefixes` : '',
+      trace ? 'a trace' : '',
+      notes ? 'notes for a capture' : '',
+    );
+  }
+  return on.filter((text) => text !== '').join(', ');
+}
+
 function statusText(s: StatusReport, io: CommandIo): string {
   const { daemon } = s;
   const lines: [string, string][] = [
@@ -325,6 +342,8 @@ function statusText(s: StatusReport, io: CommandIo): string {
     ],
   ];
   if (s.modeReason !== null) lines.push(['', s.modeReason]);
+  const options = optionsText(s);
+  if (options !== '') lines.push(['options', options]);
   lines.push(['seen', count(s.seen)], ['shunted', count(s.shunted)], ['passed', count(s.passed)]);
   for (const [reason, value] of Object.entries(s.reasons))
     if (value.pkts > 0) lines.push(['', `${REASONS[reason] ?? reason}: ${count(value)}`]);
