@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import type { ShuntRow } from '../../src/gate/control-protocol.ts';
+import type { ShuntRow, StatusReport } from '../../src/gate/control-protocol.ts';
 import type { UpReport } from '../../src/gate/daemon.ts';
 import { LAYOUT_VERSION } from '../../src/gate/layout.ts';
 import {
@@ -419,6 +419,32 @@ kernelTest('an interface with an address is refused', [], async () => {
   ip(`addr add 10.9.8.1/24 dev ${gate.ifname}`);
   const { code, stdout } = await gate.start();
   expect([code, errorOf(stdout)]).toEqual([2, 'INTERFACE_IN_USE']);
+});
+
+kernelTest('an interface that goes down, gets another name and another MTU keeps its gate', [], async () => {
+  await using gate = await UpGate.up();
+  const { programId } = await gate.status();
+  await gate.shunt('add', '--flow', FLOW);
+  gate.send(udp(), 2);
+  const other = `${gate.ifname.slice(0, 10)}-r`;
+  ip(`link set ${gate.ifname} down`);
+  ip(`link set ${gate.ifname} name ${other}`);
+  ip(`link set ${other} mtu 1400`);
+  ip(`link set ${other} up`);
+  const statusOf = async (ifname: string): Promise<StatusReport> =>
+    JSON.parse((await sluice('gate', 'status', '-i', ifname, '--json')).stdout) as StatusReport;
+  expect(await statusOf(other)).toMatchObject({ interface: other, programId, mode: 'native' });
+  gate.send(udp(), 3);
+  expect(await statusOf(other)).toMatchObject({
+    shunted: { pkts: 5 },
+    tables: { flows4: { entries: 1 } },
+    daemon: { alive: true },
+  });
+  // By the old name it is found again once it has that.
+  ip(`link set ${other} down`);
+  ip(`link set ${other} name ${gate.ifname}`);
+  ip(`link set ${gate.ifname} up`);
+  expect((await gate.rows())[0]).toMatchObject({ ab: { pkts: 5 } });
 });
 
 kernelTest('the daemon ends when its interface goes, and leaves nothing', [], async () => {
