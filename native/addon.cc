@@ -260,5 +260,6 @@ NAPI_MODULE_INIT() {
   register_classic(env, exports);
   register_socket_filter(env, exports);
   register_system(env, exports);
+  register_ethtool(env, exports);
   return exports;
 }

@@ -119,5 +119,6 @@ void register_netlink(napi_env env, napi_value exports);
 void register_classic(napi_env env, napi_value exports);
 void register_socket_filter(napi_env env, napi_value exports);
 void register_system(napi_env env, napi_value exports);
+void register_ethtool(napi_env env, napi_value exports);
 
 }  // namespace sluice

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import type { AppliedRules } from '../rules/live-rules.ts';
 import type { Features } from './features.ts';
 import { protocolNumber } from './flow-key.ts';
 import type { Count, Ledger } from './ledger.ts';
@@ -279,6 +280,25 @@ export interface RuleRow {
   number: number | null;
   matched: { pkts: number; bytes: number };
   dropped: { pkts: number; bytes: number };
+  /** Null: it has not been asked for. What a NIC drops is in no count. */
+  offload: OffloadState | null;
+}
+
+/** Where a rule is that should be in the NIC. In XDP it is in both cases. */
+export interface OffloadState {
+  wanted: 'nic';
+  state: 'nic' | 'xdp';
+  /** Why it is in XDP only. */
+  reason: string | null;
+}
+
+/** What `rule add` answers. */
+export interface RulesAdded {
+  added: string[];
+  /** The programs that are live now. */
+  programs: AppliedRules | null;
+  /** Of those added that ask for it. */
+  offload: (OffloadState & { id: string })[];
 }
 
 /** What `gate status --json` prints: the ledger and what stands around it. */

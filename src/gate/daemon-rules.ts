@@ -3,15 +3,16 @@ import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { asSluiceError, SluiceError } from '../base/errors.ts';
 import { compileFilterText } from '../filter/index.ts';
-import { BpfMap } from '../kernel/index.ts';
-import { LiveRules, RULE_COUNTS } from '../rules/live-rules.ts';
+import { BpfMap, NicRules } from '../kernel/index.ts';
+import { type AppliedRules, LiveRules, RULE_COUNTS } from '../rules/live-rules.ts';
 import { NO_COUNTS, readCounts } from '../rules/rows.ts';
 import { actionText, inScope, type Node, parseRule, RULE_LIMITS, type Rule } from '../rules/spec.ts';
 import { monotonicSeconds } from './clock.ts';
 import type { Place } from './control-places.ts';
-import type { RequestOf, RuleRow } from './control-protocol.ts';
+import type { RequestOf, RuleRow, RulesAdded } from './control-protocol.ts';
 import type { Gate } from './gate.ts';
 import { SlPacket } from './layout.gen.ts';
+import { NicOffload } from './nic-offload.ts';
 import { pinPath } from './pins.ts';
 import { readRules, removeRules, type SavedRules, writeRules } from './rule-file.ts';
 
@@ -45,6 +46,22 @@ export function leftRules(place: Place): LeftRules | undefined {
   return { saved, counts: existsSync(pin) ? BpfMap.openPinned(pin) : undefined };
 }
 
+export interface RuleKeeperOptions {
+  readonly gate: Gate;
+  readonly place: Place;
+  readonly grace: () => Promise<void>;
+  /** For the scopes of rules. */
+  readonly site?: string | undefined;
+  readonly roles?: readonly string[] | undefined;
+  readonly warn: (text: string) => void;
+}
+
+/** Takes out of the NIC what a daemon that has ended left there: the gate goes down without another one. */
+export function removeLeftNicRules(place: Place, warn: (text: string) => void): void {
+  const saved = readRules(place.rules);
+  if (saved !== undefined) new NicOffload(new NicRules(place.ifname), warn).adopt(saved.nic, []);
+}
+
 /** The mitigation rules of one gate, as its daemon keeps them. Nothing is loaded before the first of them. */
 export class RuleKeeper {
   readonly #gate: Gate;
@@ -54,14 +71,23 @@ export class RuleKeeper {
   #rules: Rules = new Map();
   #live: LiveRules | undefined;
   #maps: BpfMap[] = [];
+  #applied: AppliedRules | null = null;
+  readonly #nic: NicOffload;
   #changes: Change[] = [];
   #working: Promise<void> | undefined;
 
-  constructor(gate: Gate, place: Place, grace: () => Promise<void>) {
+  constructor(options: RuleKeeperOptions) {
+    const { gate, place, grace, site, roles = [], warn } = options;
     this.#gate = gate;
     this.#place = place;
     this.#grace = grace;
-    this.#node = { name: hostname(), interface: place.ifname };
+    this.#node = {
+      name: hostname(),
+      interface: place.ifname,
+      roles,
+      ...(site === undefined ? {} : { site }),
+    };
+    this.#nic = new NicOffload(new NicRules(place.ifname), warn);
   }
 
   get size(): number {
@@ -70,6 +96,7 @@ export class RuleKeeper {
 
   /** Goes on with the rules of a daemon that has ended; their counts go on, too. */
   async takeOver({ saved, counts }: LeftRules): Promise<void> {
+    this.#nic.adopt(saved.nic, saved.rules);
     try {
       await this.#change(() => new Map(saved.rules.map((rule) => [rule.id, rule])));
       for (const { id, row, before } of saved.rows) {
@@ -77,13 +104,16 @@ export class RuleKeeper {
         if (counts !== undefined) this.#live?.inherit(id, readCounts(counts, row));
       }
       this.#save();
+    } catch (error) {
+      this.#nic.close();
+      throw error;
     } finally {
       counts?.close();
     }
   }
 
   /** @throws SluiceError USAGE, FILTER_INVALID, EXISTS, LIMIT, RULE, FILTER_UNSUPPORTED */
-  async add(request: RequestOf<'rule.add'>): Promise<{ added: string[] }> {
+  async add(request: RequestOf<'rule.add'>): Promise<RulesAdded> {
     const rules = request.rules.map(parseRule);
     for (const { expr, lang } of rules) compileFilterText(expr, lang);
     await this.#change((there) => {
@@ -99,7 +129,14 @@ export class RuleKeeper {
         throw new SluiceError('LIMIT', `there is room for ${RULE_LIMITS.rules} rules`);
       return next;
     });
-    return { added: rules.map(({ id }) => id) };
+    return {
+      added: rules.map(({ id }) => id),
+      programs: this.#applied,
+      offload: rules.flatMap(({ id }) => {
+        const state = this.#nic.state(id);
+        return state === undefined ? [] : [{ id, ...state }];
+      }),
+    };
   }
 
   /** The last counts of those that are removed. @throws SluiceError NOT_FOUND */
@@ -120,7 +157,11 @@ export class RuleKeeper {
   async switch({ ids, on }: RequestOf<'rule.switch'>): Promise<{ switched: string[] }> {
     for (const id of ids)
       if (!this.#rules.has(id)) throw new SluiceError('NOT_FOUND', `there is no rule ${id}`);
-    if (!on) for (const id of ids) this.#live?.setOff(id, true);
+    if (!on)
+      for (const id of ids) {
+        this.#live?.setOff(id, true);
+        this.#nic.take(id);
+      }
     await this.#change((there) => {
       const next = new Map(there);
       for (const id of ids) {
@@ -143,6 +184,7 @@ export class RuleKeeper {
     const now = Date.now() / 1000;
     const over = [...this.#rules.values()].filter(({ expires }) => expires !== null && expires <= now);
     if (over.length === 0) return [];
+    for (const { id } of over) this.#nic.take(id);
     const { removed } = await this.remove({ ids: over.map(({ id }) => id) });
     return removed;
   }
@@ -164,6 +206,7 @@ export class RuleKeeper {
       number: this.#live?.numberOf(id) ?? null,
       matched,
       dropped,
+      offload: this.#nic.state(id) ?? null,
     };
   }
 
@@ -219,8 +262,9 @@ export class RuleKeeper {
       rule,
       on: rule.enabled && inScope(rule.scope, this.#node),
     }));
-    await this.#live.apply(placed);
+    this.#applied = await this.#live.apply(placed);
     this.#rules = next;
+    await this.#nic.place(placed);
     this.#save();
   }
 
@@ -255,12 +299,14 @@ export class RuleKeeper {
         version: 1,
         rules: [...this.#rules.values()],
         rows: this.#live?.legacy.rules ?? [],
+        nic: this.#nic.legacy,
       });
   }
 
   /** Takes the rules out of the gate. */
   async close(): Promise<void> {
     await this.#working;
+    this.#nic.close();
     await this.#live?.close();
     for (const pin of [countsPin(this.#place), samplesPin(this.#place)]) rmSync(pin, { force: true });
     for (const map of this.#maps) map.close();

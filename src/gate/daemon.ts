@@ -38,6 +38,9 @@ export interface DaemonOptions {
   fragments: boolean;
   /** Where a program is pinned that runs behind the gate. */
   next?: string;
+  /** What this node is, for the scopes of rules. */
+  site?: string;
+  roles?: readonly string[];
   /** Absolute; audit.log is written there. */
   logDir: string;
   pins: PinAccess;
@@ -109,7 +112,14 @@ export class GateDaemon {
     });
     const { mode, warning } = attached;
     this.#slots = new SlotKeeper(gate);
-    this.#rules = new RuleKeeper(gate, this.#place, () => this.#client.grace());
+    this.#rules = new RuleKeeper({
+      gate,
+      place: this.#place,
+      grace: () => this.#client.grace(),
+      site: options.site,
+      roles: options.roles,
+      warn,
+    });
     [this.#pairs, this.#requests] = this.#assemble();
     this.#mode = mode;
     this.#modeReason = warning;
@@ -243,15 +253,16 @@ export class GateDaemon {
   }
 
   #lookAfterRules(): void {
-    const work = this.#rules
-      .expire()
-      .then((over) => {
-        for (const { id, dropped } of over)
-          this.#audit.write({ op: 'rule.end', key: id, reason: 'expired', pkts: dropped.pkts });
-      })
-      .catch((error: Error) => this.#warn(`rules could not be looked after: ${error.message}`));
+    const work = this.#expireRules().catch((error: Error) =>
+      this.#warn(`rules could not be looked after: ${error.message}`),
+    );
     this.#running.add(work);
     void work.finally(() => this.#running.delete(work));
+  }
+
+  async #expireRules(): Promise<void> {
+    for (const { id, dropped } of await this.#rules.expire())
+      this.#audit.write({ op: 'rule.end', key: id, reason: 'expired', pkts: dropped.pkts });
   }
 
   async #performRules(request: Request, conversation: Conversation): Promise<unknown> {

@@ -14,12 +14,23 @@ const schema = z.object({
       before: z.object({ matched: count, dropped: count }),
     }),
   ),
+  /** Rules of the NIC that were made for them. */
+  nic: z
+    .array(
+      z.object({
+        id: z.string(),
+        location: z.number().int().min(0),
+        spec: z.string().regex(/^[0-9a-f]{336}$/),
+      }),
+    )
+    .default([]),
 });
 
 export interface SavedRules {
   readonly version: 1;
   readonly rules: readonly Rule[];
   readonly rows: z.output<typeof schema>['rows'];
+  readonly nic: z.output<typeof schema>['nic'];
 }
 
 /** The rules that a daemon had; undefined when there are none, or none that can be read. */

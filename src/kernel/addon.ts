@@ -140,6 +140,9 @@ export interface Addon {
   linkTypeValue(name: string): number;
   linkTypeName(value: number): string | undefined;
 
+  /** A struct ethtool_rxnfc, in which the answer is. 0, or a negative errno. */
+  nicRules(ifname: string, command: Uint8Array): number;
+
   possibleCpus(): number;
   monotonic(): number;
   coarseStep(): number;

@@ -43,6 +43,7 @@ export type Operation =
   | 'sender.open'
   | 'sender.send'
   | 'netlink'
+  | 'nic.rule'
   | 'membarrier'
   | 'bpffs.mount'
   | 'lock'
@@ -161,6 +162,13 @@ const TABLE: Partial<Record<Operation | '*', Record<string, Advice>>> = {
       help: 'the packet ring does not fit into memory: fewer or smaller blocks',
     },
     EINVAL: { code: 'KERNEL_CALL', help: 'the block size must be a multiple of the page size' },
+  },
+  'nic.rule': {
+    EOPNOTSUPP: {
+      code: 'KERNEL_FEATURE',
+      help: 'the driver has no such rules, or `ethtool -K IFACE ntuple on` has to switch them on',
+    },
+    ENOSPC: { code: 'LIMIT', help: 'the table of the NIC is full: `ethtool -n IFACE` lists it' },
   },
   'ring.stats': { ENETDOWN: { code: 'KERNEL_CALL', help: 'the interface is down' } },
   'sender.send': {

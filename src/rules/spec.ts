@@ -72,6 +72,8 @@ export const ruleSchema = z.strictObject({
   /** Seconds since 1970. */
   expires: z.number().positive().nullable().default(null),
   note: z.string().max(1024).default(''),
+  /** Where else it is tried to put a drop: into the NIC (docs/rules.md). */
+  offload: z.enum(['nic']).nullable().default(null),
   /** Packets that it must match, or must not: tried in the kernel before it goes live. */
   tests: z
     .strictObject({

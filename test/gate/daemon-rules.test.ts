@@ -42,7 +42,12 @@ kernelTest('rules from the command line: add, list, off, on, remove; the ledger'
     '--note',
     'a test',
   );
-  expect(added).toMatchObject({ code: 0, stdout: '{"added":["dns"]}\n' });
+  expect(added).toMatchObject({ code: 0, stderr: '' });
+  expect(JSON.parse(added.stdout)).toMatchObject({
+    added: ['dns'],
+    programs: { programs: 1, tailCalls: 0 },
+    offload: [],
+  });
   await rule(gate, 'add', 'udp', '--id', 'all', '--action', 'count', '--priority', '5');
   gate.send(udp(53), 10);
   gate.send(udp(54), 3);
@@ -180,6 +185,57 @@ kernelTest(
     ]);
   },
 );
+
+kernelTest('a rule for the NIC stays in XDP where there is none, says so, and drops', [], async () => {
+  await using gate = await UpGate.up();
+  const expr = `dst host ${B} and udp dst port 53`;
+  const added = await rule(gate, 'add', expr, '--id', 'dns', '--offload', 'nic');
+  expect(added.code).toBe(0);
+  expect(added.stderr).toMatch(/rule dns stays in XDP: the NIC refuses it: .*EOPNOTSUPP/);
+  const state = {
+    wanted: 'nic',
+    state: 'xdp',
+    reason: expect.stringContaining('EOPNOTSUPP') as string,
+  };
+  expect(JSON.parse(added.stdout)).toMatchObject({ offload: [{ id: 'dns', ...state }] });
+  const long = await rule(gate, 'add', 'udp and greater 400', '--id', 'long', '--offload', 'nic');
+  expect(long.stderr).toMatch(/rule long stays in XDP: .*equalities/);
+  gate.send(udp(53), 3);
+  expect(await seen(gate, 3)).toMatchObject({ ruleDropped: { pkts: 3 } });
+  expect(await rows(gate)).toEqual([
+    expect.objectContaining({ id: 'dns', offload: state, dropped: { pkts: 3, bytes: 3 * FRAME } }),
+    expect.objectContaining({ id: 'long', offload: expect.objectContaining({ state: 'xdp' }) as object }),
+  ]);
+});
+
+const drop = (id: string, dport: number, scope: object) => ({
+  id,
+  expr: `udp dst port ${dport}`,
+  action: { kind: 'drop' },
+  scope,
+});
+
+kernelTest('rules for sites and roles hold where the gate is one of them', [], async () => {
+  await using gate = await UpGate.up('--site', 'fra1', '--role', 'edge', '--role', 'dns');
+  using client = await gate.connect();
+  await client.ask('rule.add', {
+    rules: [
+      drop('here', 53, { sites: ['ams1', 'fra1'], roles: ['dns'] }),
+      drop('elsewhere', 54, { sites: ['ams1'], roles: ['dns'] }),
+      drop('other', 55, { roles: ['core'] }),
+    ],
+  });
+  for (const port of [53, 54, 55]) gate.send(udp(port), 2);
+  expect(await seen(gate, 6)).toMatchObject({ ruleDropped: { pkts: 2 }, passed: { pkts: 4 } });
+  const dropped = (await rows(gate)).map((row) => [row.id, row.inScope, row.dropped.pkts]);
+  expect(dropped).toEqual([
+    ['here', true, 2],
+    ['elsewhere', false, 0],
+    ['other', false, 0],
+  ]);
+  const wrong = await sluice('gate', 'up', '-i', gate.ifname, '--json', '--role', 'a b');
+  expect(wrong.code).toBe(2);
+});
 
 kernelTest('a rule ends with its time', [], async () => {
   await using gate = await UpGate.up();

@@ -35,6 +35,8 @@ interface UpOptions {
   socketMode?: number;
   hold?: boolean;
   next?: string;
+  site?: string;
+  role?: string[];
 }
 
 interface ResizeOptions {
@@ -89,6 +91,16 @@ export const registerGate: Register = (program, host) => {
       ).helpGroup('Gate:'),
     )
     .addOption(
+      new Option('--site <NAME>', 'Where this gate is: rules may hold for some sites only.')
+        .argParser(scopeName)
+        .helpGroup('Gate:'),
+    )
+    .addOption(
+      new Option('--role <NAME>', 'What it is for, as --site; may be given several times.')
+        .argParser((text: string, before: string[] | undefined) => [...(before ?? []), scopeName(text)])
+        .helpGroup('Gate:'),
+    )
+    .addOption(
       new Option('--hold', 'Stay in the foreground; the gate goes down with this command.').helpGroup(
         'Gate:',
       ),
@@ -112,6 +124,8 @@ export const registerGate: Register = (program, host) => {
           vlanKey: config.vlanKey,
           fragments: config.fragments === 'follow',
           ...(given.next === undefined ? {} : { next: resolve(given.next) }),
+          ...(given.site === undefined ? {} : { site: given.site }),
+          ...(given.role === undefined ? {} : { roles: given.role }),
           logDir: resolve(config.logDir),
           pins: {
             uid: given.pinOwner === undefined ? 0 : accountNumber('user', given.pinOwner),
@@ -152,7 +166,7 @@ Examples:
     .action(async () => {
       const { config } = configOf(down, outputSchema);
       await host.run(config, async (io) => {
-        const ifname = await takeDown(down.opts<{ interface?: string }>().interface);
+        const ifname = await takeDown(down.opts<{ interface?: string }>().interface, (text) => io.warn(text));
         if (config.json) io.out(`${JSON.stringify({ interface: ifname, down: true })}\n`);
         else io.say(`the gate on ${ifname} is down`);
         return undefined;
@@ -208,6 +222,11 @@ Examples:
   registerGateSlots(gate, host);
 };
 
+function scopeName(text: string): string {
+  if (/^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$/.test(text)) return text;
+  throw new InvalidArgumentError('not 1 to 64 letters, digits, dots, dashes, underscores or colons');
+}
+
 /** `-i` of commands that need it only when several gates are up. */
 export function interfaceOption(): Option {
   return new Option('-i, --interface <IFACE>', 'The gate of this interface, where several are up.');
@@ -232,7 +251,7 @@ async function hold(
   return undefined;
 }
 
-async function takeDown(ifname: string | undefined): Promise<string> {
+async function takeDown(ifname: string | undefined, warn: (text: string) => void): Promise<string> {
   const { findPlace } = await import('../../gate/control-places.ts');
   const { ControlClient } = await import('../../gate/control-client.ts');
   const place = findPlace(ifname);
@@ -244,6 +263,8 @@ async function takeDown(ifname: string | undefined): Promise<string> {
     // Its daemon is dead: what it left is still ours. A daemon that hangs holds its lock, which is told.
     const { Gate } = await import('../../gate/gate.ts');
     const { removeState } = await import('../../gate/daemon-state.ts');
+    const { removeLeftNicRules } = await import('../../gate/daemon-rules.ts');
+    removeLeftNicRules(place, warn);
     Gate.remove(place.ifindex, place.ifname);
     removeState(place);
     return place.ifname;

@@ -7,7 +7,7 @@ import { SluiceError } from '../../base/errors.ts';
 import { parseDuration, scaled } from '../../base/units.ts';
 import { LANGUAGES, type Language } from '../../filter/index.ts';
 import type { ControlClient } from '../../gate/control-client.ts';
-import type { RuleRow } from '../../gate/control-protocol.ts';
+import type { RuleRow, RulesAdded } from '../../gate/control-protocol.ts';
 import {
   actionText,
   parseAction,
@@ -29,6 +29,7 @@ interface Options {
   priority?: number;
   ttl?: number;
   note?: string;
+  offload?: 'nic';
   file?: string;
   replace?: boolean;
   off?: boolean;
@@ -73,6 +74,12 @@ export const registerRule: Register = (program, host) => {
     )
     .addOption(new Option('--replace', 'Change rules of the same id; their counts go on.'))
     .addOption(new Option('--off', 'Add it switched off.'))
+    .addOption(
+      new Option(
+        '--offload <WHERE>',
+        'Drop in the NIC as well, where it can: header fields only (docs/rules.md).',
+      ).choices(['nic']),
+    )
     .addOption(new Option('--why <TEXT>', 'Reason, for the audit log.'))
     .action(async (expr: string | undefined) => {
       const { config } = configOf(add, outputSchema);
@@ -81,9 +88,11 @@ export const registerRule: Register = (program, host) => {
         const rules = given.file === undefined ? [written(expr, given)] : fromFile(given.file, expr);
         using client = await connect(given.interface);
         const added = await addAll(client, rules, given);
-        if (config.json) io.out(`${JSON.stringify({ added })}\n`);
-        else
-          io.say(added.length === 1 ? `rule ${added[0]} is in force` : `${added.length} rules are in force`);
+        for (const { id, state, reason } of added.offload)
+          if (state === 'xdp') io.warn(`rule ${id} stays in XDP: ${reason}`);
+        const ids = added.added;
+        if (config.json) io.out(`${JSON.stringify(added)}\n`);
+        else io.say(ids.length === 1 ? `rule ${ids[0]} is in force` : `${ids.length} rules are in force`);
         return undefined;
       });
     });
@@ -95,6 +104,7 @@ Examples:
   sluice rule add 'dst host 192.0.2.7 and udp src port 123' --action drop --ttl 1h
   sluice rule add 'udp dst port 53' --action limit=50kpps,per=target/32 --id dns
   sluice rule add '*.attacked.example' --lang dns --action limit=1000pps
+  sluice rule add 'dst host 192.0.2.7 and udp src port 123' --offload nic
   sluice rule add --file rules.yaml --replace`,
   );
 
@@ -216,7 +226,7 @@ function written(expr: string | undefined, given: Options): RuleInput {
     throw new SluiceError('USAGE', 'give an expression, or a --file of rules', {
       help: "sluice rule add 'udp src port 123' --action drop",
     });
-  const { lang = 'tcpdump', action: text = 'drop', priority, ttl, note } = given;
+  const { lang = 'tcpdump', action: text = 'drop', priority, ttl, note, offload } = given;
   const action = parseAction(text);
   const made = createHash('sha256')
     .update(`${lang} ${expr} ${actionText(action)}`)
@@ -229,6 +239,7 @@ function written(expr: string | undefined, given: Options): RuleInput {
     action,
     ...(priority === undefined ? {} : { priority }),
     ...(note === undefined ? {} : { note }),
+    ...(offload === undefined ? {} : { offload }),
     ...(ttl === undefined ? {} : { expires: Date.now() / 1000 + ttl }),
     enabled: given.off !== true,
   };
@@ -268,7 +279,11 @@ function fromFile(path: string, expr: string | undefined): Rule[] {
 }
 
 /** Sends rules in requests that fit, several at once, so that the daemon makes them live together. */
-async function addAll(client: ControlClient, rules: readonly RuleInput[], given: Options): Promise<string[]> {
+async function addAll(
+  client: ControlClient,
+  rules: readonly RuleInput[],
+  given: Options,
+): Promise<RulesAdded> {
   const requests: RuleInput[][] = [];
   let bytes = Number.POSITIVE_INFINITY;
   for (const one of rules) {
@@ -284,14 +299,18 @@ async function addAll(client: ControlClient, rules: readonly RuleInput[], given:
     replace: given.replace === true,
     ...(given.why === undefined ? {} : { why: given.why }),
   };
-  const added: string[] = [];
+  const all: RulesAdded = { added: [], programs: null, offload: [] };
   for (let from = 0; from < requests.length; from += AHEAD) {
     const answers = requests
       .slice(from, from + AHEAD)
-      .map((each) => client.ask<{ added: string[] }>('rule.add', { rules: each, ...options }));
-    for (const answer of await Promise.all(answers)) added.push(...answer.added);
+      .map((each) => client.ask<RulesAdded>('rule.add', { rules: each, ...options }));
+    for (const { added, programs, offload } of await Promise.all(answers)) {
+      all.added.push(...added);
+      all.programs = programs;
+      all.offload.push(...offload);
+    }
   }
-  return added;
+  return all;
 }
 
 async function listed(client: ControlClient): Promise<RuleRow[]> {
@@ -335,9 +354,11 @@ const count = ({ pkts, bytes }: RuleRow['matched']): string =>
   `${pkts.toLocaleString('en-US')} packets, ${scaled(bytes, 'B')}`;
 
 function rowText(row: RuleRow): string {
-  const { id, expr, lang, action, enabled, inScope, expires, matched, dropped } = row;
+  const { id, expr, lang, action, enabled, inScope, expires, matched, dropped, offload } = row;
+  const nic =
+    offload === null ? [] : [offload.state === 'nic' ? 'in the NIC' : `not in the NIC: ${offload.reason}`];
   const left = expires === null ? [] : [`${Math.max(0, Math.round(expires - Date.now() / 1000))} s left`];
-  const state = [...(enabled ? [] : ['off']), ...(inScope ? [] : ['not for here']), ...left];
+  const state = [...(enabled ? [] : ['off']), ...(inScope ? [] : ['not for here']), ...left, ...nic];
   const marks = state.length === 0 ? '' : ` (${state.join(', ')})`;
   const what = lang === 'tcpdump' ? expr : `${lang}: ${expr}`;
   return `${id}  ${action}${marks}  matched ${count(matched)}; dropped ${count(dropped)}  ${what}\n`;

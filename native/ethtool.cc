@@ -1,0 +1,63 @@
+// Receive classification rules of a NIC (ntuple), by SIOCETHTOOL.
+#include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstddef>
+
+#include "addon.h"
+
+namespace sluice {
+
+namespace {
+
+// src/kernel/nic-rules.ts writes these structures.
+static_assert(sizeof(ethtool_rx_flow_spec) == 168);
+static_assert(offsetof(ethtool_rx_flow_spec, h_ext) == 56);
+static_assert(offsetof(ethtool_rx_flow_spec, m_u) == 76);
+static_assert(offsetof(ethtool_rx_flow_spec, m_ext) == 128);
+static_assert(offsetof(ethtool_rx_flow_spec, ring_cookie) == 152);
+static_assert(offsetof(ethtool_rx_flow_spec, location) == 160);
+static_assert(sizeof(ethtool_rxnfc) == 192);
+static_assert(offsetof(ethtool_rxnfc, data) == 8);
+static_assert(offsetof(ethtool_rxnfc, fs) == 16);
+static_assert(offsetof(ethtool_rxnfc, rule_cnt) == 184);
+static_assert(offsetof(ethtool_rxnfc, rule_locs) == 188);
+
+bool is_rule_command(uint32_t command) { return command >= ETHTOOL_GRXCLSRLCNT && command <= ETHTOOL_SRXCLSRLINS; }
+
+// (ifname, struct ethtool_rxnfc with room for the locations that it asks for): 0, or a negative errno; the answer is in the bytes.
+napi_value nic_rules(napi_env env, napi_callback_info info) {
+  Args args(env, info, 2);
+  std::string ifname = args.text(0);
+  Bytes bytes = args.bytes(1);
+  if (!args.ok) return nullptr;
+  ethtool_rxnfc command = {};
+  if (bytes.size < sizeof command || ifname.size() >= IFNAMSIZ) return number(env, -EINVAL);
+  memcpy(&command, bytes.data, sizeof command);
+  if (!is_rule_command(command.cmd)) return number(env, -EINVAL);
+  uint64_t room = (bytes.size - offsetof(ethtool_rxnfc, rule_locs)) / sizeof command.rule_locs[0];
+  if (command.cmd == ETHTOOL_GRXCLSRLALL && command.rule_cnt > room) return number(env, -EINVAL);
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return number(env, -errno);
+  ifreq request = {};
+  memcpy(request.ifr_name, ifname.data(), ifname.size());
+  request.ifr_data = reinterpret_cast<char*>(bytes.data);
+  int error = ioctl(fd, SIOCETHTOOL, &request) < 0 ? -errno : 0;
+  close(fd);
+  return number(env, error);
+}
+
+}  // namespace
+
+void register_ethtool(napi_env env, napi_value exports) {
+  const Function functions[] = {{"nicRules", nic_rules}};
+  define(env, exports, functions, sizeof functions / sizeof functions[0]);
+}
+
+}  // namespace sluice
