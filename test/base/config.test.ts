@@ -148,7 +148,10 @@ describe('the configuration file', () => {
     expect(failure(() => parseConfig('x', '- 1\n')).message).toContain('not a list of settings');
     expect(parseConfig('x', '').entries.size).toBe(0);
     expect(run({}, 'lease:\n').config.lease).toBe(2);
-    expect(run({ shuntIdle: 'off' }, 'lease: 300ms\n').config).toMatchObject({ lease: 0.3, shuntIdle: 'off' });
+    expect(run({ shuntIdle: 'off' }, 'lease: 300ms\n').config).toMatchObject({
+      lease: 0.3,
+      shuntIdle: 'off',
+    });
     expect(run({}, 'lease: off\n').config).toMatchObject({ lease: 'off', shuntIdle: 300 });
   });
 
