@@ -12,11 +12,14 @@ import { flowKey, flowOfKey, flowText } from './flow-key.ts';
 import { localAddresses } from './guard.ts';
 import { hasLocalEndpoint } from './local.ts';
 import type { Owner, Owners } from './owners.ts';
+import { nextTurn } from './turns.ts';
 
 /** Seconds that an entry by hand lives unless told otherwise. */
 export const DEFAULT_TTL = 300;
 /** Addresses of this host are looked up again after this time. */
 const LOCAL_MS = 100;
+/** Flows that are added in one turn of the event loop. */
+const ADDED = 64;
 /** Entries that a list reads in one turn of the event loop. */
 const LISTED = 256;
 const MAP_FULL = new Set(['E2BIG', 'ENOSPC', 'ENOMEM']);
@@ -60,7 +63,7 @@ export class DaemonRequests {
     const { peer } = conversation;
     switch (request.op) {
       case 'add':
-        return { results: this.#add(request, peer) };
+        return { results: await this.#add(request, peer) };
       case 'remove':
         return { results: await this.#remove(request, peer) };
       case 'query':
@@ -119,7 +122,23 @@ export class DaemonRequests {
     if (fresh.length > 0) this.#purge(fresh).catch(() => {});
   }
 
-  #add(request: RequestOf<'add'>, peer: Peer): unknown[] {
+  async #add(request: RequestOf<'add'>, peer: Peer): Promise<unknown[]> {
+    const results: unknown[] = [];
+    for (let from = 0; from < request.flows.length; from += ADDED) {
+      const flows = request.flows.slice(from, from + ADDED);
+      if (from > 0) await nextTurn();
+      try {
+        results.push(...this.#addSome({ ...request, flows }, peer));
+      } catch (error) {
+        // The owner may have gone meanwhile: what was added before is answered for.
+        if (from === 0 || !(error instanceof SluiceError)) throw error;
+        results.push(...flows.map(() => failure(error)));
+      }
+    }
+    return results;
+  }
+
+  #addSome(request: RequestOf<'add'>, peer: Peer): unknown[] {
     const owner = request.owner === undefined ? undefined : this.#owners.get(request.owner, peer.uid);
     const results: object[] = [];
     const wanted: Wanted[] = [];

@@ -131,6 +131,29 @@ class Desk {
   }
 }
 
+kernelTest('a request adds its flows in portions, up to the limit of its owner', [], async () => {
+  await using desk = new Desk();
+  desk.fill(ENTRIES - 200, 1);
+  const flows = Array.from({ length: 256 }, (_, n) => flowOf(ENTRIES + n));
+  const { result, turns } = await desk.watch(() => desk.ask('add', { owner: 'one', flows }));
+  const { results } = result as { results: { error?: { code: string } }[] };
+  expect(results.map(({ error }) => error?.code ?? 'ok')).toEqual(
+    flows.map((_, n) => (n < 200 ? 'ok' : 'LIMIT')),
+  );
+  expect(turns).toBeGreaterThanOrEqual(3);
+  expect(desk.owners.at(1)?.entries).toBe(ENTRIES);
+  // One that goes while its flows are added: those before are answered for, and go with it.
+  const more = Array.from({ length: 256 }, (_, n) => flowOf(2 * ENTRIES + n));
+  const adding = desk.ask('add', { owner: 'two', flows: more });
+  const going = desk.ask('owner.unregister', { name: 'two' });
+  const answered = (await adding) as { results: { error?: { code: string } }[] };
+  expect(answered.results.map(({ error }) => error?.code ?? 'ok')).toEqual(
+    more.map((_, n) => (n < 64 ? 'ok' : 'NOT_FOUND')),
+  );
+  expect(await going).toEqual({ ended: 64 });
+  expect(desk.table.size).toBe(ENTRIES);
+});
+
 kernelTest('a list, also of an owner with few entries, reads some and lets others go on', [], async () => {
   await using desk = new Desk();
   desk.fill(ENTRIES - 1, 1);
