@@ -1,12 +1,12 @@
 import { SluiceError } from '../base/errors.ts';
-import { errnoName } from '../kernel/index.ts';
 import { ipBytes, ipText } from '../packet/address.ts';
 import { type PairRow, type Request, type RequestOf, type ShuntRow } from './control-protocol.ts';
 import type { Conversation, Peer } from './control-server.ts';
 import type { AuditLog } from './daemon-audit.ts';
 import { excepted, type PairKeeper } from './daemon-pairs.ts';
-import type { Shunt } from './daemon-shunt.ts';
-import type { ShuntTable, Wanted } from './daemon-table.ts';
+import { addError, failure, noVlans, ownTraffic, unlimited } from './daemon-refusals.ts';
+import type { Shunt, Wanted } from './daemon-shunt.ts';
+import type { ShuntTable } from './daemon-table.ts';
 import { type Exceptions, mappedAddress, prefixTest } from './exceptions.ts';
 import { flowKey, flowOfKey, flowText } from './flow-key.ts';
 import { localAddresses } from './guard.ts';
@@ -22,7 +22,6 @@ const LOCAL_MS = 100;
 const ADDED = 64;
 /** Entries that a list reads in one turn of the event loop. */
 const LISTED = 256;
-const MAP_FULL = new Set(['E2BIG', 'ENOSPC', 'ENOMEM']);
 
 export interface RequestParts {
   vlanKey: boolean;
@@ -368,39 +367,6 @@ export class DaemonRequests {
 
 function who({ uid, pid }: Peer): { uid: number | undefined; pid: number | undefined } {
   return { uid, pid };
-}
-
-function unlimited(owner: string): SluiceError {
-  return new SluiceError('REFUSED', `${owner} has no lease, so each of its entries needs an idle limit`, {
-    help: 'somebody has to let go of an entry some day: one of the two may be off, never both',
-  });
-}
-
-function noVlans(): SluiceError {
-  return new SluiceError('REFUSED', 'VLAN ids are not part of the key of this gate', {
-    help: 'leave them out, or start the gate with --vlan-key',
-  });
-}
-
-function ownTraffic(): SluiceError {
-  return new SluiceError('REFUSED', 'an endpoint is an address of this host', {
-    help: "the host's own traffic is never dropped",
-  });
-}
-
-function failure({ code, message, help }: SluiceError): object {
-  return { error: { code, message, ...(help === undefined ? {} : { help }) } };
-}
-
-function addError(result: number): SluiceError {
-  const name = errnoName(-result);
-  if (name === 'EEXIST')
-    return new SluiceError('EXISTS', 'this flow is shunted already', { help: 'sluice shunt rm ends it' });
-  if (MAP_FULL.has(name))
-    return new SluiceError('MAP_FULL', 'the table is full', {
-      help: 'use a larger table (--max-shunts4, --max-shunts6), or let entries end sooner',
-    });
-  return new SluiceError('KERNEL_CALL', `the gate did not take it: ${name}`);
 }
 
 export function keyOf({ family, key }: Shunt): string {

@@ -1,7 +1,27 @@
-import { keyText } from './flow-key.ts';
+import { type FlowKey, keyText } from './flow-key.ts';
 
 /** The slot of nobody: an entry by hand. */
 export const BY_HAND = 0;
+
+/** A flow to be added. */
+export interface Wanted {
+  key: FlowKey;
+  slot: number;
+  trigger: string;
+  /** Seconds from now. */
+  ttl: number | undefined;
+  /** Seconds; undefined: no idle limit. */
+  idle: number | undefined;
+  /** TCP: highest sequence ends and acknowledgements of a and b. */
+  seq: readonly [number, number] | undefined;
+  ack: readonly [number, number] | undefined;
+}
+
+/** Numbers of a and b in the order of the key. */
+export function sided({ key }: Wanted, of: readonly [number, number] | undefined): [number, number] {
+  const [a, b] = of ?? [0, 0];
+  return key.sideOfA === 0 ? [a, b] : [b, a];
+}
 
 /** What is known of an entry when the daemon begins to keep it. */
 export interface ShuntFacts {

@@ -4,9 +4,9 @@ import { monotonicSeconds } from './clock.ts';
 import type { ShuntRow } from './control-protocol.ts';
 import { shuntRow } from './control-row.ts';
 import { readShuntNote, writeShuntNote } from './daemon-notes.ts';
-import { BY_HAND, Shunt, TimeLimits } from './daemon-shunt.ts';
+import { BY_HAND, Shunt, sided, TimeLimits, type Wanted } from './daemon-shunt.ts';
 import { Entry, readEntry, reviveValue, VALUE_SIZE } from './entry.ts';
-import { type FlowKey, keyText } from './flow-key.ts';
+import { keyText } from './flow-key.ts';
 import { OWNERS, State } from './layout.ts';
 import type { Owners } from './owners.ts';
 import { nextTurn, Portion } from './turns.ts';
@@ -27,20 +27,6 @@ const WALK = 2048;
 const READ = 128;
 /** Entries that share a grace period before they are deleted. */
 const GRACE = 16_384;
-
-/** A flow to be added. */
-export interface Wanted {
-  key: FlowKey;
-  slot: number;
-  trigger: string;
-  /** Seconds from now. */
-  ttl: number | undefined;
-  /** Seconds; undefined: no idle limit. */
-  idle: number | undefined;
-  /** TCP: highest sequence ends and acknowledgements of a and b. */
-  seq: readonly [number, number] | undefined;
-  ack: readonly [number, number] | undefined;
-}
 
 export interface TableEvents {
   started(shunt: Shunt, row: () => ShuntRow): void;
@@ -435,10 +421,4 @@ export class ShuntTable {
     if (entry.idleMs > 0 && Math.max(a.last, b.last) + entry.idleMs / 1000 < now) return 'idle';
     return undefined;
   }
-}
-
-/** Numbers of a and b in the order of the key. */
-function sided({ key }: Wanted, of: readonly [number, number] | undefined): [number, number] {
-  const [a, b] = of ?? [0, 0];
-  return key.sideOfA === 0 ? [a, b] : [b, a];
 }

@@ -32,6 +32,8 @@ const reportOf = (text: string): UpReport => JSON.parse(text) as UpReport;
 const errorOf = (text: string): string => (JSON.parse(text) as { error: { code: string } }).error.code;
 const byProto = (rows: readonly ShuntRow[]): ShuntRow[] =>
   rows.toSorted((x, y) => y.proto.localeCompare(x.proto));
+const statusOf = async (ifname: string): Promise<StatusReport> =>
+  JSON.parse((await sluice('gate', 'status', '-i', ifname, '--json')).stdout) as StatusReport;
 const pinsOf = (ifname: string): string =>
   join('/sys/fs/bpf/sluice', `${netnsInode()}-${interfaceInfo(ifname).index}`);
 
@@ -431,8 +433,6 @@ kernelTest('an interface that goes down, gets another name and another MTU keeps
   ip(`link set ${gate.ifname} name ${other}`);
   ip(`link set ${other} mtu 1400`);
   ip(`link set ${other} up`);
-  const statusOf = async (ifname: string): Promise<StatusReport> =>
-    JSON.parse((await sluice('gate', 'status', '-i', ifname, '--json')).stdout) as StatusReport;
   expect(await statusOf(other)).toMatchObject({ interface: other, programId, mode: 'native' });
   gate.send(udp(), 3);
   expect(await statusOf(other)).toMatchObject({
