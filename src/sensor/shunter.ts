@@ -190,7 +190,8 @@ export class Shunter {
     const books: Books = {
       ...newBooks(trigger),
       totals: note.totals,
-      episodes: note.episodes,
+      // Nobody from outside has ended this one: what goes on is shunted again as soon as before.
+      episodes: Math.max(0, note.episodes - 1),
       recovered: true,
     };
     this.#books.set(slot, books);
