@@ -25,17 +25,21 @@ kernelTest(
     const driven = runTraffic(lab, { ...demoPlan(900), maxBytes: 1e11 }, { signal: traffic.signal });
     const random = seeded(25);
     let recovered = 0;
+    let dropped = 0;
     try {
       for (let kills = 0; kills < KILLS; kills += LOOK_EVERY) {
         // One of them is killed in the middle of its work, and the one after it is looked at.
         await killOften(lab, logs, LOOK_EVERY - 1, () => random() * LATEST_MS);
-        recovered += await killAt(lab, logs, [{ when: () => pause(300 + random() * LATEST_MS) }]);
+        const last = await killAt(lab, logs, [{ when: () => pause(300 + random() * LATEST_MS) }]);
+        recovered += last.recovered;
+        dropped += last.dropped;
       }
     } finally {
       traffic.abort();
       await driven;
     }
     expect(recovered).toBeGreaterThan(KILLS / LOOK_EVERY);
+    expect(dropped).toBeGreaterThan(1000);
     expectOneRecordEach(logs);
     const { ifindex } = await tapLink(lab, 'a');
     const { pins, lock } = places(ifindex, lab.namespace('tapA').inode);

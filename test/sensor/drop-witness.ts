@@ -43,16 +43,19 @@ export class DropWitness {
     if (slow) put(XdpAction.pass, 'test_slow');
   }
 
-  /** Packets seen dropped, of all flows. */
-  get total(): number {
+  /** Packets seen dropped, of all flows, and when the last of them was: CLOCK_MONOTONIC seconds, 0 for none. */
+  get all(): { packets: number; last: number } {
     const map = this.#object.map('drops');
-    let sum = 0;
+    let packets = 0;
+    let last = 0;
     const key = new Uint8Array(FLOW.size);
     const value = new BigUint64Array(DROP.words);
     for (let more = map.nextKey(undefined, key); more; more = map.nextKey(Uint8Array.from(key), key)) {
-      if (map.get(key, new Uint8Array(value.buffer))) sum += Number(value[DROP.count]);
+      if (!map.get(key, new Uint8Array(value.buffer))) continue;
+      packets += Number(value[DROP.count]);
+      last = Math.max(last, Number(value[DROP.ns]) / 1e9);
     }
-    return sum;
+    return { packets, last };
   }
 
   /** Of a connection; undefined when none of its packets was dropped. */

@@ -26,7 +26,7 @@ kernelTest(
     const traffic = new AbortController();
     const driven = runTraffic(lab, demoPlan(60), { signal: traffic.signal });
     try {
-      const recovered = await killAt(lab, logs, [
+      const { recovered, dropped } = await killAt(lab, logs, [
         { when: () => Promise.resolve(), early: 500 },
         {
           when: async (run) => {
@@ -42,6 +42,7 @@ kernelTest(
         },
       ]);
       expect(recovered).toBeGreaterThan(0);
+      expect(dropped).toBeGreaterThan(0);
     } finally {
       traffic.abort();
       await driven;

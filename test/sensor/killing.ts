@@ -2,7 +2,9 @@ import { appendFileSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { Lab } from '../../lab/lab.ts';
+import { monotonic } from '../../src/kernel/index.ts';
 import { until } from '../support/kernel.ts';
+import { DropWitness } from './drop-witness.ts';
 import { documentOf, type LogDir, pause, places, type Run, runOnTap, tapLink } from './run.ts';
 
 export interface Kill {
@@ -12,15 +14,24 @@ export interface Kill {
   early?: number;
 }
 
+/** Some thousand packets of the traffic. */
+const AFTER_MS = 100;
 const LOGS = ['conn', 'shunt', 'stats', 'notice'] as const;
 
 const notices = (logs: LogDir, note: string): number =>
   logs.read('notice').filter((record) => record['note'] === note).length;
 
-async function kill(lab: Lab, run: Run): Promise<void> {
+async function kill(lab: Lab, run: Run, witness?: DropWitness): Promise<void> {
   expect((await run.stop('SIGKILL')).signal).toBe('SIGKILL');
+  const ended = monotonic();
   // The link went with the process: nothing looks at a packet any more.
   expect((await tapLink(lab, 'a')).xdp).toBeUndefined();
+  if (witness === undefined) return;
+  // Nor is one dropped, by somebody who would see it: not even until the lease is over.
+  const { packets, last } = witness.all;
+  expect(last).toBeLessThanOrEqual(ended);
+  await pause(AFTER_MS);
+  expect(witness.all.packets).toBe(packets);
 }
 
 /** Starts a run after a kill: it cuts and notes every torn line, and goes on with every shunt that was left, or removes it. */
@@ -58,17 +69,24 @@ export async function killOften(lab: Lab, logs: LogDir, times: number, ms: () =>
 
 /**
  * Kills runs on one tap, with one set of logs, while traffic flows; stops the last one as one should. Resolves to how
- * many connections were gone on with by the last one.
+ * many connections were gone on with by the last one, and how many packets the killed ones were seen to drop.
  */
-export async function killAt(lab: Lab, logs: LogDir, kills: readonly Kill[]): Promise<number> {
+export async function killAt(
+  lab: Lab,
+  logs: LogDir,
+  kills: readonly Kill[],
+): Promise<{ recovered: number; dropped: number }> {
   const { ifindex } = await tapLink(lab, 'a');
   const { pins, lock } = places(ifindex, lab.namespace('tapA').inode);
   let run = await runOnTap(lab, 'a', logs).ready();
   let recovered = 0;
+  let dropped = 0;
   try {
     for (const { when, early } of kills) {
+      using witness = new DropWitness(run.process.pid as number, false);
       await when(run);
-      await kill(lab, run);
+      await kill(lab, run, witness);
+      dropped += witness.all.packets;
       if (early !== undefined) {
         run = runOnTap(lab, 'a', logs);
         await pause(early);
@@ -94,5 +112,5 @@ export async function killAt(lab: Lab, logs: LogDir, kills: readonly Kill[]): Pr
     await run[Symbol.asyncDispose]();
   }
   expect(notices(logs, 'Sluice::Orphans') > 0).toBe(logs.shunts('orphaned') > 0);
-  return recovered;
+  return { recovered, dropped };
 }

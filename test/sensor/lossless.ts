@@ -65,7 +65,7 @@ export async function lossless(
   expect(summary.ring.drops).toBe(0);
   expect(witness.ring.packets).toBe((await lab.mirrorCounters('b')).txPackets);
   // Packet by packet, by somebody who saw them dropped.
-  expect(dropped.total).toBe(summary.ledger?.shunted.pkts);
+  expect(dropped.all.packets).toBe(summary.ledger?.shunted.pkts);
 
   expect(result.differences).toEqual([]);
   expect(result.late).toEqual([]);
