@@ -147,7 +147,7 @@ export async function benchRules(
         try {
           const applied = await tables.live.apply(rulesOf(rules));
           row['load'] = performance.now() - began;
-          row['programs'] = applied.programs;
+          row['programs'] = applied.count;
           row['instructions'] = tables.live.translated();
           row['jited'] = tables.live.jitedBytes() / 1024;
           variants.push({ rules, chain, tables, row });

@@ -3,6 +3,7 @@ import { SluiceError } from '../base/errors.ts';
 import { type BpfMap, type BpfObject, type BpfProgram, loadObject, packageRoot } from '../kernel/index.ts';
 import type { PlacedRule } from './make-programs.ts';
 import type { RuleProgramOptions } from './program/compile-rules.ts';
+import type { RuleCost } from './program/cost.ts';
 import { ProgramMaker } from './program-maker.ts';
 import { addCounts, NO_COUNTS, type RuleCounts, RuleRows, rowText } from './rows.ts';
 import type { Rule } from './spec.ts';
@@ -39,11 +40,8 @@ export interface PlacedHere {
   readonly on: boolean;
 }
 
-export interface AppliedRules {
-  readonly programs: number;
-  readonly instructions: number;
-  /** In a row, at most, between the first of them and the last. */
-  readonly tailCalls: number;
+export interface AppliedRules extends RuleCost {
+  /** From the wish to the last packet in the programs before. */
   readonly milliseconds: number;
 }
 
@@ -113,7 +111,7 @@ export class LiveRules {
         return { rule: { id, expr, lang, tests }, row: live.row, off: !on };
       });
       const options = this.#programOptions(RULE_SLOTS.halves[this.#half]);
-      const { programs, tailCalls } = await this.#maker.make(placed, options);
+      const { programs, cost } = await this.#maker.make(placed, options);
       try {
         for (const { slot, program } of programs) if (slot !== undefined) this.#setSlot(slot, program);
         // The last of them goes to the others, or there is none.
@@ -126,12 +124,7 @@ export class LiveRules {
         next,
         programs.map(({ program }) => program),
       );
-      return {
-        programs: programs.length,
-        instructions: programs.reduce((sum, { instructions }) => sum + instructions, 0),
-        tailCalls,
-        milliseconds: performance.now() - began,
-      };
+      return { ...cost, milliseconds: performance.now() - began };
     } catch (error) {
       this.#free.push(...taken);
       throw error;

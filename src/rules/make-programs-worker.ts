@@ -28,10 +28,10 @@ control.on('message', (message: ToMaker) => {
     return;
   }
   try {
-    const { programs, tailCalls } = makePrograms(message.rules, message.options);
+    const { programs, cost } = makePrograms(message.rules, message.options);
     made = programs;
-    const sent = programs.map(({ slot, program, instructions }) => ({ slot, fd: program.fd, instructions }));
-    tell({ kind: 'made', programs: sent, tailCalls });
+    const sent = programs.map(({ slot, program }) => ({ slot, fd: program.fd }));
+    tell({ kind: 'made', programs: sent, cost });
   } catch (error) {
     const { code, message, help } = asSluiceError(error);
     tell({ kind: 'failed', code, message, help, cause: causeText(error) });

@@ -3,6 +3,7 @@ import { compileFilterText } from '../filter/index.ts';
 import type { BpfProgram } from '../kernel/index.ts';
 import { loadRuleProgram } from './load-programs.ts';
 import { compileRules, type RuleExpression, type RuleProgramOptions } from './program/compile-rules.ts';
+import type { RuleCost } from './program/cost.ts';
 import type { Rule } from './spec.ts';
 import { tryRule } from './try-rules.ts';
 
@@ -18,13 +19,12 @@ export interface MadeProgram {
   /** Slot of the map `rules` by which others go to it; undefined: none does. */
   readonly slot: number | undefined;
   readonly program: BpfProgram;
-  readonly instructions: number;
 }
 
 export interface MadePrograms {
   /** The one where packets come in is the last. */
   readonly programs: readonly MadeProgram[];
-  readonly tailCalls: number;
+  readonly cost: RuleCost;
 }
 
 function compiled({ rule, row }: PlacedRule): RuleExpression {
@@ -48,18 +48,18 @@ export function makePrograms(rules: readonly PlacedRule[], options: RuleProgramO
   for (const [index, { rule }] of rules.entries()) {
     tryRule(rule, expressions[index].program, options.frameLength);
   }
-  const { programs, calls } = compileRules(expressions, options);
+  const { programs, cost } = compileRules(expressions, options);
   const off = new Set(rules.filter((one) => one.off).map(({ row }) => row));
   const names = new Map(rules.map(({ rule, row }) => [row, rule.id]));
   const made: MadeProgram[] = [];
   try {
     for (const one of programs) {
       const program = loadRuleProgram(one, off, (row) => names.get(row) ?? String(row));
-      made.push({ slot: one.slot, program, instructions: one.instructions.length });
+      made.push({ slot: one.slot, program });
     }
   } catch (error) {
     for (const { program } of made) program.close();
     throw error;
   }
-  return { programs: made, tailCalls: calls };
+  return { programs: made, cost };
 }

@@ -3,6 +3,7 @@ import { type ErrorCode, SluiceError } from '../base/errors.ts';
 import { BpfProgram } from '../kernel/index.ts';
 import type { MadeProgram, MadePrograms, PlacedRule } from './make-programs.ts';
 import type { RuleProgramOptions } from './program/compile-rules.ts';
+import type { RuleCost } from './program/cost.ts';
 
 export type ToMaker =
   | { readonly kind: 'make'; readonly rules: readonly PlacedRule[]; readonly options: RuleProgramOptions }
@@ -12,8 +13,8 @@ export type ToMaker =
 export type FromMaker =
   | {
       readonly kind: 'made';
-      readonly programs: readonly { slot: number | undefined; fd: number; instructions: number }[];
-      readonly tailCalls: number;
+      readonly programs: readonly { slot: number | undefined; fd: number }[];
+      readonly cost: RuleCost;
     }
   | {
       readonly kind: 'failed';
@@ -47,8 +48,8 @@ export class ProgramMaker {
       if (answer.kind === 'failed') throw errorOf(answer);
       const programs: MadeProgram[] = [];
       try {
-        for (const { slot, fd, instructions } of answer.programs) {
-          programs.push({ slot, program: BpfProgram.duplicate(fd), instructions });
+        for (const { slot, fd } of answer.programs) {
+          programs.push({ slot, program: BpfProgram.duplicate(fd) });
         }
       } catch (error) {
         for (const { program } of programs) program.close();
@@ -56,7 +57,7 @@ export class ProgramMaker {
       } finally {
         send({ kind: 'taken' });
       }
-      return { programs, tailCalls: answer.tailCalls };
+      return { programs, cost: answer.cost };
     } finally {
       worker.unref();
     }

@@ -45,7 +45,7 @@ kernelTest('rules from the command line: add, list, off, on, remove; the ledger'
   expect(added).toMatchObject({ code: 0, stderr: '' });
   expect(JSON.parse(added.stdout)).toMatchObject({
     added: ['dns'],
-    programs: { programs: 1, tailCalls: 0 },
+    programs: { count: 1, tailCalls: 0, stackBytes: 8 },
     offload: [],
   });
   await rule(gate, 'add', 'udp', '--id', 'all', '--action', 'count', '--priority', '5');

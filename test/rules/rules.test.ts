@@ -10,7 +10,7 @@ import type { TcpOption } from '../../src/packet/layers-transport.ts';
 import { alternatives } from '../../src/rules/analysis/alternatives.ts';
 import { specialize } from '../../src/rules/analysis/specialize.ts';
 import type { RuleCounts } from '../../src/rules/rows.ts';
-import { actionText, parseAction, parseRule } from '../../src/rules/spec.ts';
+import { actionText, inScope, parseAction, parseRule } from '../../src/rules/spec.ts';
 import { kernelTest } from '../support/kernel.ts';
 import type { RateSetup } from './rate-worker.ts';
 import { RuleGate, rule, tcpdump } from './support.ts';
@@ -273,6 +273,25 @@ kernelTest('a rule that is off leaves no instruction in the translated program',
   expect(one).toBeGreaterThan(none + 10);
   // What every rule stands between: the bounds of the packet, read anew.
   expect(oneOfTwo).toBe(one);
+});
+
+kernelTest('a rule for another site leaves none either', [], async () => {
+  await using gate = new RuleGate();
+  const here = { site: 'fra1', roles: ['edge'] };
+  const scoped = (site: string) => {
+    const placed = rule('b', 'udp', 'drop', { scope: { sites: [site], roles: ['edge', 'core'] } });
+    return { ...placed, on: inScope(placed.rule.scope, here) };
+  };
+  const one = rule('a', 'dst host 10.0.0.1', 'count');
+  await gate.live.apply([one]);
+  const alone = gate.live.translated();
+  await gate.live.apply([one, scoped('ams1')]);
+  expect(gate.live.translated()).toBe(alone);
+  expect(gate.run(udp('10.0.0.1'))).toBe(2);
+  expect(gate.live.counts('b')?.matched.pkts).toBe(0);
+  await gate.live.apply([one, scoped('fra1')]);
+  expect(gate.live.translated()).toBeGreaterThan(alone + 10);
+  expect(gate.run(udp('10.0.0.1'))).toBe(1);
 });
 
 kernelTest('the switch that works at once', [], async () => {

@@ -27,6 +27,7 @@ import { buildGraph, type GraphNode } from '../analysis/graph.ts';
 import { SlRuleMatches } from '../layout.gen.ts';
 import { CTX, MATCHES, type RuleMaps } from './abi.ts';
 import { asksLength, freshBounds, isSwitchItem } from './candidate.ts';
+import { LIMITS, longestPath, MOST_CALLS, PROGRAM_COST, type RuleCost, stackOf } from './cost.ts';
 import { type Part, type Place, Planner } from './plan.ts';
 
 /** A rule as the compiler sees it. */
@@ -55,14 +56,9 @@ export interface RuleProgramOptions {
   readonly chain?: boolean;
   /** Ends with 1 (XDP_DROP) when something matched and 2 when not, and nothing acts: for trying rules. */
   readonly verdicts?: boolean;
-  /** Instructions of one program; default: as many as jumps reach. */
+  /** Cost of one program; default: as many instructions as jumps reach. */
   readonly programSize?: number;
 }
-
-/** The kernel's limit of tail calls in a row, less those of the gate, of what acts, of the shunts, hook and next. */
-export const MOST_CALLS = 33 - 6;
-/** Instructions of one program: jumps stay below the 32,767 that they reach. */
-const PROGRAM_SIZE = 24_000;
 
 export interface RuleProgram {
   /** Slot of the map `rules` by which others go to it; undefined: none does. */
@@ -76,9 +72,19 @@ export interface RulePrograms {
   /** The one where packets come in is the last. Empty without rules. */
   readonly programs: readonly RuleProgram[];
   readonly graph: GraphNode;
-  /** Tail calls in a row at most, from the first program to the last. */
-  readonly calls: number;
+  readonly cost: RuleCost;
 }
+
+const HELP = 'give the rules targets, ports or prefixes by which they can be told apart, or take some away';
+
+const NO_COST: RuleCost = {
+  count: 0,
+  instructions: 0,
+  tailCalls: 0,
+  stackBytes: 0,
+  longestPath: 0,
+  branches: 0,
+};
 
 const FINISH = 'finish';
 /** Where a program goes that lacks its map; and one that lacks the next program, which leaves nothing behind. */
@@ -112,7 +118,7 @@ function firstElement(map: number, none: string): Item[] {
  * everywhere. FILTER_UNSUPPORTED when they do not fit the slots or the kernel's limit of tail calls.
  */
 export function compileRules(rules: readonly RuleExpression[], options: RuleProgramOptions): RulePrograms {
-  const { maps, slots, chain = false, programSize = PROGRAM_SIZE } = options;
+  const { maps, slots, chain = false, programSize = PROGRAM_COST } = options;
   const graph = buildGraph(
     rules.map(({ program }) => program),
     chain,
@@ -128,25 +134,51 @@ export function compileRules(rules: readonly RuleExpression[], options: RuleProg
     ],
   });
   const root = planner.plan(graph);
-  if (root === undefined) return { programs: [], graph, calls: 0 };
+  if (root === undefined) return { programs: [], graph, cost: NO_COST };
   if (planner.parts.length > slots.count || root.calls > MOST_CALLS) {
     const what = `the rules need ${planner.parts.length} programs and ${root.calls} tail calls in a row; there is room for ${slots.count} and ${MOST_CALLS}`;
-    throw new SluiceError('FILTER_UNSUPPORTED', what, {
-      help: 'give the rules targets, ports or prefixes by which they can be told apart, or take some away',
-    });
+    throw new SluiceError('FILTER_UNSUPPORTED', what, { help: HELP });
   }
   const length = rules.some(({ program }) => asksLength(program));
+  let cost: RuleCost = { ...NO_COST, count: planner.parts.length, tailCalls: root.calls };
   const programs = planner.parts.map((part, index): RuleProgram => {
     const isRoot = index === root.program;
     const code = [...begin(part, isRoot ? root : undefined, length, options), ...end(options)];
+    const instructions = assemble(code);
+    cost = withProgram(cost, code, instructions);
     return {
       slot: part.entries.some(({ called }) => called) ? slots.first + index : undefined,
-      instructions: assemble(code),
+      instructions,
       switches: code.flatMap((item) => (isSwitchItem(item) ? [item.row] : [])),
     };
   });
   const [first] = programs.splice(root.program, 1);
-  return { programs: [...programs, first], graph, calls: root.calls };
+  return { programs: [...programs, first], graph, cost };
+}
+
+/** Adds a program to what a set costs. @throws SluiceError FILTER_UNSUPPORTED when it is more than the kernel allows one */
+function withProgram(cost: RuleCost, code: readonly Item[], instructions: readonly Instruction[]): RuleCost {
+  const path = longestPath(code);
+  const stack = stackOf(instructions);
+  for (const [what, has, most] of [
+    ['instructions', instructions.length, LIMITS.instructions],
+    ['branches on one way', path.branches, LIMITS.branches],
+    ['bytes of stack', stack, LIMITS.stack],
+  ] as const) {
+    if (has > most)
+      throw new SluiceError(
+        'FILTER_UNSUPPORTED',
+        `a program of the rules has ${has} ${what}; the kernel takes ${most}`,
+        { help: HELP },
+      );
+  }
+  return {
+    ...cost,
+    instructions: cost.instructions + instructions.length,
+    stackBytes: Math.max(cost.stackBytes, stack),
+    longestPath: Math.max(cost.longestPath, path.instructions),
+    branches: Math.max(cost.branches, path.branches),
+  };
 }
 
 function begin(part: Part, root: Place | undefined, length: boolean, options: RuleProgramOptions): Item[] {

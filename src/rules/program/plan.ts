@@ -3,6 +3,7 @@ import type { GraphNode } from '../analysis/graph.ts';
 import { specialize } from '../analysis/specialize.ts';
 import type { Term } from '../analysis/term.ts';
 import { Expressions, freshBounds, handOver, ruleSwitch } from './candidate.ts';
+import { costOf } from './cost.ts';
 import { type Arm, inOrder, rangeCode, switchCode } from './switch.ts';
 
 /** Where a piece of the rules begins: in which program, at which of its entries. */
@@ -16,7 +17,7 @@ export interface Place {
 /** A part of the rules that is loaded as one program. */
 export interface Part {
   readonly entries: Entry[];
-  /** Instructions, without those that every program begins and ends with. */
+  /** Cost, without what every program begins and ends with. */
   size: number;
 }
 
@@ -31,7 +32,7 @@ export interface Entry {
 }
 
 export interface PlanOptions {
-  /** Instructions of one program that hold rules. */
+  /** Cost of one program (costOf) that holds rules. */
   readonly size: number;
   /** Row of a rule. */
   readonly rowOf: (rule: number) => number;
@@ -63,15 +64,13 @@ interface BuiltCandidate {
   readonly size: number;
 }
 
-/** Instructions of a switch beside those of its cases, and for each case: comparing, switching, handing over. */
+/** Cost of a switch beside those of its cases, and for each case: comparing, switching, handing over. */
 const SWITCH = 20;
 const CASE = 6;
 /** Of a rule's switch. */
 const RULE = 1;
 /** What going on to another program takes. */
 const GO_ON = 12;
-
-const codeSize = (code: readonly Item[]): number => code.filter((item) => 'instruction' in item).length;
 
 /** The candidate of a node that has nothing else. */
 function onlyCandidate({ switches, candidates }: Built): BuiltCandidate | undefined {
@@ -116,8 +115,8 @@ function runs<T>(items: readonly T[], sizeOf: (item: T) => number, most: number)
 }
 
 /**
- * Splits a decision graph into programs that chain by tail calls, by the number of instructions alone: the same rules
- * are split the same way on every kernel.
+ * Splits a decision graph into programs that chain by tail calls, by the static cost of the code alone (cost.ts): the same
+ * rules are split the same way on every kernel.
  */
 export class Planner {
   readonly parts: Part[] = [];
@@ -144,7 +143,7 @@ export class Planner {
       const key = this.#expressions.keyOf(program);
       let size = this.#sizes.get(key);
       if (size === undefined) {
-        size = codeSize(this.#expressions.code(program, row, true)) + RULE;
+        size = costOf(this.#expressions.code(program, row, true)) + RULE;
         this.#sizes.set(key, size);
       }
       return { row, program, key, size };
@@ -289,7 +288,7 @@ export class Planner {
 
   /** Puts code that falls through at its end into a program with room: that of what comes next, or the last one. */
   #put(code: readonly Item[], next: Place | undefined, inner: boolean, calls = 0): Place {
-    const size = codeSize(code) + GO_ON;
+    const size = costOf(code) + GO_ON;
     const fits = (program: number): boolean =>
       program >= 0 && this.parts[program].size + size <= this.#options.size + SWITCH + GO_ON;
     let program = next?.program ?? this.parts.length - 1;
