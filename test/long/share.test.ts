@@ -69,6 +69,7 @@ kernelTest(
     expect(p99).toBeCloseTo(delays.at(-1) ?? 0, 5);
     const text = summaryText(summary, { paint: (_, words) => words });
     const line = text.split('\n').find((each) => each.startsWith('time to drop'));
+    await annotate(line ?? '');
     expect(line).toContain(
       `median ${ms(median)}, p99 ${ms(p99)} from the triggering packet (${shunts} shunts)`,
     );

@@ -1,4 +1,7 @@
-/** Says at the end how many kernel tests ran, which were skipped and why, and how many tests there were in all. */
+/**
+ * Says at the end what tests have measured (their annotations), how many kernel tests ran, which were skipped and why, and
+ * how many tests there were in all.
+ */
 import type { Reporter, TestModule } from 'vitest/node';
 import type { KernelMeta } from './kernel.ts';
 
@@ -6,10 +9,13 @@ export default class KernelReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
     let ran = 0;
     const skipped: string[] = [];
+    const measured: string[] = [];
     const totals = { passed: 0, failed: 0, skipped: 0, pending: 0 };
     for (const module of modules) {
       for (const test of module.children.allTests()) {
         totals[test.result().state]++;
+        const notes = test.annotations().map(({ message }) => `  ${message}`);
+        if (notes.length > 0) measured.push(`${test.fullName}:`, ...notes);
         const kernel: KernelMeta | undefined = test.meta().kernel;
         if (kernel === undefined) continue;
         if (kernel.skipped === undefined) ran++;
@@ -17,6 +23,7 @@ export default class KernelReporter implements Reporter {
       }
     }
     const lines = [
+      ...measured,
       `kernel tests: ${ran} ran, ${skipped.length} skipped`,
       ...skipped.map((line) => `  skipped: ${line}`),
       `all tests: ${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`,
