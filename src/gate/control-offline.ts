@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { BatchCursor, BpfMap, realtimeOffset, xdpAttachment } from '../kernel/index.ts';
 import { clearDeadCaptures } from './cap-slots.ts';
 import type { Place } from './control-places.ts';
-import type { ShuntRow, StatusReport } from './control-protocol.ts';
+import type { InterfaceRow, ShuntRow, StatusReport } from './control-protocol.ts';
 import { shuntRow } from './control-row.ts';
-import { readState } from './daemon-state.ts';
+import { type DaemonState, readState } from './daemon-state.ts';
 import { Entry, readEntry, VALUE_SIZE } from './entry.ts';
 import { LAYOUT_VERSION } from './layout.ts';
 import { Lease } from './lease.ts';
@@ -100,14 +100,12 @@ export class OfflineGate {
     });
     const { ledger, leases, flows4, flows6, meta } = this.#maps;
     const { reasons, ...counts } = readLedger(new Uint32Array(readArray(ledger)));
-    const attached = xdpAttachment(this.#place.ifindex);
+    const rows = this.#interfaces(state);
     const memory = readArray(leases);
     return {
-      interface: this.#place.ifname,
-      ifindex: this.#place.ifindex,
-      mode: attached?.mode ?? 'none',
-      modeReason: attached === undefined ? 'nothing is attached' : (state?.modeReason ?? null),
-      programId: attached?.programId ?? null,
+      ...rows[0],
+      interfaces: rows,
+      programId: xdpAttachment(rows[0].ifindex)?.programId ?? null,
       layout: LAYOUT_VERSION,
       vlanKey: readMeta(meta, this.#path).vlanKey,
       features: null,
@@ -138,6 +136,20 @@ export class OfflineGate {
     } catch {
       // Only to be read.
     }
+  }
+
+  #interfaces(state: DaemonState | undefined): InterfaceRow[] {
+    const { interfaces, ifindex, ifname } = this.#place;
+    return (interfaces.length > 0 ? interfaces : [{ ifindex, ifname }]).map((each) => {
+      const mode = xdpAttachment(each.ifindex)?.mode;
+      const known = state?.interfaces.find((row) => row.ifindex === each.ifindex);
+      return {
+        interface: each.ifname,
+        ifindex: each.ifindex,
+        mode: mode ?? 'none',
+        modeReason: mode === undefined ? 'nothing is attached' : (known?.modeReason ?? null),
+      };
+    });
   }
 
   close(): void {

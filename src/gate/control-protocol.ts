@@ -301,24 +301,30 @@ export interface RulesAdded {
   offload: (OffloadState & { id: string })[];
 }
 
-/** What `gate status --json` prints: the ledger and what stands around it. */
-export type StatusReport = Ledger & {
+export interface InterfaceRow {
   interface: string;
   ifindex: number;
   mode: string;
   /** Why it is not the best mode; null: it is. */
   modeReason: string | null;
-  programId: number | null;
-  layout: number;
-  vlanKey: boolean;
-  /** What the program does besides, each for its cost; null when the daemon that knows is dead. */
-  features: Features | null;
-  daemon: { alive: boolean; pid: number | null; socket: string; uptime: number | null };
-  tables: Record<'flows4' | 'flows6', { entries: number; max: number }>;
-  owners: OwnerRow[];
-  slots: SlotStatus;
-  pins: Record<string, string>;
-};
+}
+
+/** What `gate status --json` prints: the ledger and what stands around it; the interface is the first one. */
+export type StatusReport = Ledger &
+  InterfaceRow & {
+    /** All that share the tables; everything else is over all of them. */
+    interfaces: InterfaceRow[];
+    programId: number | null;
+    layout: number;
+    vlanKey: boolean;
+    /** What the program does besides, each for its cost; null when the daemon that knows is dead. */
+    features: Features | null;
+    daemon: { alive: boolean; pid: number | null; socket: string; uptime: number | null };
+    tables: Record<'flows4' | 'flows6', { entries: number; max: number }>;
+    owners: OwnerRow[];
+    slots: SlotStatus;
+    pins: Record<string, string>;
+  };
 
 /** What a watcher is told. */
 export type WatchEvent =

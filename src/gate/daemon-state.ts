@@ -5,11 +5,16 @@ import type { Place } from './control-places.ts';
 /** What a daemon leaves for whoever comes after it: the next daemon, and `gate status` while there is none. */
 const schema = z.object({
   version: z.literal(1),
-  interface: z.string(),
-  ifindex: z.number(),
+  /** Those of one gate share its tables. */
+  interfaces: z.array(
+    z.object({
+      interface: z.string(),
+      ifindex: z.number(),
+      mode: z.string(),
+      modeReason: z.string().nullable(),
+    }),
+  ),
   pid: z.number(),
-  mode: z.string(),
-  modeReason: z.string().nullable(),
   vlanKey: z.boolean(),
   logDir: z.string(),
   owners: z.array(

@@ -1,10 +1,11 @@
 import { mkdirSync } from 'node:fs';
-import { SluiceError } from '../base/errors.ts';
-import { BpfMap, interfaceState, interfaces } from '../kernel/index.ts';
+import { asSluiceError, SluiceError } from '../base/errors.ts';
+import { BpfMap } from '../kernel/index.ts';
 import type { AttachMode } from './attach.ts';
 import { GateClient } from './client.ts';
-import { type Place, placeOf } from './control-places.ts';
+import { type GateInterface, interfacesText, type Place, placeOf, placeWith } from './control-places.ts';
 import {
+  type InterfaceRow,
   PROTOCOL_VERSION,
   type Request,
   type RequestOf,
@@ -13,6 +14,7 @@ import {
 } from './control-protocol.ts';
 import { ControlServer, type Conversation, type Peer } from './control-server.ts';
 import { AuditLog } from './daemon-audit.ts';
+import { InterfaceKeeper } from './daemon-interfaces.ts';
 import { PairKeeper } from './daemon-pairs.ts';
 import { DaemonRequests, keyOf } from './daemon-requests.ts';
 import { type LeftRules, leftRules, RuleKeeper } from './daemon-rules.ts';
@@ -23,13 +25,14 @@ import { ShuntTable } from './daemon-table.ts';
 import { Exceptions } from './exceptions.ts';
 import { Gate } from './gate.ts';
 import { LAYOUT_VERSION } from './layout.ts';
+import type { Attached } from './links.ts';
 import { Owners } from './owners.ts';
 import { Pairs, PrefixPairs } from './pairs.ts';
 import type { PinAccess } from './pins.ts';
 
-export interface DaemonOptions {
-  ifname: string;
-  ifindex: number;
+export interface DaemonOptions extends GateInterface {
+  /** More interfaces that share its tables. */
+  others: readonly GateInterface[];
   mode: AttachMode | 'auto';
   maxShunts4: number;
   maxShunts6: number;
@@ -51,6 +54,7 @@ export interface DaemonOptions {
 export interface UpReport {
   interface: string;
   mode: string;
+  interfaces: InterfaceRow[];
   programId: number;
   pins: Record<string, string>;
 }
@@ -58,7 +62,7 @@ export interface UpReport {
 const CHECK_MS = 1000;
 const COUNTERS_MS = 100;
 
-/** The keeper of one gate: holds its lock, serves its control socket, looks after leases and time limits. */
+/** The keeper of one gate: holds its locks, serves its control socket, looks after leases and time limits. */
 export class GateDaemon {
   readonly report: UpReport;
   /** Resolves when it has been told to stop, or cannot go on. */
@@ -79,8 +83,7 @@ export class GateDaemon {
   #exclusive: Promise<void> | undefined;
   readonly #running = new Set<Promise<unknown>>();
   readonly #warn: (text: string) => void;
-  readonly #mode: string;
-  readonly #modeReason: string | undefined;
+  readonly #interfaces: InterfaceKeeper;
   readonly #began = performance.now();
   readonly #timers: NodeJS.Timeout[] = [];
   #server: ControlServer | undefined;
@@ -89,8 +92,9 @@ export class GateDaemon {
 
   private constructor(
     options: DaemonOptions,
+    place: Place,
     gate: Gate,
-    attached: { mode: string; warning?: string },
+    attached: readonly Attached[],
     audit: AuditLog,
     warn: (text: string) => void,
   ) {
@@ -98,7 +102,7 @@ export class GateDaemon {
     this.#gate = gate;
     this.#audit = audit;
     this.#warn = warn;
-    this.#place = placeOf(options.ifindex, options.ifname);
+    this.#place = place;
     const handles = gate.handles(0);
     this.#client = new GateClient(handles, 0);
     this.#leases = BpfMap.adopt(handles.leases);
@@ -110,7 +114,7 @@ export class GateDaemon {
       ended: (shunt, reason, row) => this.#ended(shunt, reason, row),
       failed: (error) => warn(`the tables could not be looked after: ${error.message}`),
     });
-    const { mode, warning } = attached;
+    this.#interfaces = new InterfaceKeeper(gate, attached);
     this.#slots = new SlotKeeper(gate);
     this.#rules = new RuleKeeper({
       gate,
@@ -121,12 +125,12 @@ export class GateDaemon {
       warn,
     });
     [this.#pairs, this.#requests] = this.#assemble();
-    this.#mode = mode;
-    this.#modeReason = warning;
-    if (warning !== undefined) warn(warning);
+    for (const warning of this.#interfaces.warnings) warn(warning);
+    const rows = this.#interfaces.rows();
     this.report = {
-      interface: options.ifname,
-      mode,
+      interface: rows[0].interface,
+      mode: rows[0].mode,
+      interfaces: rows,
       programId: gate.program.id,
       pins: gate.pins,
     };
@@ -203,11 +207,17 @@ export class GateDaemon {
     let gate: Gate | undefined;
     let daemon: GateDaemon | undefined;
     try {
-      const left = leftRules(placeOf(options.ifindex, options.ifname));
-      gate = Gate.open({ ...options, workers: 2, keep: options.pins });
+      const { ifindex, ifname, others } = options;
+      const given = [{ ifindex, ifname }, ...others];
+      // Of a gate that is taken over, the first interface may have gone, or come in another place.
+      const home = given.flatMap((each) => placeWith(each.ifindex) ?? []).at(0)?.ifindex ?? ifindex;
+      const all = given.toSorted((a, b) => Number(b.ifindex === home) - Number(a.ifindex === home));
+      const place = placeOf(home, all[0].ifname, all);
+      const left = leftRules(place);
+      gate = Gate.open({ ...options, ...all[0], others: all.slice(1), home, workers: 2, keep: options.pins });
       // Before it is attached, so that no packet gets around it.
       if (options.next !== undefined) new SlotKeeper(gate).setNext({ pin: options.next });
-      daemon = new GateDaemon(options, gate, gate.attach(options.mode), audit, warn);
+      daemon = new GateDaemon(options, place, gate, gate.attach(options.mode), audit, warn);
       await daemon.#serve(left);
       return daemon;
     } catch (error) {
@@ -235,7 +245,7 @@ export class GateDaemon {
     this.#server = await ControlServer.listen(this.#place.socket, access, (request, conversation) =>
       this.#perform(request, conversation),
     );
-    this.#timers.push(setInterval(() => this.#checkInterface(), CHECK_MS));
+    this.#timers.push(setInterval(() => this.#checkInterfaces(), CHECK_MS));
     this.#timers.push(setInterval(() => this.#tellCounters(), COUNTERS_MS));
     this.#timers.push(setInterval(() => this.#lookAfterPairs(), CHECK_MS));
     this.#timers.push(setInterval(() => this.#slots.check(), CHECK_MS));
@@ -300,25 +310,28 @@ export class GateDaemon {
   #saveState(): void {
     writeState(this.#place, {
       version: 1,
-      interface: this.#options.ifname,
-      ifindex: this.#options.ifindex,
+      interfaces: this.#interfaces.rows(),
       pid: process.pid,
-      mode: this.#mode,
-      modeReason: this.#modeReason ?? null,
       vlanKey: this.#options.vlanKey,
       logDir: this.#options.logDir,
       owners: this.#owners.settings(),
     });
   }
 
-  #checkInterface(): void {
-    if (interfaceState(this.#options.ifindex) !== undefined) return;
-    const { ifname } = this.#options;
-    this.#end(
-      new SluiceError('INTERFACE_GONE', `the interface ${ifname} has gone, and the gate with it`, {
-        help: `\`sluice gate up -i ${ifname}\` once it is back`,
-      }),
+  #checkInterfaces(): void {
+    let gone: string[];
+    try {
+      gone = this.#interfaces.dropGone();
+    } catch (error) {
+      this.#end(asSluiceError(error));
+      return;
+    }
+    if (gone.length === 0) return;
+    this.#warn(
+      `${interfacesText(gone)} has gone; the gate stays on ${interfacesText(this.#interfaces.rows().map((row) => row.interface))}`,
     );
+    for (const key of gone) this.#audit.write({ op: 'interface.gone', key });
+    this.#saveState();
   }
 
   #lookAfterPairs(): void {
@@ -450,7 +463,7 @@ export class GateDaemon {
         help: 'use a sluice of the same version, or start the gate anew',
       });
     }
-    const { ifname, ifindex } = this.#options;
+    const [{ interface: ifname, ifindex }] = this.#interfaces.rows();
     return { version: PROTOCOL_VERSION, interface: ifname, ifindex, pid: process.pid };
   }
 
@@ -460,17 +473,14 @@ export class GateDaemon {
   }
 
   #status(): StatusReport {
-    const { ifname, ifindex, vlanKey } = this.#options;
+    const rows = this.#interfaces.present();
     const { reasons, ...counts } = this.#gate.ledger();
     return {
-      // It may have been renamed.
-      interface: interfaces().find(({ index }) => index === ifindex)?.name ?? ifname,
-      ifindex,
-      mode: this.#mode,
-      modeReason: this.#modeReason ?? null,
+      ...rows[0],
+      interfaces: rows,
       programId: this.#gate.program.id,
       layout: LAYOUT_VERSION,
-      vlanKey,
+      vlanKey: this.#options.vlanKey,
       features: this.#gate.features,
       daemon: {
         alive: true,

@@ -1,30 +1,34 @@
 import { join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
 import {
-  type BpfLink,
   type BpfMap,
   type BpfObject,
   type BpfProgram,
+  interfaces,
   packageRoot,
   possibleCpus,
-  xdpAttachment,
 } from '../kernel/index.ts';
-import { type AttachMode, attachNew, foreignProgram } from './attach.ts';
+import type { AttachMode } from './attach.ts';
 import { clearDeadCaptures } from './cap-slots.ts';
+import { Claims } from './claims.ts';
+import { type GateInterface, interfacesText, type Place, placeWith, upCommand } from './control-places.ts';
 import { constantsOf, type Features, NO_FEATURES, sameFeatures } from './features.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
+import { type Attached, GateLinks, refuseForeign, takeOff } from './links.ts';
 import { loadGate } from './load.ts';
 import type { GateHandles } from './ops.ts';
-import { Found, LINK_PIN, noteMeta, writeMeta } from './pinned.ts';
-import { type PinAccess, PinDirectory } from './pins.ts';
+import { Found, noteMeta, writeMeta } from './pinned.ts';
+import type { PinAccess, PinDirectory } from './pins.ts';
 import { installOwn, occupant, occupy, SLOT_MAPS, type SlotStatus, slotStatus } from './slots.ts';
 import { filterRow, type TraceFilter, TraceReader } from './trace.ts';
 
-export interface GateOptions {
-  ifname: string;
-  ifindex: number;
+export interface GateOptions extends GateInterface {
+  /** More interfaces, over the same tables. */
+  others?: readonly GateInterface[];
+  /** Whose name the pins bear, where they were made for another interface. */
+  home?: number;
   /** Most entries of each table. */
   maxShunts4: number;
   maxShunts6: number;
@@ -59,7 +63,7 @@ export function bpfObjectPath(name: string): string {
   return join(packageRoot(), 'build', 'bpf', `${name}.bpf.o`);
 }
 
-/** The gate of one interface: the loaded programs, their tables, the pins, and the link while it is attached. */
+/** The gate of one interface, or of several that share it: the loaded programs, their tables, the pins, the links. */
 export class Gate {
   readonly ifname: string;
   readonly ifindex: number;
@@ -73,9 +77,11 @@ export class Gate {
   /** The programs that run in place of the object's own, once features have been switched on. */
   #programs: BpfObject | undefined;
   #features: Features;
+  readonly #interfaces: readonly GateInterface[];
+  readonly #claims: Claims;
   readonly #pins: PinDirectory;
+  readonly #links: GateLinks;
   #ledger: Uint32Array;
-  #link: BpfLink | undefined;
   #closed = false;
   /** The kernel did not take the program that leaves notes: not tried again. */
   #noNotes = false;
@@ -83,8 +89,8 @@ export class Gate {
   private constructor(
     options: GateOptions,
     object: BpfObject,
-    pins: PinDirectory,
-    before: { leftovers: Leftovers; link: BpfLink | undefined; tookOver: boolean; features: Features },
+    claims: Claims,
+    before: { leftovers: Leftovers; links: GateLinks; tookOver: boolean; features: Features },
   ) {
     this.#features = before.features;
     this.ifname = options.ifname;
@@ -94,18 +100,21 @@ export class Gate {
     this.#keep = options.keep;
     this.#vlanKey = options.vlanKey;
     this.#object = object;
-    this.#pins = pins;
-    this.#link = before.link;
+    this.#interfaces = interfacesOf(options);
+    this.#claims = claims;
+    this.#pins = claims.pins;
+    this.#links = before.links;
     this.#ledger = mapLedger(object);
   }
 
   /**
    * Loads the gate and pins its tables; nothing is attached yet. Throws INTERFACE_BUSY when another Sluice holds the
-   * interface, PIN_FOREIGN, VerifierError, PRIVILEGE or KERNEL_FEATURE when the kernel does not take it.
+   * interface, or a program of somebody else is there while this gate is to outlive its process; PIN_FOREIGN, VerifierError, PRIVILEGE or KERNEL_FEATURE when the kernel does not take it.
    */
   static open(options: GateOptions): Gate {
     if (options.workers >= OWNERS) throw new SluiceError('USAGE', `at most ${OWNERS - 1} workers`);
-    const { ifindex, ifname, vlanKey, keep, fragments = false } = options;
+    const { vlanKey, keep, fragments = false, home = options.ifindex } = options;
+    const all = interfacesOf(options);
     const sizes = {
       flows4: options.maxShunts4,
       flows6: options.maxShunts6,
@@ -116,13 +125,16 @@ export class Gate {
       ...(keep === undefined ? {} : { pairs: MAX_PAIRS, prefixes: MAX_PREFIX_PAIRS }),
     };
     const notes: Record<string, number> = fragments ? { fragments: MAX_FRAGMENTS } : {};
-    const pins = PinDirectory.claim(ifindex, ifname);
+    const claims = Claims.claim(all, home);
+    const { pins } = claims;
     let object: BpfObject | undefined;
     let found: Found | undefined;
     let made = false;
     try {
-      found = pins.occupied ? new Found(pins, ifindex) : undefined;
-      if (keep === undefined && found?.link !== undefined) throw gateWithoutDaemon(ifname);
+      found = pins.occupied ? new Found(pins, home) : undefined;
+      refuseOthers(all, home, keep === undefined, found);
+      // Before anything is touched: what stands goes on.
+      if (keep !== undefined) refuseForeign(all, found?.links ?? new Map());
       const tookOver = keep !== undefined && found?.fits(sizes, vlanKey) === true;
       const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
       // Notes about fragments live as long as datagrams do, and are of another number with another option.
@@ -136,27 +148,27 @@ export class Gate {
         mapSizes: tookOver ? notes : { ...sizes, ...notes },
       });
       installOwn(object.map('rules'), object);
-      writeMeta(object.map('meta'), ifindex, vlanKey);
+      writeMeta(object.map('meta'), home, vlanKey);
       const tables = { 4: object.map('flows4'), 6: object.map('flows6'), side: object.map('side') };
       const leftovers =
         tookOver || found === undefined
           ? NOTHING_LEFT
           : carryOver(found.tables(), tables, found.joins(vlanKey) ? (options.join ?? never) : never);
-      const link = found?.link;
+      const links = new GateLinks(pins, home, keep !== undefined, found?.links ?? new Map());
       made = true;
       pins.make();
       // Pin by pin in place of what an earlier run left: what is carried over is to be found at any moment.
-      pinAll(object, pins, keep, link !== undefined);
+      pinAll(object, pins, keep, links.pinNames);
       // Attached all the while: from one packet to the next the new program takes over.
-      link?.update(object.program('sluice_gate'));
+      links.update(object.program('sluice_gate'));
       for (const map of found?.maps.values() ?? []) map.close();
-      return new Gate(options, object, pins, { leftovers, link, tookOver, features });
+      return new Gate(options, object, claims, { leftovers, links, tookOver, features });
     } catch (error) {
       object?.close();
       // What was there before is left to the next one.
       if (made && found === undefined) pins.clear();
       found?.close();
-      pins.release();
+      claims.release();
       throw error;
     }
   }
@@ -165,15 +177,18 @@ export class Gate {
    * Takes down a gate whose daemon is dead: removes what is pinned, the link with it. False when there was none.
    * @throws SluiceError INTERFACE_BUSY when its daemon lives, PIN_FOREIGN
    */
-  static remove(ifindex: number, ifname: string): boolean {
-    const pins = PinDirectory.claim(ifindex, ifname);
+  static remove({ ifindex, interfaces: all }: Place): boolean {
+    const claims = Claims.claim(all, ifindex);
+    const { pins } = claims;
     try {
       if (!pins.occupied) return false;
-      new Found(pins, ifindex).close();
+      const found = new Found(pins, ifindex);
+      for (const link of found.links.values()) takeOff(link);
+      found.close();
       pins.clear();
       return true;
     } finally {
-      pins.release();
+      claims.release();
     }
   }
 
@@ -265,7 +280,7 @@ export class Gate {
     const programs = this.#load(features, {});
     try {
       installOwn(this.#object.map('rules'), programs);
-      this.#link?.update(programs.program('sluice_gate'));
+      this.#links.update(programs.program('sluice_gate'), this.program);
     } catch (error) {
       programs.close();
       throw error;
@@ -310,7 +325,7 @@ export class Gate {
       discard: () => next.close(),
       commit: () => {
         installOwn(next.map('rules'), next);
-        this.#link?.update(next.program('sluice_gate'));
+        this.#links.update(next.program('sluice_gate'), this.program);
         const before = this.#object;
         this.#object = next;
         this.#ledger = mapLedger(next);
@@ -329,22 +344,12 @@ export class Gate {
   }
 
   /**
-   * Attaches by a raw link, which goes away with this process unless it is kept. `auto` takes native mode where the
+   * Attaches by raw links, which go away with this process unless they are kept. `auto` takes native mode where the
    * driver has it, else generic; `warning` then says why. A foreign program is never replaced (INTERFACE_BUSY).
+   * Answers for each interface, in the order they were given in.
    */
-  attach(mode: AttachMode | 'auto'): { mode: AttachMode; warning?: string } {
-    const there = xdpAttachment(this.ifindex);
-    if (this.#link !== undefined) {
-      const now = there?.mode;
-      if (now !== undefined && now !== 'multi' && (mode === 'auto' || mode === now)) return { mode: now };
-      this.detach();
-    } else if (there !== undefined) {
-      throw foreignProgram(this.ifname, there);
-    }
-    const { link, ...attached } = attachNew(this.program, this.ifindex, this.ifname, mode);
-    this.#link = link;
-    if (this.#keep !== undefined) link.pin(this.#pins.at(LINK_PIN));
-    return attached;
+  attach(mode: AttachMode | 'auto'): Attached[] {
+    return this.#links.attach(this.program, this.#interfaces, mode);
   }
 
   /** What the worker with this number (from 0) opens with GateClient. */
@@ -371,17 +376,17 @@ export class Gate {
     return readLedger(this.#ledger);
   }
 
-  /** Takes the gate off the interface: every packet passes from now on. The tables stay until `close`. */
-  detach(): void {
-    if (this.#link === undefined) return;
-    try {
-      this.#link.detach();
-    } catch {
-      // The interface has gone, and the attachment with it.
+  /**
+   * Takes the gate off all interfaces, or leaves one of them to others: every packet passes from now on. The tables stay
+   * until `close`.
+   */
+  detach(ifindex?: number): void {
+    if (ifindex === undefined) {
+      this.#links.detachAll();
+      return;
     }
-    this.#link.close();
-    this.#link = undefined;
-    this.#pins.unpin(LINK_PIN);
+    this.#links.detach(ifindex);
+    this.#claims.drop(ifindex);
   }
 
   /** Detaches, removes the pins and frees the tables; `left` leaves the pins to whoever comes next. */
@@ -392,7 +397,7 @@ export class Gate {
     if (!left) this.#pins.clear();
     this.#programs?.close();
     this.#object.close();
-    this.#pins.release();
+    this.#claims.release();
   }
 
   [Symbol.dispose](): void {
@@ -409,19 +414,56 @@ function mapLedger(object: BpfObject): Uint32Array {
 }
 
 /** Tables, and for a gate that outlives its process programs too. */
-function pinAll(object: BpfObject, pins: PinDirectory, keep: PinAccess | undefined, linked: boolean): void {
+function pinAll(
+  object: BpfObject,
+  pins: PinDirectory,
+  keep: PinAccess | undefined,
+  links: readonly string[],
+): void {
   // Names with a dot are data sections, which belong to the programs.
   const things: [string, BpfMap | BpfProgram][] =
     keep === undefined
       ? PINNED.map((name) => [name, object.map(name)])
       : [...[...object.maps].filter(([name]) => !name.includes('.')), ...object.programs];
   for (const [name, thing] of things) pins.put(name, thing);
-  pins.prune(new Set([...things.map(([name]) => name), ...(linked ? [LINK_PIN] : [])]));
+  pins.prune(new Set([...things.map(([name]) => name), ...links]));
   if (keep !== undefined) pins.share(keep);
 }
 
-function gateWithoutDaemon(ifname: string): SluiceError {
-  return new SluiceError('INTERFACE_BUSY', `a gate whose daemon has ended is still up on ${ifname}`, {
-    help: `\`sluice gate up -i ${ifname}\` takes it over, \`sluice gate down -i ${ifname}\` takes it down`,
-  });
+function interfacesOf({ ifname, ifindex, others = [] }: GateOptions): readonly GateInterface[] {
+  return [{ ifname, ifindex }, ...others];
+}
+
+/**
+ * A gate whose daemon has ended is taken over with all of its interfaces, by a gate that is to outlive its process.
+ * @throws SluiceError INTERFACE_BUSY
+ */
+function refuseOthers(
+  all: readonly GateInterface[],
+  home: number,
+  short: boolean,
+  found: Found | undefined,
+): void {
+  const ours = all.map(({ ifindex }) => ifindex);
+  const linked = [...(found?.links.keys() ?? [])];
+  if (short ? linked.length > 0 : linked.some((ifindex) => !ours.includes(ifindex)))
+    throw gateWithoutDaemon(linked);
+  for (const ifindex of ours) {
+    const place = placeWith(ifindex);
+    if (place !== undefined && place.ifindex !== home)
+      throw gateWithoutDaemon(place.interfaces.map((each) => each.ifindex));
+  }
+}
+
+function gateWithoutDaemon(ifindices: readonly number[]): SluiceError {
+  const names = interfaces()
+    .filter(({ index }) => ifindices.includes(index))
+    .map(({ name }) => name);
+  return new SluiceError(
+    'INTERFACE_BUSY',
+    `a gate whose daemon has ended is still up on ${interfacesText(names)}`,
+    {
+      help: `\`${upCommand(names)}\` takes it over, \`sluice gate down -i ${names[0]}\` takes it down`,
+    },
+  );
 }

@@ -6,8 +6,10 @@ import { LAYOUT_VERSION } from './layout.ts';
 import type { FlowTables } from './leftovers.ts';
 import { FRESH, type PinDirectory } from './pins.ts';
 
-/** Under which the link of a gate that outlives its process is pinned. */
-export const LINK_PIN = 'link';
+/** Under which the link of a gate that outlives its process is pinned; `home`: whose name the directory bears. */
+export const linkPin = (ifindex: number, home: number): string =>
+  ifindex === home ? 'link' : `link-${ifindex}`;
+const LINK_PIN = /^link(?:-(\d+))?$/;
 /** Bits of sl_meta.flags. */
 const FLAG_VLAN_KEY = 1;
 const FLAG_NOTES = 2;
@@ -83,24 +85,28 @@ export function readMeta(map: BpfMap, path: string): Meta {
 /** Maps, and the link if it was kept, that an earlier process has pinned. */
 export class Found {
   readonly maps = new Map<string, BpfMap>();
-  readonly link: BpfLink | undefined;
+  /** By the interface that each is attached to. */
+  readonly links = new Map<number, BpfLink>();
   readonly meta: Meta | undefined;
 
   /** @throws SluiceError PIN_FOREIGN */
-  constructor(pins: PinDirectory, ifindex: number) {
+  constructor(pins: PinDirectory, home: number) {
     try {
       const names = pins.names();
       for (const name of names) {
         const map =
-          name === LINK_PIN || name.startsWith('sluice_') || name.endsWith(FRESH)
+          LINK_PIN.test(name) || name.startsWith('sluice_') || name.endsWith(FRESH)
             ? undefined
             : openMap(pins.at(name));
         if (map !== undefined) this.maps.set(name, map);
       }
-      if (names.includes(LINK_PIN)) {
-        const link = BpfLink.openPinned(pins.at(LINK_PIN));
+      for (const name of names) {
+        const found = LINK_PIN.exec(name);
+        if (found === null) continue;
+        const ifindex = found[1] === undefined ? home : Number(found[1]);
+        const link = BpfLink.openPinned(pins.at(name));
         // 0 once the interface has gone; its index may have been given to another one since.
-        if (link.info().ifindex === ifindex) this.link = link;
+        if (link.info().ifindex === ifindex) this.links.set(ifindex, link);
         else link.close();
       }
       const meta = this.maps.get('meta');
@@ -135,7 +141,8 @@ export class Found {
   close(): void {
     for (const map of this.maps.values()) map.close();
     this.maps.clear();
-    this.link?.close();
+    for (const link of this.links.values()) link.close();
+    this.links.clear();
   }
 }
 

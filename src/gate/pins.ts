@@ -95,8 +95,8 @@ export class PinDirectory {
     const enter = (mode & 0o444) >> 2;
     for (const path of [join(this.#parent, '..'), this.#parent]) chmodSync(path, 0o711);
     for (const name of this.names()) {
-      // Not the link: only who made it may take the gate off.
-      if (name === 'link') continue;
+      // Not the links: only who made them may take the gate off.
+      if (name.startsWith('link')) continue;
       chownSync(this.at(name), uid, gid);
       chmodSync(this.at(name), mode);
     }

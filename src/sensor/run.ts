@@ -131,7 +131,7 @@ class Sensor {
     await station.startWorkers(() => log.link(), this.#policyNames.length);
     // Attached last: from the first packet that the gate judges there is someone to see what passes.
     if (gate !== undefined) {
-      const { mode, warning } = gate.attach(this.#config.mode);
+      const [{ mode, warning }] = gate.attach(this.#config.mode);
       station.mode = mode;
       if (warning !== undefined) this.#io.warn(warning);
     }

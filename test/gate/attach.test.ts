@@ -67,7 +67,7 @@ for (const modes of [
       const gates = pairs.map(({ a }) => new TestGate({ ifname: a, ifindex: interfaceInfo(a).index }));
       const senders = pairs.map(({ b }) => new PacketSender(b));
       try {
-        for (const [n, gate] of gates.entries()) expect(gate.gate.attach(modes[n]).mode).toBe(modes[n]);
+        for (const [n, gate] of gates.entries()) expect(gate.gate.attach(modes[n])[0].mode).toBe(modes[n]);
         // The same flow, shunted by the first one only; frames that fit one buffer, and some that need several.
         gates[0].shunt(key);
         for (let round = 0; round < 50; round++) {

@@ -115,7 +115,7 @@ kernelTest('up, a shunt by hand, its counters, and down', [], async () => {
   const pins = pinsOf(gate.ifname);
   const { pid } = status.daemon;
   expect((await sluice('gate', 'down', '--json')).stdout).toBe(
-    `${JSON.stringify({ interface: gate.ifname, down: true })}\n`,
+    `${JSON.stringify({ interface: gate.ifname, interfaces: [gate.ifname], down: true })}\n`,
   );
   expect(xdpAttachment(index)).toBeUndefined();
   expect(existsSync(pins)).toBe(false);

@@ -42,7 +42,7 @@ function wire(mode: 'native' | 'generic', options: Partial<GateOptions>): Place 
   const pair = vethPair();
   for (const name of [pair.a, pair.b]) ip(`link set ${name} mtu 9000`);
   const gate = new TestGate({ ...options, ifname: pair.a, ifindex: interfaceInfo(pair.a).index });
-  expect(gate.gate.attach(mode).mode).toBe(mode);
+  expect(gate.gate.attach(mode)[0].mode).toBe(mode);
   const ring = openPacketRing({ interface: pair.a, blockSize: 1 << 16, blocks: 16, retireMs: 1 });
   const behind = new AfPacketSource(ring, pair.a);
   const sender = new PacketSender(pair.b);

@@ -266,7 +266,7 @@ async function checkPrivilege(): Promise<void> {
 /** Where the hooks of these interfaces and pins are. */
 async function hooksOf(target: string): Promise<{ path: string; name: string }[]> {
   const { interfaceInfo } = await import('../../kernel/index.ts');
-  const { gateName } = await import('../../gate/control-places.ts');
+  const { gateName, placeWith } = await import('../../gate/control-places.ts');
   const { pinPath } = await import('../../gate/pins.ts');
   const names = target.split(',');
   if (names.length > MAX_HOOKS || new Set(names).size < names.length || names.includes('')) {
@@ -274,14 +274,22 @@ async function hooksOf(target: string): Promise<{ path: string; name: string }[]
       help: 'write it like eth1 or eth1,/sys/fs/bpf/other_hook, each once',
     });
   }
-  return names.map((name) => {
-    if (name.includes('/')) return { path: name, name };
-    const path = join(pinPath(gateName(interfaceInfo(name).index)), 'hook');
-    if (existsSync(path)) return { path, name };
+  const hooks = new Map<string, string[]>();
+  for (const name of names) {
+    // Interfaces that share a gate have one hook.
+    const path = name.includes('/') ? name : interfaceHook(name);
+    hooks.set(path, [...(hooks.get(path) ?? []), name]);
+  }
+  return [...hooks].map(([path, of]) => ({ path, name: of.join() }));
+
+  function interfaceHook(name: string): string {
+    const { index } = interfaceInfo(name);
+    const path = join(pinPath(placeWith(index)?.name ?? gateName(index)), 'hook');
+    if (existsSync(path)) return path;
     throw new SluiceError('GATE_DOWN', `no gate is up on ${name}`, {
       help: '`sluice gate up` or `sluice run` brings one; the hook of another program is named by its pin',
     });
-  });
+  }
 }
 
 const n = (value: number): string => value.toLocaleString('en-US');

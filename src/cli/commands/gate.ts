@@ -28,7 +28,8 @@ const gateSchema = runSchema.pick({
 });
 
 interface UpOptions {
-  interface: string;
+  interface: string[];
+  shareTables?: boolean;
   pinOwner?: string;
   pinGroup?: string;
   pinMode?: number;
@@ -55,9 +56,16 @@ export const registerGate: Register = (program, host) => {
     .command('up')
     .description('Attach the gate and start its daemon.')
     .addOption(
-      new Option('-i, --interface <IFACE>', 'The interface (one daemon each).')
+      new Option('-i, --interface <IFACE>', 'The interface; several with --share-tables.')
+        .argParser((value: string, before: string[] | undefined) => [...(before ?? []), ...value.split(',')])
         .makeOptionMandatory()
         .helpGroup('Source:'),
+    )
+    .addOption(
+      new Option(
+        '--share-tables',
+        'One gate on all of these interfaces, with one set of tables: the directions of a flow may come by two of them.',
+      ).helpGroup('Gate:'),
     )
     .addOption(
       new Option(
@@ -111,13 +119,17 @@ export const registerGate: Register = (program, host) => {
       await host.run(config, async (io) => {
         const { checkInterface, checkPrivilege } = await import('../../gate/guard.ts');
         const { checkKernel } = await import('../../gate/kernel-check.ts');
-        const info = checkInterface(given.interface, config.tap);
+        const names = checkNames(given);
+        const [first, ...others] = names.map((name) => {
+          const { index, name: ifname } = checkInterface(name, config.tap);
+          return { ifindex: index, ifname };
+        });
         checkPrivilege(true);
         checkKernel(true);
         const grouped = given.pinGroup !== undefined;
         const options: DaemonOptions = {
-          ifname: info.name,
-          ifindex: info.index,
+          ...first,
+          others,
           mode: config.mode,
           maxShunts4: config.maxShunts4,
           maxShunts6: config.maxShunts6,
@@ -134,11 +146,12 @@ export const registerGate: Register = (program, host) => {
           },
           socketMode: given.socketMode ?? (grouped ? 0o660 : 0o600),
         };
+        const { interfacesText } = await import('../../gate/control-places.ts');
         const show = (report: UpReport): void => {
           if (config.json) io.out(`${JSON.stringify(report)}\n`);
           else
             io.say(
-              `the gate is up on ${report.interface} (${report.mode} mode, program ${report.programId})`,
+              `the gate is up on ${interfacesText(report.interfaces.map(({ interface: name, mode }) => `${name} (${mode} mode)`))}, program ${report.programId}`,
             );
         };
         if (given.hold === true) return await hold(options, io, show);
@@ -156,7 +169,8 @@ export const registerGate: Register = (program, host) => {
 Examples:
   sluice gate up -i eth1 --tap
   sluice gate up -i eth1 --tap --pin-group zeek        members of zeek read the tables and add shunts
-  sluice gate up -i eth1 --tap --mode native --hold    in the foreground, until Ctrl-C`,
+  sluice gate up -i eth1 --tap --mode native --hold    in the foreground, until Ctrl-C
+  sluice gate up -i eth1 -i eth2 --tap --share-tables  a tap whose two directions come in on two interfaces`,
   );
 
   const down = gate
@@ -166,9 +180,11 @@ Examples:
     .action(async () => {
       const { config } = configOf(down, outputSchema);
       await host.run(config, async (io) => {
-        const ifname = await takeDown(down.opts<{ interface?: string }>().interface, (text) => io.warn(text));
-        if (config.json) io.out(`${JSON.stringify({ interface: ifname, down: true })}\n`);
-        else io.say(`the gate on ${ifname} is down`);
+        const names = await takeDown(down.opts<{ interface?: string }>().interface, (text) => io.warn(text));
+        const { interfacesText } = await import('../../gate/control-places.ts');
+        if (config.json)
+          io.out(`${JSON.stringify({ interface: names[0], interfaces: names, down: true })}\n`);
+        else io.say(`the gate on ${interfacesText(names)} is down`);
         return undefined;
       });
     });
@@ -227,6 +243,22 @@ function scopeName(text: string): string {
   throw new InvalidArgumentError('not 1 to 64 letters, digits, dots, dashes, underscores or colons');
 }
 
+/** @throws SluiceError USAGE */
+function checkNames({ interface: names, shareTables = false }: UpOptions): readonly string[] {
+  const unique = [...new Set(names)];
+  if (names.includes('') || unique.length < names.length) {
+    throw new SluiceError('USAGE', `'${names.join()}' does not name interfaces, each once`, {
+      help: 'sluice gate up -i eth1 -i eth2 --share-tables',
+    });
+  }
+  if (unique.length > 1 && !shareTables) {
+    throw new SluiceError('USAGE', `${unique.length} interfaces are named, and one gate serves one of them`, {
+      help: '--share-tables puts one gate with one set of tables on all of them; without it start a gate for each',
+    });
+  }
+  return names;
+}
+
 /** `-i` of commands that need it only when several gates are up. */
 export function interfaceOption(): Option {
   return new Option('-i, --interface <IFACE>', 'The gate of this interface, where several are up.');
@@ -251,10 +283,12 @@ async function hold(
   return undefined;
 }
 
-async function takeDown(ifname: string | undefined, warn: (text: string) => void): Promise<string> {
+/** Answers the interfaces that it was on. */
+async function takeDown(ifname: string | undefined, warn: (text: string) => void): Promise<string[]> {
   const { findPlace } = await import('../../gate/control-places.ts');
   const { ControlClient } = await import('../../gate/control-client.ts');
   const place = findPlace(ifname);
+  const names = place.interfaces.length === 0 ? [place.ifname] : place.interfaces.map((each) => each.ifname);
   let client: Connected;
   try {
     client = await ControlClient.connect(place);
@@ -265,15 +299,15 @@ async function takeDown(ifname: string | undefined, warn: (text: string) => void
     const { removeState } = await import('../../gate/daemon-state.ts');
     const { removeLeftNicRules } = await import('../../gate/daemon-rules.ts');
     removeLeftNicRules(place, warn);
-    Gate.remove(place.ifindex, place.ifname);
+    Gate.remove(place);
     removeState(place);
-    return place.ifname;
+    return names;
   }
   try {
     await client.ask('stop');
     await client.closed;
     await lockReleased(place.ifindex, place.ifname);
-    return place.ifname;
+    return names;
   } finally {
     client.close();
   }
@@ -353,8 +387,12 @@ function optionsText({ vlanKey, features }: StatusReport): string {
 
 function statusText(s: StatusReport, io: CommandIo): string {
   const { daemon } = s;
+  const on = s.interfaces.map(({ interface: name, mode }) => `${name} in ${mode} mode`).join(', ');
   const lines: [string, string][] = [
-    ['interface', `${s.interface} (${s.mode} mode, program ${s.programId ?? 'none'}, layout ${s.layout})`],
+    [
+      s.interfaces.length === 1 ? 'interface' : 'interfaces',
+      `${on} (program ${s.programId ?? 'none'}, layout ${s.layout})`,
+    ],
     [
       'daemon',
       daemon.alive
@@ -362,7 +400,8 @@ function statusText(s: StatusReport, io: CommandIo): string {
         : 'not running, or not for this user: entries lapse by lease, idle or time limit',
     ],
   ];
-  if (s.modeReason !== null) lines.push(['', s.modeReason]);
+  for (const reason of new Set(s.interfaces.flatMap(({ modeReason }) => modeReason ?? [])))
+    lines.push(['', reason]);
   const options = optionsText(s);
   if (options !== '') lines.push(['options', options]);
   lines.push(['seen', count(s.seen)], ['shunted', count(s.shunted)], ['passed', count(s.passed)]);

@@ -45,7 +45,13 @@ export function registerRuleSamples(rule: Command, host: CommandHost): void {
         await learn();
         const writer = new PcapngWriter({
           application: 'sluice',
-          interfaces: [{ name: place.ifname, nano: true, comment: 'samples of rules' }],
+          interfaces: [
+            {
+              name: place.interfaces.map(({ ifname }) => ifname).join(),
+              nano: true,
+              comment: 'samples of rules',
+            },
+          ],
         });
         const out = open(given.write);
         let written = 0;
