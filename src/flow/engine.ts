@@ -257,7 +257,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       return -1;
     const tcpFlags = decoder.protocol === IpProto.tcp ? u8[decoder.transport + 13] : 0;
     if ((this.#words[slot * WORDS + FLAGS] & Flag.marked) !== 0)
-      this.#hooks.beforePacket(slot, side, tcpFlags);
+      this.#hooks.beforePacket(slot, side, tcpFlags, this.#now);
     if ((tcpFlags & TcpFlag.syn) !== 0 && this.#tcp.isReuse(slot, u8, decoder.transport)) {
       this.#end(slot);
       return -1;

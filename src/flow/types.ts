@@ -88,7 +88,7 @@ export interface TunnelRecord {
 /** What the sensor hooks into the engine. The engine calls none of them for a flow without a mark, save `closed`. */
 export interface FlowHooks {
   /** A packet of a marked flow is about to be accounted; the sensor may absorb what the gate holds first. */
-  beforePacket(slot: number, side: Side, tcpFlags: number): void;
+  beforePacket(slot: number, side: Side, tcpFlags: number, now: number): void;
   /** A timer is about to end a marked flow at packet time `now`; false keeps it (the engine asks again later). */
   mayExpire(slot: number, now: number): boolean;
   /** The flow has ended and its slot is about to be freed: read the record now. */

@@ -68,15 +68,17 @@ export class Absorption {
     }
   }
 
-  /** Moves what `entry` has beyond what was absorbed before into the engine. */
-  absorb(episode: Episode, books: Books, entry: Entry): void {
+  /** Moves what `entry` has beyond what was absorbed before into the engine; all of it was dropped `until` then. */
+  absorb(episode: Episode, books: Books, entry: Entry, until = Number.POSITIVE_INFINITY): void {
     this.begin(episode);
     const events: ShuntEvent[] = historyEvents(entry, episode.events);
     episode.events = entry.logLength;
     let pkts = 0;
     for (const side of [0, 1] as const) {
-      this.#difference(entry.dirs[side], episode, side, this.#deltas[side]);
-      pkts += this.#deltas[side].pkts;
+      const delta = this.#deltas[side];
+      this.#difference(entry.dirs[side], episode, side, delta);
+      delta.last = Math.min(delta.last, until);
+      pkts += delta.pkts;
     }
     if (pkts === 0 && events.length === 0) return;
     const orig = this.#engine.origSide(episode.slot);

@@ -220,14 +220,15 @@ export class Shunter {
   }
 
   /** Engine hook: a packet of a marked flow is about to be accounted. */
-  beforePacket(slot: number, _side: Side, tcpFlags: number): void {
+  beforePacket(slot: number, _side: Side, tcpFlags: number, now: number): void {
     const books = this.#books.get(slot);
     const episode = books?.current;
     if (books === undefined || episode?.phase !== 'shunted') return;
     // Up to the barrier only the SYN, FIN or RST itself can come from after the end: the rest was passed while armed.
     if (this.#ring.packets <= episode.barrier && (tcpFlags & SYN_FIN_RST) === 0) return;
     if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return;
-    if (this.#entry.ending) this.#endEpisode(episode);
+    // Nothing was dropped after the packet that ended it, whatever the gate's clock shows.
+    if (this.#entry.ending) this.#endEpisode(episode, undefined, now);
     else {
       // Passed although the flow is shunted (a fragment, say): it may acknowledge what was dropped.
       this.#absorption.absorb(episode, books, this.#entry);
@@ -315,11 +316,11 @@ export class Shunter {
   }
 
   /** The entry (in #entry) is ending and everything from before the shunt has been handled: take its counts over. */
-  #endEpisode(episode: Episode, reason?: EndReason): void {
+  #endEpisode(episode: Episode, reason?: EndReason, until?: number): void {
     const books = this.#books.get(episode.slot);
     if (books === undefined) return;
     episode.reason = reason ?? (this.#entry.dirs[0].reason || this.#entry.dirs[1].reason);
-    this.#absorption.absorb(episode, books, this.#entry);
+    this.#absorption.absorb(episode, books, this.#entry, until);
     this.#announceEnd(episode, books);
     this.#notes.due(episode);
     this.#toEnding(episode);

@@ -81,7 +81,7 @@ class CaptureWorker {
     this.#source = new AfPacketSource(this.#ring, setup.ifname);
     let shunter: Shunter | undefined;
     const hooks: FlowHooks = {
-      beforePacket: (slot, side, flags) => shunter?.beforePacket(slot, side, flags),
+      beforePacket: (slot, side, flags, now) => shunter?.beforePacket(slot, side, flags, now),
       mayExpire: (slot, now) => shunter?.mayExpire(slot, now) ?? true,
       closed: (slot) => this.#closed(slot),
       tunnel: this.#logs.tunnel,

@@ -141,8 +141,7 @@ function one(k: string, x: ConnLine, y: ConnLine, out: Comparison, held: Held): 
       late = off > TICK_SECONDS + delay;
     } else {
       out.largestClosed = Math.max(out.largestClosed, off);
-      // A frame that was stamped before the one that closes may have reached the gate long after it.
-      late = off > CLOSED_SECONDS + (shunted && dx > dy ? held(y) : 0);
+      late = off > CLOSED_SECONDS;
     }
   }
   const what = `${k}${shunted ? ' (shunted)' : ''}: `;
