@@ -43,8 +43,8 @@ export {
   xdpAttachment,
 } from './link.ts';
 export { BatchCursor, BpfMap, type MapOptions } from './map.ts';
-export { BpfObject, loadObject, type ObjectOptions, type ProgramOptions } from './object.ts';
 export { FLOW_SPEC, NicRules } from './nic-rules.ts';
+export { BpfObject, loadObject, type ObjectOptions, type ProgramOptions } from './object.ts';
 export { openPacketRing, PacketRing, type PacketRingOptions, type PacketRingStats } from './packet-ring.ts';
 export { FEATURES, type Feature, type ProbeResult, probe, probeAll } from './probe.ts';
 export {
