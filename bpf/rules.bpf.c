@@ -12,6 +12,8 @@
 
 /* What is left of a packet's time when CPUs are at the same bucket: then it counts as over the limit. */
 #define BUCKET_TRIES 16
+/* How far the clocks that two CPUs have read for their packets may be apart: 1 s. */
+#define BUCKET_SKEW (1000000000ULL * SL_RULE_TIME)
 
 /* The gate's own: never made here. */
 struct {
@@ -129,8 +131,11 @@ static __always_inline bool over(__u64 *bucket, const struct sl_rule *r, __u32 b
 
 	for (int i = 0; i < BUCKET_TRIES; i++) {
 		__u64 paid = READ_ONCE(*bucket);
-		/* Never more than the burst ahead: what is more lies behind, or is from before the number wrapped. */
-		__u64 ahead = paid - now <= r->burst ? paid - now : 0;
+		/*
+		 * Never more than the burst ahead, and what another CPU's clock is: this one may have been read before. What
+		 * is more lies behind, or is from before the number wrapped.
+		 */
+		__u64 ahead = paid - now <= r->burst + BUCKET_SKEW ? paid - now : 0;
 
 		if (ahead + cost > r->burst)
 			return true;
