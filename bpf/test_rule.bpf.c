@@ -15,8 +15,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile __u32 cfg_rule = 7;
 const volatile __be32 cfg_source = 0;     /* of what is dropped */
-const volatile __be16 cfg_port = 0;       /* UDP port to which it is sent */
-const volatile __be16 cfg_limited_port = 0; /* UDP: from anybody */
+const volatile __be16 cfg_port = 0;       /* UDP port to which it is sent; 0: nothing is dropped */
+const volatile __be16 cfg_limited_port = 0; /* UDP: from anybody; 0: nothing is limited */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -39,11 +39,11 @@ static __always_inline __u32 verdict_of(struct xdp_md *ctx, const struct sl_pack
 
 	if (p->family != 4 || p->parsed != SL_V_SHUNTED || p->proto != IPPROTO_UDP)
 		return SL_V_ABORTED;
-	if (p->dport == cfg_limited_port)
+	if (cfg_limited_port && p->dport == cfg_limited_port)
 		return SL_V_RATE_LIMITED;
 	/* Not from the key: which of its addresses is the source depends on `dir`. */
 	ip = (void *)(long)ctx->data + (p->l3 & 63);
-	if (p->dport == cfg_port && (void *)(ip + 1) <= end && ip->saddr == cfg_source)
+	if (cfg_port && p->dport == cfg_port && (void *)(ip + 1) <= end && ip->saddr == cfg_source)
 		return SL_V_RULE_DROPPED;
 	return SL_V_ABORTED;
 }
