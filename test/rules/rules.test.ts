@@ -325,6 +325,20 @@ kernelTest('rates: what is over is dropped, by rule, by source and by target pre
   expect(sent(50, () => udp('10.0.0.1'))).toBe(20);
 });
 
+kernelTest('fields that are far away: nothing is there, and nothing else suffers', [], async () => {
+  await using gate = new RuleGate();
+  const far = [0, 1, 2, 3, 4, 5].flatMap((n) => [
+    rule(`far${n}`, `ether[40000:2] == ${n}`, 'drop'),
+    rule(`farther${n}`, `ip[60000] == ${n}`, 'drop'),
+    rule(`near${n}`, `udp dst port ${n}`, 'drop'),
+  ]);
+  await gate.live.apply(far);
+  expect(gate.run(udp('10.0.0.1', 3))).toBe(1);
+  expect(gate.run(udp('10.0.0.1', 9))).toBe(2);
+  expect(gate.live.counts('near3')?.dropped.pkts).toBe(1);
+  expect(gate.live.counts('far0')?.matched.pkts).toBe(0);
+});
+
 kernelTest('two CPUs at one bucket: neither lets through what the other has used', [], async () => {
   await using gate = new RuleGate();
   const [burst, times] = [60_000, 200_000];

@@ -114,17 +114,22 @@ function node(items: readonly Item[], facts: Facts): GraphNode {
 
 const distinct = (items: readonly Item[]): number => new Set(items.map(({ rule }) => rule)).size;
 
+/** Farthest place that a switch looks at: a bounds check of the verifier reaches it, and so does one load. */
+export const FARTHEST_FIELD = 0x3fff;
+
 /** Where a switch can look: a field of the packet, or bits of one, at a place that is fixed or computed of another field. */
 export function switchable(term: Term): boolean {
   if (term.kind === 'alu') {
     return (term.op === '&' || term.op === '|') && term.right.kind === 'const' && switchable(term.left);
   }
-  return term.kind === 'load' && (term.base === undefined || isOffset(term.base));
+  return (
+    term.kind === 'load' && term.offset < FARTHEST_FIELD && (term.base === undefined || isOffset(term.base))
+  );
 }
 
 /** A number made of one field by constants, as the length of an IPv4 header is: 4 * (b[14] & 15). */
 function isOffset(term: Term): boolean {
-  if (term.kind === 'load') return term.base === undefined;
+  if (term.kind === 'load') return term.base === undefined && term.offset < FARTHEST_FIELD;
   return (
     term.kind === 'alu' &&
     (term.op === '+' || term.op === '*' || term.op === '&' || term.op === '<<') &&

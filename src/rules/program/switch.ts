@@ -14,6 +14,7 @@ import {
   type Size,
   toBigEndian,
 } from '../../ebpf/index.ts';
+import { FARTHEST_FIELD } from '../analysis/graph.ts';
 import type { Term } from '../analysis/term.ts';
 import { DATA, DATA_END } from './abi.ts';
 
@@ -86,27 +87,13 @@ function loadField(term: Term, short: string): { code: Item[]; size: number } {
       ? guarded(field, DATA, short)
       : [
           ...offsetCode(base, short),
-          jumpTo(jump('gt', VALUE, constant(FARTHEST)), short),
+          jumpTo(jump('gt', VALUE, constant(FARTHEST_FIELD)), short),
           plain(alu64('mov', BASE, register(DATA))),
           plain(alu64('add', BASE, register(VALUE))),
           ...guarded(field, BASE, short),
         ];
   for (const { op, value } of masks) code.push(plain(alu32(op, VALUE, constant(swapped(value, size)))));
   return { code, size };
-}
-
-/** Farthest field from the beginning of a packet that a bounds check of the verifier can be about. */
-const FARTHEST = 0x3fff;
-
-/** Whether a switch can be made over it: near enough. */
-export function reachable(term: Term): boolean {
-  const { field } = parts(term);
-  return field.offset < FARTHEST && (field.base === undefined || nearBase(field.base));
-}
-
-function nearBase(term: Term): boolean {
-  if (term.kind === 'load') return term.offset < FARTHEST;
-  return term.kind === 'alu' && nearBase(term.left);
 }
 
 /** Arms in the order of the values that are compared: as they stand in the packet. */
