@@ -59,7 +59,7 @@ export function liveShunts(tables: GateTables, count: number): Shunter {
         return turn;
       },
       openBlock: () => turn,
-      packets: 0,
+      position: 0,
       received: () => 0,
     },
     events: { started: () => {}, ended: () => {}, refused: () => {}, recovered: () => {}, late: () => {} },

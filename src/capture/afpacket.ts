@@ -1,7 +1,7 @@
 import type { SluiceError } from '../base/errors.ts';
 import type { PacketRing } from '../kernel/index.ts';
 import { Checksum, Packet, type PacketSink } from '../packet/packet.ts';
-import type { PacketSource } from './source.ts';
+import type { LiveSource, SourceCounts } from './source.ts';
 
 // struct tpacket_block_desc and tpacket3_hdr (linux/if_packet.h), in 32-bit words or bytes as they are read.
 const BLOCK_STATUS = 8;
@@ -29,7 +29,7 @@ const PACKET_OUTGOING = 4;
  * Walks a TPACKET_V3 ring: blocks that the kernel has handed over, packet by packet, without an object or a
  * copy per packet. `sequence` numbers the blocks since the start; it is what the hand-off of a flow waits on.
  */
-export class AfPacketSource implements PacketSource {
+export class AfPacketSource implements LiveSource {
   readonly name: string;
   packets = 0;
   bytes = 0;
@@ -54,6 +54,23 @@ export class AfPacketSource implements PacketSource {
     this.#words = new Int32Array(ring.memory);
     this.#halves = new Uint16Array(ring.memory);
     this.#packet.u8 = new Uint8Array(ring.memory);
+  }
+
+  /** Packets, the present one among them. */
+  get position(): number {
+    return this.packets;
+  }
+
+  counts(): SourceCounts {
+    return this.#ring.stats();
+  }
+
+  onReadable(callback: (errno: number) => void): void {
+    this.#ring.onReadable(callback);
+  }
+
+  stopReceiving(): void {
+    this.#ring.stopReceiving();
   }
 
   /** Hands out at least `maxPackets` when so many are there: whole blocks, each given back when it is done. */

@@ -15,6 +15,44 @@ export interface PacketSource {
   close(): void;
 }
 
+/**
+ * How far a live source has come, in numbers that only grow, of whatever unit it has. Once `sequence` is greater than what
+ * `openBlock` returned, everything that had reached the source when that was called has been handed out and its turn is
+ * over; once `position` is at least what `received` returned, everything that had reached it has been shown to the sink.
+ */
+export interface RingPosition {
+  readonly sequence: number;
+  openBlock(): number;
+  /** Of the packet that is shown now, or was shown last. */
+  readonly position: number;
+  /** Not to be called from a sink. */
+  received(): number;
+}
+
+/** What a live source has counted since it was opened. */
+export interface SourceCounts {
+  /** Packets that the kernel has put into the source, or would have if there had been room. */
+  packets: number;
+  /** Of these, packets that found no room. */
+  drops: number;
+  /** How often it was full. */
+  freezes: number;
+}
+
+/** A source that packets reach as they come, until it is told to stop. */
+export interface LiveSource extends PacketSource, RingPosition {
+  /** Bytes on the wire of the packets handed out. */
+  readonly bytes: number;
+  counts(): SourceCounts;
+  /**
+   * Calls back on the event loop when there is something to drain; `errno` is 0, or says why nothing more will come for
+   * now (ENETDOWN).
+   */
+  onReadable(callback: (errno: number) => void): void;
+  /** Lets nothing more come in: what is there can still be drained. */
+  stopReceiving(): void;
+}
+
 /** A source that may have to wait for a pipe or for a decompressor. */
 export interface StoredSource extends PacketSource {
   /** As `drain`, several packets at a time; each is valid until the call of the sink returns. */

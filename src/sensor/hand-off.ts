@@ -1,3 +1,4 @@
+import type { RingPosition } from '../capture/source.ts';
 import type { FlowEngineApi } from '../flow/types.ts';
 import type { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
@@ -12,16 +13,6 @@ const EAGAIN = -11;
 const SYNC_TURNS = 10;
 /** A refused or ended shunt is not tried again before this many seconds. */
 export const RETRY_SECONDS = 5;
-
-/** Where the source stands (src/capture/afpacket.ts). */
-export interface RingPosition {
-  /** Blocks handed out so far, and the number of the one that is being filled. */
-  readonly sequence: number;
-  openBlock(): number;
-  /** Packets handed out so far, the present one among them, and those that have reached the ring. */
-  readonly packets: number;
-  received(): number;
-}
 
 export interface HandOffEvents {
   /** It has an entry from now on. */

@@ -1,3 +1,4 @@
+import type { RingPosition } from '../capture/source.ts';
 import type { FlowEngineApi, Side } from '../flow/types.ts';
 import type { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
@@ -6,7 +7,7 @@ import type { EndReason } from '../gate/layout.ts';
 import { Absorption } from './absorption.ts';
 import { Endings } from './endings.ts';
 import { type Books, type Episode, isLive, newBooks, newEpisode, type ShuntTotals } from './episode.ts';
-import { HandOff, RETRY_SECONDS, type RingPosition } from './hand-off.ts';
+import { HandOff, RETRY_SECONDS } from './hand-off.ts';
 import { type Note, Notes } from './notes.ts';
 
 const IPPROTO_TCP = 6;
@@ -225,7 +226,7 @@ export class Shunter {
     const episode = books?.current;
     if (books === undefined || episode?.phase !== 'shunted') return;
     // Up to the barrier only the SYN, FIN or RST itself can come from after the end: the rest was passed while armed.
-    if (this.#ring.packets <= episode.barrier && (tcpFlags & SYN_FIN_RST) === 0) return;
+    if (this.#ring.position <= episode.barrier && (tcpFlags & SYN_FIN_RST) === 0) return;
     if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return;
     // Nothing was dropped after the packet that ended it, whatever the gate's clock shows.
     if (this.#entry.ending) this.#endEpisode(episode, undefined, now);
@@ -302,7 +303,7 @@ export class Shunter {
     const keep: Episode[] = [];
     for (const e of this.#settling) {
       if (e.phase !== 'shunted' || this.#booksOf(e) === undefined) continue;
-      if (this.#ring.packets < e.barrier) keep.push(e);
+      if (this.#ring.position < e.barrier) keep.push(e);
       else {
         this.#absorption.begin(e);
         this.#notes.due(e);
@@ -381,7 +382,7 @@ export class Shunter {
     // The slice is some time old: read again before anything is taken in.
     if (
       entry.ending &&
-      this.#ring.packets >= episode.barrier &&
+      this.#ring.position >= episode.barrier &&
       this.#gate.read(family, episode.key, episode.tcp, entry)
     )
       this.#endEpisode(episode);

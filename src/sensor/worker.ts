@@ -1,15 +1,16 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { asSluiceError } from '../base/errors.ts';
-import { AfPacketSource } from '../capture/afpacket.ts';
+import type { LiveSource } from '../capture/source.ts';
 import { createFlowEngine, type FlowEngine, FlowFlag, type FlowHooks } from '../flow/index.ts';
 import { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
 import { localAddresses } from '../gate/guard.ts';
 import { hasLocalEndpoint } from '../gate/local.ts';
-import { coarseStep, Fanout, openPacketRing, realtimeOffset } from '../kernel/index.ts';
+import { coarseStep, realtimeOffset } from '../kernel/index.ts';
 import type { Packet } from '../packet/packet.ts';
 import { compilePolicies, FlowFlag as PolicyFlag, parsePolicies } from '../policy/index.ts';
 import type { ShuntTotals } from './episode.ts';
+import { openSource } from './open-source.ts';
 import { Recovery } from './recovery.ts';
 import {
   type EndStep,
@@ -41,8 +42,7 @@ const MAX_DELAYS = 100_000;
 class CaptureWorker {
   readonly #setup: WorkerSetup;
   readonly #stats: Float64Array;
-  readonly #source: AfPacketSource;
-  readonly #ring: ReturnType<typeof openPacketRing>;
+  readonly #source: LiveSource;
   readonly #engine: FlowEngine;
   readonly #gate: GateClient | undefined;
   readonly #shunter: Shunter | undefined;
@@ -69,16 +69,7 @@ class CaptureWorker {
     this.#policies = compilePolicies(parsePolicies(setup.policies));
     this.#triggers = this.#policies.policies.map(({ trigger }) => trigger);
     this.#logs = new WorkerLogs(setup, (index) => this.#triggers[index]);
-    this.#ring = openPacketRing({
-      interface: setup.ifindex,
-      blockSize: setup.ringBlock,
-      blocks: Math.max(4, Math.floor(setup.ringBytes / setup.ringBlock)),
-      retireMs: setup.retireMs,
-      promiscuous: true,
-      ignoreOutgoing: true,
-      ...(setup.fanoutId === undefined ? {} : { fanout: { id: setup.fanoutId, mode: Fanout.hash } }),
-    });
-    this.#source = new AfPacketSource(this.#ring, setup.ifname);
+    this.#source = openSource(setup);
     let shunter: Shunter | undefined;
     const hooks: FlowHooks = {
       beforePacket: (slot, side, flags, now) => shunter?.beforePacket(slot, side, flags, now),
@@ -175,17 +166,20 @@ class CaptureWorker {
    */
   go(): void {
     if (this.#setup.workers > 1) {
-      this.#early = this.#source.received();
+      const source = this.#source;
       const sink = this.#sink;
-      let left = this.#early;
+      const barrier = source.received();
       this.#sink = (packet) => {
-        if (left-- > 0) return;
+        if (source.position <= barrier) {
+          this.#early++;
+          return;
+        }
         this.#sink = sink;
         sink(packet);
       };
     }
     this.#tick = setInterval(() => this.turn(), TICK_MS);
-    this.#ring.onReadable((error) => {
+    this.#source.onReadable((error) => {
       if (error !== 0) post({ kind: 'link' });
       this.turn();
     });
@@ -246,7 +240,7 @@ class CaptureWorker {
 
   #publish(now: number): void {
     const s = this.#stats;
-    const ring = this.#ring.stats();
+    const ring = this.#source.counts();
     s[Stat.packets] = this.#source.packets - this.#early;
     s[Stat.bytes] = this.#source.bytes;
     s[Stat.activeFlows] = this.#engine.active;
@@ -277,7 +271,7 @@ class CaptureWorker {
   /** Lets nothing more come into the ring: the traffic does not end because we do. */
   deafen(): void {
     clearInterval(this.#tick);
-    this.#ring.stopReceiving();
+    this.#source.stopReceiving();
   }
 
   /** Handles what is there, writes every record, gives everything back. */
@@ -299,7 +293,7 @@ class CaptureWorker {
     const until = monotonicSeconds() + LAST_BLOCK_SECONDS;
     for (;;) {
       this.#source.drain(this.#sink, Number.MAX_SAFE_INTEGER);
-      const { packets, drops } = this.#ring.stats();
+      const { packets, drops } = this.#source.counts();
       if (this.#source.packets >= packets - drops || monotonicSeconds() > until) return;
       await new Promise((resolve) => setTimeout(resolve, 1));
     }

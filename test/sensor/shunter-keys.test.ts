@@ -32,7 +32,7 @@ function requestFor(gate: TestGate, ...frames: Uint8Array[]): { live: number } {
         return turn;
       },
       openBlock: () => turn,
-      packets: 0,
+      position: 0,
       received: () => 0,
     },
     events: { started: () => {}, ended: () => {}, refused: () => {}, recovered: () => {}, late: () => {} },
