@@ -149,7 +149,10 @@ function one(k: string, x: ConnLine, y: ConnLine, out: Comparison, held: Held): 
   const what = `${k}${shunted ? ' (shunted)' : ''}: `;
   if (wrong.length > 0) out.differences.push(what + wrong.join(', '));
   else if (fields.length > 0) out.apart++;
-  if (late) out.late.push(what + difference(x, y, 'duration'));
+  if (late) {
+    const about = `history ${history}, last drop held up by ${held(y)} s, ${JSON.stringify(x)}`;
+    out.late.push(`${what}${difference(x, y, 'duration')}; ${about}`);
+  }
 }
 
 function difference(x: ConnLine, y: ConnLine, field: string): string {
