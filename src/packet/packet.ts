@@ -9,6 +9,10 @@ export const Checksum = {
 } as const;
 export type Checksum = (typeof Checksum)[keyof typeof Checksum];
 
+/** Which tunnel of a mirror a frame was taken out of. */
+export const Tunnelled = { none: 0, vxlan: 1, geneve: 2 } as const;
+export type Tunnelled = (typeof Tunnelled)[keyof typeof Tunnelled];
+
 /**
  * One captured frame, as a cursor: a source owns one and moves it from frame to frame, so that no packet
  * costs an allocation. Whoever wants to keep anything of it copies it during the call.
@@ -30,6 +34,14 @@ export class Packet {
   checksum: Checksum = Checksum.unknown;
   /** Sent by this host (PACKET_OUTGOING). */
   outgoing = false;
+  /** A mirror's frame: the tunnel that was taken off, and its network identifier, or -1. */
+  tunnel: Tunnelled = Tunnelled.none;
+  vni = -1;
+  /** VXLAN inside of GENEVE: the identifier of the GENEVE tunnel, or -1. */
+  outerVni = -1;
+  /** GENEVE options that came with the frame, in `u8`. */
+  optionsAt = 0;
+  optionsBytes = 0;
 }
 
 export type PacketSink = (packet: Packet) => void;

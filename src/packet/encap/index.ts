@@ -1,0 +1,13 @@
+export { Decapsulator } from './decapsulator.ts';
+export { GwlbMetadata } from './gwlb.ts';
+export {
+  defaultPort,
+  type EncapKind,
+  type EncapOnPort,
+  type Encapsulation,
+  encapsulationOf,
+  mirrorLinkType,
+  mirrorPort,
+  parseEncap,
+} from './names.ts';
+export { DECAP_REASON_NAMES, DECAP_REASONS, DecapReason } from './reasons.ts';
