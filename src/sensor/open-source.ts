@@ -1,10 +1,10 @@
 import { AfPacketSource } from '../capture/afpacket.ts';
 import type { LiveSource } from '../capture/source.ts';
 import { Fanout, openPacketRing } from '../kernel/index.ts';
-import type { WorkerSetup } from './setup.ts';
+import type { SourceSetup } from './setup.ts';
 
 /** What the worker drains. */
-export function openSource(setup: WorkerSetup): LiveSource {
+export function openSource(setup: SourceSetup): LiveSource {
   const ring = openPacketRing({
     interface: setup.ifindex,
     blockSize: setup.ringBlock,

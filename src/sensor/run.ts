@@ -2,7 +2,7 @@ import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
 import { checkInterface, checkPrivilege } from '../gate/guard.ts';
-import { emptyLedger, type Gate } from '../gate/index.ts';
+import { emptyLedger } from '../gate/index.ts';
 import { checkKernel } from '../gate/kernel-check.ts';
 import { VERDICTS } from '../gate/layout.ts';
 import type { InterfaceInfo } from '../kernel/index.ts';
@@ -19,11 +19,11 @@ import {
   statsSchema,
 } from '../log/other-logs.ts';
 import { compilePolicies, parsePolicies } from '../policy/index.ts';
-import { orphanRecord } from './orphans.ts';
+import { InterfaceStation } from './interface-station.ts';
 import { progressText, type RunSummary, summarize, summaryText } from './report.ts';
 import { END_STEPS } from './setup.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
-import { Station } from './station.ts';
+import type { Station, StationHost } from './station.ts';
 
 const PROGRESS_MS = 500;
 const STATS_LOG_SECONDS = 60;
@@ -108,48 +108,30 @@ class Sensor {
     this.#logNotice = this.#writer.channel(noticeSchema);
     for (const torn of this.#log.torn)
       this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
-    for (const info of this.#infos) await this.#startStation(info);
+    const host = this.#stationHost(this.#log);
+    for (const info of this.#infos) {
+      const station = new InterfaceStation(host, info);
+      this.#stations.push(station);
+      await station.start();
+    }
     this.#started = performance.now() / 1000;
     this.#io.say('ready');
     // For whoever has started this process with a channel (the lab): the same, not to be read from talk.
     process.send?.('ready');
   }
 
-  async #startStation(info: InterfaceInfo): Promise<void> {
-    const station = new Station(this.#config, info, {
-      failed: (error) => this.#fail(error),
+  #stationHost(log: LogThread): StationHost {
+    return {
+      config: this.#config,
+      policies: this.#policyNames.length,
+      log: () => log.link(),
+      say: (line) => this.#io.say(line),
+      detail: (line) => this.#io.detail(line),
+      warn: (line) => this.#io.warn(line),
       notice: (note, message) => this.#notice(note, message),
-    });
-    this.#stations.push(station);
-    const switchedOff = station.settleOffloads();
-    if (switchedOff.length > 0)
-      this.#io.say(`${info.name}: switched off for this run: ${switchedOff.join(', ')}`);
-    const gate = this.#config.gate ? station.openGate() : undefined;
-    if (gate !== undefined) this.#tellLeftovers(gate);
-    const log = this.#log;
-    if (log === undefined) throw new SluiceError('CLOSED', 'the log thread has ended');
-    await station.startWorkers(() => log.link(), this.#policyNames.length);
-    // Attached last: from the first packet that the gate judges there is someone to see what passes.
-    if (gate !== undefined) {
-      const [{ mode, warning }] = gate.attach(this.#config.mode);
-      station.mode = mode;
-      if (warning !== undefined) this.#io.warn(warning);
-    }
-    this.#io.detail(`${info.name}: ${this.#config.workers} worker(s), gate ${station.mode}`);
-  }
-
-  #tellLeftovers({ leftovers: { joined, orphans }, ifname }: Gate): void {
-    if (joined.length > 0)
-      this.#notice(
-        'Sluice::Recovered',
-        `goes on with ${joined.length} connections that an earlier run had shunted on ${ifname}`,
-      );
-    if (orphans.length === 0) return;
-    for (const orphan of orphans) this.#logShunt(orphanRecord(orphan));
-    this.#notice(
-      'Sluice::Orphans',
-      `removed ${orphans.length} shunts that an earlier run had left on ${ifname}`,
-    );
+      logShunt: (record) => this.#logShunt(record),
+      failed: (error) => this.#fail(error),
+    };
   }
 
   async untilTheEnd(): Promise<void> {
@@ -159,10 +141,7 @@ class Sensor {
     let last = first;
     let nextStats = first.at + STATS_LOG_SECONDS;
     const timer = setInterval(() => {
-      for (const station of this.#stations) {
-        station.checkLink();
-        station.gate?.lookAfterCaptures();
-      }
+      for (const station of this.#stations) station.lookAfter();
       const now = this.snapshot();
       this.#io.progress(progressText(now, last, first, this.#io));
       last = now;
@@ -199,7 +178,7 @@ class Sensor {
     const { reasons, ...verdicts } = s.ledger ?? { ...emptyLedger() };
     this.#logStatsRecord({
       ts: Date.now() / 1000,
-      peer: this.#infos.map((i) => i.name).join(','),
+      peer: this.#stations.map(({ name }) => name).join(','),
       mem: Math.round(process.memoryUsage.rss() / 2 ** 20),
       pktsProc: s.packets,
       bytesRecv: s.bytes,
@@ -243,7 +222,7 @@ class Sensor {
       end,
       end.at - this.#started,
       delays,
-      this.#stations.map(({ info, mode }) => ({ interface: info.name, mode })),
+      this.#stations.map(({ name, mode }) => ({ interface: name, mode })),
       this.#config.logDir,
     );
     if (this.#failed === undefined) return summary;

@@ -4,8 +4,9 @@ import type { LogLink } from '../log/log-link.ts';
 import type { LogSettings } from '../log/log-setup.ts';
 import type { Returning } from './recovery.ts';
 
-/** What a capture worker is started with: plain data, descriptors by number, and its way to the log thread. */
-export interface WorkerSetup {
+/** A capture ring on an interface. */
+export interface InterfaceSource {
+  kind: 'interface';
   ifname: string;
   ifindex: number;
   ringBytes: number;
@@ -13,7 +14,17 @@ export interface WorkerSetup {
   retireMs: number;
   /** Set when several workers share the interface. */
   fanoutId: number | undefined;
-  /** Which of the interface's workers this is, from 0, and how many there are. */
+}
+
+/** What a worker receives from. */
+export type SourceSetup = InterfaceSource;
+
+/** What a capture worker is started with: plain data, descriptors by number, and its way to the log thread. */
+export interface WorkerSetup {
+  source: SourceSetup;
+  /** Milliseconds that the source may hold a packet back before it hands it out. */
+  holdMs: number;
+  /** Which of the source's workers this is, from 0, and how many there are. */
   number: number;
   workers: number;
   gate: GateHandles | undefined;

@@ -69,7 +69,7 @@ class CaptureWorker {
     this.#policies = compilePolicies(parsePolicies(setup.policies));
     this.#triggers = this.#policies.policies.map(({ trigger }) => trigger);
     this.#logs = new WorkerLogs(setup, (index) => this.#triggers[index]);
-    this.#source = openSource(setup);
+    this.#source = openSource(setup.source);
     let shunter: Shunter | undefined;
     const hooks: FlowHooks = {
       beforePacket: (slot, side, flags, now) => shunter?.beforePacket(slot, side, flags, now),
@@ -116,7 +116,7 @@ class CaptureWorker {
       gate,
       ring: this.#source,
       idle: setup.shuntIdle,
-      settleMs: 2 * setup.retireMs + SETTLE_MS,
+      settleMs: 2 * setup.holdMs + SETTLE_MS,
       clockOffset: realtimeOffset,
       tick: coarseStep(),
       isLocal: (family, key) => hasLocalEndpoint(this.#local, family, key),
@@ -214,7 +214,7 @@ class CaptureWorker {
     }
     const now = monotonicSeconds();
     if (source.packets === before)
-      this.#engine.advance(Date.now() / 1000 - TIMER_LAG - this.#setup.retireMs / 1000);
+      this.#engine.advance(Date.now() / 1000 - TIMER_LAG - this.#setup.holdMs / 1000);
     if (now < this.#nextRenewal) return;
     this.#nextRenewal = now + TICK_MS / 1000;
     this.#gate?.lease.renew();

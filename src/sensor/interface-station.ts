@@ -1,0 +1,190 @@
+import type { RunConfig } from '../base/config.ts';
+import { SluiceError } from '../base/errors.ts';
+import { Gate, type Joined } from '../gate/index.ts';
+import { type InterfaceInfo, interfaceState, realtimeOffset } from '../kernel/index.ts';
+import { Crew } from './crew.ts';
+import { isUsable } from './notes.ts';
+import { type Offloads, settleOffloads } from './offloads.ts';
+import { orphanRecord } from './orphans.ts';
+import { areLeft, type Returning, returningFlows } from './recovery.ts';
+import { type EndStep, statsBuffer } from './setup.ts';
+import { commonSetup, type EarlyDrop, type Station, type StationHost } from './station.ts';
+
+const IPPROTO_TCP = 6;
+const IPPROTO_UDP = 17;
+
+/** One interface: gate, capture workers, and what was changed on the interface itself. */
+export class InterfaceStation implements Station {
+  readonly kind = 'interface';
+  readonly name: string;
+  gate: Gate | undefined;
+  mode = 'none';
+  readonly #host: StationHost;
+  readonly #config: RunConfig;
+  readonly #info: InterfaceInfo;
+  readonly #crew: Crew;
+  #offloads: Offloads | undefined;
+  #returning: Returning | undefined;
+  /** The kernel says that the interface went down: what it is now is looked up until it is up again. */
+  #suspect = false;
+  #down = false;
+  #gone = false;
+
+  constructor(host: StationHost, info: InterfaceInfo) {
+    this.#host = host;
+    this.#config = host.config;
+    this.#info = info;
+    this.name = info.name;
+    this.#crew = new Crew({
+      failed: (error) => this.#host.failed(error),
+      link: () => {
+        this.#suspect = true;
+        this.#checkLink();
+      },
+    });
+  }
+
+  get earlyDrop(): EarlyDrop {
+    return this.gate === undefined ? 'none' : 'xdp';
+  }
+
+  async start(): Promise<void> {
+    const { name } = this;
+    const switchedOff = this.#settleOffloads();
+    if (switchedOff.length > 0)
+      this.#host.say(`${name}: switched off for this run: ${switchedOff.join(', ')}`);
+    const gate = this.#config.gate ? this.#openGate() : undefined;
+    if (gate !== undefined) this.#tellLeftovers(gate);
+    await this.#startWorkers();
+    // Attached last: from the first packet that the gate judges there is someone to see what passes.
+    if (gate !== undefined) {
+      const [{ mode, warning }] = gate.attach(this.#config.mode);
+      this.mode = mode;
+      if (warning !== undefined) this.#host.warn(warning);
+    }
+    this.#host.detail(`${name}: ${this.#config.workers} worker(s), gate ${this.mode}`);
+  }
+
+  /** Merged frames would be counted as one by the sensor and as several by the gate. What was switched off. */
+  #settleOffloads(): readonly string[] {
+    const offloads = settleOffloads(this.name, this.#config.vlanKey);
+    this.#offloads = offloads;
+    if (offloads.problem !== undefined) this.#host.notice('Sluice::Offloads', offloads.problem);
+    return offloads.changed;
+  }
+
+  /** Loads the gate, which takes in what an earlier run has left. */
+  #openGate(): Gate {
+    const info = this.#info;
+    const c = this.#config;
+    this.gate = Gate.open({
+      ifname: info.name,
+      ifindex: info.index,
+      maxShunts4: c.maxShunts4,
+      maxShunts6: c.maxShunts6,
+      vlanKey: c.vlanKey,
+      fragments: c.fragments === 'follow',
+      workers: c.workers,
+      join: isUsable,
+    });
+    const now = Date.now() / 1000;
+    const offset = realtimeOffset();
+    this.#returning = returningFlows(this.gate.leftovers.joined, ({ lastDropped }: Joined, protocol) => {
+      const silence =
+        protocol === IPPROTO_TCP ? c.timeoutTcp : protocol === IPPROTO_UDP ? c.timeoutUdp : c.timeoutIcmp;
+      return (lastDropped > 0 ? lastDropped + offset : now) + silence;
+    });
+    return this.gate;
+  }
+
+  #tellLeftovers({ leftovers: { joined, orphans }, ifname }: Gate): void {
+    if (joined.length > 0)
+      this.#host.notice(
+        'Sluice::Recovered',
+        `goes on with ${joined.length} connections that an earlier run had shunted on ${ifname}`,
+      );
+    if (orphans.length === 0) return;
+    for (const orphan of orphans) this.#host.logShunt(orphanRecord(orphan));
+    this.#host.notice(
+      'Sluice::Orphans',
+      `removed ${orphans.length} shunts that an earlier run had left on ${ifname}`,
+    );
+  }
+
+  async #startWorkers(): Promise<void> {
+    const c = this.#config;
+    const { name, index } = this.#info;
+    const retireMs = Math.max(1, Math.round(c.retire * 1000));
+    for (let number = 0; number < c.workers; number++)
+      this.#crew.start(`sluice-${name}-${number}`, {
+        ...commonSetup(c),
+        source: {
+          kind: 'interface',
+          ifname: name,
+          ifindex: index,
+          ringBytes: c.ringBytes,
+          ringBlock: c.ringBlock,
+          retireMs,
+          // Fanout ids are per namespace: the interface makes them differ, the process makes two runs differ.
+          fanoutId: c.workers > 1 ? (process.pid * 31 + index) & 0xffff : undefined,
+        },
+        holdMs: retireMs,
+        number,
+        workers: c.workers,
+        gate: this.gate?.handles(number),
+        returning: this.#returning,
+        log: this.#host.log(),
+        stats: statsBuffer(this.#host.policies),
+      });
+    await this.#crew.go();
+  }
+
+  get stats(): readonly Float64Array[] {
+    return this.#crew.stats;
+  }
+
+  lookAfter(): void {
+    this.#checkLink();
+    this.gate?.lookAfterCaptures();
+  }
+
+  /** Looks after an interface that may have gone down or away. */
+  #checkLink(): void {
+    if (!this.#suspect || this.#gone) return;
+    const { index, name } = this.#info;
+    const state = interfaceState(index);
+    if (state === undefined) {
+      this.#gone = true;
+      const error = new SluiceError('INTERFACE_GONE', `the interface ${name} has gone`, {
+        help: 'what was captured is in the logs; start again when it is back',
+      });
+      this.#host.notice('Sluice::Interface_Gone', error.message);
+      this.#host.failed(error);
+      return;
+    }
+    if (this.#down !== (state === 'down')) {
+      this.#down = state === 'down';
+      this.#host.notice(
+        this.#down ? 'Sluice::Interface_Down' : 'Sluice::Interface_Up',
+        `${name} is ${this.#down ? 'down: nothing is captured until it is up' : 'up again'}`,
+      );
+    }
+    this.#suspect = this.#down;
+  }
+
+  tell(kind: EndStep): void {
+    this.#crew.tell(kind);
+  }
+
+  async reached(kind: EndStep): Promise<Float64Array[]> {
+    return await this.#crew.reached(kind);
+  }
+
+  async close(): Promise<void> {
+    await this.#crew.close();
+    // Connections of an earlier run that nobody has gone on with are left to the next one.
+    this.gate?.close(this.#returning !== undefined && areLeft(this.#returning));
+    this.#offloads?.restore();
+    this.#offloads = undefined;
+  }
+}
