@@ -6,6 +6,9 @@ import { ports } from './wire.ts';
 /** UDP ports come from here, one after the other: no two flows of a run share one (TCP's lie above). */
 const FIRST_UDP_PORT = 10_000;
 const UDP_PORTS = 10_000;
+/** A question is asked so often, each time after this long without an answer. */
+const TRIES = 3;
+const SILENCE_MS = 1000;
 
 let nextUdpPort = 0;
 
@@ -45,11 +48,18 @@ export function datagrams(job: Job, context: Context): Promise<void> {
   });
   socket.once('listening', () => {
     if (job.direction === 'download') {
-      timer = setTimeout(() => {
-        tally.lost += left;
-        end(left === job.bytes ? new Error('nothing came of a stream') : undefined);
-      }, 1000);
-      socket.send(`send ${job.bytes} ${job.datagram} ${job.mbps}`, ports.udp, serverAddress(job));
+      // The request may be lost as well as anything that follows: then it is asked for again.
+      let tries = 0;
+      const ask = () => {
+        if (left < job.bytes || tries++ === TRIES) {
+          tally.lost += left;
+          end(left === job.bytes ? new Error('nothing came of a stream') : undefined);
+          return;
+        }
+        timer = setTimeout(ask, SILENCE_MS);
+        socket.send(`send ${job.bytes} ${job.datagram} ${job.mbps}`, ports.udp, serverAddress(job));
+      };
+      ask();
       return;
     }
     const begin = performance.now();
@@ -96,9 +106,9 @@ export function query(job: Job, context: Context): Promise<void> {
   const abort = () => end(new Error('stopped'));
   context.signal.addEventListener('abort', abort, { once: true });
   const ask = () => {
-    if (tries++ === 3) end(new Error('no answer'));
+    if (tries++ === TRIES) end(new Error('no answer'));
     else {
-      timer = setTimeout(ask, 1000);
+      timer = setTimeout(ask, SILENCE_MS);
       socket.send(Buffer.concat([header, name]), ports.dns, serverAddress(job));
     }
   };

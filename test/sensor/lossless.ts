@@ -42,12 +42,13 @@ export async function lossless(
   await using lab = await createLab({ oneStamp: true, mbps: MBPS, ...options });
   // The hub keeps its CPU for itself.
   setThreadAffinity(1);
-  let drops: DropWitness | undefined;
+  using witnesses = new DisposableStack();
+  let dropped!: DropWitness;
   const { gated, plain } = await bothTaps(lab, TIMEOUT, async (sensor) => {
-    drops = new DropWitness(sensor.process.pid as number, slow);
+    dropped = witnesses.use(new DropWitness(sensor.process.pid as number, slow));
     if (trace === undefined) {
       const report = await runTraffic(lab, mixedPlan());
-      expect(report.failures).toBe(0);
+      expect(report.errors).toEqual([]);
     } else {
       const { refused } = await lab.replay(trace, { mbps: MBPS });
       expect(refused).toBe(0);
@@ -56,7 +57,6 @@ export async function lossless(
   });
   await using _gated = gated;
   await using _plain = plain;
-  using dropped = drops as unknown as DropWitness;
   const result = compare(gated.log('conn'), plain.log('conn'), heldBy(dropped));
   const summary = gated.summary();
   const witness = plain.summary();

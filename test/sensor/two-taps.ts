@@ -75,9 +75,14 @@ export async function bothTaps(
 ): Promise<{ gated: Sensor; plain: Sensor }> {
   const gated = new Sensor(lab, 'a', options);
   const plain = new Sensor(lab, 'b', [...options, '--no-gate']);
-  await Promise.all([gated.ready(), plain.ready()]);
-  await drive(gated);
-  await gated.stop();
-  await plain.stop();
+  try {
+    await Promise.all([gated.ready(), plain.ready()]);
+    await drive(gated);
+    await gated.stop();
+    await plain.stop();
+  } catch (error) {
+    await Promise.all([gated[Symbol.asyncDispose](), plain[Symbol.asyncDispose]()]);
+    throw error;
+  }
   return { gated, plain };
 }
