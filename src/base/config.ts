@@ -8,6 +8,7 @@ import {
   interfaceName,
   key,
   list,
+  mirrorSource,
   network,
   policyText,
 } from './options.ts';
@@ -30,8 +31,18 @@ const source = {
       group: 'Source',
       short: '-i',
       arg: 'IFACE,…',
-      help: 'Capture on these interfaces; without one, in the lab.',
+      help: 'Capture on these interfaces; without one and without another source, in the lab.',
       otherwise: 'the lab',
+    },
+    'list',
+  ),
+  source: key(
+    list(mirrorSource).prefault([]),
+    {
+      group: 'Source',
+      arg: 'SOURCE,…',
+      help: 'Receive mirrored traffic over UDP: udp://ADDRESS:PORT?encap=vxlan|geneve|geneve+vxlan|raw. Also without the flag, as arguments.',
+      otherwise: 'none',
     },
     'list',
   ),
@@ -53,7 +64,7 @@ const source = {
   workers: key(count(1, 256).prefault(1), {
     group: 'Source',
     arg: 'N',
-    help: 'Capture workers for each interface, each with a ring and a flow table of its own.',
+    help: 'Capture workers for each source, each with a ring or socket and a flow table of its own.',
   }),
   ringBytes: key(
     size(2 ** 20, 2 ** 31).prefault('64MiB'),
@@ -79,6 +90,12 @@ const source = {
     'value',
     'duration',
   ),
+  healthPort: key(count(1, 65_535).optional(), {
+    group: 'Source',
+    arg: 'PORT',
+    help: 'Answer health checks on this TCP port: 200 over HTTP while all workers make progress, 503 otherwise.',
+    otherwise: 'none',
+  }),
 };
 
 const policies = {

@@ -101,6 +101,12 @@ export const interfaceName = z
   .string()
   .regex(/^[^\s/:]{1,15}$/, { error: 'must be the name of a network interface (1 to 15 characters)' });
 
+/** A mirror that is listened to; what stands behind the scheme is parsed where it is used. */
+export const mirrorSource = z.string().regex(/^udp:\S{1,255}$/, {
+  error:
+    'must be a mirror over UDP, for instance udp://0.0.0.0:4789?encap=vxlan (interfaces are named with -i)',
+});
+
 export const policyText = z.string().regex(/^[a-z][a-z0-9-]*(=[^=\s]+)?$/, {
   error: 'must look like NAME or NAME=ARGUMENT, for instance bulk=1MB',
 });

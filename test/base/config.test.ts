@@ -31,6 +31,8 @@ describe('the configuration', () => {
   it('has the documented defaults', () => {
     expect(run().config).toMatchObject({
       interface: [],
+      source: [],
+      healthPort: undefined,
       tap: false,
       duration: undefined,
       workers: 1,

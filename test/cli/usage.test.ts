@@ -35,7 +35,8 @@ describe('usage errors exit with 2, say what and what next', () => {
       '--help',
     ],
     ['no file', ['read'], "missing required argument 'FILE'", '--help'],
-    ['too many arguments', ['run', 'eth0'], 'too many arguments', '--help'],
+    ['too many arguments', ['config', 'schema', 'x'], 'too many arguments', '--help'],
+    ['an interface without -i', ['run', 'eth0'], 'must be a mirror over UDP', 'configuration.md'],
     ['a group of commands alone', ['config'], 'a command is missing', '--help'],
     [
       'a value out of range',

@@ -2,18 +2,23 @@ import { runSchema } from '../../base/config.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 
-/** `sluice run`: the main job, on taps or in the lab. */
+/** `sluice run`: the main job, on taps, on mirrors over UDP, or in the lab. */
 export const registerRun: Register = (program, host) => {
   const run = program
     .command('run')
+    .argument('[SOURCE...]', 'mirrors to receive over UDP: udp://ADDRESS:PORT?encap=…&dlt=…')
     .description(
-      'The main job: gate, sensor and logs, on interfaces or (without -i) in a test network of its own.',
+      'The main job: gate, sensor and logs, on interfaces, on mirrors that arrive over UDP, or (without either) in a test network of its own.',
     )
-    .action(async () => {
+    .action(async (sources: string[]) => {
+      if (sources.length > 0) {
+        const named = run.getOptionValue('source') as string[] | undefined;
+        run.setOptionValueWithSource('source', [...(named ?? []), ...sources], 'cli');
+      }
       const { config } = configOf(run, runSchema);
       await host.run(config, async (io) => {
         // Loaded here and not above: other commands work where the native addon does not.
-        if (config.interface.length > 0) {
+        if (config.interface.length + config.source.length > 0) {
           const { runSensor } = await import('../../sensor/run.ts');
           return await runSensor(config, io);
         }
@@ -29,6 +34,9 @@ Examples:
   sluice run --duration 60                        the lab for a minute
   sluice run -i eth1 --tap                        a tap, until Ctrl-C
   sluice run -i eth1,eth2 --tap --policy bulk=5MB two taps, shunt only bulk
-  sluice run -i eth1 --tap --no-gate              the sensor alone`,
+  sluice run -i eth1 --tap --no-gate              the sensor alone
+  sluice run udp://0.0.0.0:4789                   a mirror in VXLAN, no privileges needed
+  sluice run 'udp://[::]:6081?encap=geneve' --health-port 8080
+                                                  behind an AWS Gateway Load Balancer`,
   );
 };
