@@ -38,12 +38,13 @@ static __always_inline bool is_extension(__u8 proto)
 #define BEHIND(proto, l4, left) ((proto) | (__u64)(l4) << 8 | (__u64)(left) << 32)
 
 /* Walks extension headers. Apart, so that it is verified once. 0: cut, malformed, too many, or source routed. */
-__noinline __u64 walk6(struct xdp_md *ctx, __u32 l3, __u32 proto, __u32 left)
+__noinline __u64 walk6(frame_ctx *ctx, __u32 l3, __u32 proto, __u32 left)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
+	void *data, *end;
 	__u32 l4 = sizeof(struct ipv6hdr);
 
+	if (!frame_bounds(ctx, &data, &end))
+		return 0;
 	l3 &= 63;
 	left &= 0xffff;
 	for (int i = 0; i < SL_MAX_EXT_HEADERS && is_extension(proto); i++) {
@@ -75,7 +76,7 @@ static __always_inline int parse_fragment6(const struct ipv6_fragment *f, void *
 }
 
 /* Returns SL_V_SHUNTED when the packet has a key, else the verdict. */
-static __always_inline int parse_ipv6(struct xdp_md *ctx, void *l3, void *end, struct sl_packet *p,
+static __always_inline int parse_ipv6(frame_ctx *ctx, void *l3, void *end, struct sl_packet *p,
 				      struct sl_key6 *key)
 {
 	struct ipv6hdr *ip = l3;

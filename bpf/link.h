@@ -7,6 +7,7 @@
 #include <linux/ppp_defs.h>
 #include <bpf/bpf_endian.h>
 #include "common.h"
+#include "frame.h"
 #include "maps.h"
 
 struct vlan_tag {
@@ -43,12 +44,12 @@ static __always_inline bool is_vlan(__be16 proto)
  * Behind PPPoE and MPLS at offset `at`. Answers what is there, the type of IP or another one, and its offset << 16. Apart,
  * so that it is verified once and not for every number of tags.
  */
-__noinline __u32 unwrap(struct xdp_md *ctx, __u32 at, __u32 proto)
+__noinline __u32 unwrap(frame_ctx *ctx, __u32 at, __u32 proto)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
-	void *from;
+	void *data, *end, *from;
 
+	if (!frame_bounds(ctx, &data, &end))
+		return 0;
 	at &= 31;
 	from = data + at;
 	if (proto == bpf_htons(ETH_P_PPP_SES)) {
@@ -89,14 +90,16 @@ __noinline __u32 unwrap(struct xdp_md *ctx, __u32 at, __u32 proto)
 }
 
 /* Fills in where the network header is, and the VLAN ids. Returns the type of what is there; 0 when the frame is cut. */
-static __always_inline __be16 parse_link(struct xdp_md *ctx, struct sl_packet *p)
+static __always_inline __be16 parse_link(frame_ctx *ctx, struct sl_packet *p)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = data;
+	void *data, *end;
+	struct ethhdr *eth;
 	__u32 at = sizeof(*eth);
 	__be16 proto;
 
+	if (!frame_bounds(ctx, &data, &end))
+		return 0;
+	eth = data;
 	if ((void *)(eth + 1) > end)
 		return 0;
 	/* eth is packed, and would be read byte by byte. */
