@@ -232,7 +232,7 @@ const logs = {
   vlan: flag(false, { group: 'Logs', help: 'Write vlan and inner_vlan to conn.log.' }),
   vni: flag(false, {
     group: 'Logs',
-    help: 'Write vni to conn.log: the network identifier of the innermost VXLAN or GENEVE tunnel.',
+    help: 'Write id.ctx.vxlan_vni and id.ctx.geneve_vni to conn.log: network identifiers of the innermost tunnels, those of mirrors included.',
   }),
   communityId: flag(false, { group: 'Logs', help: 'Write community_id (version 1) to conn.log.' }),
   communityIdSeed: key(count(0, 65_535).prefault(0), {

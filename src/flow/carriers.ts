@@ -64,6 +64,8 @@ interface Carrier {
 export interface InnerHost {
   /** Decodes and accounts a packet; the slot of its flow, or -1. The sighting is used for it, what was in it is lost. */
   inner(packet: Packet, sighting: Sighting): number;
+  /** Which of several networks the addresses of the packet in work belong to; 0: there is one, or they are not told apart. */
+  readonly network: number;
   /** The same for an IP packet that was put together from fragments, of which it saw the last one. */
   whole(packet: Packet, sighting: Sighting): number;
 }
@@ -277,7 +279,7 @@ export class Carriers {
   }
 
   #fragment(outer: Packet, sighting: Sighting): number {
-    const whole = this.#fragments.add(sighting.decoder, outer.u8, outer.ts);
+    const whole = this.#fragments.add(sighting.decoder, outer.u8, outer.ts, this.#host.network);
     if (whole === undefined) return -1;
     const packet = this.#next(outer, whole, 0, whole.length, LinkType.raw);
     if (packet === undefined) return -1;

@@ -38,7 +38,7 @@ import { FlowTable, MOST_FETCHED } from './table.ts';
 import { TcpTracker } from './tcp.ts';
 import { TcpFlag, type TcpHost } from './tcp-states.ts';
 import { setTimeoutClass, Timeout } from './timeouts.ts';
-import { Tunnels } from './tunnels.ts';
+import { geneveId, Tunnels, vxlanId } from './tunnels.ts';
 import type {
   ConnRecord,
   FlowEngineApi,
@@ -139,7 +139,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     );
     this.#absorber = new Absorber(this.#endpoints, this.#gaps, this.#counts, this.#histories, this.#tcp);
     this.#tunnels = new Tunnels(
-      this.#words,
+      this.#table,
       this.#histories,
       () => uidText(this.#uids.next(), this.#uids.next(), this.#uids.next()),
       hooks.tunnel === undefined ? undefined : (record) => hooks.tunnel?.(record),
@@ -155,8 +155,14 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
 
   process(packet: Packet): number {
     const sighting = this.#sightings[0];
-    sighting.see(packet, 0, 0);
+    this.#see(packet, sighting);
     return this.#arrive(packet, sighting);
+  }
+
+  /** Looks at a packet as it comes in. */
+  #see(packet: Packet, sighting: Sighting): void {
+    if (this.#keyed) sighting.see(packet, vxlanId(packet), geneveId(packet));
+    else sighting.see(packet, 0, 0);
   }
 
   processBatch(packets: readonly Packet[], count: number): void {
@@ -167,7 +173,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       const size = Math.min(MOST_FETCHED, count - from);
       for (let i = 0; i < size; i++) {
         const sighting = sightings[i];
-        sighting.see(packets[from + i], 0, 0);
+        this.#see(packets[from + i], sighting);
         hashes[i] = sighting.hash;
       }
       table.fetch(hashes, size);
@@ -182,6 +188,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       this.#now = ts;
       if (ts >= this.#lifetimes.wheel.next || ts >= this.#tunnels.sweepAt) this.#runTimers();
     } else if (ts < this.#now - this.#settings.clockStep) this.#stepBack(ts);
+    const tunnels = this.#tunnels;
+    if ((packet.tunnel | tunnels.vxlan | tunnels.geneve) !== 0) tunnels.arrive(packet);
     if (sighting.verdict === Decoded.ok) {
       this.stats.packets++;
       return this.#account(packet, sighting);
@@ -197,6 +205,11 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   inner(packet: Packet, sighting: Sighting): number {
     sighting.see(packet, this.#keyed ? this.#tunnels.vxlan : 0, this.#keyed ? this.#tunnels.geneve : 0);
     return this.#enter(packet, sighting);
+  }
+
+  /** InnerHost. */
+  get network(): number {
+    return this.#keyed ? this.#tunnels.vxlan * 2 ** 25 + this.#tunnels.geneve : 0;
   }
 
   /** InnerHost. */
@@ -452,7 +465,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     const slot = this.#take(sighting.key, sighting.size, sighting.hash);
     this.stats.opened++;
     this.#opener.open(slot, packet, sighting, this.#now);
-    if (this.#tunnels.depth > 0) this.#tunnels.opened(slot, this.#now);
+    const tunnels = this.#tunnels;
+    if ((tunnels.depth | tunnels.vxlan | tunnels.geneve) !== 0) tunnels.opened(slot, this.#now);
     return slot;
   }
 

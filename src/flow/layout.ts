@@ -9,7 +9,7 @@
  *   hot line 1   TCP endpoints of side 0 and side 1 (other protocols: payload bytes)
  *   cold line 0  key 48 · hash · generation · VLANs
  *   cold line 1  rest of the endpoint of side 0, missed bytes
- *   cold line 2  rest of the endpoint of side 1
+ *   cold line 2  rest of the endpoint of side 1, ids of tunnels
  *   cold line 3  start · timers · uid · history and its length
  */
 export const RECORD_BYTES = 128;
@@ -81,6 +81,9 @@ export const CEP_PACKETS_HIGH = 12;
 
 /** In the room that the endpoint of side 0 leaves. */
 export const CF_MISSED = 15;
+/** In the room that the endpoint of side 1 leaves: ids of the VXLAN and GENEVE tunnels that were first around it, as in keys. */
+export const C_VXLAN = 46;
+export const C_GENEVE = 47;
 export const CF_START = 24;
 /** TCP: when an unanswered attempt ends; later (Flag.halfClosed) when the close of one side is looked at. */
 export const CF_ATTEMPT = 25;

@@ -5,8 +5,10 @@ import type { Counts } from './counts.ts';
 import { type Endpoints, endpointOf, Tcp } from './endpoint.ts';
 import type { Histories } from './history.ts';
 import {
+  C_GENEVE,
   C_UID,
   C_VLANS,
+  C_VXLAN,
   CF_MISSED,
   CF_START,
   COLD_BYTES,
@@ -180,5 +182,12 @@ export function connRecord(
     tunnelParents: undefined,
     vlan: (vlans & 0xfff) === 0 ? undefined : vlans & 0xfff,
     innerVlan: vlans >>> 16 === 0 ? undefined : vlans >>> 16,
+    vxlanVni: vniOf(cold[slot * COLD_WORDS + C_VXLAN]),
+    geneveVni: vniOf(cold[slot * COLD_WORDS + C_GENEVE]),
   };
+}
+
+/** The network identifier in a tunnel id; undefined: not in such a tunnel. */
+function vniOf(id: number): number | undefined {
+  return id === 0 ? undefined : id & 0xff_ffff;
 }

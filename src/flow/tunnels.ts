@@ -1,5 +1,7 @@
+import { type Packet, Tunnelled } from '../packet/packet.ts';
 import type { Histories } from './history.ts';
-import { FLAGS, Flag, Seen, WORDS } from './layout.ts';
+import { C_GENEVE, C_VXLAN, COLD_WORDS, FLAGS, Flag, Seen, WORDS } from './layout.ts';
+import type { FlowTable } from './table.ts';
 import type { ConnRecord, TunnelAction, TunnelRecord, TunnelType } from './types.ts';
 
 /** Tunnels around one another that are taken apart (Zeek: Tunnel::max_depth). */
@@ -13,6 +15,18 @@ const SWEEP_EVERY = 60;
 const MAX_IP_TUNNELS = 65_536;
 const IP_TUNNEL_TIMEOUT = 86_400;
 const LETTER_X = 0x58;
+/** In the top byte of a key's tunnel id: there is such a tunnel. */
+const TUNNEL_ID = 0x0100_0000;
+
+/** Ids for the key of a packet that a mirror's tunnel was taken off of; 0: there was none. */
+export function vxlanId({ tunnel, vni }: Packet): number {
+  return tunnel === Tunnelled.vxlan ? TUNNEL_ID | vni : 0;
+}
+
+export function geneveId({ tunnel, vni, outerVni }: Packet): number {
+  if (tunnel === Tunnelled.geneve) return TUNNEL_ID | vni;
+  return outerVni >= 0 ? TUNNEL_ID | outerVni : 0;
+}
 
 /** One tunnel: a UDP flow that carries packets, or a pair of addresses that exchange GRE or IP in IP. */
 export interface Tunnel {
@@ -39,37 +53,36 @@ interface Encapsulation {
   /** uids of all innermost tunnels that it was seen in. */
   parents: string[];
   changes: number;
-  vni: number;
 }
 
 /** Which tunnels are around the packet in work, and around every connection; what is logged of them. */
 export class Tunnels {
   /** Of the packet in work: how many tunnels are around it. */
   depth = 0;
-  /** Tunnel ids for its key, 0 without: 1 in the top byte, the VNI below. */
+  /** Tunnel ids for its key, 0 without: 1 in the top byte, the VNI below. Those of a mirror's packet are there at depth 0. */
   vxlan = 0;
   geneve = 0;
   /** When `sweep` has something to do. */
   sweepAt = Number.POSITIVE_INFINITY;
 
-  readonly #words: Int32Array;
+  readonly #table: FlowTable;
   readonly #histories: Histories;
   readonly #log: ((record: TunnelRecord) => void) | undefined;
   readonly #newUid: () => string;
   readonly #stack: Tunnel[] = [];
-  /** Of each level: the key ids outside of it, and its VNI or -1. */
-  readonly #ids = new Int32Array(3 * MAX_DEPTH);
+  /** Of each level: the key ids outside of it. */
+  readonly #ids = new Int32Array(2 * MAX_DEPTH);
   readonly #flows = new Map<number, Encapsulation>();
   readonly #ipTunnels = new Map<string, IpTunnel>();
   readonly #active = new Set<Tunnel>();
 
   constructor(
-    words: Int32Array,
+    table: FlowTable,
     histories: Histories,
     newUid: () => string,
     log: ((record: TunnelRecord) => void) | undefined,
   ) {
-    this.#words = words;
+    this.#table = table;
     this.#histories = histories;
     this.#newUid = newUid;
     this.#log = log;
@@ -80,22 +93,27 @@ export class Tunnels {
     return this.#stack[this.depth - 1];
   }
 
+  /** A packet comes in from outside, from a mirror's tunnel or none. */
+  arrive(packet: Packet): void {
+    this.vxlan = vxlanId(packet);
+    this.geneve = geneveId(packet);
+  }
+
   /** What follows lies inside of this tunnel too, until `leave`. */
   enter(tunnel: Tunnel, vni: number): void {
     this.#stack[this.depth] = tunnel;
-    const at = 3 * this.depth;
+    const at = 2 * this.depth;
     this.#ids[at] = this.vxlan;
     this.#ids[at + 1] = this.geneve;
-    this.#ids[at + 2] = vni;
     this.depth++;
-    if (tunnel.type === 'VXLAN') this.vxlan = 0x0100_0000 | vni;
-    else if (tunnel.type === 'GENEVE') this.geneve = 0x0100_0000 | vni;
+    if (tunnel.type === 'VXLAN') this.vxlan = TUNNEL_ID | vni;
+    else if (tunnel.type === 'GENEVE') this.geneve = TUNNEL_ID | vni;
   }
 
   leave(): void {
     this.depth--;
-    this.vxlan = this.#ids[3 * this.depth];
-    this.geneve = this.#ids[3 * this.depth + 1];
+    this.vxlan = this.#ids[2 * this.depth];
+    this.geneve = this.#ids[2 * this.depth + 1];
   }
 
   /** The tunnel between two addresses, which `key` names whatever their order, if it is known. */
@@ -125,9 +143,10 @@ export class Tunnels {
     this.#ipTunnels.delete(key);
   }
 
-  /** A flow begins with the packet in work, which has a tunnel around it. */
+  /** A flow begins with the packet in work. */
   opened(slot: number, now: number): void {
-    this.#around(slot, 0, now);
+    if (this.depth > 0) this.#around(slot, 0, now);
+    else this.#identify(slot);
   }
 
   /** The packet in work belongs to a flow that had a tunnel around it before, or has one now (Conn.cc). */
@@ -158,11 +177,9 @@ export class Tunnels {
     this.#histories.once(slot, Seen.limit, LETTER_X, true);
   }
 
-  /** The uids of a flow's tunnels, and the VNI of the innermost VXLAN or GENEVE that was first around it. */
+  /** The uids of a flow's tunnels. */
   describe(slot: number, record: ConnRecord): void {
-    const flow = this.#flows.get(slot);
-    record.tunnelParents = flow?.parents.slice();
-    record.vni = flow === undefined || flow.vni < 0 ? undefined : flow.vni;
+    record.tunnelParents = this.#flows.get(slot)?.parents.slice();
   }
 
   /** A flow with tunnels around it has ended. */
@@ -185,11 +202,20 @@ export class Tunnels {
   /** A flow has tunnels around it for the first time. */
   #around(slot: number, changes: number, now: number): void {
     const stack = this.#stack.slice(0, this.depth);
-    let vni = -1;
-    for (let level = this.depth - 1; level >= 0 && vni < 0; level--) vni = this.#ids[3 * level + 2];
-    this.#flows.set(slot, { stack, parents: [stack[stack.length - 1].uid], changes, vni });
-    this.#words[slot * WORDS + FLAGS] = this.#words[slot * WORDS + FLAGS] | Flag.tunnelled;
+    this.#flows.set(slot, { stack, parents: [stack[stack.length - 1].uid], changes });
+    const { words } = this.#table;
+    words[slot * WORDS + FLAGS] = words[slot * WORDS + FLAGS] | Flag.tunnelled;
+    this.#identify(slot);
     this.#use(now);
+  }
+
+  /** Notes the tunnel ids of the packet in work, unless the flow has some. */
+  #identify(slot: number): void {
+    const { cold } = this.#table;
+    const at = slot * COLD_WORDS;
+    if ((cold[at + C_VXLAN] | cold[at + C_GENEVE]) !== 0) return;
+    cold[at + C_VXLAN] = this.vxlan;
+    cold[at + C_GENEVE] = this.geneve;
   }
 
   #use(now: number): void {

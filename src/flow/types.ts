@@ -62,8 +62,9 @@ export interface ConnRecord {
   tunnelParents: string[] | undefined;
   vlan: number | undefined;
   innerVlan: number | undefined;
-  /** Network identifier of the innermost VXLAN or GENEVE tunnel that was first around it. */
-  vni?: number | undefined;
+  /** Network identifiers of the innermost VXLAN and GENEVE tunnels that were first around it, a mirror's included. */
+  vxlanVni?: number | undefined;
+  geneveVni?: number | undefined;
 }
 
 /** Kinds of tunnels, and what happens to them, as Zeek's tunnel.log names them (behind `Tunnel::`). */

@@ -40,7 +40,7 @@ export interface ConnLogOptions {
   shunts?: boolean;
   /** vlan and inner_vlan (Zeek: policy/protocols/conn/vlan-logging). */
   vlan?: boolean;
-  /** vni: of the innermost VXLAN or GENEVE tunnel that was first around it. */
+  /** id.ctx.vxlan_vni and id.ctx.geneve_vni: of the innermost tunnels that were first around it. */
   vni?: boolean;
   /** community_id (Zeek: policy/protocols/conn/community-id-logging). */
   communityId?: boolean;
@@ -53,6 +53,7 @@ export function connSchema(options: ConnLogOptions = {}): LogSchema<ConnLogRecor
   const fields: F[] = [
     time('ts', (r) => r.ts),
     ...connectionFields,
+    ...(options.vni === true ? vniFields : []),
     text('proto', (r) => r.proto, 'enum'),
     text('service', (r) => r.service),
     interval('duration', (r) => r.duration),
@@ -68,7 +69,6 @@ export function connSchema(options: ConnLogOptions = {}): LogSchema<ConnLogRecor
     count('ip_proto', (r) => r.ipProto),
   ];
   if (options.vlan === true) fields.push(...vlanFields);
-  if (options.vni === true) fields.push(count('vni', (r) => r.vni));
   if (options.communityId === true) fields.push(text('community_id', (r) => r.communityId));
   if (options.shunts === true) fields.push(...shuntFields);
   return { log: 'conn', fields };
@@ -86,6 +86,12 @@ const seenFields: readonly F[] = [
   count('orig_ip_bytes', (r) => r.origIpBytes - (r.shunted?.origIpBytes ?? 0)),
   count('resp_pkts', (r) => r.respPkts - (r.shunted?.respPkts ?? 0)),
   count('resp_ip_bytes', (r) => r.respIpBytes - (r.shunted?.respIpBytes ?? 0)),
+];
+
+/** Names of Zeek's conn_id_ctx with its connection keys by VNI. */
+const vniFields: readonly F[] = [
+  count('id.ctx.vxlan_vni', (r) => r.vxlanVni),
+  count('id.ctx.geneve_vni', (r) => r.geneveVni),
 ];
 
 const vlanFields: readonly F[] = [

@@ -105,15 +105,15 @@ export class Fragments {
 
   /**
    * Takes the fragment that `decoder` has just decoded from `u8`; the datagram as an IP packet once it is whole. A
-   * fragment that was not captured whole is left out.
+   * fragment that was not captured whole is left out. Addresses are those of one network of several when `network` says which.
    */
-  add(decoder: Decoder, u8: Uint8Array, now: number): Uint8Array | undefined {
+  add(decoder: Decoder, u8: Uint8Array, now: number, network = 0): Uint8Array | undefined {
     this.#expire(now);
     const { fragment, transport, transportBytes: bytes } = decoder;
     const end = fragment.offset + bytes;
     if (decoder.captured < bytes || bytes < 0 || fragment.headerBytes + end > MAX_DATAGRAM) return undefined;
     const addresses = decoder.family === 4 ? 8 : 32;
-    const key = `${fragment.id} ${latin1(u8, decoder.family === 4 ? decoder.source : fragment.header + 8, addresses)}`;
+    const key = `${fragment.id} ${network} ${latin1(u8, decoder.family === 4 ? decoder.source : fragment.header + 8, addresses)}`;
     let datagram = this.#datagrams.get(key);
     if (datagram === undefined) {
       const header = u8.slice(fragment.header, fragment.header + fragment.headerBytes);

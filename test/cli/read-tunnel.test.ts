@@ -63,7 +63,9 @@ it('by option, the network identifier is written, and tells connections apart', 
   const vnis = async (...flags: string[]) => {
     expect(await sluice('read', path, '--log-dir', logs, ...flags)).toMatchObject({ code: 0 });
     const { records } = readLog(join(logs, 'conn.log'));
-    return records.filter((record) => record['tunnel_parents'] !== undefined).map((record) => record['vni']);
+    return records
+      .filter((record) => record['tunnel_parents'] !== undefined)
+      .map((record) => record['id.ctx.vxlan_vni']);
   };
   expect(await vnis()).toEqual([undefined]);
   expect(await vnis('--vni')).toEqual([5]);

@@ -1,8 +1,10 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { SAVED_FLOW_BYTES } from '../../src/flow/index.ts';
 import { eth, ipv4, type PacketBuilder } from '../../src/packet/build.ts';
 import { checksum } from '../../src/packet/checksum.ts';
-import { packetOf } from './support/harness.ts';
+import { type Packet, Tunnelled } from '../../src/packet/packet.ts';
+import { Harness, packetOf } from './support/harness.ts';
 import {
   A,
   answered,
@@ -297,13 +299,13 @@ describe('identifiers', () => {
     expect(apart.key.family).toBe(6);
     expect(Buffer.from(apart.key.bytes.subarray(36)).toString('hex')).toBe('110000000500000100000000');
     expect(apart.harness.engine.find(6, apart.key.bytes, 0)).toBe(apart.slots[0]);
-    expect(apart.harness.split().inner.map(({ vni, origHost }) => [vni, origHost])).toEqual([
+    expect(apart.harness.split().inner.map(({ vxlanVni, origHost }) => [vxlanVni, origHost])).toEqual([
       [5, '10.0.0.1'],
       [6, '10.0.0.1'],
     ]);
     const together = feed(false);
     expect(together.key.family).toBe(4);
-    expect(together.harness.split().inner).toMatchObject([{ vni: 5, origPkts: 2 }]);
+    expect(together.harness.split().inner).toMatchObject([{ vxlanVni: 5, origPkts: 2 }]);
   });
 
   test('VLANs are those inside', () => {
@@ -420,4 +422,100 @@ test('no frames make it throw, and each connection is a line', () => {
     ),
     { numRuns: 400 },
   );
+});
+
+describe('frames out of a mirror', () => {
+  const frame = eth().ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }).udp({ sport: 1000, dport: 2000 });
+  /** One frame in VXLAN 5 and 6 each, in GENEVE 5, in VXLAN 5 inside of GENEVE 9, and in none. */
+  const MIRRORED: Partial<Packet>[] = [
+    { tunnel: Tunnelled.vxlan, vni: 5 },
+    { tunnel: Tunnelled.vxlan, vni: 6 },
+    { tunnel: Tunnelled.geneve, vni: 5 },
+    { tunnel: Tunnelled.vxlan, vni: 5, outerVni: 9 },
+    {},
+  ];
+
+  function mirrored(tunnelInKey: boolean, frames: readonly Uint8Array[]): Harness {
+    const harness = new Harness({ tunnelInKey });
+    let ts = 100;
+    for (const bytes of frames)
+      for (const fields of MIRRORED) harness.engine.process(Object.assign(packetOf(bytes, ts++), fields));
+    return harness;
+  }
+
+  const vnis = (harness: Harness) =>
+    harness.finish().map(({ vxlanVni, geneveVni, origPkts }) => [vxlanVni, geneveVni, origPkts]);
+
+  test('are told apart by the identifiers of their tunnels, by the same option', () => {
+    const bytes = frame.payload(20).bytes();
+    expect(vnis(mirrored(true, [bytes, bytes]))).toEqual([
+      [5, undefined, 2],
+      [6, undefined, 2],
+      [undefined, 5, 2],
+      [5, 9, 2],
+      [undefined, undefined, 2],
+    ]);
+    // Without it they are one connection, which began in the first of them.
+    expect(vnis(mirrored(false, [bytes, bytes]))).toEqual([[5, undefined, 10]]);
+  });
+
+  test('in batches too', () => {
+    const harness = new Harness({ tunnelInKey: true });
+    const bytes = frame.payload(20).bytes();
+    const packets = MIRRORED.map((fields, i) => Object.assign(packetOf(bytes, 100 + i), fields));
+    harness.engine.processBatch(packets, packets.length);
+    expect(vnis(harness)).toHaveLength(5);
+  });
+
+  test('have keys as the gate has them', () => {
+    const harness = mirrored(true, [frame.payload(20).bytes()]);
+    const ends = [0, 1, 2, 3].map((slot) =>
+      Buffer.from(harness.engine.key(slot).bytes.subarray(40)).toString('hex'),
+    );
+    expect(ends).toEqual(['0500000100000000', '0600000100000000', '0000000005000001', '0500000109000001']);
+    expect(harness.engine.key(4).family).toBe(4);
+  });
+
+  test('fragments of two networks are not put together', () => {
+    const whole = ipv4().udp({ sport: 1, dport: 2 }).payload(1600).bytes().subarray(20);
+    const pieces = [0, 1].map((i) =>
+      eth()
+        .ipv4({ id: 7, protocol: 17, fragment: { offset: i * 800, more: i === 0 } })
+        .payload(whole.subarray(i * 800, i === 0 ? 800 : whole.length))
+        .bytes(),
+    );
+    expect(vnis(mirrored(true, pieces)).map(([, , packets]) => packets)).toEqual([1, 1, 1, 1, 1]);
+    const half = new Harness({ tunnelInKey: true });
+    pieces.forEach((piece, i) =>
+      half.engine.process(Object.assign(packetOf(piece, 100 + i), { tunnel: Tunnelled.vxlan, vni: 5 + i })),
+    );
+    expect(vnis(half)).toEqual([]);
+  });
+
+  test('a tunnel inside of a mirrored frame has its own identifier', () => {
+    const harness = new TunnelHarness({ tunnelInKey: true });
+    const inner = vxlan(A, B, asked().bytes(), 77).bytes();
+    for (const vni of [5, 6])
+      harness.engine.process(Object.assign(packetOf(inner, 100 + vni), { tunnel: Tunnelled.geneve, vni }));
+    const { inner: inside, outer: around } = harness.split();
+    expect(around.map(({ vxlanVni, geneveVni }) => [vxlanVni, geneveVni])).toEqual([
+      [undefined, 5],
+      [undefined, 6],
+    ]);
+    expect(inside.map(({ vxlanVni, geneveVni }) => [vxlanVni, geneveVni])).toEqual([
+      [77, 5],
+      [77, 6],
+    ]);
+  });
+
+  test('identifiers outlive a restart', () => {
+    const harness = mirrored(false, [frame.payload(20).bytes()]);
+    const { engine } = harness;
+    const saved = new Uint8Array(SAVED_FLOW_BYTES);
+    engine.save(0, saved);
+    const { family, bytes } = engine.key(0);
+    const other = new Harness({});
+    other.engine.restore(family, bytes, saved);
+    expect(vnis(other)).toEqual([[5, undefined, 5]]);
+  });
 });
