@@ -68,6 +68,9 @@ export interface FlowStats {
   opened: number;
   /** Ended early because the table was full. */
   evicted: number;
+  /** Counted of bypassed flows since they were, and their IP bytes. */
+  bypassedPackets: number;
+  bypassedBytes: number;
 }
 
 /** Heard, and neither closed nor reset: also when it was there before us (partial). */
@@ -80,6 +83,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     ignored: new Float64Array(DECODED_REASONS),
     opened: 0,
     evicted: 0,
+    bypassedPackets: 0,
+    bypassedBytes: 0,
   };
 
   readonly #hooks: FlowHooks;
@@ -390,6 +395,20 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     return this.#services.streams.info(slot);
   }
 
+  bypass(slot: number): boolean {
+    const at = slot * WORDS + FLAGS;
+    const flags = this.#words[at];
+    const protocol = flags >>> PROTOCOL_SHIFT;
+    if ((flags & Flag.carrier) !== 0 || (protocol !== IpProto.tcp && protocol !== IpProto.udp)) return false;
+    this.#services.stop(slot);
+    this.#words[at] = this.#words[at] | Flag.bypassed;
+    return true;
+  }
+
+  isBypassed(slot: number): boolean {
+    return (this.#words[slot * WORDS + FLAGS] & Flag.bypassed) !== 0;
+  }
+
   absorb(slot: number, sides: readonly [SideDelta, SideDelta], events: readonly ShuntEvent[]): void {
     const protocol = this.proto(slot);
     if (protocol === IpProto.tcp) {
@@ -477,6 +496,14 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       this.#tcp.checkExpiry(slot);
       return;
     }
+    const bypassed = (this.#words[slot * WORDS + FLAGS] & Flag.bypassed) !== 0;
+    if (bypassed) {
+      if (this.#tcp.inStep(slot, side, decoder, packet, header)) {
+        this.#counts.count(slot, side, decoder.ipBytes);
+        this.#countBypassed(decoder.ipBytes);
+        return;
+      }
+    }
     if (this.#settings.checksums && !decoder.checksumHolds(packet)) {
       this.#corrupt(slot, side);
       this.#tcp.checkExpiry(slot);
@@ -484,6 +511,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     }
     this.#tcp.segment(slot, side, decoder, packet, header);
     this.#counts.count(slot, side, decoder.ipBytes);
+    if (bypassed) this.#countBypassed(decoder.ipBytes);
     const { dataSeq } = this.#tcp;
     if (dataSeq > 0 && this.#services.wants(slot, side)) {
       const at = decoder.transport + header;
@@ -495,7 +523,9 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   #onUdp(packet: Packet, slot: number, sighting: Sighting): number {
     const { decoder, side } = sighting;
     const u8 = packet.u8;
-    if (this.#settings.checksums && !decoder.checksumHolds(packet)) {
+    const bypassed = (this.#words[slot * WORDS + FLAGS] & (Flag.bypassed | Flag.carrier)) === Flag.bypassed;
+    if (bypassed) this.#countBypassed(decoder.ipBytes);
+    else if (this.#settings.checksums && !decoder.checksumHolds(packet)) {
       this.#corrupt(slot, side);
       return slot;
     }
@@ -514,6 +544,11 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     const respPort = portOf(this.#table, slot, peerSide(this.origSide(slot)));
     const inner = this.#carriers.udp(slot, packet, sighting, this.origSide(slot) === side, respPort);
     return inner < 0 ? slot : inner;
+  }
+
+  #countBypassed(ipBytes: number): void {
+    this.stats.bypassedPackets++;
+    this.stats.bypassedBytes += ipBytes;
   }
 
   #onIcmp(packet: Packet, slot: number, { decoder, side }: Sighting): void {

@@ -126,6 +126,8 @@ export const Flag = {
   carrier: 1 << 19,
   /** Has, or had, tunnels around it. */
   tunnelled: 1 << 20,
+  /** Counted and no longer analysed. */
+  bypassed: 1 << 21,
 } as const;
 /** Which inactivity timeout holds: three bits. */
 export const TIMEOUT_SHIFT = 16;

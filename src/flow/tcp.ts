@@ -114,6 +114,12 @@ export class TcpTracker {
     );
   }
 
+  /** Accounts one segment if it changes nothing but numbers, before its checksum is known; false: nothing was changed. */
+  inStep(slot: number, side: Side, decoder: Decoder, packet: Packet, header: number): boolean {
+    const bytes = decoder.transportBytes - header;
+    return this.#steady.take(slot, side, endpointOf(slot, side), decoder, packet, bytes) >= 0;
+  }
+
   /** Accounts one segment whose header and checksum are good. `header` is the length of the TCP header. */
   segment(slot: number, side: Side, decoder: Decoder, packet: Packet, header: number): void {
     const bytes = decoder.transportBytes - header;

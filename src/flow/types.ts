@@ -179,6 +179,13 @@ export interface FlowEngineApi {
   /** TCP: both sides heard, and neither has sent FIN or RST. Other protocols: true. */
   isShuntable(slot: number): boolean;
   tls(slot: number): TlsInfo | undefined;
+  /**
+   * Local bypass: from now on the flow is only counted. Its content is not looked at any more, nor are the checksums of UDP
+   * datagrams and of segments that go on where the last one ended; its record is the same as without, save that a bad
+   * checksum there is not known (C). False for what cannot be: tunnels, and protocols other than TCP and UDP.
+   */
+  bypass(slot: number): boolean;
+  isBypassed(slot: number): boolean;
 
   /** Takes in what the gate dropped: counts, sequence state, letters in order, time. */
   absorb(slot: number, sides: readonly [SideDelta, SideDelta], events: readonly ShuntEvent[]): void;
