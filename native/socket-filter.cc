@@ -58,11 +58,21 @@ napi_value run_socket_filter(napi_env env, napi_callback_info info) {
   return number(env, 0);
 }
 
+// (socket, program) -> 0 or a negative errno: from now on this eBPF program filters what the socket receives, in place of
+// the one before.
+napi_value attach_socket_filter(napi_env env, napi_callback_info info) {
+  Args args(env, info, 2);
+  int fd = args.i32(0);
+  int program = args.i32(1);
+  if (!args.ok) return nullptr;
+  return number(env, setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof program) < 0 ? -errno : 0);
+}
+
 }  // namespace
 
 void register_socket_filter(napi_env env, napi_value exports) {
-  const Function functions[] = {{"runSocketFilter", run_socket_filter}};
-  define(env, exports, functions, 1);
+  const Function functions[] = {{"runSocketFilter", run_socket_filter}, {"attachSocketFilter", attach_socket_filter}};
+  define(env, exports, functions, sizeof functions / sizeof functions[0]);
 }
 
 }  // namespace sluice

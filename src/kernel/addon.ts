@@ -136,6 +136,7 @@ export interface Addon {
   runFilterBatch(filter: Uint8Array, memory: Uint8Array, frames: Uint8Array, returns: Uint8Array): number;
   /** Two words a frame: offset in `memory`, length; one word of result. 0, or a negative errno. */
   runSocketFilter(filter: Uint8Array, memory: Uint8Array, frames: Uint8Array, kept: Uint8Array): number;
+  attachSocketFilter(socket: number, program: number): number;
   /** -1 when there is no such name. */
   linkTypeValue(name: string): number;
   linkTypeName(value: number): string | undefined;

@@ -40,6 +40,7 @@ export type Operation =
   | 'ring.open'
   | 'ring.stats'
   | 'ring.stop'
+  | 'ring.filter'
   | 'sender.open'
   | 'sender.send'
   | 'netlink'

@@ -138,6 +138,15 @@ export class PacketRing {
   }
 
   /**
+   * From now on this program (ProgramType.socketFilter) says what the ring takes, in place of the filter before: it returns
+   * how many bytes of a frame to keep, 0 for none. It stays attached for as long as the ring is open.
+   */
+  filterBy(program: { readonly fd: number }): void {
+    const result = addon().attachSocketFilter(this.fd, program.fd);
+    check('ring.filter', result, () => 'attach a filter to the packet ring');
+  }
+
+  /**
    * Takes no more frames, and counts none. Those that the kernel is filling a block with are handed over when the block
    * is due: everything has been when `stats` says as many packets, less the drops, as were read.
    */
