@@ -30,6 +30,8 @@ export const ERROR_CODES = {
   },
   MAP_FULL: { exit: Exit.failed, meaning: 'A map has no room for another entry.' },
   CLOSED: { exit: Exit.failed, meaning: 'A handle was used after it had been closed.' },
+  ADDRESS_UNKNOWN: { exit: Exit.usage, meaning: 'This host has no such address to listen on.' },
+  ADDRESS_IN_USE: { exit: Exit.failed, meaning: 'Another program listens on that address and port.' },
   INTERFACE_UNKNOWN: { exit: Exit.usage, meaning: 'There is no network interface of that name.' },
   INTERFACE_IN_USE: { exit: Exit.usage, meaning: "The interface carries the host's own traffic." },
   INTERFACE_BUSY: {
