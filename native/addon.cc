@@ -190,6 +190,7 @@ void finish_job(napi_env env, napi_status status, void* data) {
 // Closes what this environment still owns. Watches have stopped by now: their hooks were added later and run first.
 void clean_up(void* data) {
   State& state = **static_cast<std::shared_ptr<State>*>(data);
+  state.handles.clear();
   for (int fd : state.fds) close(fd);
   state.fds.clear();
 }
@@ -262,4 +263,6 @@ NAPI_MODULE_INIT() {
   register_system(env, exports);
   register_ethtool(env, exports);
   return exports;
+  register_udp(env, exports);
+  register_receiver(env, exports);
 }

@@ -20,12 +20,19 @@ struct Watch;
 // A region of memory that JavaScript sees as one external ArrayBuffer.
 struct Mapping;
 
+// Something that JavaScript knows by a number; let go when it is taken out of `State::handles`.
+struct Handle {
+  virtual ~Handle() = default;
+};
+
 // One per environment. Shared with mappings, whose buffers may be collected after the environment's own end.
 struct State {
   std::unordered_set<int> fds;
   std::unordered_map<void*, Mapping*> mappings;
   std::unordered_map<uint32_t, Watch*> watches;
   uint32_t next_watch = 1;
+  std::unordered_map<uint32_t, std::unique_ptr<Handle>> handles;
+  uint32_t next_handle = 1;
 };
 
 std::shared_ptr<State> state_of(napi_env env);
@@ -72,6 +79,8 @@ uint32_t length_of(napi_env env, napi_value array);
 napi_value number(napi_env env, double value);
 napi_value text(napi_env env, const std::string& value);
 napi_value undefined(napi_env env);
+// An ArrayBuffer over memory from mmap, which is unmapped by `unmap`, or when the engine drops the buffer.
+napi_value external_memory(napi_env env, void* address, size_t size);
 void set(napi_env env, napi_value object, const char* name, napi_value value);
 // A Uint8Array with a copy of the bytes.
 napi_value bytes_copy(napi_env env, const void* data, size_t size);
@@ -121,4 +130,6 @@ void register_socket_filter(napi_env env, napi_value exports);
 void register_system(napi_env env, napi_value exports);
 void register_ethtool(napi_env env, napi_value exports);
 
+void register_udp(napi_env env, napi_value exports);
+void register_receiver(napi_env env, napi_value exports);
 }  // namespace sluice

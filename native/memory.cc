@@ -46,15 +46,7 @@ napi_value map_fd(napi_env env, napi_callback_info info) {
   void* address = mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd,
                        static_cast<off_t>(offset));
   if (address == MAP_FAILED) return throw_errno(env, errno, "mmap");
-  auto* mapping = new Mapping{address, size, true, state_of(env)};
-  napi_value buffer = nullptr;
-  if (napi_create_external_arraybuffer(env, address, size, finalize, mapping, &buffer) != napi_ok) {
-    munmap(address, size);
-    delete mapping;
-    return throw_errno(env, ENOTSUP, "this Node.js has no external buffers");
-  }
-  mapping->state->mappings[address] = mapping;
-  return buffer;
+  return external_memory(env, address, size);
 }
 
 // (ArrayBuffer) -> true when it was a live mapping
@@ -83,6 +75,18 @@ napi_value unmap(napi_env env, napi_callback_info info) {
 }  // namespace
 
 void register_memory(napi_env env, napi_value exports) {
+napi_value external_memory(napi_env env, void* address, size_t size) {
+  auto* mapping = new Mapping{address, size, true, state_of(env)};
+  napi_value buffer = nullptr;
+  if (napi_create_external_arraybuffer(env, address, size, finalize, mapping, &buffer) != napi_ok) {
+    munmap(address, size);
+    delete mapping;
+    return throw_errno(env, ENOTSUP, "this Node.js has no external buffers");
+  }
+  mapping->state->mappings[address] = mapping;
+  return buffer;
+}
+
   const Function functions[] = {{"mapFd", map_fd}, {"unmap", unmap}};
   define(env, exports, functions, 2);
 }

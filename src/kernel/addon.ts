@@ -144,6 +144,20 @@ export interface Addon {
   /** A struct ethtool_rxnfc, in which the answer is. 0, or a negative errno. */
   nicRules(ifname: string, command: Uint8Array): number;
 
+  udpOpen(address: string, port: number, reusePort: boolean, bufferBytes: number): number;
+  /** Ten words: SO_MEMINFO, the local port. */
+  udpState(fd: number, out: Uint8Array): number;
+  udpBalance(fd: number, classic: Uint8Array | undefined, program: number): number;
+  receiverOpen(
+    fd: number,
+    slots: number,
+    slotBytes: number,
+    ring: boolean,
+  ): { id: number; watched: number; memory: ArrayBuffer };
+  receiverRead(id: number): number;
+  receiverClocks(id: number): number;
+  receiverClose(id: number): boolean;
+
   possibleCpus(): number;
   monotonic(): number;
   coarseStep(): number;

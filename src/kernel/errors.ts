@@ -53,6 +53,10 @@ export type Operation =
   | 'netns'
   | 'watch';
 
+  | 'udp.open'
+  | 'udp.ring'
+  | 'udp.read'
+  | 'udp.balance'
 interface Advice {
   code: ErrorCode;
   help?: string;
@@ -72,6 +76,10 @@ const BUSY: Advice = {
 };
 
 /** errno → what it means for the operation and what to do; `*` holds for every operation without a row of its own. */
+const NO_IO_URING: Advice = {
+  code: 'KERNEL_FEATURE',
+  help: 'io_uring (Linux 6.1) is switched off or filtered here (kernel.io_uring_disabled, containers): use impl=recvmmsg',
+};
 const TABLE: Partial<Record<Operation | '*', Record<string, Advice>>> = {
   '*': {
     EPERM: PRIVILEGE,
@@ -166,6 +174,49 @@ const TABLE: Partial<Record<Operation | '*', Record<string, Advice>>> = {
   },
   'nic.rule': {
     EOPNOTSUPP: {
+  fanout: {
+    EINVAL: {
+      code: 'KERNEL_CALL',
+      help: 'the group with this id has another mode or other flags, or the program is no socket filter',
+    },
+    EALREADY: { code: 'KERNEL_CALL', help: 'the interface is down, or the socket is in a group already' },
+    ENOSPC: { code: 'LIMIT', help: 'the group is full, or of another interface' },
+  },
+  'xsk.open': {
+    EAFNOSUPPORT: { code: 'KERNEL_FEATURE', help: 'the kernel was built without CONFIG_XDP_SOCKETS' },
+    EBUSY: { code: 'INTERFACE_BUSY', help: 'another AF_XDP socket is bound to this queue' },
+    EINVAL: { code: 'KERNEL_CALL', help: 'the interface has no such receive queue, or the driver refuses' },
+    ENOBUFS: {
+      code: 'KERNEL_CALL',
+      help: 'the frames do not fit into the memory that may be locked: raise `ulimit -l`, or use a smaller ring',
+    },
+    EOPNOTSUPP: {
+      code: 'KERNEL_FEATURE',
+      help: 'the driver cannot do this: copy mode works with all of them',
+    },
+  },
+  'udp.open': {
+    EADDRNOTAVAIL: {
+      code: 'ADDRESS_UNKNOWN',
+      help: '`ip address` lists the addresses of this host; 0.0.0.0 and [::] stand for all of them',
+    },
+    EADDRINUSE: {
+      code: 'ADDRESS_IN_USE',
+      help: '`ss -ulnp` names it; the kernel’s own VXLAN or GENEVE device takes the port as well',
+    },
+    EACCES: {
+      code: 'PRIVILEGE',
+      help: 'ports below net.ipv4.ip_unprivileged_port_start (1024) want CAP_NET_BIND_SERVICE',
+    },
+    EINVAL: { code: 'USAGE', help: 'an IPv4 or IPv6 address in numbers, for instance 0.0.0.0 or ::1' },
+    EAFNOSUPPORT: { code: 'KERNEL_FEATURE', help: 'IPv6 is switched off on this host' },
+  },
+  'udp.ring': {
+    EPERM: NO_IO_URING,
+    EACCES: NO_IO_URING,
+    ENOSYS: NO_IO_URING,
+    EINVAL: NO_IO_URING,
+  },
       code: 'KERNEL_FEATURE',
       help: 'the driver has no such rules, or `ethtool -K IFACE ntuple on` has to switch them on',
     },

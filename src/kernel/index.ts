@@ -79,3 +79,4 @@ export {
   unshareNetns,
 } from './system.ts';
 export { Watch } from './watch.ts';
+export { type UdpImplementation, type UdpOptions, UdpReceiver } from './udp.ts';
