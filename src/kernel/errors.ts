@@ -41,6 +41,8 @@ export type Operation =
   | 'ring.stats'
   | 'ring.stop'
   | 'ring.filter'
+  | 'fanout'
+  | 'xsk.open'
   | 'sender.open'
   | 'sender.send'
   | 'netlink'
@@ -51,12 +53,12 @@ export type Operation =
   | 'peer'
   | 'affinity'
   | 'netns'
-  | 'watch';
-
   | 'udp.open'
   | 'udp.ring'
   | 'udp.read'
   | 'udp.balance'
+  | 'watch';
+
 interface Advice {
   code: ErrorCode;
   help?: string;
@@ -74,12 +76,12 @@ const BUSY: Advice = {
   code: 'INTERFACE_BUSY',
   help: '`ip link show` and `bpftool net` name the program that is attached; detach it first, it is not ours to remove',
 };
-
-/** errno → what it means for the operation and what to do; `*` holds for every operation without a row of its own. */
 const NO_IO_URING: Advice = {
   code: 'KERNEL_FEATURE',
   help: 'io_uring (Linux 6.1) is switched off or filtered here (kernel.io_uring_disabled, containers): use impl=recvmmsg',
 };
+
+/** errno → what it means for the operation and what to do; `*` holds for every operation without a row of its own. */
 const TABLE: Partial<Record<Operation | '*', Record<string, Advice>>> = {
   '*': {
     EPERM: PRIVILEGE,
@@ -172,8 +174,6 @@ const TABLE: Partial<Record<Operation | '*', Record<string, Advice>>> = {
     },
     EINVAL: { code: 'KERNEL_CALL', help: 'the block size must be a multiple of the page size' },
   },
-  'nic.rule': {
-    EOPNOTSUPP: {
   fanout: {
     EINVAL: {
       code: 'KERNEL_CALL',
@@ -217,6 +217,8 @@ const TABLE: Partial<Record<Operation | '*', Record<string, Advice>>> = {
     ENOSYS: NO_IO_URING,
     EINVAL: NO_IO_URING,
   },
+  'nic.rule': {
+    EOPNOTSUPP: {
       code: 'KERNEL_FEATURE',
       help: 'the driver has no such rules, or `ethtool -K IFACE ntuple on` has to switch them on',
     },
