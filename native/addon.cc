@@ -257,6 +257,7 @@ NAPI_MODULE_INIT() {
   register_memory(env, exports);
   register_watch(env, exports);
   register_packet(env, exports);
+  register_xsk(env, exports);
   register_netlink(env, exports);
   register_classic(env, exports);
   register_socket_filter(env, exports);

@@ -124,6 +124,7 @@ void register_object(napi_env env, napi_value exports);
 void register_memory(napi_env env, napi_value exports);
 void register_watch(napi_env env, napi_value exports);
 void register_packet(napi_env env, napi_value exports);
+void register_xsk(napi_env env, napi_value exports);
 void register_netlink(napi_env env, napi_value exports);
 void register_classic(napi_env env, napi_value exports);
 void register_socket_filter(napi_env env, napi_value exports);

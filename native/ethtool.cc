@@ -1,4 +1,4 @@
-// Receive classification rules of a NIC (ntuple), by SIOCETHTOOL.
+// What SIOCETHTOOL tells and sets: receive classification rules of a NIC (ntuple), its receive queues.
 #include <errno.h>
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
@@ -53,10 +53,29 @@ napi_value nic_rules(napi_env env, napi_callback_info info) {
   return number(env, error);
 }
 
+// (ifname) -> receive queues in use, or a negative errno: EOPNOTSUPP where the driver does not say.
+napi_value rx_queues(napi_env env, napi_callback_info info) {
+  Args args(env, info, 1);
+  std::string ifname = args.text(0);
+  if (!args.ok) return nullptr;
+  if (ifname.size() >= IFNAMSIZ) return number(env, -EINVAL);
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return number(env, -errno);
+  ethtool_channels channels = {};
+  channels.cmd = ETHTOOL_GCHANNELS;
+  ifreq request = {};
+  memcpy(request.ifr_name, ifname.data(), ifname.size());
+  request.ifr_data = reinterpret_cast<char*>(&channels);
+  int error = ioctl(fd, SIOCETHTOOL, &request) < 0 ? -errno : 0;
+  close(fd);
+  if (error < 0) return number(env, error);
+  return number(env, channels.rx_count + channels.combined_count);
+}
+
 }  // namespace
 
 void register_ethtool(napi_env env, napi_value exports) {
-  const Function functions[] = {{"nicRules", nic_rules}};
+  const Function functions[] = {{"nicRules", nic_rules}, {"rxQueues", rx_queues}};
   define(env, exports, functions, sizeof functions / sizeof functions[0]);
 }
 

@@ -24,6 +24,12 @@ const LAYOUTS = [
     out: 'src/gate/cap-layout.gen.ts',
     structs: ['sl_cap*'],
   },
+  {
+    object: 'build/bpf/xsk.bpf.o',
+    source: 'bpf/xsk.h',
+    out: 'src/capture/xsk-layout.gen.ts',
+    structs: ['sl_xsk*'],
+  },
 ];
 
 const root = join(import.meta.dirname, '..');

@@ -103,6 +103,7 @@ export interface Addon {
     logSize: number,
   ): RawObject | RawObjectFailure;
 
+  /** Without a descriptor (-1): memory of its own. */
   mapFd(fd: number, length: number, offset: number, writable: boolean): ArrayBuffer;
   unmap(buffer: ArrayBuffer): boolean;
   watchStart(fd: number, ready: (error: number) => void, keepAlive: boolean): number;
@@ -125,6 +126,22 @@ export interface Addon {
   packetSend(fd: number, frames: Uint8Array, offsets: Uint8Array, first: number, count: number): number;
   netlink(request: Uint8Array): Uint8Array;
 
+  /** A descriptor; `offsets` (128 bytes) gets struct xdp_mmap_offsets. */
+  xskOpen(
+    memory: Uint8Array,
+    chunkSize: number,
+    fillEntries: number,
+    rxEntries: number,
+    offsets: Uint8Array,
+  ): number;
+  xskBind(fd: number, ifindex: number, queue: number, flags: number): number;
+  /** Bits: 1 zero copy. */
+  xskOptions(fd: number): number;
+  /** Six 64-bit counters of struct xdp_statistics. */
+  xskStats(fd: number, out: Uint8Array): number;
+  xskWake(fd: number): void;
+  /** A descriptor. */
+  promiscuous(ifindex: number): number;
   compileFilter(
     expression: string,
     linkType: number,
@@ -143,20 +160,7 @@ export interface Addon {
 
   /** A struct ethtool_rxnfc, in which the answer is. 0, or a negative errno. */
   nicRules(ifname: string, command: Uint8Array): number;
-
-  udpOpen(address: string, port: number, reusePort: boolean, bufferBytes: number): number;
-  /** Ten words: SO_MEMINFO, the local port. */
-  udpState(fd: number, out: Uint8Array): number;
-  udpBalance(fd: number, classic: Uint8Array | undefined, program: number): number;
-  receiverOpen(
-    fd: number,
-    slots: number,
-    slotBytes: number,
-    ring: boolean,
-  ): { id: number; watched: number; memory: ArrayBuffer };
-  receiverRead(id: number): number;
-  receiverClocks(id: number): number;
-  receiverClose(id: number): boolean;
+  rxQueues(ifname: string): number;
 
   possibleCpus(): number;
   monotonic(): number;

@@ -32,6 +32,7 @@ export {
   interfaces,
 } from './interfaces.ts';
 export {
+  rxQueues,
   attachTcx,
   attachXdp,
   BpfLink,
@@ -80,3 +81,14 @@ export {
 } from './system.ts';
 export { Watch } from './watch.ts';
 export { type UdpImplementation, type UdpOptions, UdpReceiver } from './udp.ts';
+export { Watch } from './watch.ts';
+export {
+  FILL_WORDS,
+  PACKET_CONTINUES,
+  Promiscuity,
+  RX_WORDS,
+  type XdpRing,
+  XdpSocket,
+  type XdpSocketOptions,
+  type XdpSocketStats,
+} from './xsk.ts';

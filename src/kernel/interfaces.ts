@@ -41,6 +41,8 @@ export interface InterfaceInfo {
   master: number;
   /** `veth`, `bridge`, `vxlan`, …; empty for hardware. */
   kind: string;
+  /** Receive queues that there can be; `rxQueues` tells of those in use. */
+  maxRxQueues: number;
   addresses: InterfaceAddress[];
   /** Unicast routes out of it, in every table, other than IPv6 link-local and multicast. */
   routes: InterfaceRoute[];
@@ -53,7 +55,7 @@ const INET = 2;
 const INET6 = 10;
 const UNICAST = 1;
 
-const Link = { address: 1, name: 3, mtu: 4, master: 10, info: 18, stats64: 23 } as const;
+const Link = { address: 1, name: 3, mtu: 4, master: 10, info: 18, stats64: 23, rxQueues: 32 } as const;
 const Address = { address: 1, local: 2 } as const;
 const Route = { destination: 1, outInterface: 4, gateway: 5, multipath: 9 } as const;
 
@@ -114,6 +116,13 @@ export function interfaceState(index: number): 'up' | 'down' | undefined {
   return undefined;
 }
 
+/** Receive queues of an interface that are in use. */
+export function rxQueues(name: string): number {
+  const told = addon().rxQueues(name);
+  // A driver that does not say has all that there are.
+  return told > 0 ? told : Math.max(1, interfaceInfo(name).maxRxQueues);
+}
+
 function ask(type: number, headerBytes: number, family = 0): { type: number; body: DataView }[] {
   const body = new Uint8Array(headerBytes);
   body[0] = family;
@@ -135,6 +144,7 @@ function readLink(body: DataView): InterfaceInfo {
     mtu: u32(attrs.get(Link.mtu)),
     master: u32(attrs.get(Link.master)),
     kind: info === undefined ? '' : textOf(attributes(info, 0).get(1)),
+    maxRxQueues: u32(attrs.get(Link.rxQueues)),
     addresses: [],
     routes: [],
     counters: readCounters(attrs.get(Link.stats64)),
