@@ -36,6 +36,11 @@ class Setup {
   void option(int name, const Value& value, const char* step, int level = SOL_PACKET) {
     if (error == 0 && setsockopt(fd_, level, name, &value, sizeof value) < 0) fail(step);
   }
+  // A classic filter that lets nothing through.
+  void deafen() {
+    sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+    option(SO_ATTACH_FILTER, sock_fprog{1, &nothing}, "SO_ATTACH_FILTER", SOL_SOCKET);
+  }
   void bind_to(int ifindex, uint16_t protocol) {
     sockaddr_ll address = {};
     address.sll_family = AF_PACKET;
@@ -107,6 +112,45 @@ napi_value packet_ring(napi_env env, napi_callback_info info) {
   if (fanout >= 0) setup.option(PACKET_FANOUT, fanout, "PACKET_FANOUT");
   if (setup.error != 0) return throw_errno(env, setup.error, setup.step);
   return number(env, own(env, setup.release()));
+}
+
+// (ifindex, id, mode, members, program) -> fd of a socket that is in a fanout group and receives nothing. `mode` has the
+// flags in its upper byte; id -1 makes a group of its own, with a free id and room for `members`; a program's descriptor
+// or -1.
+napi_value packet_fanout(napi_env env, napi_callback_info info) {
+  Args args(env, info, 5);
+  int ifindex = args.i32(0);
+  int32_t id = args.i32(1);
+  uint32_t mode = args.u32(2);
+  uint32_t members = args.u32(3);
+  int program = args.i32(4);
+  if (!args.ok) return nullptr;
+  Setup setup(0);
+  setup.deafen();
+  setup.bind_to(ifindex, ETH_P_ALL);
+  if (id < 0) {
+    mode |= PACKET_FANOUT_FLAG_UNIQUEID;
+    fanout_args group = {};
+    group.type_flags = static_cast<uint16_t>(mode);
+    group.max_num_members = members;
+    setup.option(PACKET_FANOUT, group, "PACKET_FANOUT");
+  } else {
+    setup.option(PACKET_FANOUT, static_cast<uint32_t>(id & 0xffff) | mode << 16, "PACKET_FANOUT");
+  }
+  if (program >= 0) setup.option(PACKET_FANOUT_DATA, program, "PACKET_FANOUT_DATA");
+  if (setup.error != 0) return throw_errno(env, setup.error, setup.step);
+  return number(env, own(env, setup.release()));
+}
+
+// (fd) -> id of the socket's fanout group, or a negative errno
+napi_value packet_fanout_id(napi_env env, napi_callback_info info) {
+  Args args(env, info, 1);
+  int fd = args.i32(0);
+  if (!args.ok) return nullptr;
+  uint32_t word = 0;
+  socklen_t size = sizeof word;
+  if (getsockopt(fd, SOL_PACKET, PACKET_FANOUT, &word, &size) < 0) return number(env, -errno);
+  return number(env, word & 0xffff);
 }
 
 // (fd, out: Uint8Array[12]) -> 0 or a negative errno: packets, drops, freezes since the last call. The kernel
@@ -190,6 +234,8 @@ void register_packet(napi_env env, napi_value exports) {
   const Function functions[] = {{"packetRing", packet_ring},
                                 {"packetStats", packet_stats},
                                 {"packetStop", packet_stop},
+                                {"packetFanout", packet_fanout},
+                                {"packetFanoutId", packet_fanout_id},
                                 {"packetSender", packet_sender},
                                 {"packetSend", packet_send}};
   define(env, exports, functions, sizeof functions / sizeof functions[0]);

@@ -122,6 +122,8 @@ export interface Addon {
   ): number;
   packetStats(fd: number, out: Uint8Array): number;
   packetStop(fd: number): number;
+  packetFanout(ifindex: number, id: number, mode: number, members: number, program: number): number;
+  packetFanoutId(fd: number): number;
   packetSender(ifindex: number, qdiscBypass: boolean): number;
   packetSend(fd: number, frames: Uint8Array, offsets: Uint8Array, first: number, count: number): number;
   netlink(request: Uint8Array): Uint8Array;

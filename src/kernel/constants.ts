@@ -113,3 +113,9 @@ export const Fanout = {
   cbpf: 6,
   ebpf: 7,
 } as const;
+
+/** PACKET_FANOUT_FLAG_*, to be added to a mode. */
+export const FanoutFlag = {
+  /** A packet for which a ring has no room goes to the next one that has. */
+  rollover: 0x1000,
+} as const;
