@@ -263,7 +263,7 @@ NAPI_MODULE_INIT() {
   register_socket_filter(env, exports);
   register_system(env, exports);
   register_ethtool(env, exports);
-  return exports;
   register_udp(env, exports);
   register_receiver(env, exports);
+  return exports;
 }

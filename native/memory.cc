@@ -75,7 +75,6 @@ napi_value unmap(napi_env env, napi_callback_info info) {
 
 }  // namespace
 
-void register_memory(napi_env env, napi_value exports) {
 napi_value external_memory(napi_env env, void* address, size_t size) {
   auto* mapping = new Mapping{address, size, true, state_of(env)};
   napi_value buffer = nullptr;
@@ -88,6 +87,7 @@ napi_value external_memory(napi_env env, void* address, size_t size) {
   return buffer;
 }
 
+void register_memory(napi_env env, napi_value exports) {
   const Function functions[] = {{"mapFd", map_fd}, {"unmap", unmap}};
   define(env, exports, functions, 2);
 }

@@ -126,8 +126,6 @@ export interface Addon {
   packetFanoutId(fd: number): number;
   packetSender(ifindex: number, qdiscBypass: boolean): number;
   packetSend(fd: number, frames: Uint8Array, offsets: Uint8Array, first: number, count: number): number;
-  netlink(request: Uint8Array): Uint8Array;
-
   /** A descriptor; `offsets` (128 bytes) gets struct xdp_mmap_offsets. */
   xskOpen(
     memory: Uint8Array,
@@ -144,6 +142,22 @@ export interface Addon {
   xskWake(fd: number): void;
   /** A descriptor. */
   promiscuous(ifindex: number): number;
+  netlink(request: Uint8Array): Uint8Array;
+
+  udpOpen(address: string, port: number, reusePort: boolean, bufferBytes: number): number;
+  /** Ten words: SO_MEMINFO, the local port. */
+  udpState(fd: number, out: Uint8Array): number;
+  udpBalance(fd: number, classic: Uint8Array | undefined, program: number): number;
+  receiverOpen(
+    fd: number,
+    slots: number,
+    slotBytes: number,
+    ring: boolean,
+  ): { id: number; watched: number; memory: ArrayBuffer };
+  receiverRead(id: number): number;
+  receiverClocks(id: number): number;
+  receiverClose(id: number): boolean;
+
   compileFilter(
     expression: string,
     linkType: number,

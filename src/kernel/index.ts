@@ -10,7 +10,6 @@ export {
 export {
   AttachType,
   Fanout,
-  FanoutFlag,
   LinkType,
   MapFlag,
   MapType,
@@ -21,7 +20,6 @@ export {
   XdpAction,
 } from './constants.ts';
 export { errnoName, KernelError, type Operation, VerifierError } from './errors.ts';
-export { type FanoutOptions, FanoutPlace } from './fanout.ts';
 export {
   findInterface,
   type InterfaceAddress,
@@ -32,9 +30,9 @@ export {
   interfaceInfo,
   interfaceState,
   interfaces,
+  rxQueues,
 } from './interfaces.ts';
 export {
-  rxQueues,
   attachTcx,
   attachXdp,
   BpfLink,
@@ -81,7 +79,6 @@ export {
   setThreadAffinity,
   unshareNetns,
 } from './system.ts';
-export { Watch } from './watch.ts';
 export { type UdpImplementation, type UdpOptions, UdpReceiver } from './udp.ts';
 export { Watch } from './watch.ts';
 export {
