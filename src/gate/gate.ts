@@ -13,18 +13,20 @@ import { clearDeadCaptures } from './cap-slots.ts';
 import { Claims } from './claims.ts';
 import { type GateInterface, interfacesText, type Place, placeWith, upCommand } from './control-places.ts';
 import { constantsOf, type Features, NO_FEATURES, sameFeatures } from './features.ts';
+import { type GateKind, isSlotMap, KINDS } from './kind.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
 import { type Attached, GateLinks, refuseForeign, takeOff } from './links.ts';
-import { loadGate } from './load.ts';
 import type { GateHandles } from './ops.ts';
 import { Found, noteMeta, writeMeta } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
-import { installOwn, occupant, occupy, SLOT_MAPS, type SlotStatus, slotStatus } from './slots.ts';
+import { installOwn, occupant, occupy, type SlotStatus, slotStatus } from './slots.ts';
 import { filterRow, type TraceFilter, TraceReader } from './trace.ts';
 
 export interface GateOptions extends GateInterface {
+  /** Default `xdp`. A filter on sockets is never kept, and attached by whoever has the sockets. */
+  kind?: GateKind;
   /** More interfaces, over the same tables. */
   others?: readonly GateInterface[];
   /** Whose name the pins bear, where they were made for another interface. */
@@ -53,10 +55,6 @@ const OPS_PER_WORKER = 1024;
 const MAX_FRAGMENTS = 16_384;
 const MAX_PAIRS = 4096;
 const MAX_PREFIX_PAIRS = 64;
-/** What captures use. */
-const CAPTURED = ['hook', 'next', 'scratch'] as const;
-/** What a gate that ends with its process pins, for the next one to find. */
-const PINNED = ['flows4', 'flows6', 'side', 'leases', 'ledger', 'meta', ...CAPTURED] as const;
 
 /** A compiled object of bpf/, by its name without endings. */
 export function bpfObjectPath(name: string): string {
@@ -73,6 +71,7 @@ export class Gate {
   readonly tookOver: boolean;
   readonly #keep: PinAccess | undefined;
   readonly #vlanKey: boolean;
+  #kind: GateKind;
   #object: BpfObject;
   /** The programs that run in place of the object's own, once features have been switched on. */
   #programs: BpfObject | undefined;
@@ -99,6 +98,7 @@ export class Gate {
     this.tookOver = before.tookOver;
     this.#keep = options.keep;
     this.#vlanKey = options.vlanKey;
+    this.#kind = options.kind ?? 'xdp';
     this.#object = object;
     this.#interfaces = interfacesOf(options);
     this.#claims = claims;
@@ -113,14 +113,16 @@ export class Gate {
    */
   static open(options: GateOptions): Gate {
     if (options.workers >= OWNERS) throw new SluiceError('USAGE', `at most ${OWNERS - 1} workers`);
-    const { vlanKey, keep, fragments = false, home = options.ifindex } = options;
+    const { vlanKey, keep, fragments = false, home = options.ifindex, kind = 'xdp' } = options;
     const all = interfacesOf(options);
+    const parts = KINDS[kind];
     const sizes = {
       flows4: options.maxShunts4,
       flows6: options.maxShunts6,
       side: options.maxShunts4 + options.maxShunts6,
       ledger: possibleCpus(),
       ops: OPS_PER_WORKER * options.workers,
+      ...parts.sizes(),
       // Only what is asked over the control socket makes pairs.
       ...(keep === undefined ? {} : { pairs: MAX_PAIRS, prefixes: MAX_PREFIX_PAIRS }),
     };
@@ -142,12 +144,12 @@ export class Gate {
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
       const features = { ...NO_FEATURES, fragments, rules };
-      object = loadGate(bpfObjectPath('gate'), {
+      object = parts.load(bpfObjectPath(parts.object), {
         constants: constantsOf(features, vlanKey),
         reuseMaps: Object.fromEntries(tookOver ? kept : slots),
         mapSizes: tookOver ? notes : { ...sizes, ...notes },
       });
-      installOwn(object.map('rules'), object);
+      if (kind === 'xdp') installOwn(object.map('rules'), object);
       writeMeta(object.map('meta'), home, vlanKey);
       const tables = { 4: object.map('flows4'), 6: object.map('flows6'), side: object.map('side') };
       const leftovers =
@@ -158,9 +160,9 @@ export class Gate {
       made = true;
       pins.make();
       // Pin by pin in place of what an earlier run left: what is carried over is to be found at any moment.
-      pinAll(object, pins, keep, links.pinNames);
+      pinAll(object, pins, keep, parts.pinned, links.pinNames);
       // Attached all the while: from one packet to the next the new program takes over.
-      links.update(object.program('sluice_gate'));
+      links.update(object.program(parts.program));
       for (const map of found?.maps.values() ?? []) map.close();
       return new Gate(options, object, claims, { leftovers, links, tookOver, features });
     } catch (error) {
@@ -197,9 +199,26 @@ export class Gate {
     return this.#features;
   }
 
-  /** The XDP program, for test runs and for its figures. */
+  get kind(): GateKind {
+    return this.#kind;
+  }
+
+  /** Its program: of kind `socket` for the sockets, else for test runs and for its figures. */
   get program(): BpfProgram {
-    return (this.#programs ?? this.#object).program('sluice_gate');
+    return (this.#programs ?? this.#object).program(KINDS[this.#kind].program);
+  }
+
+  /**
+   * Where no XDP program can be attached: goes on over the same tables, which workers have open, with a filter for sockets.
+   * @throws SluiceError, and stays what it was
+   */
+  becomeSocketFilter(): void {
+    if (this.#kind === 'socket') return;
+    const programs = this.#load(this.#features, {}, 'socket');
+    this.detach();
+    this.#kind = 'socket';
+    for (const name of KINDS.xdp.pinned) if (isSlotMap(name)) this.#pins.unpin(name);
+    this.#replacePrograms(programs);
   }
 
   /**
@@ -260,6 +279,7 @@ export class Gate {
    * goes the way it goes while one of ours is there (docs/adr/0023-captures.md).
    */
   lookAfterCaptures(): void {
+    if (this.#kind === 'socket') return;
     const notes = clearDeadCaptures(this.#object.map('hook'));
     if (notes === this.#features.notes || this.#noNotes) return;
     try {
@@ -279,28 +299,35 @@ export class Gate {
     if (sameFeatures(features, this.#features)) return;
     const programs = this.#load(features, {});
     try {
-      installOwn(this.#object.map('rules'), programs);
-      this.#links.update(programs.program('sluice_gate'), this.program);
+      if (this.#kind === 'xdp') installOwn(this.#object.map('rules'), programs);
+      this.#links.update(programs.program(KINDS[this.#kind].program), this.program);
     } catch (error) {
       programs.close();
       throw error;
     }
-    for (const map of programs.maps.values()) map.close();
-    this.#programs?.close();
-    this.#programs = programs;
     this.#features = features;
+    this.#replacePrograms(programs);
     this.#pinAgain(programs.programs);
   }
 
+  /** What they need of maps of their own they hold. */
+  #replacePrograms(programs: BpfObject): void {
+    for (const map of programs.maps.values()) map.close();
+    this.#programs?.close();
+    this.#programs = programs;
+  }
+
   /** The same gate once more, over the same tables save those that get a new size. */
-  #load(features: Features, sizes: Readonly<Record<string, number>>): BpfObject {
+  #load(features: Features, sizes: Readonly<Record<string, number>>, kind = this.#kind): BpfObject {
+    const parts = KINDS[kind];
+    const sameKind = this.#object.programs.has(parts.program);
     const same = [...this.#object.maps].filter(
-      ([name]) => !name.includes('.') && !Object.hasOwn(sizes, name),
+      ([name]) => !name.includes('.') && !Object.hasOwn(sizes, name) && (sameKind || !isSlotMap(name)),
     );
-    return loadGate(bpfObjectPath('gate'), {
+    return parts.load(bpfObjectPath(parts.object), {
       constants: constantsOf(features, this.#vlanKey),
       reuseMaps: Object.fromEntries(same),
-      mapSizes: sizes,
+      mapSizes: sameKind ? sizes : { ...parts.sizes(), ...sizes },
     });
   }
 
@@ -325,7 +352,7 @@ export class Gate {
       discard: () => next.close(),
       commit: () => {
         installOwn(next.map('rules'), next);
-        this.#links.update(next.program('sluice_gate'), this.program);
+        this.#links.update(next.program(KINDS.xdp.program), this.program);
         const before = this.#object;
         this.#object = next;
         this.#ledger = mapLedger(next);
@@ -406,7 +433,6 @@ export class Gate {
 }
 
 const never = (): boolean => false;
-const isSlotMap = (name: string): boolean => (SLOT_MAPS as readonly string[]).includes(name);
 
 function mapLedger(object: BpfObject): Uint32Array {
   const ledger = object.map('ledger');
@@ -418,12 +444,13 @@ function pinAll(
   object: BpfObject,
   pins: PinDirectory,
   keep: PinAccess | undefined,
+  pinned: readonly string[],
   links: readonly string[],
 ): void {
   // Names with a dot are data sections, which belong to the programs.
   const things: [string, BpfMap | BpfProgram][] =
     keep === undefined
-      ? PINNED.map((name) => [name, object.map(name)])
+      ? pinned.map((name) => [name, object.map(name)])
       : [...[...object.maps].filter(([name]) => !name.includes('.')), ...object.programs];
   for (const [name, thing] of things) pins.put(name, thing);
   pins.prune(new Set([...things.map(([name]) => name), ...links]));

@@ -116,8 +116,17 @@ export class TestGate {
   run(packet: PacketBuilder | Uint8Array): { action: number; verdict: Verdict | 'several' } {
     const data = packet instanceof Uint8Array ? packet : packet.bytes();
     const before = this.gate.ledger();
-    const { retval } = this.gate.program.testRun({ data });
-    return { action: retval, verdict: this.verdictSince(before, data.length) };
+    const action =
+      this.gate.kind === 'socket' ? this.#filter(data) : this.gate.program.testRun({ data }).retval;
+    return { action, verdict: this.verdictSince(before, data.length) };
+  }
+
+  /** A test run of a socket filter takes an Ethernet header off first: that of an unknown protocol. */
+  #filter(frame: Uint8Array): number {
+    const data = new Uint8Array(14 + frame.length);
+    data.set([0x88, 0xb5], 12);
+    data.set(frame, 14);
+    return this.gate.program.testRun({ data }).retval === 0 ? XDP_DROP : XDP_PASS;
   }
 
   /** The one ledger row that a frame of so many bytes was counted under since `before`. */

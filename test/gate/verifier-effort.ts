@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { constantsOf, type Features, NO_FEATURES } from '../../src/gate/features.ts';
-import { loadGate } from '../../src/gate/load.ts';
+import { type GateKind, KINDS } from '../../src/gate/kind.ts';
 import { type BpfObject, loadObject } from '../../src/kernel/index.ts';
 
 /** Of a loaded program: instructions that the verifier processed, and that are left of it. */
@@ -34,6 +34,8 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
 /** What users never load: made for tests, some of them to be refused. */
 const FOR_TESTS = /^test_/;
 
+const GATES = new Set(Object.values(KINDS).map(({ object }) => object));
+
 function note(efforts: Record<string, Effort>, label: string, object: BpfObject): void {
   for (const [name, program] of object.programs) {
     const { verifiedInstructions, xlatedBytes } = program.info();
@@ -45,16 +47,19 @@ function note(efforts: Record<string, Effort>, label: string, object: BpfObject)
 /** The effort for every program of the objects in a directory, as this kernel's verifier tells it. */
 export function verifierEffort(directory: string): Record<string, Effort> {
   const efforts: Record<string, Effort> = {};
-  for (const [label, { vlanKey = false, ...features }] of Object.entries(VARIANTS)) {
-    const object = loadGate(join(directory, 'gate.bpf.o'), {
-      constants: constantsOf({ ...NO_FEATURES, ...features }, vlanKey),
-      mapSizes: { ledger: 1, flows4: 16, flows6: 16, ops: 16 },
-    });
-    note(efforts, `gate, ${label}`, object);
+  for (const kind of ['xdp', 'socket'] satisfies GateKind[]) {
+    const { object: name, load } = KINDS[kind];
+    for (const [label, { vlanKey = false, ...features }] of Object.entries(VARIANTS)) {
+      const object = load(join(directory, `${name}.bpf.o`), {
+        constants: constantsOf({ ...NO_FEATURES, ...features }, vlanKey),
+        mapSizes: { ledger: 1, flows4: 16, flows6: 16, ops: 16 },
+      });
+      note(efforts, `${name}, ${label}`, object);
+    }
   }
   for (const file of readdirSync(directory).sort()) {
     const name = basename(file, '.bpf.o');
-    if (!file.endsWith('.bpf.o') || name === 'gate' || FOR_TESTS.test(name)) continue;
+    if (!file.endsWith('.bpf.o') || GATES.has(name) || FOR_TESTS.test(name)) continue;
     note(efforts, name, loadObject(join(directory, file)));
   }
   return efforts;

@@ -1,0 +1,42 @@
+import { type BpfObject, loadObject, type ObjectOptions, possibleCpus } from '../kernel/index.ts';
+import { loadGate } from './load.ts';
+import { SLOT_MAPS } from './slots.ts';
+
+/** What the gate is: an XDP program on the interface, or a filter on the sockets of the sensor's own rings. */
+export type GateKind = 'xdp' | 'socket';
+
+interface KindParts {
+  /** Of bpf/. */
+  object: string;
+  program: string;
+  load: (path: string, options: ObjectOptions) => BpfObject;
+  /** Sizes of the maps that only this kind has. */
+  sizes: () => Record<string, number>;
+  /** What a gate that ends with its process pins, for the next one to find, of either kind. */
+  pinned: readonly string[];
+}
+
+/** What the next run goes on with. */
+const TABLES = ['flows4', 'flows6', 'side', 'leases', 'ledger', 'meta'] as const;
+
+export const KINDS: Readonly<Record<GateKind, KindParts>> = {
+  xdp: {
+    object: 'gate',
+    program: 'sluice_gate',
+    load: loadGate,
+    sizes: () => ({}),
+    // And what captures use.
+    pinned: [...TABLES, 'hook', 'next', 'scratch'],
+  },
+  socket: {
+    object: 'filter',
+    program: 'sluice_filter',
+    load: loadObject,
+    sizes: () => ({ copies: possibleCpus() }),
+    // Captures are XDP programs: there is nothing for them here.
+    pinned: TABLES,
+  },
+};
+
+/** Maps that hold programs, or belong to them: of one kind only. */
+export const isSlotMap = (name: string): boolean => (SLOT_MAPS as readonly string[]).includes(name);
