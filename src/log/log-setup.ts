@@ -2,7 +2,7 @@ import { CommunityIds } from './community-id.ts';
 import { type ConnLogOptions, type ConnLogRecord, connSchema } from './conn-log.ts';
 import type { JsonTimes } from './json-format.ts';
 import type { LineFormat } from './log-writer.ts';
-import { noticeSchema, shuntSchema, statsSchema } from './other-logs.ts';
+import { noticeSchema, type StatsColumns, shuntSchema, statsSchema } from './other-logs.ts';
 import type { LogSchema } from './schema.ts';
 import { sslSchema } from './ssl-log.ts';
 import { tunnelSchema } from './tunnel-log.ts';
@@ -45,7 +45,7 @@ export function connSchemaOf(settings: LogSettings, options: ConnLogOptions = {}
 export function headings(
   settings: LogSettings,
   conns: LogSchema<ConnLogRecord>,
-  verdicts: readonly string[] = [],
+  stats: StatsColumns = {},
 ): readonly ZeekHeading[] | undefined {
   if (settings.logFormat !== 'zeek') return undefined;
   return [
@@ -53,7 +53,7 @@ export function headings(
     zeekHeading(sslSchema),
     zeekHeading(tunnelSchema),
     zeekHeading(shuntSchema),
-    zeekHeading(statsSchema(verdicts)),
+    zeekHeading(statsSchema(stats)),
     zeekHeading(noticeSchema),
   ];
 }

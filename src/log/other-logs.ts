@@ -5,6 +5,7 @@ import {
   type Field,
   interval,
   type LogSchema,
+  number,
   text,
   time,
 } from './schema.ts';
@@ -55,13 +56,15 @@ export const shuntSchema: LogSchema<ShuntLogRecord> = {
 /** One line of stats.log: totals since the start (names from Zeek's policy/misc/stats, which writes differences). */
 export interface StatsRecord {
   ts: number;
-  /** The interface. */
+  /** The sources; of one worker its source. */
   peer: string;
+  /** The line is of this worker of the source alone, counted from 0. */
+  worker?: number | undefined;
   /** MiB of memory in use. */
   mem?: number | undefined;
   pktsProc: number;
   bytesRecv: number;
-  /** Packets that the capture ring had no room for. */
+  /** Packets that the capture ring or the socket had no room for. */
   pktsDropped?: number | undefined;
   /** Packets that reached the link, dropped and shunted ones included. */
   pktsLink?: number | undefined;
@@ -73,12 +76,26 @@ export interface StatsRecord {
   shunts?: number | undefined;
   /** Log lines that were lost. */
   logLost?: number | undefined;
+  /** Local bypass: connections, packets that were counted and not analysed, their IP bytes. */
+  bypass?: { connections: number; pkts: number; bytes: number } | undefined;
+  /** TCP connections that tell whether both directions were seen, and those of which one was not. */
+  judged?: number | undefined;
+  oneWay?: number | undefined;
   /** The gate's verdicts: packets and L2 bytes each, by their name in the ledger. */
   ledger?: Readonly<Record<string, { pkts: number; bytes: number }>> | undefined;
+  /** The books of UDP listeners: datagrams, by their name there. */
+  udp?: Readonly<Record<string, number>> | undefined;
 }
 
-/** stats.log with columns for these verdicts of the ledger. */
-export function statsSchema(verdicts: readonly string[]): LogSchema<StatsRecord> {
+/** Which columns stats.log has beside those of all runs. */
+export interface StatsColumns {
+  /** Verdicts of the gate's ledger. */
+  verdicts?: readonly string[];
+  /** Counters of UDP listeners. */
+  udp?: readonly string[];
+}
+
+export function statsSchema({ verdicts = [], udp = [] }: StatsColumns): LogSchema<StatsRecord> {
   const ledger = verdicts.flatMap((verdict): Field<StatsRecord>[] => [
     count(`ledger.${verdict}.pkts`, (r) => r.ledger?.[verdict]?.pkts),
     count(`ledger.${verdict}.bytes`, (r) => r.ledger?.[verdict]?.bytes),
@@ -88,6 +105,7 @@ export function statsSchema(verdicts: readonly string[]): LogSchema<StatsRecord>
     fields: [
       time('ts', (r) => r.ts),
       text('peer', (r) => r.peer),
+      count('worker', (r) => r.worker),
       count('mem', (r) => r.mem),
       count('pkts_proc', (r) => r.pktsProc),
       count('bytes_recv', (r) => r.bytesRecv),
@@ -97,9 +115,21 @@ export function statsSchema(verdicts: readonly string[]): LogSchema<StatsRecord>
       count('conns', (r) => r.conns),
       count('shunts', (r) => r.shunts),
       count('log_lost', (r) => r.logLost),
+      count('bypass.conns', (r) => r.bypass?.connections),
+      count('bypass.pkts', (r) => r.bypass?.pkts),
+      count('bypass.bytes', (r) => r.bypass?.bytes),
+      count('tcp_judged', (r) => r.judged),
+      count('tcp_one_way', (r) => r.oneWay),
+      number('one_way_share', 'double', shareOf),
       ...ledger,
+      ...udp.map((name) => count<StatsRecord>(`udp.${name}`, (r) => r.udp?.[name])),
     ],
   };
+}
+
+/** Four decimals; unset as long as none was judged. */
+function shareOf({ judged = 0, oneWay = 0 }: StatsRecord): number | undefined {
+  return judged === 0 ? undefined : Math.round((oneWay / judged) * 1e4) / 1e4;
 }
 
 /** One line of notice.log (base/frameworks/notice). */

@@ -42,7 +42,11 @@ export const interval = <R>(name: string, get: Get<R, number>): Field<R> => ({
   get,
 });
 
-export const number = <R>(name: string, type: 'count' | 'int' | 'port', get: Get<R, number>): Field<R> => ({
+export const number = <R>(
+  name: string,
+  type: 'count' | 'int' | 'port' | 'double',
+  get: Get<R, number>,
+): Field<R> => ({
   name,
   type,
   kind: Kind.number,

@@ -132,6 +132,7 @@ export class InterfaceStation implements Station {
         number,
         workers: c.workers,
         gate: this.gate?.handles(number),
+        localBypass: c.gate && this.earlyDrop === 'none',
         returning: this.#returning,
         log: this.#host.log(),
         stats: statsBuffer(this.#host.policies),

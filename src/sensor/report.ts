@@ -2,11 +2,16 @@ import type { CommandIo } from '../base/io.ts';
 import { scaled } from '../base/units.ts';
 import type { Ledger } from '../gate/index.ts';
 import type { Snapshot } from './snapshot.ts';
+import type { EarlyDrop, Station } from './station.ts';
+import { type UdpBooks, udpBooks } from './udp-books.ts';
 
 /** What `sluice run --json` ends with. */
 export interface RunSummary {
   seconds: number;
-  interfaces: { interface: string; mode: string }[];
+  /** `drop`: where what is shunted is dropped. */
+  interfaces: { interface: string; mode: string; drop: EarlyDrop }[];
+  /** What became of each listener's datagrams. */
+  udp: ({ source: string; drop: EarlyDrop } & UdpBooks)[];
   /** Undefined without a gate. */
   ledger: Ledger | undefined;
   /** The capture ring: frames that reached it, and those it had no room for. */
@@ -16,6 +21,10 @@ export interface RunSummary {
   /** Connections that began in an earlier run. */
   recovered: number;
   policies: Record<string, { connections: number; pkts: number; bytes: number }>;
+  /** Where nothing drops early: connections, packets that were counted and not analysed, their IP bytes. */
+  localBypass: Snapshot['localBypass'];
+  /** TCP connections that have ended and tell whether both directions were seen (`judged`), and those of which one was not. */
+  directions: { judged: number; oneWay: number };
   refused: number;
   latePackets: number;
   /** Seconds from the packet that triggered a shunt to the first dropped one. */
@@ -35,19 +44,26 @@ export function summarize(
   end: Snapshot,
   seconds: number,
   delays: readonly number[],
-  interfaces: RunSummary['interfaces'],
+  stations: readonly Station[],
   logDir: string,
 ): RunSummary {
   const sorted = delays.toSorted((a, b) => a - b);
   return {
     seconds,
-    interfaces,
+    interfaces: stations
+      .filter(({ kind }) => kind === 'interface')
+      .map(({ name, mode, earlyDrop }) => ({ interface: name, mode, drop: earlyDrop })),
+    udp: stations
+      .filter(({ kind }) => kind === 'udp')
+      .map(({ name, earlyDrop, stats }) => ({ source: name, drop: earlyDrop, ...udpBooks(stats) })),
     ledger: end.ledger,
     ring: { packets: end.ringPackets, drops: end.ringDrops },
     connections: end.connections,
     shuntedConnections: end.shuntedConnections,
     recovered: end.recovered,
     policies: Object.fromEntries(end.policies.map(({ name, ...counts }) => [name, counts])),
+    localBypass: end.localBypass,
+    directions: { judged: end.judged, oneWay: end.oneWay },
     refused: end.refused,
     latePackets: end.latePackets,
     timeToDrop:
@@ -75,14 +91,16 @@ export function progressText(now: Snapshot, last: Snapshot, first: Snapshot, io:
   const flows = `${now.activeFlows} connections open, ${now.shuntsLive} in the gate`;
   if (now.ledger === undefined || last.ledger === undefined) {
     const bits = scaled(rate(now.bytes, last.bytes, seconds) * 8, 'bit/s');
-    const lost = now.ringDrops > 0 ? `, ${now.ringDrops} lost` : '';
+    const drops = now.ringDrops + now.socketDrops;
+    const lost = drops > 0 ? `, ${drops} lost` : '';
     return `${clock}  ${bits}, ${scaled(rate(now.packets, last.packets, seconds), 'pkt/s')}${lost} · ${flows} · ${cpu}`;
   }
   const seen = now.ledger.seen;
   const shunted = now.ledger.shunted;
   const bits = rate(seen.bytes, last.ledger.seen.bytes, seconds) * 8;
   const dropped = rate(shunted.bytes, last.ledger.shunted.bytes, seconds) * 8;
-  const lost = now.ringDrops > 0 ? io.paint('red', `, ${now.ringDrops} lost in the ring`) : '';
+  const drops = now.ringDrops + now.socketDrops;
+  const lost = drops > 0 ? io.paint('red', `, ${drops} lost before the sensor`) : '';
   return (
     `${clock}  tap ${scaled(bits, 'bit/s')}, ${scaled(rate(seen.pkts, last.ledger.seen.pkts, seconds), 'pkt/s')}` +
     ` · ${io.paint('green', `shunted ${percent(dropped, bits)}`)} (in all ${percent(shunted.bytes, seen.bytes)})` +
@@ -90,11 +108,26 @@ export function progressText(now: Snapshot, last: Snapshot, first: Snapshot, io:
   );
 }
 
+/** What became of a mirror's datagrams. */
+function bookLines({ datagrams, frames, early, dropped, bad, cut }: UdpBooks): [string, string][] {
+  const lines: [string, string][] = [
+    [
+      'datagrams',
+      `${count(datagrams)}, of which ${count(frames)} analysed, ${count(dropped)} lost in the socket`,
+    ],
+  ];
+  const rest = Object.entries({ ...bad, 'before the start': early, cut }).filter(([, n]) => n > 0);
+  if (rest.length > 0) lines.push(['', rest.map(([why, n]) => `${why}: ${count(n)}`).join(', ')]);
+  return lines;
+}
+
 /** The end of a run for people: aligned, one fact a line. */
 export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string {
   const lines: [string, string][] = [];
   const ledger = s.ledger;
-  lines.push(['interface', s.interfaces.map((i) => `${i.interface} (gate: ${i.mode})`).join(', ')]);
+  if (s.interfaces.length > 0)
+    lines.push(['interface', s.interfaces.map((i) => `${i.interface} (gate: ${i.mode})`).join(', ')]);
+  for (const { source, ...books } of s.udp) lines.push(['mirror', source], ...bookLines(books));
   lines.push(['time', `${s.seconds.toFixed(1)} s, ${s.cpuSeconds.toFixed(1)} s of CPU`]);
   if (ledger !== undefined) {
     const of = (c: { pkts: number; bytes: number }): string =>
@@ -107,7 +140,8 @@ export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string
     lines.push(['passed', of(ledger.passed)]);
     if (ledger.aborted.pkts > 0) lines.push(['aborted', of(ledger.aborted)]);
   }
-  lines.push(['ring', `${count(s.ring.packets)} packets, ${count(s.ring.drops)} lost`]);
+  if (s.interfaces.length > 0)
+    lines.push(['ring', `${count(s.ring.packets)} packets, ${count(s.ring.drops)} lost`]);
   lines.push(['connections', `${count(s.connections)}, of which ${count(s.shuntedConnections)} shunted`]);
   for (const [name, p] of Object.entries(s.policies)) {
     lines.push([
@@ -115,6 +149,18 @@ export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string
       `${count(p.connections)} connections, ${count(p.pkts)} packets, ${scaled(p.bytes, 'B')} not sent to the sensor`,
     ]);
   }
+  if (s.localBypass.connections > 0) {
+    const { connections, pkts, bytes } = s.localBypass;
+    lines.push([
+      'local bypass',
+      `${count(connections)} connections, ${count(pkts)} packets, ${scaled(bytes, 'B')} counted and not analysed`,
+    ]);
+  }
+  if (s.directions.oneWay > 0)
+    lines.push([
+      'one way',
+      `${count(s.directions.oneWay)} of ${count(s.directions.judged)} TCP connections (${percent(s.directions.oneWay, s.directions.judged)})`,
+    ]);
   if (s.timeToDrop !== undefined) {
     lines.push([
       'time to drop',

@@ -2,9 +2,7 @@ import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
 import { checkInterface, checkPrivilege } from '../gate/guard.ts';
-import { emptyLedger } from '../gate/index.ts';
 import { checkKernel } from '../gate/kernel-check.ts';
-import { VERDICTS } from '../gate/layout.ts';
 import type { InterfaceInfo } from '../kernel/index.ts';
 import { LinkTarget } from '../log/log-link.ts';
 import { connSchemaOf, headings, lineFormat } from '../log/log-setup.ts';
@@ -14,6 +12,7 @@ import {
   type NoticeRecord,
   noticeSchema,
   type ShuntLogRecord,
+  type StatsColumns,
   type StatsRecord,
   shuntSchema,
   statsSchema,
@@ -24,6 +23,7 @@ import { progressText, type RunSummary, summarize, summaryText } from './report.
 import { END_STEPS } from './setup.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
 import type { Station, StationHost } from './station.ts';
+import { OneWayWatches, statsColumns, statsOfAll, statsOfWorkers } from './stats.ts';
 
 const PROGRESS_MS = 500;
 const STATS_LOG_SECONDS = 60;
@@ -50,17 +50,12 @@ export async function runSensor(config: RunConfig, io: CommandIo): Promise<Sluic
   return sensor.failure;
 }
 
-/** Verdicts of the ledger in stats.log. */
-const LEDGER_COLUMNS: readonly string[] = [
-  ...Object.keys(emptyLedger()).filter((name) => name !== 'reasons'),
-  ...VERDICTS.filter((verdict) => verdict !== 'aborted' && verdict !== 'shunted'),
-];
-
 class Sensor {
   readonly #config: RunConfig;
   readonly #io: CommandIo;
   readonly #infos: readonly InterfaceInfo[];
   readonly #policyNames: string[];
+  readonly #columns: StatsColumns;
   readonly #stations: Station[] = [];
   #log: LogThread | undefined;
   #target: LinkTarget | undefined;
@@ -78,6 +73,7 @@ class Sensor {
     this.#infos = infos;
     const policies = compilePolicies(parsePolicies(config.policy));
     this.#policyNames = policies.policies.map((p) => p.kind);
+    this.#columns = statsColumns(config.source.length > 0);
   }
 
   async start(): Promise<void> {
@@ -85,7 +81,7 @@ class Sensor {
     const zeek = headings(
       this.#config,
       connSchemaOf(this.#config, { shuntFields, shunts: true }),
-      LEDGER_COLUMNS,
+      this.#columns,
     );
     this.#log = await LogThread.start(
       {
@@ -104,7 +100,7 @@ class Sensor {
     this.#target = new LinkTarget(this.#log.link());
     this.#writer = new LogWriter(this.#target, lineFormat(this.#config));
     this.#logShunt = this.#writer.channel(shuntSchema);
-    this.#logStatsRecord = this.#writer.channel(statsSchema(LEDGER_COLUMNS));
+    this.#logStatsRecord = this.#writer.channel(statsSchema(this.#columns));
     this.#logNotice = this.#writer.channel(noticeSchema);
     for (const torn of this.#log.torn)
       this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
@@ -139,9 +135,11 @@ class Sensor {
     const { duration } = this.#config;
     const first = this.snapshot();
     let last = first;
+    const oneWay = new OneWayWatches(this.#stations);
     let nextStats = first.at + STATS_LOG_SECONDS;
     const timer = setInterval(() => {
       for (const station of this.#stations) station.lookAfter();
+      oneWay.look((note, message) => this.#notice(note, message));
       const now = this.snapshot();
       this.#io.progress(progressText(now, last, first, this.#io));
       last = now;
@@ -174,22 +172,8 @@ class Sensor {
   }
 
   #logStats(): void {
-    const s = this.snapshot();
-    const { reasons, ...verdicts } = s.ledger ?? { ...emptyLedger() };
-    this.#logStatsRecord({
-      ts: Date.now() / 1000,
-      peer: this.#stations.map(({ name }) => name).join(','),
-      mem: Math.round(process.memoryUsage.rss() / 2 ** 20),
-      pktsProc: s.packets,
-      bytesRecv: s.bytes,
-      pktsDropped: s.ringDrops,
-      pktsLink: s.ledger?.seen.pkts,
-      activeConns: s.activeFlows,
-      conns: s.connections,
-      shunts: s.shuntsLive,
-      logLost: s.logLinesLost,
-      ledger: s.ledger === undefined ? undefined : { ...verdicts, ...reasons },
-    });
+    for (const line of statsOfWorkers(this.#stations)) this.#logStatsRecord(line);
+    this.#logStatsRecord(statsOfAll(this.#stations, this.snapshot()));
     this.#writer?.flush();
   }
 
@@ -218,13 +202,7 @@ class Sensor {
         `${end.notesLost} notes for a later run found no room: those connections could not have been recovered`,
       );
     this.#logStats();
-    const summary = summarize(
-      end,
-      end.at - this.#started,
-      delays,
-      this.#stations.map(({ name, mode }) => ({ interface: name, mode })),
-      this.#config.logDir,
-    );
+    const summary = summarize(end, end.at - this.#started, delays, this.#stations, this.#config.logDir);
     if (this.#failed === undefined) return summary;
     const { code, message, help } = this.#failed;
     return { ...summary, error: { code, message, ...(help === undefined ? {} : { help }) } };

@@ -28,6 +28,8 @@ export interface WorkerSetup {
   number: number;
   workers: number;
   gate: GateHandles | undefined;
+  /** Nothing drops early: flows that a policy says to shunt are counted and no longer analysed. */
+  localBypass: boolean;
   /** What a dead run has left to go on with. */
   returning: Returning | undefined;
   /** Seconds. One of the two may be off. */
@@ -71,9 +73,21 @@ export const Stat = {
   recovered: 15,
   /** Notes for a later run that found no room. */
   notesLost: 16,
+  /** Local bypass: connections, packets that were counted and not analysed, their IP bytes. */
+  bypassedConnections: 17,
+  bypassedPackets: 18,
+  bypassedBytes: 19,
+  /** TCP connections that have ended and tell whether both directions were seen, and those of which one was not. */
+  judged: 20,
+  oneWay: 21,
+  /** Packets from before all workers of the source were there: none of them has handled them. */
+  early: 22,
+  /** Of the source, by its kind; SOURCE_STATS. */
+  source: 23,
   /** Three for each policy: connections, dropped packets, their IP bytes. */
-  policies: 17,
+  policies: 55,
 } as const;
+export const SOURCE_STATS = Stat.policies - Stat.source;
 export const POLICY_STATS = 3;
 
 export function statsBuffer(policies: number): SharedArrayBuffer {

@@ -1,8 +1,9 @@
 import { addLedger, emptyLedger, type Ledger } from '../gate/index.ts';
 import { POLICY_STATS, Stat } from './setup.ts';
 import type { Station } from './station.ts';
+import { UdpStat } from './udp-books.ts';
 
-/** Sums of what the workers count, and the ledger of all gates. */
+/** Sums of what the workers of all sources count, and the ledger of all gates. */
 export interface Snapshot {
   /** CLOCK_MONOTONIC seconds. */
   at: number;
@@ -19,6 +20,13 @@ export interface Snapshot {
   notesLost: number;
   ringPackets: number;
   ringDrops: number;
+  /** Datagrams that UDP sockets had no room for. */
+  socketDrops: number;
+  /** Connections, packets that were counted and not analysed, their IP bytes. */
+  localBypass: { connections: number; pkts: number; bytes: number };
+  /** TCP connections that tell whether both directions were seen, and those of which one was not. */
+  judged: number;
+  oneWay: number;
   logLinesLost: number;
   /** CPU seconds of this process, all threads. */
   cpu: number;
@@ -30,9 +38,11 @@ export interface Snapshot {
 /** `policyNames` in the order of the workers' policies. */
 export function takeSnapshot(stations: readonly Station[], policyNames: readonly string[]): Snapshot {
   const usage = process.cpuUsage();
-  const sum = (place: number): number => {
+  const sum = (place: number, kind?: Station['kind']): number => {
     let total = 0;
-    for (const station of stations) for (const stats of station.stats) total += stats[place];
+    for (const station of stations)
+      if (kind === undefined || station.kind === kind)
+        for (const stats of station.stats) total += stats[place];
     return total;
   };
   let ledger: Ledger | undefined;
@@ -54,8 +64,16 @@ export function takeSnapshot(stations: readonly Station[], policyNames: readonly
     latePackets: sum(Stat.latePackets),
     recovered: sum(Stat.recovered),
     notesLost: sum(Stat.notesLost),
-    ringPackets: sum(Stat.ringPackets),
-    ringDrops: sum(Stat.ringDrops),
+    ringPackets: sum(Stat.ringPackets, 'interface'),
+    ringDrops: sum(Stat.ringDrops, 'interface'),
+    socketDrops: sum(Stat.source + UdpStat.dropped, 'udp'),
+    localBypass: {
+      connections: sum(Stat.bypassedConnections),
+      pkts: sum(Stat.bypassedPackets),
+      bytes: sum(Stat.bypassedBytes),
+    },
+    judged: sum(Stat.judged),
+    oneWay: sum(Stat.oneWay),
     logLinesLost: sum(Stat.logLinesLost),
     cpu: (usage.user + usage.system) / 1e6,
     policies: policyNames.map((name, i) => ({

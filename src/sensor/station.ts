@@ -57,7 +57,10 @@ export interface StationHost {
 /** What the workers of all sources are started with alike. */
 export function commonSetup(
   c: RunConfig,
-): Omit<WorkerSetup, 'source' | 'holdMs' | 'number' | 'workers' | 'gate' | 'returning' | 'log' | 'stats'> {
+): Omit<
+  WorkerSetup,
+  'source' | 'holdMs' | 'number' | 'workers' | 'gate' | 'returning' | 'log' | 'stats' | 'localBypass'
+> {
   return {
     lease: c.lease,
     shuntIdle: c.shuntIdle,

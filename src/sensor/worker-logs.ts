@@ -46,8 +46,8 @@ export class WorkerLogs {
     this.tunnel = this.#writer.channel(tunnelSchema);
   }
 
-  /** A connection that has ended, with what of it was shunted. */
-  ended(engine: FlowEngine, slot: number, shunted: ShuntedPart | undefined): void {
+  /** A connection that has ended, with what of it was shunted; its record. */
+  ended(engine: FlowEngine, slot: number, shunted: ShuntedPart | undefined): ConnLogRecord {
     const record: ConnLogRecord = engine.record(slot);
     this.#complete(record);
     const tls = engine.tls(slot);
@@ -59,6 +59,7 @@ export class WorkerLogs {
         record.shunted = { ...totals, trigger: this.#triggerName(trigger) };
     }
     this.#conn(record);
+    return record;
   }
 
   /** Something has happened to the shunt of a connection. */

@@ -10,6 +10,7 @@ import { coarseStep, realtimeOffset } from '../kernel/index.ts';
 import type { Packet } from '../packet/packet.ts';
 import { compilePolicies, FlowFlag as PolicyFlag, parsePolicies } from '../policy/index.ts';
 import type { ShuntTotals } from './episode.ts';
+import { isOneWay } from './one-way.ts';
 import { openSource } from './open-source.ts';
 import { Recovery } from './recovery.ts';
 import {
@@ -103,7 +104,9 @@ class CaptureWorker {
       gate.lease.renew();
     }
     this.#shunter = shunter;
-    this.#sink = this.#gate === undefined ? (p) => void engine.process(p) : (p) => this.#watch(p);
+    if (this.#gate !== undefined) this.#sink = (p) => this.#watch(p);
+    else if (setup.localBypass && this.#triggers.length > 0) this.#sink = (p) => this.#countOrWatch(p);
+    else this.#sink = (p) => void engine.process(p);
   }
 
   #makeShunter(gate: GateClient): Shunter {
@@ -193,13 +196,27 @@ class CaptureWorker {
       this.#shunter?.afterPacket(slot);
       return;
     }
-    const trigger = this.#policies.evaluate(
+    const trigger = this.#trigger(slot);
+    if (trigger >= 0) this.#shunter?.request(slot, trigger, packet.ts);
+  }
+
+  /** Local bypass: where nothing drops early. */
+  #countOrWatch(packet: Packet): void {
+    const engine = this.#engine;
+    const slot = engine.process(packet);
+    if (slot < 0 || engine.isBypassed(slot) || this.#trigger(slot) < 0) return;
+    if (engine.bypass(slot)) this.#stats[Stat.bypassedConnections]++;
+  }
+
+  /** The policy that says to shunt this connection now, or -1. */
+  #trigger(slot: number): number {
+    const engine = this.#engine;
+    return this.#policies.evaluate(
       (engine.flags(slot) & FlowFlag.tlsEstablished) === 0 ? 0 : PolicyFlag.tlsEstablished,
       engine.packets(slot, 0) + engine.packets(slot, 1),
       engine.ipBytes(slot, 0),
       engine.ipBytes(slot, 1),
     );
-    if (trigger >= 0) this.#shunter?.request(slot, trigger, packet.ts);
   }
 
   /** One turn: what the ring holds, then what is due. The lease is renewed by turns that were finished. */
@@ -248,15 +265,21 @@ class CaptureWorker {
     s[Stat.notesLost] = this.#shunter?.notesLost ?? 0;
     s[Stat.ringPackets] = ring.packets - this.#early;
     s[Stat.ringDrops] = ring.drops;
+    s[Stat.early] = this.#early;
+    const { bypassedPackets, bypassedBytes } = this.#engine.stats;
+    s[Stat.bypassedPackets] = bypassedPackets;
+    s[Stat.bypassedBytes] = bypassedBytes;
     s[Stat.lastTurn] = now;
     s[Stat.logLinesLost] = this.#logs.lost;
   }
 
   #closed(slot: number): void {
     const shunted = this.#shunter?.closed(slot);
-    this.#logs.ended(this.#engine, slot, shunted);
+    const oneWay = isOneWay(this.#logs.ended(this.#engine, slot, shunted));
     const s = this.#stats;
     s[Stat.connections]++;
+    if (oneWay !== undefined) s[Stat.judged]++;
+    if (oneWay === true) s[Stat.oneWay]++;
     if (shunted === undefined || shunted.totals.origPkts + shunted.totals.respPkts === 0) return;
     s[Stat.shuntedConnections]++;
     if (shunted.trigger < this.#policies.policies.length) s[Stat.policies + shunted.trigger * POLICY_STATS]++;

@@ -45,7 +45,7 @@ describe('documentation', () => {
       sslSchema,
       tunnelSchema,
       shuntSchema,
-      statsSchema([]),
+      statsSchema({}),
       noticeSchema,
     ];
     const page = read('docs/logs.md');

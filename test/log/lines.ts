@@ -25,6 +25,6 @@ export const connLine = (
 export const shuntLine = (record: ShuntLogRecord): string => lineOf(jsonWriter(shuntSchema), record);
 
 export const statsLine = (record: StatsRecord): string =>
-  lineOf(jsonWriter(statsSchema(Object.keys(record.ledger ?? {}))), record);
+  lineOf(jsonWriter(statsSchema({ verdicts: Object.keys(record.ledger ?? {}) })), record);
 
 export const noticeLine = (record: NoticeRecord): string => lineOf(jsonWriter(noticeSchema), record);
