@@ -10,6 +10,7 @@ export {
 export {
   AttachType,
   Fanout,
+  FanoutFlag,
   LinkType,
   MapFlag,
   MapType,
@@ -20,6 +21,7 @@ export {
   XdpAction,
 } from './constants.ts';
 export { errnoName, KernelError, type Operation, VerifierError } from './errors.ts';
+export { type FanoutOptions, FanoutPlace } from './fanout.ts';
 export {
   findInterface,
   type InterfaceAddress,
