@@ -1,3 +1,6 @@
+import type { Ends } from '../../bench/fanout-frames.ts';
+import { ipv4Bytes, ipv6Bytes } from '../../src/packet/address.ts';
+
 /** The numbers of bpf/fanout.bpf.c, for what has addresses and ports. */
 
 export interface FlowOf {
@@ -34,4 +37,20 @@ export function fanoutHash(flow: FlowOf, seed: number, pair: boolean): number {
   }
   const [vlan = 0, inner = 0] = flow.vlans;
   return mix((src + dst) >>> 0, (pair ? 0 : flow.protocol) | ((vlan | (inner << 12)) << 8));
+}
+
+export function flowOf({ family, client, server, protocol }: Ends, vlans: readonly number[]): FlowOf {
+  const bytes = (text: string): Uint8Array => {
+    const found = family === 4 ? ipv4Bytes(text) : ipv6Bytes(text);
+    if (found === undefined) throw new Error(`no address: ${text}`);
+    return found;
+  };
+  return {
+    src: bytes(client[0]),
+    dst: bytes(server[0]),
+    sport: client[1],
+    dport: server[1],
+    protocol: protocol === 'tcp' ? 6 : 17,
+    vlans,
+  };
 }

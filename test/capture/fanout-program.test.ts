@@ -1,20 +1,19 @@
 import * as fc from 'fast-check';
 import { expect } from 'vitest';
-import { FanoutCount, type FanoutKey, loadFanout } from '../../src/capture/fanout.ts';
-import type { BpfObject } from '../../src/kernel/index.ts';
-import { eth, pattern } from '../../src/packet/build.ts';
-import { kernelTest } from '../support/kernel.ts';
 import {
   back,
-  flowOf,
   fragmentsOf,
   packetOf,
   randomEnds,
   randomOf,
   TUNNELS,
   WRAPPERS,
-} from './fanout-frames.ts';
-import { fanoutHash } from './fanout-oracle.ts';
+} from '../../bench/fanout-frames.ts';
+import { FanoutCount, type FanoutKey, loadFanout } from '../../src/capture/fanout.ts';
+import type { BpfObject } from '../../src/kernel/index.ts';
+import { eth, pattern } from '../../src/packet/build.ts';
+import { kernelTest } from '../support/kernel.ts';
+import { fanoutHash, flowOf } from './fanout-oracle.ts';
 
 const SEED = 0x1badcafe;
 const FLOW: FanoutKey = { key: 'flow', inner: false, vlanKey: false };

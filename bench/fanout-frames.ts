@@ -1,6 +1,4 @@
-import { ipv4Bytes, ipv6Bytes } from '../../src/packet/address.ts';
-import { eth, ipv4, ipv6, type PacketBuilder, pattern } from '../../src/packet/build.ts';
-import type { FlowOf } from './fanout-oracle.ts';
+import { eth, ipv4, ipv6, type PacketBuilder, pattern } from '../src/packet/build.ts';
 
 /** Small, fast and the same every time (mulberry32). */
 export function randomOf(seed: number): (below: number) => number {
@@ -75,26 +73,18 @@ export function fragmentsOf(
   return frames;
 }
 
-export function flowOf({ family, client, server, protocol }: Ends, vlans: readonly number[]): FlowOf {
-  const bytes = (text: string): Uint8Array => {
-    const found = family === 4 ? ipv4Bytes(text) : ipv6Bytes(text);
-    if (found === undefined) throw new Error(`no address: ${text}`);
-    return found;
-  };
-  return {
-    src: bytes(client[0]),
-    dst: bytes(server[0]),
-    sport: client[1],
-    dport: server[1],
-    protocol: protocol === 'tcp' ? 6 : 17,
-    vlans,
-  };
-}
+const NUMBER_AT = 8;
 
 /** Ethernet whose source address carries a number. */
 export function numbered(flow: number): PacketBuilder {
   const hex = flow.toString(16).padStart(8, '0');
   return eth({ src: `02:01:${(hex.match(/../g) ?? []).join(':')}` });
+}
+
+/** The number that the source address of a frame carries. */
+export function numberOf(u8: Uint8Array, offset: number): number {
+  const at = offset + NUMBER_AT;
+  return u8[at] * 2 ** 24 + (u8[at + 1] << 16) + (u8[at + 2] << 8) + u8[at + 3];
 }
 
 /** What may be around a packet: by name, with the VLAN ids that count. */
