@@ -68,7 +68,7 @@ class Stand {
       return;
     }
     mkdirSync(dir);
-    writeMeta(object.map('meta'), 1, false);
+    writeMeta(object.map('meta'), 1, { vlanKey: false, tunnelKey: false });
     for (const map of ['hook', 'next', 'scratch', 'meta']) object.map(map).pin(join(dir, map));
     const { filter, sample = 1, ring: maxEntries = RING, snaplen = 65_535 } = capture;
     const ring = BpfMap.create({ type: MapType.ringbuf, keySize: 0, valueSize: 0, maxEntries });

@@ -5,7 +5,7 @@
 
 #include <bpf/bpf_endian.h>
 #include "common.h"
-#include "gate.h"
+#include "maps.h"
 
 struct mapped {
 	__u32 word[4];
@@ -28,7 +28,7 @@ static __always_inline bool same_mapped(const struct mapped *a, const struct map
 /* Source and destination from a key of the packet's family. */
 static __always_inline void mapped_ends(const struct sl_packet *p, const void *key, struct mapped *src, struct mapped *dst)
 {
-	if (p->family == 4) {
+	if (p->family == 4 && !(cfg_tunnels && p->flags & SL_P_WIDE)) {
 		const struct sl_key4 *k = key;
 
 		map4(src, p->dir ? k->high_addr : k->low_addr);

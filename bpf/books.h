@@ -90,6 +90,15 @@ static __always_inline int on_hit(struct sl_flow *f, const struct sl_packet *p, 
 	bool own = owns(d, word, cpu + 1);
 	bool old = false;
 
+	if (cfg_tunnels && STATE(state) == SL_SHUNT) {
+		if (word & SL_CARRIER)
+			return SL_V_PASS_CARRIER;
+		/* Other tunnels than before: whoever keeps the books of the flow has to see that. */
+		if (word & SL_TIED && READ_ONCE(d->sync_seq) != p->tie) {
+			end_flow(f, SL_END_TUNNEL);
+			return SL_V_PASS_CARRIER;
+		}
+	}
 	if (STATE(state) == SL_ARMED) {
 		if (p->proto == IPPROTO_TCP) {
 			advance_seq(d, p->seq + p->payload, own, &old);

@@ -15,6 +15,9 @@
 #include "shunt.h"
 #include "leave.h"
 #include "ops.h"
+#ifdef SLUICE_TUNNELS
+#include "inner.h"
+#endif
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -42,6 +45,8 @@ static __always_inline void ask_rules(struct xdp_md *ctx, struct sl_packet *p, c
 	if (size)
 		__builtin_memcpy(s->key, key, size);
 	s->parsed = verdict;
+	if (cfg_tunnels)
+		s->tie = 0;
 	bpf_tail_call_static(ctx, &rules, SL_RULES_ENTRY);
 }
 
@@ -55,11 +60,14 @@ int sluice_gate(struct xdp_md *ctx)
 	struct sl_packet p;
 	struct sl_key6 key; /* of IPv4 in its first bytes */
 	__be16 proto;
+#ifdef SLUICE_TUNNELS
+	bool decided;
+#endif
 	int verdict;
 
 	/* Its key is not used here, unless by options: it is made where the look-up reads it. */
 	__builtin_memset(&p, 0, HEAD);
-	if (cfg_trace || cfg_fragments || cfg_rules || cfg_pairs || cfg_prefixes) {
+	if (cfg_trace || cfg_fragments || cfg_rules || cfg_pairs || cfg_prefixes || cfg_tunnels) {
 		__builtin_memset((void *)&p + HEAD, 0, sizeof(p) - HEAD);
 		__builtin_memset(&key, 0, sizeof(key));
 	}
@@ -69,11 +77,21 @@ int sluice_gate(struct xdp_md *ctx)
 	if (likely(proto == bpf_htons(ETH_P_IP))) {
 		verdict = parse_ipv4(data + p.l3, end, &p, (struct sl_key4 *)&key);
 		ask_rules(ctx, &p, &key, sizeof(struct sl_key4), verdict);
+#ifdef SLUICE_TUNNELS
+		verdict = go_inside(ctx, &p, &key, mine, verdict, &decided);
+		if (decided)
+			return leave(ctx, mine, &p, cpu, verdict);
+#endif
 		return leave(ctx, mine, &p, cpu, shunt4(&p, &key, mine, cpu, verdict));
 	}
 	if (proto == bpf_htons(ETH_P_IPV6)) {
 		verdict = parse_ipv6(ctx, data + p.l3, end, &p, &key);
 		ask_rules(ctx, &p, &key, sizeof(key), verdict);
+#ifdef SLUICE_TUNNELS
+		verdict = go_inside(ctx, &p, &key, mine, verdict, &decided);
+		if (decided)
+			return leave(ctx, mine, &p, cpu, verdict);
+#endif
 		return leave(ctx, mine, &p, cpu, shunt6(&p, &key, mine, cpu, verdict));
 	}
 	verdict = proto ? SL_V_PASS_NOT_IP : SL_V_PASS_PARSE;
@@ -88,17 +106,39 @@ int sluice_shunt(struct xdp_md *ctx)
 	__u32 zero = 0, cpu = bpf_get_smp_processor_id();
 	struct sl_ledger *mine = bpf_map_lookup_elem(&ledger, &cpu);
 	struct sl_packet *p = bpf_map_lookup_elem(&scratch, &zero);
+#ifdef SLUICE_TUNNELS
+	bool decided;
+#endif
 	int verdict;
 
 	if (!p)
 		return hand_on(ctx, XDP_PASS);
 	verdict = p->parsed;
+#ifdef SLUICE_TUNNELS
+	verdict = go_inside(ctx, p, (struct sl_key6 *)p->key, mine, verdict, &decided);
+	if (decided)
+		return leave(ctx, mine, p, cpu, verdict);
+#endif
 	if (p->family == 6)
 		verdict = shunt6(p, (struct sl_key6 *)p->key, mine, cpu, verdict);
 	else if (p->family == 4)
 		verdict = shunt4(p, (struct sl_key6 *)p->key, mine, cpu, verdict);
 	return leave(ctx, mine, p, cpu, verdict);
 }
+
+#ifdef SLUICE_TUNNELS
+/* Where the gate goes on to with a tunnel (slot SL_RULES_INNER), once for each. */
+SEC("xdp.frags")
+int sluice_inner(struct xdp_md *ctx)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct sl_ledger *mine = bpf_map_lookup_elem(&ledger, &cpu);
+	struct sl_packet p;
+	int verdict = look_inside(ctx, &p, mine, cpu);
+
+	return leave(ctx, mine, &p, cpu, verdict);
+}
+#endif
 
 /* Where rules go on to with what they drop (slot SL_RULES_EXIT); the verdict is in the scratch. */
 SEC("xdp.frags")

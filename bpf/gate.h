@@ -6,11 +6,15 @@
 #include <linux/types.h>
 
 /* A change of any layout below changes this number, and with it the directory of the pins. */
-#define SL_LAYOUT 4
+#define SL_LAYOUT 5
 
 #define SL_MAX_TAGS 4
 #define SL_MAX_LABELS 4
 #define SL_MAX_EXT_HEADERS 6
+/* Tunnels around one another that the gate looks into. */
+#define SL_MAX_TUNNELS 4
+/* Ports of each kind of tunnel over UDP. */
+#define SL_TUNNEL_PORTS 4
 #define SL_OWNERS 256
 #define SL_LOG_EVENTS 32
 
@@ -56,6 +60,7 @@ enum sl_end_reason {
 	SL_END_LOG = 6, /* the log of history events is full */
 	SL_END_ASKED = 7,
 	SL_END_LIMIT = 8, /* made by hand, and its time is over */
+	SL_END_TUNNEL = 9, /* in other tunnels than before, or one of them is no longer counted */
 };
 
 /* Bits of sl_dir.cpu beside the number of the owning CPU + 1. */
@@ -72,6 +77,9 @@ enum sl_end_reason {
 #define SL_SYNC_DONE (1U << 20)    /* the mark was passed: retransmissions and zero windows are being counted */
 /* Made without sequence state (by hand): the first packet tells where the sequence stands. */
 #define SL_LEARN (1U << 21)
+/* Given by the owner with the entry (sl_op.flags), where the gate looks into tunnels. */
+#define SL_TIED (1U << 22)    /* while shunted, sync_seq is the tie of the tunnels around it: in others it passes and ends */
+#define SL_CARRIER (1U << 23) /* a tunnel over UDP: its packets pass, and count here when what is inside is dropped */
 
 /*
  * Everything that a hit touches, one cache line per direction (two CPUs on two directions share no line).
@@ -89,7 +97,7 @@ struct sl_dir {
 	/* Retransmissions (T) and zero windows (W): since the synchronization; the flip adds those before it. */
 	__u32 rexmits;
 	__u32 zero_windows;
-	/* Armed: the mark, then the values after the packet that passed it. */
+	/* Armed: the mark, then the values after the packet that passed it. Shunted: see SL_TIED. */
 	__u32 sync_seq;
 	__u32 sync_ack;
 };
@@ -149,6 +157,9 @@ enum sl_verdict {
 	SL_V_SHUNTED_PAIR = 14, /* by address pair or prefix */
 	SL_V_RULE_DROPPED = 15,
 	SL_V_RATE_LIMITED = 16,
+	SL_V_PASS_TUNNEL = 17,  /* a tunnel in which there is nothing to look at, or one too many */
+	SL_V_PASS_CARRIER = 18, /* shunted, but in other tunnels than these; or the tunnel itself */
+	SL_V_PASS_HOST = 19,    /* on an interface with the host's own traffic, no packet of a named mirror */
 	SL_VERDICTS = 20,
 };
 
@@ -171,6 +182,7 @@ _Static_assert(sizeof(struct sl_ledger) == 384, "whole cache lines");
 #define SL_P_FRAGMENT 1 /* a fragment: no ports, no key */
 #define SL_P_LATER 2    /* not the first one: what is at l4 is payload */
 #define SL_P_FIRST 4    /* the first one, with a key all the same: only where fragments follow their flow */
+#define SL_P_WIDE 8     /* IPv4 with tunnel ids: the key is struct sl_key6, with mapped addresses */
 
 /*
  * What the parser found out about a packet. The programs that run after it find this in the map `scratch`; the layout
@@ -201,11 +213,48 @@ struct sl_packet {
 	/* For captures at the exit hook. */
 	__u32 owner; /* of the entry that decided; with verdicts that come from one */
 	__u32 noted; /* SL_NOTED_*; whoever reads it puts it back to 0 */
-	__u32 pad;
+	__u32 tie;   /* names the tunnels around it; 0: none, or the gate does not look into any */
 	__u8 key[48]; /* struct sl_key4 or sl_key6; with a family at least its addresses are there */
 };
 _Static_assert(sizeof(struct sl_packet) == 112, "no implicit padding");
 _Static_assert(__builtin_offsetof(struct sl_packet, key) == 64, "the key is in a line of its own");
+
+/* Kinds of tunnels, bits of cfg_tunnels. */
+#define SL_TUNNEL_VXLAN 1
+#define SL_TUNNEL_GENEVE 2
+#define SL_TUNNEL_GRE 4  /* around Ethernet (ERSPAN too) or IP */
+#define SL_TUNNEL_IPIP 8 /* IPv4 or IPv6 in either */
+
+/* A tunnel over UDP around the packet that a CPU is at: a flow as well, whose packets are to be counted. */
+struct sl_carrier {
+	__u8 key[48]; /* struct sl_key4 or sl_key6 */
+	__u32 family; /* 4, 6: of the key */
+	__u32 dir;
+	__u32 ip_len;
+	__u32 payload;
+};
+_Static_assert(sizeof(struct sl_carrier) == 64, "one cache line");
+
+/* How the packet that a CPU is at lies in tunnels, as far as it was looked at. */
+struct sl_way {
+	__u32 depth;
+	__u32 kind; /* of the tunnel that is opened next, SL_TUNNEL_* */
+	__u32 tie;
+	__u32 carriers;
+	__u32 vxlan; /* for the key, as in struct sl_key6 */
+	__u32 geneve;
+	__u32 pad[10];
+	struct sl_carrier carrier[SL_MAX_TUNNELS];
+};
+_Static_assert(sizeof(struct sl_way) == 320, "whole cache lines");
+
+/* Where a mirror ends: one of the host's addresses (mapped) and a UDP port. The value is the kind, SL_TUNNEL_*. */
+struct sl_mirror_key {
+	__u8 addr[16];
+	__be16 port;
+	__u16 pad;
+};
+_Static_assert(sizeof(struct sl_mirror_key) == 20, "no implicit padding");
 
 /* What of the scratch is this packet's, bits of sl_packet.noted. */
 #define SL_NOTED 1       /* the verdict; of what a rule decided the rule as well */
@@ -263,6 +312,7 @@ enum sl_rules_slot {
 	SL_RULES_ENTRY = 0, /* the rules; empty: there are none */
 	SL_RULES_SHUNT = 1, /* sluice_shunt: what no rule matches goes on here */
 	SL_RULES_EXIT = 2,  /* sluice_exit: what a rule drops goes on here */
+	SL_RULES_INNER = 3, /* sluice_inner: what is inside of a tunnel; empty: the gate does not look into any */
 	SL_RULES_CHAIN = 4,
 	SL_RULES_SLOTS = 64,
 };
@@ -335,7 +385,9 @@ struct sl_op {
 	 */
 	__u32 seq[2];
 	__u32 ack[2];
-	__u32 pad[8];
+	__u32 flags;  /* ARM: SL_TIED, SL_CARRIER */
+	__u32 tie[2]; /* FLIP: of the tunnels around each direction */
+	__u32 pad[5];
 };
 _Static_assert(sizeof(struct sl_op) == 128, "two cache lines");
 

@@ -45,7 +45,7 @@ __noinline __u64 walk6(frame_ctx *ctx, __u32 l3, __u32 proto, __u32 left)
 
 	if (!frame_bounds(ctx, &data, &end))
 		return 0;
-	l3 &= 63;
+	l3 &= FRAME_REACH;
 	left &= 0xffff;
 	for (int i = 0; i < SL_MAX_EXT_HEADERS && is_extension(proto); i++) {
 		__u8 *ext = data + l3 + (l4 & 0x3fff);

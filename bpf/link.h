@@ -24,6 +24,9 @@ struct pppoe {
 	__be16 proto;
 };
 
+/* How far into a frame an IP header, or what comes before it, may lie. */
+#define FRAME_REACH 0x3ff
+
 #define MPLS_BOTTOM 0x100 /* of a label, in host order */
 
 /*
@@ -50,7 +53,7 @@ __noinline __u32 unwrap(frame_ctx *ctx, __u32 at, __u32 proto)
 
 	if (!frame_bounds(ctx, &data, &end))
 		return 0;
-	at &= 31;
+	at &= FRAME_REACH;
 	from = data + at;
 	if (proto == bpf_htons(ETH_P_PPP_SES)) {
 		struct pppoe *session = from;
@@ -89,21 +92,24 @@ __noinline __u32 unwrap(frame_ctx *ctx, __u32 at, __u32 proto)
 	return bpf_htons(ETH_P_MPLS_UC);
 }
 
-/* Fills in where the network header is, and the VLAN ids. Returns the type of what is there; 0 when the frame is cut. */
-static __always_inline __be16 parse_link(frame_ctx *ctx, struct sl_packet *p)
+/*
+ * Fills in where the network header is behind the Ethernet header at `from`, and the VLAN ids. Returns the type of what is
+ * there; 0 when the frame is cut. The network header lies within `reach`, a mask.
+ */
+static __always_inline __be16 parse_link_at(frame_ctx *ctx, struct sl_packet *p, __u32 from, __u32 reach)
 {
 	void *data, *end;
 	struct ethhdr *eth;
-	__u32 at = sizeof(*eth);
+	__u32 at = from + sizeof(*eth);
 	__be16 proto;
 
 	if (!frame_bounds(ctx, &data, &end))
 		return 0;
-	eth = data;
+	eth = data + from;
 	if ((void *)(eth + 1) > end)
 		return 0;
 	/* eth is packed, and would be read byte by byte. */
-	proto = *(__be16 *)(data + 12);
+	proto = *(__be16 *)(data + from + 12);
 #pragma unroll
 	for (int i = 0; i < SL_MAX_TAGS; i++) {
 		struct vlan_tag *tag = data + at;
@@ -131,8 +137,14 @@ static __always_inline __be16 parse_link(frame_ctx *ctx, struct sl_packet *p)
 		if (found >> 16)
 			at = found >> 16;
 	}
-	p->l3 = same_for_all(at, p->frame_len, 63);
+	p->l3 = same_for_all(at, p->frame_len, reach);
 	return is_vlan(proto) ? 0 : proto;
+}
+
+/* From the beginning of the frame. */
+static __always_inline __be16 parse_link(frame_ctx *ctx, struct sl_packet *p)
+{
+	return parse_link_at(ctx, p, 0, 63);
 }
 
 #endif

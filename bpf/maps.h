@@ -15,6 +15,31 @@ const volatile __u32 cfg_rules = 0;    /* ask the rules before shunting */
 const volatile __u32 cfg_fragments = 0; /* fragments follow their flow */
 const volatile __u32 cfg_trace = 0;    /* SL_TELL_*: those who trace what matches trace_filter, captures at the hook */
 
+/* An object of its own (gate_tunnels.bpf.c): in the other one nothing of this is there at all. */
+#ifdef SLUICE_TUNNELS
+const volatile __u32 cfg_tunnels = 0; /* SL_TUNNEL_*: what is looked into */
+const volatile __u32 cfg_tunnel_in_key = 0;
+const volatile __be16 cfg_vxlan_ports[SL_TUNNEL_PORTS] = {}; /* all of them filled in */
+const volatile __be16 cfg_geneve_ports[SL_TUNNEL_PORTS] = {};
+const volatile __u32 cfg_mirror = 0; /* only what is in mirrors that end at this host */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sl_way);
+} way SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct sl_mirror_key);
+	__type(value, __u32);
+} mirrors SEC(".maps");
+#else
+#define cfg_tunnels 0
+#endif
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);

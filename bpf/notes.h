@@ -30,7 +30,7 @@ static __always_inline bool find_owner(const struct sl_packet *p, __u32 *owner)
 	struct sl_key6 key;
 
 	__builtin_memcpy(&key, p->key, sizeof(key));
-	if (p->family == 4) {
+	if (p->family == 4 && !(cfg_tunnels && p->flags & SL_P_WIDE)) {
 		struct sl_value4 *v = bpf_map_lookup_elem(&flows4, &key);
 
 		if (v)

@@ -32,6 +32,8 @@ static __always_inline void init_flow(struct sl_flow *f, const struct sl_op *op,
 		f->dir[i].ack = op->ack[i];
 		f->dir[i].idle_ms = op->idle_ms;
 		f->dir[i].cpu = op->owner ? 0 : SL_LEARN;
+		if (cfg_tunnels)
+			f->dir[i].cpu |= op->flags & (SL_TIED | SL_CARRIER);
 		f->dir[i].last = now;
 	}
 	f->cookie = op->cookie;
@@ -120,6 +122,8 @@ static __noinline int flip(struct sl_op *op)
 	for (int i = 0; i < 2; i++) {
 		__u32 old = READ_ONCE(f->dir[i].state);
 
+		if (cfg_tunnels && READ_ONCE(f->dir[i].cpu) & SL_TIED)
+			WRITE_ONCE(f->dir[i].sync_seq, op->tie[i]);
 		if (STATE(old) != SL_ARMED ||
 		    __sync_val_compare_and_swap(&f->dir[i].state, old, (old & ~0xffU) | SL_SHUNT) != old)
 			lost = true;

@@ -104,7 +104,7 @@ static __always_inline void fill_ends(struct ends *e, const struct sl_packet *p,
 	e->vlans = cfg_vlan_in_key ? p->vlans : 0;
 	e->dir = p->dir;
 	e->now = now;
-	if (p->family == 4) {
+	if (p->family == 4 && !(cfg_tunnels && p->flags & SL_P_WIDE)) {
 		map4((struct mapped *)e->low.addr, key4->low_addr);
 		map4((struct mapped *)e->high.addr, key4->high_addr);
 	} else {

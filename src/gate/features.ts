@@ -1,3 +1,5 @@
+import { type GateTunnels, tunnelConstants } from './tunnels.ts';
+
 /** What is in the program only while it is used: each costs something with every packet (docs/bench.md), and nothing while it is off. */
 export interface Features {
   /** Look for address pairs. */
@@ -12,6 +14,8 @@ export interface Features {
   trace: boolean;
   /** Leave notes on each packet for a capture at the exit hook. */
   notes: boolean;
+  /** Look into tunnels. */
+  tunnels: GateTunnels | undefined;
 }
 
 export const NO_FEATURES: Readonly<Features> = {
@@ -21,13 +25,17 @@ export const NO_FEATURES: Readonly<Features> = {
   fragments: false,
   trace: false,
   notes: false,
+  tunnels: undefined,
 };
 
 /** SL_TELL_* of bpf/gate.h. */
 const Tell = { trace: 1, notes: 2 } as const;
 
 /** The constants of bpf/maps.h. */
-export function constantsOf(features: Readonly<Features>, vlanKey: boolean): Record<string, number> {
+export function constantsOf(
+  features: Readonly<Features>,
+  vlanKey: boolean,
+): Record<string, number | Uint8Array> {
   return {
     cfg_vlan_in_key: vlanKey ? 1 : 0,
     cfg_pairs: features.pairs ? 1 : 0,
@@ -35,6 +43,7 @@ export function constantsOf(features: Readonly<Features>, vlanKey: boolean): Rec
     cfg_rules: features.rules ? 1 : 0,
     cfg_fragments: features.fragments ? 1 : 0,
     cfg_trace: (features.trace ? Tell.trace : 0) | (features.notes ? Tell.notes : 0),
+    ...tunnelConstants(features.tunnels),
   };
 }
 

@@ -13,7 +13,7 @@ import { clearDeadCaptures } from './cap-slots.ts';
 import { Claims } from './claims.ts';
 import { type GateInterface, interfacesText, type Place, placeWith, upCommand } from './control-places.ts';
 import { constantsOf, type Features, NO_FEATURES, sameFeatures } from './features.ts';
-import { type GateKind, isSlotMap, KINDS } from './kind.ts';
+import { type GateKind, isSlotMap, KINDS, objectOf, TUNNEL_MAPS } from './kind.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
@@ -23,6 +23,7 @@ import { Found, noteMeta, writeMeta } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
 import { installOwn, occupant, occupy, type SlotStatus, slotStatus } from './slots.ts';
 import { filterRow, type TraceFilter, TraceReader } from './trace.ts';
+import type { GateTunnels } from './tunnels.ts';
 
 export interface GateOptions extends GateInterface {
   /** Default `xdp`. A filter on sockets is never kept, and attached by whoever has the sockets. */
@@ -36,6 +37,8 @@ export interface GateOptions extends GateInterface {
   maxShunts6: number;
   /** Whether the VLAN ids are part of the key; the flow engine must be told the same. */
   vlanKey: boolean;
+  /** Look into tunnels; the flow engine must be told the same. */
+  tunnels?: GateTunnels | undefined;
   /** Fragments of shunted flows are dropped with them; without it fragments pass. */
   fragments?: boolean;
   /** Lease owners: one for each worker, numbered from 1. */
@@ -53,6 +56,8 @@ export interface GateOptions extends GateInterface {
 const OPS_PER_WORKER = 1024;
 /** Datagrams in fragments that are known at a time. */
 const MAX_FRAGMENTS = 16_384;
+/** Addresses and ports of mirrors that end at this host. */
+const MAX_MIRRORS = 1024;
 const MAX_PAIRS = 4096;
 const MAX_PREFIX_PAIRS = 64;
 
@@ -113,7 +118,7 @@ export class Gate {
    */
   static open(options: GateOptions): Gate {
     if (options.workers >= OWNERS) throw new SluiceError('USAGE', `at most ${OWNERS - 1} workers`);
-    const { vlanKey, keep, fragments = false, home = options.ifindex, kind = 'xdp' } = options;
+    const { vlanKey, keep, fragments = false, home = options.ifindex, kind = 'xdp', tunnels } = options;
     const all = interfacesOf(options);
     const parts = KINDS[kind];
     const sizes = {
@@ -123,6 +128,7 @@ export class Gate {
       ledger: possibleCpus(),
       ops: OPS_PER_WORKER * options.workers,
       ...parts.sizes(),
+      ...(tunnels?.mirror === true ? { mirrors: MAX_MIRRORS } : {}),
       // Only what is asked over the control socket makes pairs.
       ...(keep === undefined ? {} : { pairs: MAX_PAIRS, prefixes: MAX_PREFIX_PAIRS }),
     };
@@ -137,25 +143,29 @@ export class Gate {
       refuseOthers(all, home, keep === undefined, found);
       // Before anything is touched: what stands goes on.
       if (keep !== undefined) refuseForeign(all, found?.links ?? new Map());
-      const tookOver = keep !== undefined && found?.fits(sizes, vlanKey) === true;
+      const keyed = { vlanKey, tunnelKey: tunnels?.inKey === true };
+      const tookOver = keep !== undefined && found?.fits(sizes, keyed) === true;
       const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
       // Notes about fragments live as long as datagrams do, and are of another number with another option.
-      const kept = [...(found?.maps ?? [])].filter(([name]) => name !== 'fragments');
+      const kept = [...(found?.maps ?? [])].filter(
+        ([name]) => name !== 'fragments' && (tunnels !== undefined || !TUNNEL_MAPS.has(name)),
+      );
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
-      const features = { ...NO_FEATURES, fragments, rules };
-      object = parts.load(bpfObjectPath(parts.object), {
-        constants: constantsOf(features, vlanKey),
+      const features = { ...NO_FEATURES, fragments, rules, tunnels };
+      const madeOf = objectOf(kind, features);
+      object = parts.load(bpfObjectPath(madeOf.object), {
+        constants: constantsOf(madeOf.features, vlanKey),
         reuseMaps: Object.fromEntries(tookOver ? kept : slots),
         mapSizes: tookOver ? notes : { ...sizes, ...notes },
       });
       if (kind === 'xdp') installOwn(object.map('rules'), object);
-      writeMeta(object.map('meta'), home, vlanKey);
+      writeMeta(object.map('meta'), home, keyed);
       const tables = { 4: object.map('flows4'), 6: object.map('flows6'), side: object.map('side') };
       const leftovers =
         tookOver || found === undefined
           ? NOTHING_LEFT
-          : carryOver(found.tables(), tables, found.joins(vlanKey) ? (options.join ?? never) : never);
+          : carryOver(found.tables(), tables, found.joins(keyed) ? (options.join ?? never) : never);
       const links = new GateLinks(pins, home, keep !== undefined, found?.links ?? new Map());
       made = true;
       pins.make();
@@ -322,10 +332,14 @@ export class Gate {
     const parts = KINDS[kind];
     const sameKind = this.#object.programs.has(parts.program);
     const same = [...this.#object.maps].filter(
-      ([name]) => !name.includes('.') && !Object.hasOwn(sizes, name) && (sameKind || !isSlotMap(name)),
+      ([name]) =>
+        !name.includes('.') &&
+        !Object.hasOwn(sizes, name) &&
+        (sameKind || !(isSlotMap(name) || TUNNEL_MAPS.has(name))),
     );
-    return parts.load(bpfObjectPath(parts.object), {
-      constants: constantsOf(features, this.#vlanKey),
+    const madeOf = objectOf(kind, features);
+    return parts.load(bpfObjectPath(madeOf.object), {
+      constants: constantsOf(madeOf.features, this.#vlanKey),
       reuseMaps: Object.fromEntries(same),
       mapSizes: sameKind ? sizes : { ...parts.sizes(), ...sizes },
     });

@@ -1,4 +1,5 @@
 import { type BpfObject, loadObject, type ObjectOptions, possibleCpus } from '../kernel/index.ts';
+import type { Features } from './features.ts';
 import { loadGate } from './load.ts';
 import { SLOT_MAPS } from './slots.ts';
 
@@ -8,6 +9,8 @@ export type GateKind = 'xdp' | 'socket';
 interface KindParts {
   /** Of bpf/. */
   object: string;
+  /** The same, looking into tunnels. */
+  tunnels: string | undefined;
   program: string;
   load: (path: string, options: ObjectOptions) => BpfObject;
   /** Sizes of the maps that only this kind has. */
@@ -22,6 +25,7 @@ const TABLES = ['flows4', 'flows6', 'side', 'leases', 'ledger', 'meta'] as const
 export const KINDS: Readonly<Record<GateKind, KindParts>> = {
   xdp: {
     object: 'gate',
+    tunnels: 'gate_tunnels',
     program: 'sluice_gate',
     load: loadGate,
     sizes: () => ({}),
@@ -30,6 +34,7 @@ export const KINDS: Readonly<Record<GateKind, KindParts>> = {
   },
   socket: {
     object: 'filter',
+    tunnels: undefined,
     program: 'sluice_filter',
     load: loadObject,
     sizes: () => ({ copies: possibleCpus() }),
@@ -37,6 +42,20 @@ export const KINDS: Readonly<Record<GateKind, KindParts>> = {
     pinned: TABLES,
   },
 };
+
+/** Maps that only a gate has that looks into tunnels. */
+export const TUNNEL_MAPS: ReadonlySet<string> = new Set(['way', 'mirrors']);
+
+/** The object of a gate with these features, and those of them that it has: not every kind looks into tunnels. */
+export function objectOf(
+  kind: GateKind,
+  features: Readonly<Features>,
+): { object: string; features: Features } {
+  const { object, tunnels } = KINDS[kind];
+  if (features.tunnels === undefined || tunnels === undefined)
+    return { object, features: { ...features, tunnels: undefined } };
+  return { object: tunnels, features: { ...features } };
+}
 
 /** Maps that hold programs, or belong to them: of one kind only. */
 export const isSlotMap = (name: string): boolean => (SLOT_MAPS as readonly string[]).includes(name);

@@ -72,7 +72,9 @@ export const SlOp = {
     state: 72,
     seq: 80,
     ack: 88,
-    pad: 96,
+    flags: 96,
+    tie: 100,
+    pad: 108,
   },
 } as const;
 
@@ -105,7 +107,7 @@ export const SlPacket = {
     rule: 48,
     owner: 52,
     noted: 56,
-    pad: 60,
+    tie: 60,
     key: 64,
   },
 } as const;

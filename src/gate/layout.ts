@@ -4,7 +4,18 @@
  */
 export const State = { none: 0, armed: 1, shunt: 2, ending: 3 } as const;
 
-export const END_REASONS = ['', 'syn', 'fin', 'rst', 'lease', 'idle', 'log_full', 'asked', 'limit'] as const;
+export const END_REASONS = [
+  '',
+  'syn',
+  'fin',
+  'rst',
+  'lease',
+  'idle',
+  'log_full',
+  'asked',
+  'limit',
+  'tunnel',
+] as const;
 export type EndReason = (typeof END_REASONS)[number];
 
 export const OpCode = { arm: 1, sync: 2, flip: 3, end: 4, pairEnd: 5, prefixEnd: 6 } as const;
@@ -12,9 +23,12 @@ export const OpCode = { arm: 1, sync: 2, flip: 3, end: 4, pairEnd: 5, prefixEnd:
 /** Bits of sl_dir.cpu, see bpf/gate.h. */
 export const SYNC_TOUCHED = 1 << 19;
 export const SYNC_DONE = 1 << 20;
+/** Bits of sl_op.flags. */
+export const TIED = 1 << 22;
+export const CARRIER = 1 << 23;
 
 /** Slots of the program array `rules`, enum sl_rules_slot. */
-export const RulesSlot = { entry: 0, shunt: 1, exit: 2, chain: 4, slots: 64 } as const;
+export const RulesSlot = { entry: 0, shunt: 1, exit: 2, inner: 3, chain: 4, slots: 64 } as const;
 
 /** Slots of `hook`: the XDP actions. */
 export const HookSlot = { aborted: 0, drop: 1, pass: 2, tx: 3, redirect: 4 } as const;
@@ -38,9 +52,12 @@ export const VERDICTS = [
   'shuntedPair',
   'ruleDropped',
   'rateLimited',
+  'passTunnel',
+  'passCarrier',
+  'passHost',
 ] as const;
 export type Verdict = (typeof VERDICTS)[number];
 
-export const LAYOUT_VERSION = 4;
+export const LAYOUT_VERSION = 5;
 export const OWNERS = 256;
 export const LOG_EVENTS = 32;

@@ -7,6 +7,14 @@ export type OpName = keyof typeof OpCode;
 
 const O = SlOp.members;
 
+/** Where the gate looks into tunnels: TIED and CARRIER for arm; for flip the ties of both directions (src/flow/tie.ts). */
+export interface OpTunnels {
+  flags: number;
+  tie: readonly [number, number];
+}
+
+const NO_TUNNELS: OpTunnels = { flags: 0, tie: [0, 0] };
+
 /**
  * Changes of entries, collected and carried out by the pinned syscall program in one call. Each worker owns the
  * rows [first, first + size) of the `ops` map, mapped into its memory, so that nothing is copied.
@@ -56,6 +64,7 @@ export class Ops {
     cookie: number,
     first: readonly [number, number],
     second: readonly [number, number],
+    tunnels: OpTunnels = NO_TUNNELS,
   ): number {
     if (this.full) throw new SluiceError('INTERNAL', 'the operations batch is full');
     const row = this.#count++;
@@ -69,9 +78,11 @@ export class Ops {
     view.setUint32(at + O.idle_ms, idleMs, true);
     view.setUint32(at + O.cookie, cookie, true);
     view.setInt32(at + O.result, -11, true);
+    view.setUint32(at + O.flags, tunnels.flags, true);
     for (let side = 0; side < 2; side++) {
       view.setUint32(at + O.seq + side * 4, first[side] >>> 0, true);
       view.setUint32(at + O.ack + side * 4, second[side] >>> 0, true);
+      view.setUint32(at + O.tie + side * 4, tunnels.tie[side] >>> 0, true);
     }
     return row;
   }

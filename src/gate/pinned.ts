@@ -13,12 +13,20 @@ const LINK_PIN = /^link(?:-(\d+))?$/;
 /** Bits of sl_meta.flags. */
 const FLAG_VLAN_KEY = 1;
 const FLAG_NOTES = 2;
+const FLAG_TUNNEL_KEY = 4;
 const M = SlMeta.members;
+
+/** What is in the keys beside addresses, protocol and ports. */
+export interface Keyed {
+  vlanKey: boolean;
+  tunnelKey: boolean;
+}
 
 /** What identifies a gate in its `meta` map. */
 export interface Meta {
   layout: number;
   vlanKey: boolean;
+  tunnelKey: boolean;
   /** Its program leaves notes for captures. */
   notes: boolean;
   netns: number;
@@ -31,11 +39,11 @@ function currentBoot(): string {
   return bootId().replaceAll('-', '');
 }
 
-export function writeMeta(map: BpfMap, ifindex: number, vlanKey: boolean): void {
+export function writeMeta(map: BpfMap, ifindex: number, { vlanKey, tunnelKey }: Keyed): void {
   const value = new Uint8Array(SlMeta.size);
   const view = new DataView(value.buffer);
   view.setUint32(M.layout, LAYOUT_VERSION, true);
-  view.setUint32(M.flags, vlanKey ? FLAG_VLAN_KEY : 0, true);
+  view.setUint32(M.flags, (vlanKey ? FLAG_VLAN_KEY : 0) | (tunnelKey ? FLAG_TUNNEL_KEY : 0), true);
   value.set(randomBytes(8), M.instance);
   value.set(Buffer.from(currentBoot(), 'hex').subarray(0, 16), M.boot_id);
   view.setUint32(M.pid, process.pid, true);
@@ -75,6 +83,7 @@ export function readMeta(map: BpfMap, path: string): Meta {
   return {
     layout: LAYOUT_VERSION,
     vlanKey: (view.getUint32(M.flags, true) & FLAG_VLAN_KEY) !== 0,
+    tunnelKey: (view.getUint32(M.flags, true) & FLAG_TUNNEL_KEY) !== 0,
     notes: (view.getUint32(M.flags, true) & FLAG_NOTES) !== 0,
     netns: view.getUint32(M.netns, true),
     ifindex: view.getUint32(M.ifindex, true),
@@ -118,9 +127,9 @@ export class Found {
   }
 
   /** Whether the tables can go on under a gate with these sizes and this key. */
-  fits(sizes: Readonly<Record<string, number>>, vlanKey: boolean): boolean {
+  fits(sizes: Readonly<Record<string, number>>, keyed: Keyed): boolean {
     return (
-      this.meta?.vlanKey === vlanKey &&
+      this.#keyedAs(keyed) &&
       Object.entries(sizes).every(([name, size]) =>
         // Notes have room for as many as the tables had at first, whatever size those have got since.
         name === 'side' ? this.maps.has(name) : this.maps.get(name)?.maxEntries === size,
@@ -133,8 +142,12 @@ export class Found {
   }
 
   /** Whether flows can go on under new tables with this key: those of this boot, whose keys mean the same. */
-  joins(vlanKey: boolean): boolean {
-    return this.meta?.vlanKey === vlanKey && this.meta.bootId === currentBoot();
+  joins(keyed: Keyed): boolean {
+    return this.#keyedAs(keyed) && this.meta?.bootId === currentBoot();
+  }
+
+  #keyedAs({ vlanKey, tunnelKey }: Keyed): boolean {
+    return this.meta?.vlanKey === vlanKey && this.meta.tunnelKey === tunnelKey;
   }
 
   /** Lets go of the descriptors; what is pinned or attached stays. */

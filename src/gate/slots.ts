@@ -51,10 +51,11 @@ export function occupy(map: BpfMap, index: number, program: BpfProgram | undefin
   });
 }
 
-/** The gate's own programs that rules go on to. Those of an earlier object over the same tables do the same. */
+/** The gate's own programs that rules and the gate itself go on to. Those of an earlier object over the same tables do the same. */
 export function installOwn(rules: BpfMap, object: BpfObject): void {
   occupy(rules, RulesSlot.shunt, object.program('sluice_shunt'));
   occupy(rules, RulesSlot.exit, object.program('sluice_exit'));
+  occupy(rules, RulesSlot.inner, object.programs.get('sluice_inner'));
 }
 
 /** What `gate status` tells of the slots. */

@@ -68,6 +68,9 @@ export const VERDICT_TEXT: Readonly<Record<Verdict, string>> = {
   shuntedPair: 'an entry of its address pair or prefix',
   ruleDropped: 'a rule',
   rateLimited: 'a rule that limits the rate',
+  passTunnel: 'a tunnel in which there is nothing to look at',
+  passCarrier: 'its entry is of the same flow in other tunnels, or of a tunnel',
+  passHost: "the host's own traffic",
 };
 
 const DROPS: ReadonlySet<Verdict> = new Set(['shunted', 'shuntedPair', 'ruleDropped', 'rateLimited']);

@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { constantsOf, type Features, NO_FEATURES } from '../../src/gate/features.ts';
 import { type GateKind, KINDS } from '../../src/gate/kind.ts';
+import { DEFAULT_TUNNEL_PORTS, type GateTunnels, TUNNEL_KINDS } from '../../src/gate/tunnels.ts';
 import { type BpfObject, loadObject } from '../../src/kernel/index.ts';
 
 /** Of a loaded program: instructions that the verifier processed, and that are left of it. */
@@ -9,6 +10,8 @@ export interface Effort {
   processed: number;
   instructions: number;
 }
+
+const TUNNELS: GateTunnels = { kinds: TUNNEL_KINDS, inKey: true, ...DEFAULT_TUNNEL_PORTS };
 
 /** The gate with nothing on, with each option alone, and with all. */
 const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean }>> = {
@@ -20,6 +23,8 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
   fragments: { fragments: true },
   trace: { trace: true },
   notes: { notes: true },
+  tunnels: { tunnels: TUNNELS },
+  'tunnels that end here': { tunnels: { ...TUNNELS, mirror: true } },
   'all on': {
     vlanKey: true,
     pairs: true,
@@ -29,12 +34,22 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
     trace: true,
     notes: true,
   },
+  'all on, and tunnels': {
+    vlanKey: true,
+    pairs: true,
+    prefixes: 64,
+    rules: true,
+    fragments: true,
+    trace: true,
+    notes: true,
+    tunnels: TUNNELS,
+  },
 };
 
 /** What users never load: made for tests, some of them to be refused. */
 const FOR_TESTS = /^test_/;
 
-const GATES = new Set(Object.values(KINDS).map(({ object }) => object));
+const GATES = new Set(Object.values(KINDS).flatMap(({ object, tunnels }) => [object, tunnels]));
 
 function note(efforts: Record<string, Effort>, label: string, object: BpfObject): void {
   for (const [name, program] of object.programs) {
@@ -48,13 +63,15 @@ function note(efforts: Record<string, Effort>, label: string, object: BpfObject)
 export function verifierEffort(directory: string): Record<string, Effort> {
   const efforts: Record<string, Effort> = {};
   for (const kind of ['xdp', 'socket'] satisfies GateKind[]) {
-    const { object: name, load } = KINDS[kind];
+    const { object: plain, tunnels, load } = KINDS[kind];
     for (const [label, { vlanKey = false, ...features }] of Object.entries(VARIANTS)) {
+      const name = features.tunnels === undefined ? plain : tunnels;
+      if (name === undefined) continue;
       const object = load(join(directory, `${name}.bpf.o`), {
         constants: constantsOf({ ...NO_FEATURES, ...features }, vlanKey),
         mapSizes: { ledger: 1, flows4: 16, flows6: 16, ops: 16 },
       });
-      note(efforts, `${name}, ${label}`, object);
+      note(efforts, `${plain}, ${label}`, object);
     }
   }
   for (const file of readdirSync(directory).sort()) {

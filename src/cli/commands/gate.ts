@@ -361,6 +361,9 @@ const REASONS: Readonly<Record<string, string>> = {
   passLimit: 'time limit',
   passException: 'exceptions',
   shuntedPair: 'by address pair',
+  passTunnel: 'tunnels',
+  passCarrier: 'other tunnels',
+  passHost: "host's own",
 };
 
 const n = (value: number): string => value.toLocaleString('en-US');
