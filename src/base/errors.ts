@@ -56,6 +56,10 @@ export const ERROR_CODES = {
   NOT_FOUND: { exit: Exit.failed, meaning: 'There is no such entry or owner.' },
   PIN_FOREIGN: { exit: Exit.failed, meaning: 'What is pinned there was not made by this version of Sluice.' },
   FILE: { exit: Exit.failed, meaning: 'A file could not be read or written.' },
+  STREAM: {
+    exit: Exit.failed,
+    meaning: 'A TCP stream of packets (PCAP-over-IP) could not be opened, or broke off.',
+  },
   FILE_FORMAT: { exit: Exit.failed, meaning: 'A file is not of a format that Sluice reads, or is damaged.' },
   FILTER_INVALID: { exit: Exit.usage, meaning: 'A filter is not valid; the message says where.' },
   FILTER_UNSUPPORTED: {
@@ -63,6 +67,7 @@ export const ERROR_CODES = {
     meaning: 'A filter asks for what a program at XDP cannot know, or for more than it can hold.',
   },
   RULE: { exit: Exit.failed, meaning: 'A rule set was refused; the message names the rule at fault.' },
+  POLICY_INVALID: { exit: Exit.usage, meaning: 'A policy is not valid; the message says where.' },
   LAB: { exit: Exit.failed, meaning: 'The test network could not be made or used.' },
 } as const satisfies Record<string, { exit: ExitCode; meaning: string }>;
 

@@ -1,0 +1,419 @@
+import { parseBytes, parseDuration } from '../base/units.ts';
+import type { Span } from '../filter/problem.ts';
+import { type DomainTable, domainTable, hasDomain, parseDomain } from './domain-set.ts';
+import { PolicyError } from './error.ts';
+import { type CounterField, type FactAddress, FIELDS, type FieldAbout, type FlowFacts } from './fields.ts';
+import { type Comparison, type Expression, parseCondition, suggestion, type Word } from './language.ts';
+import { hasAddress, type PrefixTable, PrefixTableBuilder, parsePrefix } from './prefix-set.ts';
+
+/** Sets that conditions may name with @. */
+export interface PolicySets {
+  readonly prefixes: ReadonlyMap<string, PrefixTable>;
+  readonly domains: ReadonlyMap<string, DomainTable>;
+  readonly words: ReadonlyMap<string, ReadonlySet<string>>;
+}
+
+export const NO_SETS: PolicySets = { prefixes: new Map(), domains: new Map(), words: new Map() };
+
+/** What a look at a connection comes to. */
+export const Truth = {
+  /** Whatever follows, it will not hold. */
+  never: -1,
+  /** It does not hold yet: look again when `watch` says. */
+  later: 0,
+  holds: 1,
+} as const;
+export type Truth = (typeof Truth)[keyof typeof Truth];
+
+/**
+ * When to look again: as soon as any of these has come. Before that the condition cannot have become true, so nothing is
+ * missed and no connection is looked at in vain at every packet.
+ */
+export class Watch {
+  /** Something was learned of the content. */
+  news = false;
+  /** Packets and IP bytes of both sides, and seconds since the first packet. */
+  packets = Number.POSITIVE_INFINITY;
+  bytes = Number.POSITIVE_INFINITY;
+  seconds = Number.POSITIVE_INFINITY;
+
+  clear(): void {
+    this.news = false;
+    this.packets = Number.POSITIVE_INFINITY;
+    this.bytes = Number.POSITIVE_INFINITY;
+    this.seconds = Number.POSITIVE_INFINITY;
+  }
+
+  /** Also when `other` says so. */
+  join(other: Watch): void {
+    this.news ||= other.news;
+    this.packets = Math.min(this.packets, other.packets);
+    this.bytes = Math.min(this.bytes, other.bytes);
+    this.seconds = Math.min(this.seconds, other.seconds);
+  }
+}
+
+/** A compiled condition: pure, the same for every connection. `look` fills `watch` when it answers `later`. */
+export interface Condition {
+  readonly watch: Watch;
+  look(facts: FlowFacts): Truth;
+}
+
+/** @throws PolicyError that points into the text */
+export function compileCondition(text: string, sets: PolicySets = NO_SETS): Condition {
+  return new Compiler(text, sets).compile(parseCondition(text), false);
+}
+
+/** Holds always. */
+export const ALWAYS: Condition = { watch: new Watch(), look: () => Truth.holds };
+
+class Compiler {
+  readonly #text: string;
+  readonly #sets: PolicySets;
+
+  constructor(text: string, sets: PolicySets) {
+    this.#text = text;
+    this.#sets = sets;
+  }
+
+  /** `not` goes down to the fields, which know when their opposite can become true. */
+  compile(expression: Expression, negated: boolean): Condition {
+    switch (expression.kind) {
+      case 'not':
+        return this.compile(expression.term, !negated);
+      case 'all':
+      case 'any': {
+        const terms = expression.terms.map((term) => this.compile(term, negated));
+        return (expression.kind === 'all') === negated ? new Any(terms) : new All(terms);
+      }
+      case 'field':
+        return this.#alone(expression.field, negated);
+      case 'compare':
+        return this.#compare(expression.field, expression.op, expression.value, negated);
+      case 'in':
+        return this.#in(expression.field, expression.values, negated);
+      case 'inSet':
+        return this.#inSet(expression.field, expression.set, negated);
+    }
+  }
+
+  #fail(span: Span, message: string, help?: string): never {
+    throw new PolicyError(this.#text, span, message, help);
+  }
+
+  #about(field: Word): FieldAbout {
+    const about = FIELDS.get(field.text);
+    if (about === undefined || field.quoted) {
+      const hint = suggestion(field.text, FIELDS.keys());
+      this.#fail(field, `there is no field '${field.text}'`, `${hint}\`sluice policy fields\` lists them`);
+    }
+    return about;
+  }
+
+  #alone(field: Word, negated: boolean): Condition {
+    const about = this.#about(field);
+    if (about.kind === 'flag') return new Fact(about.change === 'learned', about.of, negated);
+    if (about.kind === 'texts') return new Fact(true, (f) => about.of(f).length > 0, negated);
+    if (about.kind === 'text' || about.kind === 'domain')
+      return new Fact(about.change === 'learned', (f) => about.of(f) !== undefined, negated);
+    return this.#fail(field, `'${field.text}' is compared with something`, example(field.text, about));
+  }
+
+  #compare(field: Word, op: Comparison, value: Word, negated: boolean): Condition {
+    const about = this.#about(field);
+    if (about.kind === 'counter') return this.#counter(field, about, op, value, negated);
+    if (about.kind === 'flag')
+      this.#fail(field, `'${field.text}' is true or false`, `write ${field.text}, or not ${field.text}`);
+    if (op !== '==' && op !== '!=') {
+      if (about.kind !== 'number') this.#fail(value, `'${field.text}' has no order`, 'use ==, != or in');
+      const limit = this.#whole(value);
+      const test = ordered(op, limit);
+      return new Fact(false, (f) => about.of.some((of) => test(of(f))), negated);
+    }
+    return this.#in(field, [value], negated !== (op === '!='), about.kind === 'domain');
+  }
+
+  #counter(field: Word, about: CounterField, op: Comparison, value: Word, negated: boolean): Condition {
+    if (op === '==' || op === '!=')
+      this.#fail(
+        value,
+        `'${field.text}' grows: it is compared with <, <=, > or >=`,
+        example(field.text, about),
+      );
+    const limit = this.#amount(value, about);
+    // What is not integral has no next value: above and at least are the same to within a packet.
+    const least = about.unit === 'bytes' || about.unit === 'packets' ? limit + 1 : limit;
+    const atLeast = op === '>=' || op === '<';
+    const reach = atLeast ? limit : least;
+    const below = (op === '<' || op === '<=') !== negated;
+    return below ? new Below(about, reach) : new AtLeast(about, reach);
+  }
+
+  #amount(value: Word, about: CounterField): number {
+    try {
+      if (about.unit === 'bytes') return parseBytes(value.text);
+      if (about.unit === 'seconds') return parseDuration(value.text);
+    } catch (error) {
+      this.#fail(value, (error as Error).message, example('', about));
+    }
+    if (about.unit === 'rate') return this.#rate(value);
+    return this.#whole(value);
+  }
+
+  /** Bytes per second from bits or bytes per second. */
+  #rate(value: Word): number {
+    const match = /^(\d{1,12}(?:\.\d{1,6})?)([kMGT]?)(b|B)(?:\/s|ps)$/.exec(value.text);
+    if (match === null) this.#fail(value, `'${value.text}' is not a rate`, 'write it like 100Mb/s or 12MB/s');
+    const scale = { '': 1, k: 1e3, M: 1e6, G: 1e9, T: 1e12 }[match[2] as 'k'];
+    return (Number(match[1]) * scale) / (match[3] === 'b' ? 8 : 1);
+  }
+
+  #whole(value: Word): number {
+    if (!/^\d{1,15}$/.test(value.text)) this.#fail(value, `'${value.text}' is not a whole number`);
+    return Number(value.text);
+  }
+
+  #in(field: Word, values: readonly Word[], negated: boolean, exact = false): Condition {
+    const about = this.#about(field);
+    const learned = about.change === 'learned';
+    switch (about.kind) {
+      case 'flag':
+      case 'counter':
+        return this.#fail(field, `'${field.text}' is not one of several values`, example(field.text, about));
+      case 'number': {
+        const ranges = values.map((value) => this.#range(value));
+        const within = (n: number) => ranges.some(([from, to]) => n >= from && n <= to);
+        return new Fact(false, (f) => about.of.some((of) => within(of(f))), negated);
+      }
+      case 'address': {
+        const builder = new PrefixTableBuilder();
+        for (const value of values) {
+          const prefix = parsePrefix(value.text);
+          if (prefix === undefined)
+            this.#fail(
+              value,
+              `'${value.text}' is no address or prefix`,
+              'write it like 192.0.2.0/24 or 2001:db8::/32',
+            );
+          builder.add(prefix.bytes, prefix.bits);
+        }
+        return new Fact(false, addressTest(about.of, builder.build()), negated);
+      }
+      case 'domain': {
+        const names = values.map((value) => this.#domain(value));
+        if (exact) return new Fact(learned, (f) => about.of(f)?.toLowerCase() === names[0], negated);
+        const table = domainTable(names.map((name) => [name, 0]));
+        return new Fact(learned, domainTest(about.of, table), negated);
+      }
+      case 'text': {
+        const texts = new Set(values.map(({ text }) => text));
+        return new Fact(learned, textTest(about.of, texts), negated);
+      }
+      case 'texts': {
+        const texts = new Set(values.map(({ text }) => text));
+        return new Fact(learned, (f) => about.of(f).some((name) => texts.has(name)), negated);
+      }
+    }
+  }
+
+  #domain(value: Word): string {
+    const name = parseDomain(value.text);
+    if (name === undefined) this.#fail(value, `'${value.text}' is no domain`, 'write it like example.com');
+    return name;
+  }
+
+  #range(value: Word): readonly [number, number] {
+    const match = /^(\d{1,10})(?:-(\d{1,10}))?$/.exec(value.text);
+    const from = Number(match?.[1]);
+    const to = match?.[2] === undefined ? from : Number(match[2]);
+    if (match === null || to < from)
+      this.#fail(value, `'${value.text}' is no number or range`, 'write it like 443 or 8000-8099');
+    return [from, to];
+  }
+
+  #inSet(field: Word, set: Word, negated: boolean): Condition {
+    const about = this.#about(field);
+    const learned = about.change === 'learned';
+    const of = <T>(kind: string, sets: ReadonlyMap<string, T>): T => {
+      const found = sets.get(set.text);
+      if (found !== undefined) return found;
+      const known = [...sets.keys()];
+      const hint = suggestion(set.text, known);
+      return this.#fail(
+        set,
+        `there is no set of ${kind} '${set.text}'`,
+        `${hint}sets are declared under sets: in the policy file`,
+      );
+    };
+    if (about.kind === 'address')
+      return new Fact(false, addressTest(about.of, of('prefixes', this.#sets.prefixes)), negated);
+    if (about.kind === 'domain')
+      return new Fact(learned, domainTest(about.of, of('domains', this.#sets.domains)), negated);
+    if (about.kind === 'text')
+      return new Fact(learned, textTest(about.of, of('words', this.#sets.words)), negated);
+    return this.#fail(field, `'${field.text}' is not looked up in sets`, example(field.text, about));
+  }
+}
+
+const addressTest =
+  (of: readonly ((f: FlowFacts) => FactAddress)[], table: PrefixTable) =>
+  (f: FlowFacts): boolean =>
+    of.some((address) => {
+      const { u8, at, bytes } = address(f);
+      return hasAddress(table, u8, at, bytes);
+    });
+
+const domainTest =
+  (of: (f: FlowFacts) => string | undefined, table: DomainTable) =>
+  (f: FlowFacts): boolean => {
+    const name = of(f);
+    return name !== undefined && hasDomain(table, name);
+  };
+
+const textTest =
+  (of: (f: FlowFacts) => string | undefined, texts: ReadonlySet<string>) =>
+  (f: FlowFacts): boolean => {
+    const text = of(f);
+    return text !== undefined && texts.has(text);
+  };
+
+function ordered(op: Comparison, limit: number): (n: number) => boolean {
+  if (op === '<') return (n) => n < limit;
+  if (op === '<=') return (n) => n <= limit;
+  if (op === '>') return (n) => n > limit;
+  return (n) => n >= limit;
+}
+
+function example(field: string, about: FieldAbout): string {
+  if (about.kind === 'flag') return `write ${field}, or not ${field}`;
+  if (about.kind === 'address') return `write ${field} in 10.0.0.0/8, or ${field} in @SET`;
+  if (about.kind !== 'counter') return `write ${field} == VALUE or ${field} in {VALUE, VALUE}`;
+  const value = { bytes: '1MB', packets: '100', seconds: '30s', rate: '100Mb/s' }[about.unit];
+  return `write ${field || 'it'} >= ${value}`;
+}
+
+class All implements Condition {
+  readonly watch = new Watch();
+  readonly #terms: readonly Condition[];
+
+  constructor(terms: readonly Condition[]) {
+    this.#terms = terms;
+  }
+
+  look(facts: FlowFacts): Truth {
+    let waiting: Condition | undefined;
+    for (const term of this.#terms) {
+      const truth = term.look(facts);
+      if (truth === Truth.never) return Truth.never;
+      if (truth === Truth.later) waiting ??= term;
+    }
+    if (waiting === undefined) return Truth.holds;
+    // It cannot hold before this one does: the others need no look until then.
+    this.watch.clear();
+    this.watch.join(waiting.watch);
+    return Truth.later;
+  }
+}
+
+class Any implements Condition {
+  readonly watch = new Watch();
+  readonly #terms: readonly Condition[];
+
+  constructor(terms: readonly Condition[]) {
+    this.#terms = terms;
+  }
+
+  look(facts: FlowFacts): Truth {
+    const { watch } = this;
+    watch.clear();
+    let some = false;
+    for (const term of this.#terms) {
+      const truth = term.look(facts);
+      if (truth === Truth.holds) return Truth.holds;
+      if (truth === Truth.never) continue;
+      some = true;
+      watch.join(term.watch);
+    }
+    return some ? Truth.later : Truth.never;
+  }
+}
+
+/** What is known from the first packet on, or is learned from the content. */
+class Fact implements Condition {
+  readonly watch = new Watch();
+  readonly #learned: boolean;
+  readonly #test: (f: FlowFacts) => boolean;
+  readonly #negated: boolean;
+
+  constructor(learned: boolean, test: (f: FlowFacts) => boolean, negated: boolean) {
+    this.#learned = learned;
+    this.#test = test;
+    this.#negated = negated;
+    this.watch.news = learned;
+  }
+
+  look(facts: FlowFacts): Truth {
+    if (this.#test(facts) !== this.#negated) return Truth.holds;
+    return this.#learned && facts.learning ? Truth.later : Truth.never;
+  }
+}
+
+class AtLeast implements Condition {
+  readonly watch = new Watch();
+  readonly #field: CounterField;
+  readonly #limit: number;
+
+  constructor(field: CounterField, limit: number) {
+    this.#field = field;
+    this.#limit = limit;
+  }
+
+  look(facts: FlowFacts): Truth {
+    const { watch } = this;
+    const value = this.#field.of(facts);
+    if (value >= this.#limit) return Truth.holds;
+    switch (this.#field.unit) {
+      case 'bytes':
+        // One side cannot reach it before both together have as many more.
+        watch.bytes = facts.origBytes + facts.respBytes + (this.#limit - value);
+        break;
+      case 'packets':
+        // Since a point of time that has not come: no sooner than it comes.
+        if (value < 0) {
+          watch.news = true;
+          return facts.learning ? Truth.later : Truth.never;
+        }
+        watch.news = false;
+        watch.packets = facts.origPackets + facts.respPackets + (this.#limit - value);
+        break;
+      case 'seconds':
+        watch.seconds = this.#limit;
+        break;
+      case 'rate':
+        // The time only grows: it takes at least this many bytes.
+        watch.bytes = facts.duration < 1 ? Number.POSITIVE_INFINITY : this.#limit * facts.duration;
+        watch.seconds = facts.duration < 1 ? 1 : Number.POSITIVE_INFINITY;
+        break;
+    }
+    return Truth.later;
+  }
+}
+
+class Below implements Condition {
+  readonly watch = new Watch();
+  readonly #field: CounterField;
+  readonly #limit: number;
+
+  constructor(field: CounterField, limit: number) {
+    this.#field = field;
+    this.#limit = limit;
+  }
+
+  look(facts: FlowFacts): Truth {
+    if (this.#field.of(facts) < this.#limit) return Truth.holds;
+    if (this.#field.unit !== 'rate') return Truth.never;
+    // No sooner than when nothing more has come.
+    this.watch.seconds = (facts.origBytes + facts.respBytes) / this.#limit;
+    return Truth.later;
+  }
+}

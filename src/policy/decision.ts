@@ -1,0 +1,152 @@
+import { Budget } from './budget.ts';
+import { type Condition, compileCondition, type PolicySets, Truth, Watch } from './condition.ts';
+import type { FlowFacts } from './fields.ts';
+import { parseSchedule, type Schedule, untilOpen } from './schedule.ts';
+import type { PolicyAction, PolicySpec } from './spec.ts';
+
+/** Nothing holds now: `PolicySet.watch` says when to look again. */
+export const LATER = -1;
+/** No policy can hold for this connection any more. */
+export const SETTLED = -2;
+
+/** What happens beside the decision, each at most once for a connection and policy. */
+export interface PolicyEvents {
+  /** The policy holds, but only counts or logs. */
+  noted(index: number): void;
+  /** It holds, and did not take the connection. */
+  spared(index: number, why: SparedWhy): void;
+}
+
+/** A veto, a share below 1, a budget, a schedule that is closed. */
+export const SPARED = ['never', 'share', 'budget', 'schedule'] as const;
+export type SparedWhy = (typeof SPARED)[number];
+
+interface Compiled {
+  readonly index: number;
+  readonly spec: PolicySpec;
+  readonly condition: Condition;
+  readonly schedule: Schedule | undefined;
+  readonly budget: Budget | undefined;
+  readonly passive: boolean;
+}
+
+/** Seconds until a policy whose budget is used up is asked again. */
+const BUDGET_RETRY = 1;
+
+/** The policies of one worker, in the order in which they are asked. */
+export class PolicySet {
+  /** Filled when `decide` answers LATER. */
+  readonly watch = new Watch();
+  readonly specs: readonly PolicySpec[];
+  readonly #vetoes: readonly Compiled[];
+  readonly #others: readonly Compiled[];
+  readonly #all: readonly Compiled[];
+
+  /**
+   * Pure up to budgets: the same specs give the same decisions everywhere.
+   * @throws PolicyError for a condition that is not valid, SluiceError USAGE for a schedule that is none
+   */
+  constructor(specs: readonly PolicySpec[], sets: PolicySets) {
+    this.specs = specs;
+    this.#all = specs.map(
+      (spec, index): Compiled => ({
+        index,
+        spec,
+        condition: compileCondition(spec.when, sets),
+        schedule: spec.schedule === undefined ? undefined : parseSchedule(spec.schedule),
+        budget: spec.budget === undefined ? undefined : new Budget(spec.budget),
+        passive: spec.dryRun || spec.action === 'log',
+      }),
+    );
+    const ordered = this.#all.toSorted((a, b) => b.spec.priority - a.spec.priority);
+    this.#vetoes = ordered.filter(({ spec }) => spec.action === 'never');
+    this.#others = ordered.filter(({ spec }) => spec.action !== 'never');
+  }
+
+  /** Nothing is ever done by it. */
+  get empty(): boolean {
+    return this.#others.length === 0;
+  }
+
+  action(index: number): PolicyAction {
+    return this.specs[index].action;
+  }
+
+  /** How logs name the policy of that index. */
+  trigger(index: number): string {
+    return triggerOf(this.specs[index]);
+  }
+
+  /**
+   * The policy that acts on this connection now, or LATER, or SETTLED. `hash` is a stable number of the connection from 0
+   * to 2^32 - 1, by which a share is chosen; `now` is packet time; `told` has the policies that were told to `events` for
+   * this connection, and is added to.
+   */
+  decide(facts: FlowFacts, hash: number, now: number, told: Set<number>, events: PolicyEvents): number {
+    const { watch } = this;
+    watch.clear();
+    let later = false;
+    let acting: Compiled | undefined;
+    for (const policy of this.#others) {
+      if (told.has(policy.index)) continue;
+      const truth = policy.condition.look(facts);
+      if (truth === Truth.never) continue;
+      if (truth === Truth.later) {
+        later = true;
+        watch.join(policy.condition.watch);
+        continue;
+      }
+      if (!this.#mayTake(policy, hash, now, facts, told, events)) {
+        later ||= !told.has(policy.index);
+        continue;
+      }
+      if (policy.passive) {
+        told.add(policy.index);
+        events.noted(policy.index);
+        continue;
+      }
+      acting = policy;
+      break;
+    }
+    if (acting === undefined) return later ? LATER : SETTLED;
+    const veto = this.#vetoes.find(({ condition }) => condition.look(facts) === Truth.holds);
+    if (veto !== undefined) {
+      events.spared(veto.index, 'never');
+      return SETTLED;
+    }
+    if (acting.budget !== undefined && !acting.budget.take(now)) {
+      events.spared(acting.index, 'budget');
+      watch.seconds = Math.min(watch.seconds, facts.duration + BUDGET_RETRY);
+      return LATER;
+    }
+    return acting.index;
+  }
+
+  /** A connection that the policy has taken is not shunted any more. */
+  released(index: number): void {
+    this.#all[index]?.budget?.giveBack();
+  }
+
+  #mayTake(
+    { spec, index, schedule }: Compiled,
+    hash: number,
+    now: number,
+    facts: FlowFacts,
+    told: Set<number>,
+    events: PolicyEvents,
+  ): boolean {
+    if (hash >= spec.share * 2 ** 32) {
+      told.add(index);
+      events.spared(index, 'share');
+      return false;
+    }
+    const wait = schedule === undefined ? 0 : untilOpen(schedule, now);
+    if (wait === 0) return true;
+    this.watch.seconds = Math.min(this.watch.seconds, facts.duration + wait);
+    return false;
+  }
+}
+
+export function triggerOf(spec: PolicySpec): string {
+  return spec.trigger ?? spec.name;
+}

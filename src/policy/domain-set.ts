@@ -1,0 +1,104 @@
+import { domainToASCII } from 'node:url';
+
+/** Domains that a set may hold. */
+export const MAX_DOMAINS = 4_000_000;
+/** Labels of a name that is looked up; more of them are no name. */
+const MAX_LABELS = 128;
+const MAX_NAME = 255;
+
+/** A domain in the form that sets hold: lower case, ASCII, no dots at the ends; undefined for what is none. */
+export function parseDomain(text: string): string | undefined {
+  const bare = text.replace(/^\*?\./, '').replace(/\.$/, '');
+  const name = /^[\x21-\x7e]*$/.test(bare) ? bare.toLowerCase() : domainToASCII(bare);
+  return name.length <= MAX_NAME && /^(?:[\w-]{1,63}\.)*[\w-]{1,63}$/.test(name) ? name : undefined;
+}
+
+/** What a set is made of: numbers in shared memory. Each domain has a value; several values make a domain stand several times. */
+export interface DomainTable {
+  /** Open addressing, a power of two: hash of the domain, place in `text` + 1 (0: free), value. */
+  readonly hashes: Uint32Array;
+  readonly places: Uint32Array;
+  readonly values: Uint32Array;
+  /** Domains, each behind its length. */
+  readonly text: Uint8Array;
+  readonly seed: number;
+}
+
+/** Domains as parseDomain returns them, with the value of each. */
+export function domainTable(domains: readonly (readonly [name: string, value: number])[]): DomainTable {
+  const seed = crypto.getRandomValues(new Uint32Array(1))[0] | 1;
+  let capacity = 16;
+  while (capacity < domains.length * 2) capacity *= 2;
+  const size = domains.reduce((sum, [name]) => sum + name.length + 1, 0);
+  const word = () => new Uint32Array(new SharedArrayBuffer(capacity * 4));
+  const table = {
+    hashes: word(),
+    places: word(),
+    values: word(),
+    text: new Uint8Array(new SharedArrayBuffer(Math.max(1, size))),
+    seed,
+  };
+  let at = 0;
+  for (const [name, value] of domains) {
+    let hash = seed;
+    for (let i = name.length - 1; i >= 0; i--) hash = step(hash, name.charCodeAt(i));
+    let slot = home(hash, capacity);
+    while (table.places[slot] !== 0) slot = (slot + 1) & (capacity - 1);
+    table.hashes[slot] = hash;
+    table.places[slot] = at + 1;
+    table.values[slot] = value;
+    table.text[at++] = name.length;
+    for (let i = 0; i < name.length; i++) table.text[at++] = name.charCodeAt(i);
+  }
+  return table;
+}
+
+/**
+ * Calls `found` with the value of each domain that `name` is, or is below of, the shortest domain first, until it answers
+ * true; whether it did. Letters match in any case; a dot at the end does not matter.
+ */
+export function findDomains(table: DomainTable, name: string, found: (value: number) => boolean): boolean {
+  const { hashes, places, seed } = table;
+  const mask = hashes.length - 1;
+  let end = name.length;
+  if (end > 0 && name.charCodeAt(end - 1) === DOT) end--;
+  let hash = seed;
+  let labels = 0;
+  for (let i = end - 1; i >= 0; i--) {
+    hash = step(hash, lower(name.charCodeAt(i)));
+    if (i > 0 && name.charCodeAt(i - 1) !== DOT) continue;
+    if (++labels > MAX_LABELS) return false;
+    const wanted = hash >>> 0;
+    for (let slot = home(hash, mask + 1); places[slot] !== 0; slot = (slot + 1) & mask)
+      if (hashes[slot] === wanted && isAt(table, places[slot] - 1, name, i, end) && found(table.values[slot]))
+        return true;
+  }
+  return false;
+}
+
+const always = () => true;
+
+/** Whether the name is a domain of the table, or below of one. */
+export function hasDomain(table: DomainTable, name: string): boolean {
+  return findDomains(table, name, always);
+}
+
+const DOT = 0x2e;
+
+function lower(code: number): number {
+  return code >= 0x41 && code <= 0x5a ? code | 0x20 : code;
+}
+
+function step(hash: number, code: number): number {
+  return Math.imul(hash ^ code, 0x01000193) ^ (hash >>> 15);
+}
+
+function home(hash: number, capacity: number): number {
+  return (Math.imul(hash ^ (hash >>> 16), 0x9e3779b1) >>> 8) & (capacity - 1);
+}
+
+function isAt({ text }: DomainTable, at: number, name: string, from: number, to: number): boolean {
+  if (text[at] !== to - from) return false;
+  for (let i = from; i < to; i++) if (text[at + 1 + i - from] !== lower(name.charCodeAt(i))) return false;
+  return true;
+}

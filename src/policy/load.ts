@@ -1,0 +1,197 @@
+import { open, readFile } from 'node:fs/promises';
+import { dirname, isAbsolute, join } from 'node:path';
+import { parseDocument } from 'yaml';
+import { SluiceError } from '../base/errors.ts';
+import { compileCondition, type PolicySets } from './condition.ts';
+import { type DomainTable, domainTable, MAX_DOMAINS, parseDomain } from './domain-set.ts';
+import { MAX_PREFIXES, type PrefixTable, PrefixTableBuilder, parsePrefix } from './prefix-set.ts';
+import { presetPolicy } from './presets.ts';
+import { parseSchedule } from './schedule.ts';
+import { type PolicySpec, policyFileSchema, type SetSpec } from './spec.ts';
+
+/** Policies with the sets that they name: plain data and shared memory, which goes to workers as it is. */
+export interface PolicyPlan {
+  specs: readonly PolicySpec[];
+  prefixes: readonly (readonly [name: string, table: PrefixTable])[];
+  domains: readonly (readonly [name: string, table: DomainTable])[];
+  words: readonly (readonly [name: string, words: readonly string[]])[];
+}
+
+/** Words that a set may hold, and bytes of one of its lines. */
+const MAX_WORDS = 1_000_000;
+const MAX_LINE = 4096;
+/** Lines between two turns of the event loop. */
+const LINES_A_TURN = 20_000;
+const MAX_FILE = 16 * 1024 * 1024;
+
+/** The sets of a plan, as conditions want them. */
+export function setsOf(plan: PolicyPlan): PolicySets {
+  return {
+    prefixes: new Map(plan.prefixes),
+    domains: new Map(plan.domains),
+    words: new Map(plan.words.map(([name, words]) => [name, new Set(words)])),
+  };
+}
+
+/**
+ * The policies of texts that may each hold a comma-separated list of presets (`tls,bulk=1MB`), in this order, each once;
+ * none for `none`.
+ * @throws SluiceError USAGE
+ */
+export function parsePolicies(texts: readonly string[]): PolicySpec[] {
+  const items = texts.flatMap((text) => text.split(',')).map((item) => item.trim());
+  if (items.includes('none')) {
+    if (items.length > 1)
+      throw new SluiceError('USAGE', "policy 'none' stands alone", {
+        help: 'leave it out, or leave out the others',
+      });
+    return [];
+  }
+  const specs = items.map(presetPolicy);
+  specs.forEach(({ trigger }, i) => {
+    if (specs.findIndex((other) => other.trigger === trigger) !== i)
+      throw new SluiceError('USAGE', `policy '${items[i].split('=')[0]}' is given twice`, {
+        help: 'give each policy once; what else is wanted goes into a policy file',
+      });
+  });
+  return specs;
+}
+
+/** A plan of presets alone. */
+export function planOf(specs: readonly PolicySpec[]): PolicyPlan {
+  return { specs, prefixes: [], domains: [], words: [] };
+}
+
+/**
+ * Presets and policy files together: those of files come first. Reads sets in portions, off no event loop for long.
+ * @throws SluiceError FILE, FILE_FORMAT, USAGE; PolicyError
+ */
+export async function loadPolicies(texts: readonly string[], files: readonly string[]): Promise<PolicyPlan> {
+  const plan: Mutable = { specs: [], prefixes: [], domains: [], words: [] };
+  for (const file of files) await readPolicyFile(file, plan);
+  plan.specs.push(...parsePolicies(texts));
+  const names = new Set<string>();
+  for (const { name } of plan.specs) {
+    if (names.has(name))
+      throw new SluiceError('USAGE', `there are two policies '${name}'`, {
+        help: 'give each a name of its own',
+      });
+    names.add(name);
+  }
+  // Says now what a worker would say later.
+  const sets = setsOf(plan);
+  for (const { when, schedule, name } of plan.specs) {
+    named(name, () => compileCondition(when, sets));
+    if (schedule !== undefined) named(name, () => parseSchedule(schedule));
+  }
+  return plan;
+}
+
+type Mutable = {
+  specs: PolicySpec[];
+  prefixes: (readonly [string, PrefixTable])[];
+  domains: (readonly [string, DomainTable])[];
+  words: (readonly [string, readonly string[]])[];
+};
+
+/** An error gets the policy's name in front. */
+function named<T>(name: string, run: () => T): T {
+  try {
+    return run();
+  } catch (thrown) {
+    if (!(thrown instanceof SluiceError)) throw thrown;
+    throw new SluiceError(thrown.code, `policy '${name}': ${thrown.message}`, {
+      cause: thrown.cause,
+      ...(thrown.help === undefined ? {} : { help: thrown.help }),
+    });
+  }
+}
+
+async function readPolicyFile(path: string, plan: Mutable): Promise<void> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new SluiceError('FILE', `cannot read the policy file ${path}: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+  if (text.length > MAX_FILE)
+    throw new SluiceError('FILE_FORMAT', `${path} is larger than ${MAX_FILE} bytes`, {
+      help: 'put long lists into sets',
+    });
+  const document = parseDocument(text);
+  const problem = document.errors[0];
+  if (problem !== undefined)
+    throw new SluiceError('FILE_FORMAT', `${path} is not YAML: ${problem.message}`, { cause: problem });
+  const parsed = policyFileSchema.safeParse(document.toJS());
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new SluiceError('FILE_FORMAT', `${path}: ${issue.path.join('.') || 'the file'}: ${issue.message}`, {
+      help: 'docs/policies.md describes the file',
+    });
+  }
+  for (const [name, spec] of Object.entries(parsed.data.sets)) await readSet(path, name, spec, plan);
+  for (const policy of parsed.data.policies) {
+    if (!('preset' in policy)) plan.specs.push(policy);
+    else
+      plan.specs.push({ ...presetPolicy(policy.preset), priority: policy.priority, dryRun: policy.dryRun });
+  }
+}
+
+async function readSet(from: string, name: string, spec: SetSpec, plan: Mutable): Promise<void> {
+  const of = (file: string) => (isAbsolute(file) ? file : join(dirname(from), file));
+  if ('prefixes' in spec) {
+    const builder = new PrefixTableBuilder();
+    await eachLine(of(spec.prefixes), MAX_PREFIXES, (text) => {
+      const prefix = parsePrefix(text);
+      if (prefix === undefined) return 'no address or prefix';
+      builder.add(prefix.bytes, prefix.bits);
+      return undefined;
+    });
+    plan.prefixes.push([name, builder.build()]);
+  } else if ('domains' in spec) {
+    const domains = new Set<string>();
+    await eachLine(of(spec.domains), MAX_DOMAINS, (text) => {
+      const domain = parseDomain(text);
+      if (domain === undefined) return 'no domain';
+      domains.add(domain);
+      return undefined;
+    });
+    plan.domains.push([name, domainTable(Array.from(domains, (domain) => [domain, 0] as const))]);
+  } else {
+    const words = new Set<string>();
+    await eachLine(of(spec.words), MAX_WORDS, (text) => {
+      words.add(text);
+      return undefined;
+    });
+    plan.words.push([name, [...words]]);
+  }
+}
+
+/** Gives the first word of each line that has one and is no comment; what `take` answers is wrong with it is told. */
+async function eachLine(
+  path: string,
+  most: number,
+  take: (text: string) => string | undefined,
+): Promise<void> {
+  let number = 0;
+  let count = 0;
+  try {
+    await using file = await open(path);
+    for await (const line of file.readLines()) {
+      if (++number % LINES_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+      const text = /^\s*([^\s#]+)/.exec(line.slice(0, MAX_LINE))?.[1];
+      if (text === undefined) continue;
+      if (++count > most) throw new SluiceError('FILE_FORMAT', `${path} holds more than ${most} entries`);
+      const wrong = take(text);
+      if (wrong !== undefined)
+        throw new SluiceError('FILE_FORMAT', `${path}, line ${number}: '${text.slice(0, 80)}' is ${wrong}`, {
+          help: 'one a line; # begins a comment',
+        });
+    }
+  } catch (cause) {
+    if (cause instanceof SluiceError) throw cause;
+    throw new SluiceError('FILE', `cannot read ${path}: ${(cause as Error).message}`, { cause });
+  }
+}

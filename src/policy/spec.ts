@@ -1,0 +1,83 @@
+import { z } from 'zod';
+import { parseDuration } from '../base/units.ts';
+
+/** Limits of a policy file. */
+export const POLICY_LIMITS = { policies: 1024, sets: 1024, priority: 1000 } as const;
+
+const name = z.string().regex(/^[A-Za-z][A-Za-z0-9._-]{0,63}$/, {
+  error: 'must be 1 to 64 letters, digits, dots, dashes or underscores, and begin with a letter',
+});
+
+const seconds = z.union([z.string(), z.number()]).transform((value, ctx) => {
+  try {
+    return parseDuration(value);
+  } catch (error) {
+    ctx.addIssue({ code: 'custom', message: (error as Error).message });
+    return z.NEVER;
+  }
+});
+
+/** What happens to a connection for which a policy holds. */
+export const POLICY_ACTIONS = ['shunt', 'pair', 'bypass', 'never', 'log'] as const;
+export type PolicyAction = (typeof POLICY_ACTIONS)[number];
+
+/** One policy as it is written. */
+export const policySchema = z
+  .strictObject({
+    name,
+    /** How logs name it (`shunt_trigger`); the name unless given. */
+    trigger: z
+      .string()
+      .regex(/^[\w.:-]{1,64}$/)
+      .optional(),
+    when: z.string(),
+    action: z.enum(POLICY_ACTIONS).default('shunt'),
+    /** Higher ones are asked first; of equal ones the earlier. */
+    priority: z.number().int().min(-POLICY_LIMITS.priority).max(POLICY_LIMITS.priority).default(0),
+    /** `pair`: for how long all between the two addresses is shunted. */
+    for: seconds.optional(),
+    /** Part of the connections that it takes; the same ones each time. */
+    share: z.number().gt(0).max(1).default(1),
+    budget: z
+      .strictObject({
+        perSecond: z.number().positive().max(1e9).optional(),
+        live: z
+          .number()
+          .int()
+          .positive()
+          .max(2 ** 31)
+          .optional(),
+      })
+      .optional(),
+    schedule: z.string().optional(),
+    /** Only counts what it would do. */
+    dryRun: z.boolean().default(false),
+    note: z.string().max(1024).default(''),
+  })
+  .refine((policy) => (policy.action === 'pair') === (policy.for !== undefined), {
+    error: "'for' belongs to action pair, and has to be given there",
+    path: ['for'],
+  });
+
+/** A preset by its name, with its argument. */
+export const presetSchema = z.strictObject({
+  preset: z.string(),
+  priority: z.number().int().min(-POLICY_LIMITS.priority).max(POLICY_LIMITS.priority).default(0),
+  dryRun: z.boolean().default(false),
+});
+
+const setSchema = z.union([
+  z.strictObject({ prefixes: z.string() }),
+  z.strictObject({ domains: z.string() }),
+  z.strictObject({ words: z.string() }),
+]);
+
+/** A policy file. */
+export const policyFileSchema = z.strictObject({
+  sets: z.record(name, setSchema).default({}),
+  policies: z.array(z.union([presetSchema, policySchema])).max(POLICY_LIMITS.policies),
+});
+
+export type PolicySpec = z.infer<typeof policySchema>;
+export type PolicyFile = z.infer<typeof policyFileSchema>;
+export type SetSpec = z.infer<typeof setSchema>;

@@ -1,0 +1,271 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { compileCondition, Truth } from '../../src/policy/condition.ts';
+import { domainTable } from '../../src/policy/domain-set.ts';
+import { PolicyError } from '../../src/policy/error.ts';
+import type { FlowFacts } from '../../src/policy/fields.ts';
+import { PrefixTableBuilder, parsePrefix } from '../../src/policy/prefix-set.ts';
+import { address, facts } from './facts.ts';
+
+const { holds, later, never } = Truth;
+
+function table(...texts: string[]) {
+  const builder = new PrefixTableBuilder();
+  for (const text of texts) {
+    const prefix = parsePrefix(text);
+    if (prefix !== undefined) builder.add(prefix.bytes, prefix.bits);
+  }
+  return builder.build();
+}
+
+const SETS = {
+  prefixes: new Map([['mine', table('10.0.0.0/8', '2001:db8::/32')]]),
+  domains: new Map([['films', domainTable([['example.net', 0]])]]),
+  words: new Map([['bad', new Set(['abc'])]]),
+};
+
+describe('conditions', () => {
+  test.each<[string, Partial<FlowFacts>, Truth]>([
+    ['proto == tcp', {}, holds],
+    ['proto != tcp', {}, never],
+    ['not proto == udp', {}, holds],
+    ['port == 443', {}, holds],
+    ['port in {22, 400-500}', {}, holds],
+    ['orig.port in 400-500', {}, never],
+    ['resp.port > 443', {}, never],
+    ['resp.port >= 443 and orig.port > 1024', {}, holds],
+    ['port != 443', {}, never],
+    ['addr in 192.0.2.0/24', {}, holds],
+    ['orig.addr in 192.0.2.0/24', {}, never],
+    ['orig.addr == 10.0.0.1', {}, holds],
+    ['resp.addr in {2001:db8::/32, ::1}', { resp: address('2001:db8::5') }, holds],
+    ['addr in @mine', {}, holds],
+    ['resp.addr in @mine', {}, never],
+    ['vlan == 7', { vlan: 7 }, holds],
+    ['vlan == 7', {}, never],
+    ['vni in 1-100', { vni: 42 }, holds],
+    ['service', {}, later],
+    ['service', { services: ['http'] }, holds],
+    ['not service', {}, holds],
+    ['service == ssl', { services: ['smtp', 'ssl'] }, holds],
+    ['service in {imap, smtp}', { services: ['smtp', 'ssl'] }, holds],
+    ['service == ssl', { learning: false }, never],
+    ['service not in {smtp}', { services: ['smtp', 'ssl'] }, later],
+    ['tls.established', {}, later],
+    ['tls.established', { tlsEstablished: true }, holds],
+    ['tls.established and not service == socks', { tlsEstablished: true, services: ['socks', 'ssl'] }, later],
+    ['tls.version == TLSv13', { tlsVersion: 'TLSv13' }, holds],
+    ['tls.sni in example.com', { serverName: 'www.Example.COM.' }, holds],
+    ['tls.sni in example.com', { serverName: 'notexample.com' }, later],
+    ['tls.sni == example.com', { serverName: 'www.example.com' }, later],
+    ['tls.sni == example.com', { serverName: 'EXAMPLE.com' }, holds],
+    ['tls.sni in @films', { serverName: 'a.b.example.net' }, holds],
+    ['tls.ja3 in @bad', { ja3: 'abc' }, holds],
+    ['dns.name in example.com', {}, never],
+    ['orig.country == DE', { country: (side) => (side === 'orig' ? 'DE' : undefined) }, holds],
+    ['resp.asn == 15169', { asn: () => 15_169 }, holds],
+    ['bytes >= 60', {}, holds],
+    ['bytes > 60', {}, later],
+    ['bytes < 60', {}, never],
+    ['bytes <= 60', {}, holds],
+    ['either.bytes >= 1kB', { respBytes: 1000 }, holds],
+    ['both.bytes >= 1kB', { respBytes: 1000 }, later],
+    ['not bytes >= 60', {}, never],
+    ['established.packets >= 3', {}, later],
+    ['established.packets >= 3', { establishedPackets: 3 }, holds],
+    ['duration >= 30s', { duration: 31 }, holds],
+    ['rate >= 8kb/s', { duration: 2, respBytes: 4000 }, holds],
+    ['rate >= 8kb/s', { duration: 0.5, respBytes: 4000 }, later],
+    ['rate < 8kb/s', { duration: 2, respBytes: 4000 }, later],
+    ['(tls.established or ssh.encrypted) and bytes >= 1MB', { sshEncrypted: true, respBytes: 1e6 }, holds],
+    ['not (proto == tcp or proto == udp)', {}, never],
+    ['not (proto == tcp and service == ssl)', {}, holds],
+    ['"service" == ssl or proto == tcp # a note', { services: [] }, holds],
+  ])('%s', (text, known, truth) => {
+    if (text.startsWith('"')) {
+      expect(() => compileCondition(text, SETS)).toThrow(PolicyError);
+      return;
+    }
+    expect(compileCondition(text, SETS).look(facts(known))).toBe(truth);
+  });
+
+  test.each<[string, number, RegExp, RegExp?]>([
+    ['', 1, /empty/],
+    ['tls.establishd', 1, /no field/, /tls\.established/],
+    ['tls.established and', 20, /missing before the end/],
+    ['bytes == 1MB', 10, /grows/, />=/],
+    ['bytes >= lots', 10, /lots/],
+    ['rate >= 5', 9, /not a rate/, /100Mb\/s/],
+    ['proto > tcp', 9, /no order/],
+    ['tls.established == true', 1, /true or false/],
+    ['bytes', 1, /compared/, />= 1MB/],
+    ['addr in 10.0.0.0/40', 9, /no address or prefix/],
+    ['tls.sni in "a b"', 12, /no domain/],
+    ['port in {80, }x', 15, /does not follow/],
+    ['port in {}', 1, /nothing is in/],
+    ['port in {80', 12, /missing/],
+    ['port = 80', 6, /'='/, /==/],
+    ['(proto == tcp', 14, /'\)'/],
+    ['port in @ports', 1, /not looked up/],
+    ['addr in @minne', 10, /no set of prefixes/, /mine/],
+    ['proto == tcp ; port == 1', 14, /not part of the language/],
+    ['service == "ssl', 12, /quote/],
+    ['port in 90-80', 9, /no number or range/],
+    [`${'('.repeat(200)}service`, 101, /levels/],
+  ])('refuses %s', (text, column, message, help) => {
+    let error: unknown;
+    try {
+      compileCondition(text, SETS);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toBeInstanceOf(PolicyError);
+    const problem = error as PolicyError;
+    expect(problem.message).toMatch(message);
+    expect(problem.span.start + 1).toBe(column);
+    if (help !== undefined) expect(problem.help).toMatch(help);
+    expect(problem.code).toBe('POLICY_INVALID');
+  });
+
+  test('no text makes the parser fail otherwise than by a PolicyError', () => {
+    const piece = fc.constantFrom(
+      '(',
+      ')',
+      '{',
+      '}',
+      'and',
+      'or',
+      'not',
+      'in',
+      '@',
+      'bytes',
+      'service',
+      '>=',
+      '==',
+      '1MB',
+      ',',
+      '"',
+      '#',
+      '10.0.0.0/8',
+      '!',
+      'tls.sni',
+      'rate',
+      'é',
+    );
+    fc.assert(
+      fc.property(fc.array(fc.oneof(piece, fc.string({ maxLength: 4 })), { maxLength: 20 }), (pieces) => {
+        try {
+          compileCondition(pieces.join(' '), SETS);
+        } catch (error) {
+          expect(error).toBeInstanceOf(PolicyError);
+        }
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
+
+/** The life of a connection, packet by packet. */
+interface Step {
+  orig: boolean;
+  bytes: number;
+  seconds: number;
+  learn: 'nothing' | 'http' | 'ssl' | 'established' | 'done';
+}
+
+const step = fc.record<Step>({
+  orig: fc.boolean(),
+  bytes: fc.integer({ min: 40, max: 1500 }),
+  seconds: fc.double({ min: 0, max: 2, noNaN: true }),
+  learn: fc.oneof(
+    { weight: 12, arbitrary: fc.constant('nothing' as const) },
+    { weight: 1, arbitrary: fc.constantFrom('http', 'ssl', 'established', 'done') },
+  ),
+});
+
+const leaf = fc.oneof(
+  fc.constantFrom(
+    'service == ssl',
+    'service == http',
+    'not service',
+    'tls.established',
+    'proto == tcp',
+    'proto == udp',
+  ),
+  fc
+    .tuple(
+      fc.constantFrom('bytes', 'orig.bytes', 'resp.bytes', 'either.bytes', 'both.bytes'),
+      fc.constantFrom('<', '<=', '>', '>='),
+      fc.integer({ min: 1, max: 20_000 }),
+    )
+    .map((t) => t.join(' ')),
+  fc
+    .tuple(
+      fc.constantFrom('packets', 'orig.packets', 'resp.packets', 'established.packets'),
+      fc.constantFrom('<', '>='),
+      fc.integer({ min: 1, max: 30 }),
+    )
+    .map((t) => t.join(' ')),
+  fc
+    .tuple(fc.constantFrom('<', '>='), fc.integer({ min: 1, max: 30 }))
+    .map(([op, n]) => `duration ${op} ${n}s`),
+  fc
+    .tuple(fc.constantFrom('<', '>='), fc.integer({ min: 1, max: 20 }))
+    .map(([op, n]) => `rate ${op} ${n}kb/s`),
+);
+const { condition } = fc.letrec<{ condition: string }>((tie) => ({
+  condition: fc.oneof(
+    { depthSize: 'small' },
+    leaf,
+    fc.tuple(tie('condition'), fc.constantFrom('and', 'or'), tie('condition')).map((t) => `(${t.join(' ')})`),
+    tie('condition').map((text) => `not (${text})`),
+  ),
+}));
+
+test('a condition that is looked at only when its watch says becomes true at the same packet as one that is always looked at', () => {
+  fc.assert(
+    fc.property(condition, fc.array(step, { minLength: 1, maxLength: 60 }), (text, steps) => {
+      const always = compileCondition(text);
+      const rarely = compileCondition(text);
+      const known = { ...facts(), origPackets: 0, origBytes: 0 } as {
+        -readonly [K in keyof FlowFacts]: FlowFacts[K];
+      };
+      let look = true;
+      let truth: Truth = later;
+      steps.forEach(({ orig, bytes, seconds, learn }, i) => {
+        if (i > 0) known.duration += seconds;
+        if (known.establishedPackets >= 0) known.establishedPackets++;
+        if (orig) {
+          known.origPackets++;
+          known.origBytes += bytes;
+        } else {
+          known.respPackets++;
+          known.respBytes += bytes;
+        }
+        const news = learn !== 'nothing' && known.learning;
+        if (news) {
+          if (learn === 'established') {
+            known.tlsEstablished = true;
+            known.establishedPackets = 0;
+          } else if (learn === 'done') known.learning = false;
+          else if (!known.services.includes(learn)) known.services = [...known.services, learn];
+        }
+        const { watch } = rarely;
+        look ||=
+          truth === later &&
+          ((news && watch.news) ||
+            known.origPackets + known.respPackets >= watch.packets ||
+            known.origBytes + known.respBytes >= watch.bytes ||
+            known.duration >= watch.seconds);
+        if (look) truth = rarely.look(known);
+        look = false;
+        const now = always.look(known);
+        // Once it has held, or never can, nobody looks again.
+        if (truth === later) expect(now).not.toBe(holds);
+        if (truth === never) expect(now).toBe(never);
+        return truth;
+      });
+    }),
+    { numRuns: 3000 },
+  );
+});

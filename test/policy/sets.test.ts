@@ -1,0 +1,104 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { ipBytes } from '../../src/packet/address.ts';
+import { domainTable, findDomains, hasDomain, parseDomain } from '../../src/policy/domain-set.ts';
+import { hasAddress, PrefixTableBuilder, parsePrefix } from '../../src/policy/prefix-set.ts';
+
+function built(texts: readonly string[]) {
+  const builder = new PrefixTableBuilder();
+  for (const text of texts) {
+    const prefix = parsePrefix(text);
+    if (prefix === undefined) throw new Error(text);
+    builder.add(prefix.bytes, prefix.bits);
+  }
+  return builder.build();
+}
+
+function bits(text: string): string {
+  return Array.from(ipBytes(text) ?? [], (byte) => byte.toString(2).padStart(8, '0')).join('');
+}
+
+// Few different bytes, so that networks lie within and beside each other.
+const byte = fc.constantFrom(0, 1, 2, 127, 128, 254, 255);
+const v4 = fc.tuple(byte, byte, byte, byte).map((b) => b.join('.'));
+const v6 = fc
+  .array(fc.constantFrom('0', '1', '8000', 'ffff', '2001', 'db8'), { minLength: 8, maxLength: 8 })
+  .map((w) => w.join(':'));
+const net = fc.oneof(
+  fc.tuple(v4, fc.integer({ min: 0, max: 32 })).map(([a, n]) => `${a}/${n}`),
+  fc.tuple(v6, fc.integer({ min: 0, max: 128 })).map(([a, n]) => `${a}/${n}`),
+);
+
+describe('prefixes', () => {
+  test('an address is in a table when one of its networks holds it', () => {
+    fc.assert(
+      fc.property(
+        fc.array(net, { maxLength: 30 }),
+        fc.array(fc.oneof(v4, v6), { maxLength: 20 }),
+        (nets, addresses) => {
+          const table = built(nets);
+          for (const address of addresses) {
+            const u8 = ipBytes(address) as Uint8Array;
+            const expected = nets.some((text) => {
+              const [host, length] = text.split('/');
+              const [a, b] = [bits(host), bits(address)];
+              return a.length === b.length && a.startsWith(b.slice(0, Number(length)));
+            });
+            expect(hasAddress(table, u8, 0, u8.length as 4 | 16)).toBe(expected);
+          }
+        },
+      ),
+      { numRuns: 2000 },
+    );
+  });
+
+  test('only what is a prefix is taken', () => {
+    for (const text of ['10.0.0.0/33', '10.0.0/8', '2001:db8::/129', 'x', '10.0.0.1/-1', ''])
+      expect(parsePrefix(text)).toBeUndefined();
+    expect(parsePrefix('10.1.2.3')?.bits).toBe(32);
+    expect(parsePrefix('::1')?.bits).toBe(128);
+  });
+});
+
+describe('domains', () => {
+  const label = fc.constantFrom('a', 'b', 'example', 'com', 'net', 'x-1');
+  const name = fc.array(label, { minLength: 1, maxLength: 5 }).map((labels) => labels.join('.'));
+
+  test('a name is in a table when it is one of its domains or below one', () => {
+    fc.assert(
+      fc.property(
+        fc.uniqueArray(name, { maxLength: 20 }),
+        fc.array(name, { maxLength: 10 }),
+        (domains, names) => {
+          const table = domainTable(domains.map((domain, i) => [domain, i]));
+          for (const text of names) {
+            const expected = domains.flatMap((d, i) => (text === d || text.endsWith(`.${d}`) ? [i] : []));
+            const found: number[] = [];
+            findDomains(table, text.toUpperCase(), (value) => {
+              found.push(value);
+              return false;
+            });
+            expect(found.toSorted()).toEqual(expected.toSorted());
+            expect(hasDomain(table, `${text}.`)).toBe(expected.length > 0);
+          }
+        },
+      ),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('any bytes may be looked up', () => {
+    const table = domainTable([['example.com', 0]]);
+    fc.assert(fc.property(fc.string({ maxLength: 300 }), (text) => hasDomain(table, text) || true));
+    expect(hasDomain(table, `${'a.'.repeat(100_000)}example.com`)).toBe(true);
+    expect(hasDomain(table, '')).toBe(false);
+    expect(hasDomain(table, '.')).toBe(false);
+  });
+
+  test('domains are brought into one form', () => {
+    expect(parseDomain('*.Example.COM.')).toBe('example.com');
+    expect(parseDomain('bücher.example')).toBe('xn--bcher-kva.example');
+    for (const text of ['', '.', 'a..b', 'a b', `${'a'.repeat(64)}.com`])
+      expect(parseDomain(text)).toBeUndefined();
+  });
+});
