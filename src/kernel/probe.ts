@@ -17,6 +17,7 @@ const UNKNOWN_TO_KERNEL: ReadonlySet<string> = new Set([
   'ENOTSUPP',
   'ENOSYS',
   'ENOPROTOOPT',
+  'EAFNOSUPPORT',
 ]);
 
 /** Failed before the feature was reached. */
@@ -98,6 +99,19 @@ function tryRing(): number {
   }
 }
 
+/** With two frames of its own, and without an interface. */
+function tryXdpSocket(): number {
+  const memory = addon().mapFd(-1, 8192, 0, true);
+  try {
+    return close(addon().xskOpen(new Uint8Array(memory), 4096, 2, 2, new Uint8Array(128)));
+  } catch (error) {
+    if (error instanceof Error && 'errno' in error && typeof error.errno === 'number') return -error.errno;
+    throw error;
+  } finally {
+    addon().unmap(memory);
+  }
+}
+
 const MEMBARRIER_GLOBAL = 1;
 
 const PROBES = {
@@ -128,6 +142,7 @@ const PROBES = {
     },
   },
   packetRing: { since: '3.2', run: tryRing },
+  xdpSocket: { since: '5.4', run: tryXdpSocket },
 } as const satisfies Record<string, Probe>;
 
 export type Feature = keyof typeof PROBES;
