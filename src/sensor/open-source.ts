@@ -1,10 +1,22 @@
 import { AfPacketSource } from '../capture/afpacket.ts';
 import type { LiveSource } from '../capture/source.ts';
-import { Fanout, openPacketRing } from '../kernel/index.ts';
-import type { SourceSetup } from './setup.ts';
+import { UdpSource } from '../capture/udp.ts';
+import { Fanout, openPacketRing, UdpReceiver } from '../kernel/index.ts';
+import type { InterfaceSource, MirrorSource, WorkerSetup } from './setup.ts';
+import { UdpStat } from './udp-books.ts';
 
-/** What the worker drains. */
-export function openSource(setup: SourceSetup): LiveSource {
+/** What a worker drains. */
+export interface OpenedSource {
+  source: LiveSource;
+  /** Writes what only this kind of source counts (SOURCE_STATS). */
+  publish(out: Float64Array): void;
+}
+
+export function openSource({ source, workers }: WorkerSetup): OpenedSource {
+  return source.kind === 'udp' ? openMirror(source, workers) : openInterface(source);
+}
+
+function openInterface(setup: InterfaceSource): OpenedSource {
   const ring = openPacketRing({
     interface: setup.ifindex,
     blockSize: setup.ringBlock,
@@ -14,5 +26,26 @@ export function openSource(setup: SourceSetup): LiveSource {
     ignoreOutgoing: true,
     ...(setup.fanoutId === undefined ? {} : { fanout: { id: setup.fanoutId, mode: Fanout.hash } }),
   });
-  return new AfPacketSource(ring, setup.ifname);
+  return { source: new AfPacketSource(ring, setup.ifname), publish: () => {} };
+}
+
+function openMirror({ name, address, bufferBytes }: MirrorSource, workers: number): OpenedSource {
+  const receiver = new UdpReceiver({
+    address: address.address,
+    port: address.port,
+    implementation: address.implementation,
+    reusePort: workers > 1,
+    bufferBytes,
+  });
+  const source = new UdpSource(receiver, address.encapsulation, name);
+  return {
+    source,
+    publish: (out) => {
+      out[UdpStat.received] = source.datagrams;
+      out[UdpStat.dropped] = receiver.drops();
+      out[UdpStat.cut] = source.truncated;
+      out[UdpStat.bufferBytes] = receiver.bufferBytes;
+      out.set(source.reasons, UdpStat.reasons);
+    },
+  };
 }

@@ -143,7 +143,7 @@ export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string
   if (s.interfaces.length > 0)
     lines.push(['ring', `${count(s.ring.packets)} packets, ${count(s.ring.drops)} lost`]);
   lines.push(['connections', `${count(s.connections)}, of which ${count(s.shuntedConnections)} shunted`]);
-  for (const [name, p] of Object.entries(s.policies)) {
+  for (const [name, p] of Object.entries(ledger === undefined ? {} : s.policies)) {
     lines.push([
       `policy ${name}`,
       `${count(p.connections)} connections, ${count(p.pkts)} packets, ${scaled(p.bytes, 'B')} not sent to the sensor`,

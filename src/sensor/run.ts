@@ -1,6 +1,7 @@
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
+import { parseUdpUrl } from '../capture/udp-url.ts';
 import { checkInterface, checkPrivilege } from '../gate/guard.ts';
 import { checkKernel } from '../gate/kernel-check.ts';
 import type { InterfaceInfo } from '../kernel/index.ts';
@@ -18,25 +19,31 @@ import {
   statsSchema,
 } from '../log/other-logs.ts';
 import { compilePolicies, parsePolicies } from '../policy/index.ts';
+import { HealthPort, isHealthy } from './health.ts';
 import { InterfaceStation } from './interface-station.ts';
 import { progressText, type RunSummary, summarize, summaryText } from './report.ts';
 import { END_STEPS } from './setup.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
 import type { Station, StationHost } from './station.ts';
 import { OneWayWatches, statsColumns, statsOfAll, statsOfWorkers } from './stats.ts';
+import { UdpStation } from './udp-station.ts';
 
 const PROGRESS_MS = 500;
 const STATS_LOG_SECONDS = 60;
 
 /**
- * The main job on interfaces: gate, capture workers, logs. Ends when the duration is over, `io.stop` fires or the work
+ * The main job on interfaces and on mirrors over UDP: gate, capture workers, logs. Ends when the duration is over, `io.stop` fires or the work
  * cannot go on, with everything detached and every record written; then prints the summary on stdout, as text or
  * (`--json`) one document. Resolves to what ended it before its time, which is in the document too.
  */
 export async function runSensor(config: RunConfig, io: CommandIo): Promise<SluiceError | undefined> {
   const infos = config.interface.map((name) => checkInterface(name, config.tap));
-  checkPrivilege(config.gate);
-  checkKernel(config.gate);
+  // Mirrors that arrive over UDP need neither.
+  if (infos.length > 0) {
+    checkPrivilege(config.gate);
+    checkKernel(config.gate);
+  }
+  for (const source of config.source) parseUdpUrl(source);
   const sensor = new Sensor(config, io, infos);
   let summary: RunSummary;
   try {
@@ -63,6 +70,7 @@ class Sensor {
   #logShunt: (record: ShuntLogRecord) => void = () => {};
   #logStatsRecord: (record: StatsRecord) => void = () => {};
   #logNotice: (record: NoticeRecord) => void = () => {};
+  #health: HealthPort | undefined;
   #started = 0;
   #failed: SluiceError | undefined;
   #wake: () => void = () => {};
@@ -105,11 +113,13 @@ class Sensor {
     for (const torn of this.#log.torn)
       this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
     const host = this.#stationHost(this.#log);
-    for (const info of this.#infos) {
-      const station = new InterfaceStation(host, info);
-      this.#stations.push(station);
-      await station.start();
-    }
+    this.#stations.push(
+      ...this.#infos.map((info) => new InterfaceStation(host, info)),
+      ...this.#config.source.map((source) => new UdpStation(host, source)),
+    );
+    if (this.#config.healthPort !== undefined)
+      this.#health = await HealthPort.open(this.#config.healthPort, () => isHealthy(this.#stations));
+    for (const station of this.#stations) await station.start();
     this.#started = performance.now() / 1000;
     this.#io.say('ready');
     // For whoever has started this process with a channel (the lab): the same, not to be read from talk.
@@ -185,6 +195,8 @@ class Sensor {
 
   /** Stops the workers, detaches, and sums up. */
   async finish(): Promise<RunSummary> {
+    // From here on no load balancer is to choose this one.
+    await this.#health?.close();
     const delays: number[] = [];
     for (const kind of END_STEPS) {
       for (const station of this.#stations) station.tell(kind);
@@ -210,6 +222,7 @@ class Sensor {
 
   /** Lets go of everything, in whatever state it is; the second time does nothing. */
   async close(): Promise<void> {
+    await this.#health?.close();
     for (const station of this.#stations) await station.close();
     this.#writer?.flush();
     this.#target?.close();

@@ -1,3 +1,4 @@
+import type { UdpAddress } from '../capture/udp-url.ts';
 import type { FlowTimeouts } from '../flow/index.ts';
 import type { GateHandles } from '../gate/ops.ts';
 import type { LogLink } from '../log/log-link.ts';
@@ -16,8 +17,16 @@ export interface InterfaceSource {
   fanoutId: number | undefined;
 }
 
+/** A UDP socket that a mirror sends to, alone or one of several that share the port. */
+export interface MirrorSource {
+  kind: 'udp';
+  name: string;
+  address: UdpAddress;
+  bufferBytes: number;
+}
+
 /** What a worker receives from. */
-export type SourceSetup = InterfaceSource;
+export type SourceSetup = InterfaceSource | MirrorSource;
 
 /** What a capture worker is started with: plain data, descriptors by number, and its way to the log thread. */
 export interface WorkerSetup {

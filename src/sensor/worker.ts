@@ -17,6 +17,7 @@ import {
   type EndStep,
   type FromWorker,
   POLICY_STATS,
+  SOURCE_STATS,
   Stat,
   type ToWorker,
   type WorkerSetup,
@@ -27,6 +28,8 @@ import { WorkerLogs } from './worker-logs.ts';
 
 /** Packets between two looks at the other things that a worker has to do. */
 const TURN_PACKETS = 16_384;
+/** Blocks, or batches of datagrams, which may hold no packet at all. */
+const TURN_BLOCKS = 256;
 const TICK_MS = 100;
 const SWEEP_SECONDS = 5;
 /** Timers stay behind by this and the time that a block of the ring may stay open: packets come that much late. */
@@ -44,6 +47,8 @@ class CaptureWorker {
   readonly #setup: WorkerSetup;
   readonly #stats: Float64Array;
   readonly #source: LiveSource;
+  readonly #publishSource: (out: Float64Array) => void;
+  readonly #sourceStats: Float64Array;
   readonly #engine: FlowEngine;
   readonly #gate: GateClient | undefined;
   readonly #shunter: Shunter | undefined;
@@ -65,12 +70,14 @@ class CaptureWorker {
 
   constructor(setup: WorkerSetup) {
     this.#setup = setup;
-    this.#local = localAddresses();
     this.#stats = new Float64Array(setup.stats);
+    this.#sourceStats = this.#stats.subarray(Stat.source, Stat.source + SOURCE_STATS);
     this.#policies = compilePolicies(parsePolicies(setup.policies));
     this.#triggers = this.#policies.policies.map(({ trigger }) => trigger);
     this.#logs = new WorkerLogs(setup, (index) => this.#triggers[index]);
-    this.#source = openSource(setup.source);
+    const { source, publish } = openSource(setup);
+    this.#source = source;
+    this.#publishSource = publish;
     let shunter: Shunter | undefined;
     const hooks: FlowHooks = {
       beforePacket: (slot, side, flags, now) => shunter?.beforePacket(slot, side, flags, now),
@@ -94,6 +101,7 @@ class CaptureWorker {
     );
     const engine = this.#engine;
     if (setup.gate !== undefined) {
+      this.#local = localAddresses();
       const gate = new GateClient(setup.gate, setup.lease);
       this.#gate = gate;
       shunter = this.#makeShunter(gate);
@@ -181,6 +189,7 @@ class CaptureWorker {
         sink(packet);
       };
     }
+    this.#publish(monotonicSeconds());
     this.#tick = setInterval(() => this.turn(), TICK_MS);
     this.#source.onReadable((error) => {
       if (error !== 0) post({ kind: 'link' });
@@ -224,7 +233,12 @@ class CaptureWorker {
     const source = this.#source;
     const before = source.packets;
     // Block by block: what waits on its way into the gate for one of them does not wait for those behind it.
-    for (let block = -1; block !== source.sequence && source.packets - before < TURN_PACKETS; ) {
+    let block = -1;
+    for (
+      let i = 0;
+      i < TURN_BLOCKS && block !== source.sequence && source.packets - before < TURN_PACKETS;
+      i++
+    ) {
       block = source.sequence;
       source.drain(this.#sink, 1);
       this.#shunter?.turn();
@@ -246,7 +260,7 @@ class CaptureWorker {
 
   async #sweep(begun: number): Promise<void> {
     try {
-      this.#local = localAddresses();
+      if (this.#gate !== undefined) this.#local = localAddresses();
       this.#recovery?.expire(Date.now() / 1000);
       this.#stats[Stat.sweptEntries] = (await this.#shunter?.sweep()) ?? 0;
       this.#stats[Stat.sweepSeconds] = monotonicSeconds() - begun;
@@ -266,6 +280,7 @@ class CaptureWorker {
     s[Stat.ringPackets] = ring.packets - this.#early;
     s[Stat.ringDrops] = ring.drops;
     s[Stat.early] = this.#early;
+    this.#publishSource(this.#sourceStats);
     const { bypassedPackets, bypassedBytes } = this.#engine.stats;
     s[Stat.bypassedPackets] = bypassedPackets;
     s[Stat.bypassedBytes] = bypassedBytes;

@@ -1,0 +1,82 @@
+import { parseUdpUrl, type UdpAddress } from '../capture/udp-url.ts';
+import { UdpReceiver } from '../kernel/index.ts';
+import { Crew } from './crew.ts';
+import { type EndStep, Stat, statsBuffer } from './setup.ts';
+import { commonSetup, type EarlyDrop, type Station, type StationHost } from './station.ts';
+import { UdpStat } from './udp-books.ts';
+
+/** What a socket shall hold while its worker is busy with something else. */
+const BUFFER_BYTES = 16 * 2 ** 20;
+
+/** A UDP port that a mirror sends to, and the workers that share it. Needs no privilege. */
+export class UdpStation implements Station {
+  readonly kind = 'udp';
+  readonly name: string;
+  /** What the mirror sends is here already when a socket filter sees it. */
+  readonly earlyDrop: EarlyDrop = 'none';
+  readonly gate = undefined;
+  readonly mode = 'none';
+  readonly #host: StationHost;
+  readonly #address: UdpAddress;
+  readonly #crew: Crew;
+
+  /** `source` as it was given. Errors: USAGE. */
+  constructor(host: StationHost, source: string) {
+    this.#host = host;
+    this.#address = parseUdpUrl(source);
+    this.name = source;
+    this.#crew = new Crew({ failed: (error) => host.failed(error), link: () => {} });
+  }
+
+  async start(): Promise<void> {
+    const c = this.#host.config;
+    const { address, port } = this.#address;
+    // Sockets that share a port share it with those of another run of the same user too: that is found out before.
+    if (c.workers > 1) new UdpReceiver({ address, port, slots: 1, slotBytes: 64 }).close();
+    for (let number = 0; number < c.workers; number++)
+      this.#crew.start(`sluice-udp-${port}-${number}`, {
+        ...commonSetup(c),
+        source: { kind: 'udp', name: this.name, address: this.#address, bufferBytes: BUFFER_BYTES },
+        holdMs: 0,
+        number,
+        workers: c.workers,
+        gate: undefined,
+        localBypass: c.gate,
+        returning: undefined,
+        log: this.#host.log(),
+        stats: statsBuffer(this.#host.policies),
+      });
+    await this.#crew.go();
+    this.#checkBuffers();
+    this.#host.detail(`${this.name}: ${c.workers} worker(s)`);
+  }
+
+  /** Without privilege the kernel grants no more than net.core.rmem_max. */
+  #checkBuffers(): void {
+    const granted = Math.min(...this.stats.map((stats) => stats[Stat.source + UdpStat.bufferBytes]));
+    if (granted >= BUFFER_BYTES) return;
+    this.#host.notice(
+      'Sluice::Receive_Buffer',
+      `${this.name}: a receive buffer of ${granted} bytes instead of ${BUFFER_BYTES}: bursts may be lost. ` +
+        `Raise net.core.rmem_max (sysctl -w net.core.rmem_max=${BUFFER_BYTES})`,
+    );
+  }
+
+  get stats(): readonly Float64Array[] {
+    return this.#crew.stats;
+  }
+
+  lookAfter(): void {}
+
+  tell(kind: EndStep): void {
+    this.#crew.tell(kind);
+  }
+
+  async reached(kind: EndStep): Promise<Float64Array[]> {
+    return await this.#crew.reached(kind);
+  }
+
+  async close(): Promise<void> {
+    await this.#crew.close();
+  }
+}
