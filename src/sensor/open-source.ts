@@ -2,6 +2,7 @@ import { AfPacketSource } from '../capture/afpacket.ts';
 import type { LiveSource } from '../capture/source.ts';
 import { UdpSource } from '../capture/udp.ts';
 import { Fanout, openPacketRing, UdpReceiver } from '../kernel/index.ts';
+import { openFrames } from './frames.ts';
 import type { InterfaceSource, MirrorSource, WorkerSetup } from './setup.ts';
 import { UdpStat } from './udp-books.ts';
 
@@ -9,11 +10,12 @@ import { UdpStat } from './udp-books.ts';
 export interface OpenedSource {
   source: LiveSource;
   /** Writes what only this kind of source counts (SOURCE_STATS). */
-  publish(out: Float64Array): void;
+  publish: (out: Float64Array) => void;
 }
 
 export function openSource({ source, workers }: WorkerSetup): OpenedSource {
-  return source.kind === 'udp' ? openMirror(source, workers) : openInterface(source);
+  if (source.kind === 'udp') return openMirror(source, workers);
+  return source.kind === 'afxdp' ? openFrames(source) : openInterface(source);
 }
 
 function openInterface(setup: InterfaceSource): OpenedSource {

@@ -1,5 +1,5 @@
 import type { RunConfig } from '../base/config.ts';
-import { SluiceError } from '../base/errors.ts';
+import type { SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
 import { parseUdpUrl } from '../capture/udp-url.ts';
 import { checkInterface, checkPrivilege } from '../gate/guard.ts';
