@@ -110,12 +110,21 @@ const policies = {
   ),
 };
 
+const XDP_MODES = ['auto', 'native', 'generic', 'offload'] as const;
+
+/** `mode` of a gate in front of other sensors. */
+export const xdpMode = key(z.enum(XDP_MODES).default('auto'), {
+  group: 'Gate',
+  arg: 'MODE',
+  help: 'Where XDP runs: native in the driver, generic in the stack, offload on the card; auto takes native where the driver has it.',
+});
+
 const gate = {
-  gate: flag(true, { group: 'Gate', help: 'Attach the XDP gate.', off: 'Attach no gate: only watch.' }),
-  mode: key(z.enum(['auto', 'native', 'generic', 'offload']).default('auto'), {
+  gate: flag(true, { group: 'Gate', help: 'Attach the gate.', off: 'Attach no gate: only watch.' }),
+  mode: key(z.enum([...XDP_MODES, 'socket']).default('auto'), {
     group: 'Gate',
     arg: 'MODE',
-    help: 'Where XDP runs: native in the driver, generic in the stack, offload on the card; auto takes native where the driver has it.',
+    help: "Where the gate runs: in XDP, native in the driver, generic in the stack or offload on the card; socket is a filter on the sensor's own sockets. auto takes native where the driver has it, else generic, and socket where XDP cannot be.",
   }),
   fragments: key(z.enum(['pass', 'follow']).default('pass'), {
     group: 'Gate',

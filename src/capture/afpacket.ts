@@ -69,6 +69,10 @@ export class AfPacketSource implements LiveSource {
     this.#ring.onReadable(callback);
   }
 
+  filterBy(program: { readonly fd: number }): void {
+    this.#ring.filterBy(program);
+  }
+
   stopReceiving(): void {
     this.#ring.stopReceiving();
   }

@@ -49,6 +49,11 @@ export interface LiveSource extends PacketSource, RingPosition {
    * now (ENETDOWN).
    */
   onReadable(callback: (errno: number) => void): void;
+  /**
+   * Of a source that is a socket: this program says what comes in from now on, in place of the one before, and goes with it.
+   * Others do not have it.
+   */
+  filterBy?(program: { readonly fd: number }): void;
   /** Lets nothing more come in: what is there can still be drained. */
   stopReceiving(): void;
 }

@@ -1,6 +1,7 @@
 import { SluiceError } from '../base/errors.ts';
 import { capabilities, type InterfaceInfo, interfaceInfo, interfaces } from '../kernel/index.ts';
 import { ipBytes } from '../packet/address.ts';
+import type { GateKind } from './kind.ts';
 
 /** A link-local address comes by itself and is no sign that an interface carries the host's own traffic. */
 function isLinkLocal(address: string): boolean {
@@ -26,13 +27,16 @@ export function checkInterface(name: string, tap: boolean): InterfaceInfo {
   });
 }
 
-/** @throws SluiceError PRIVILEGE that names what is missing for capture, and (with a gate) for XDP */
-export function checkPrivilege(gate: boolean): void {
+/** @throws SluiceError PRIVILEGE that names what is missing for capture, and for this gate */
+export function checkPrivilege(kind: GateKind | 'none'): void {
   const held = capabilities();
+  const gate = kind !== 'none';
   const missing: string[] = [];
   if (!held.netRaw) missing.push('CAP_NET_RAW');
-  if (gate && !held.netAdmin) missing.push('CAP_NET_ADMIN');
+  if (kind === 'xdp' && !held.netAdmin) missing.push('CAP_NET_ADMIN');
   if (gate && !held.bpf) missing.push('CAP_BPF');
+  // The verifier lets only those compare pointers.
+  if (kind === 'socket' && !held.perfmon) missing.push('CAP_PERFMON');
   if (missing.length === 0) return;
   const without = gate && held.netRaw ? '--no-gate works without; ' : '';
   throw new SluiceError(

@@ -1,9 +1,12 @@
 import { SluiceError } from '../base/errors.ts';
 import { type Feature, probe } from '../kernel/index.ts';
+import type { GateKind } from './kind.ts';
 
 const CAPTURE: Partial<Record<Feature, string>> = { packetRing: 'AF_PACKET rings (TPACKET_V3)' };
-const GATE: Partial<Record<Feature, string>> = {
+const XDP: Partial<Record<Feature, string>> = {
   xdpFrags: 'XDP programs for frames in several buffers',
+};
+const GATE: Partial<Record<Feature, string>> = {
   syscallProgram: 'BPF programs of type syscall',
   coarseClock: 'the coarse clock in BPF programs',
   mmapableArray: 'mapped BPF arrays',
@@ -18,10 +21,18 @@ function lacking(features: Partial<Record<Feature, string>>): string[] {
   });
 }
 
-/** @throws SluiceError KERNEL_FEATURE that names what the running kernel lacks for capture and (with a gate) for XDP */
-export function checkKernel(gate: boolean): void {
+/** What only XDP needs, and what a gate on sockets needs as well. */
+export const lackingForXdp = (): string[] => lacking(XDP);
+export const lackingForFilter = (): string[] => lacking(GATE);
+
+/** @throws SluiceError KERNEL_FEATURE that names what the running kernel lacks for capture and for this gate */
+export function checkKernel(gate: GateKind | 'none'): void {
   const capture = lacking(CAPTURE);
-  const missing = gate ? [...capture, ...lacking(GATE)] : capture;
+  const missing = [
+    ...capture,
+    ...(gate === 'xdp' ? lackingForXdp() : []),
+    ...(gate === 'none' ? [] : lackingForFilter()),
+  ];
   if (missing.length === 0) return;
   const without = capture.length === 0 ? '`sluice run --no-gate` works without; ' : '';
   throw new SluiceError('KERNEL_FEATURE', `the running kernel lacks ${missing.join(', ')}`, {

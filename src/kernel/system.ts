@@ -64,6 +64,7 @@ export interface Capabilities {
   bpf: boolean;
   netAdmin: boolean;
   netRaw: boolean;
+  perfmon: boolean;
   sysAdmin: boolean;
 }
 
@@ -72,8 +73,14 @@ export function capabilities(): Capabilities {
   const status = readFileSync('/proc/thread-self/status', 'utf8');
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'}`);
   const has = (bit: bigint): boolean => ((effective >> bit) & 1n) === 1n;
-  // Before CAP_BPF (39) existed, and still, CAP_SYS_ADMIN (21) stands for it.
-  return { bpf: has(39n) || has(21n), netAdmin: has(12n), netRaw: has(13n), sysAdmin: has(21n) };
+  // Before CAP_BPF (39) and CAP_PERFMON (38) existed, and still, CAP_SYS_ADMIN (21) stands for them.
+  return {
+    bpf: has(39n) || has(21n),
+    netAdmin: has(12n),
+    netRaw: has(13n),
+    perfmon: has(38n) || has(21n),
+    sysAdmin: has(21n),
+  };
 }
 
 /** Pins the calling thread to one CPU. */

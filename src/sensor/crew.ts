@@ -11,6 +11,7 @@ interface CrewMember {
   stats: Float64Array;
   ready: PromiseWithResolvers<void>;
   going: PromiseWithResolvers<void>;
+  filtered: PromiseWithResolvers<void>;
   reached: Record<EndStep, PromiseWithResolvers<Float64Array>>;
 }
 
@@ -47,23 +48,36 @@ export class Crew {
     await Promise.all(this.#members.map(({ going }) => going.promise));
   }
 
+  /**
+   * Resolves once the program is on the sockets of all of them.
+   * @throws SluiceError what the first one that failed says
+   */
+  async filterBy({ fd }: { readonly fd: number }): Promise<void> {
+    for (const { thread } of this.#members)
+      thread.postMessage({ kind: 'filter', program: fd } satisfies ToWorker);
+    await Promise.all(this.#members.map(({ filtered }) => filtered.promise));
+  }
+
   /** Listens to whatever a worker has to say. */
   #follow(thread: Worker, stats: Float64Array): void {
     const ready = Promise.withResolvers<void>();
     const going = Promise.withResolvers<void>();
+    const filtered = Promise.withResolvers<void>();
     const reached = { settle: step(), deafen: step(), stop: step() };
-    this.#members.push({ thread, stats, ready, going, reached });
+    this.#members.push({ thread, stats, ready, going, filtered, reached });
     // Whoever waits for them is told; when the start has failed already nobody does.
-    for (const { promise } of [ready, going]) promise.catch(() => {});
+    for (const { promise } of [ready, going, filtered]) promise.catch(() => {});
     const failed = (error: SluiceError): void => {
       for (const one of Object.values(reached)) one.resolve(new Float64Array(0));
       ready.reject(error);
       going.reject(error);
+      filtered.reject(error);
       this.#events.failed(error);
     };
     thread.on('message', (message: FromWorker) => {
       if (message.kind === 'ready') ready.resolve();
       else if (message.kind === 'going') going.resolve();
+      else if (message.kind === 'filtered') filtered.resolve();
       else if (message.kind === 'link') this.#events.link();
       else if (message.kind === 'reached') reached[message.step].resolve(message.delays);
       else failed(fromWorker(message));

@@ -1,6 +1,7 @@
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
-import { Gate, type Joined } from '../gate/index.ts';
+import { chooseKind, rulesOutXdp } from '../gate/choose.ts';
+import { Gate, type GateOptions, type Joined } from '../gate/index.ts';
 import { type InterfaceInfo, interfaceState, realtimeOffset } from '../kernel/index.ts';
 import { Crew } from './crew.ts';
 import { isUsable } from './notes.ts';
@@ -45,7 +46,7 @@ export class InterfaceStation implements Station {
   }
 
   get earlyDrop(): EarlyDrop {
-    return this.gate === undefined ? 'none' : 'xdp';
+    return this.gate?.kind ?? 'none';
   }
 
   async start(): Promise<void> {
@@ -57,12 +58,35 @@ export class InterfaceStation implements Station {
     if (gate !== undefined) this.#tellLeftovers(gate);
     await this.#startWorkers();
     // Attached last: from the first packet that the gate judges there is someone to see what passes.
-    if (gate !== undefined) {
-      const [{ mode, warning }] = gate.attach(this.#config.mode);
-      this.mode = mode;
-      if (warning !== undefined) this.#host.warn(warning);
-    }
+    if (gate !== undefined) await this.#attach(gate);
     this.#host.detail(`${name}: ${this.#config.workers} worker(s), gate ${this.mode}`);
+  }
+
+  async #attach(gate: Gate): Promise<void> {
+    const { mode } = this.#config;
+    if (gate.kind === 'xdp' && mode !== 'socket') {
+      try {
+        const [{ mode: attached, warning }] = gate.attach(mode);
+        this.mode = attached;
+        if (warning !== undefined) this.#host.warn(warning);
+        return;
+      } catch (error) {
+        const why = mode === 'auto' ? rulesOutXdp(error) : undefined;
+        if (why === undefined) throw error;
+        gate.becomeSocketFilter();
+        this.#tellFilter(why);
+      }
+    }
+    await this.#crew.filterBy(gate.program);
+    this.mode = 'socket';
+  }
+
+  /** Nobody has asked for it. */
+  #tellFilter(why: string): void {
+    this.#host.notice(
+      'Sluice::Socket_Filter',
+      `${this.name}: no XDP (${why}); the gate is a filter on the sockets of this run, which costs more`,
+    );
   }
 
   /** Merged frames would be counted as one by the sensor and as several by the gate. What was switched off. */
@@ -77,7 +101,7 @@ export class InterfaceStation implements Station {
   #openGate(): Gate {
     const info = this.#info;
     const c = this.#config;
-    this.gate = Gate.open({
+    const options: GateOptions = {
       ifname: info.name,
       ifindex: info.index,
       maxShunts4: c.maxShunts4,
@@ -86,7 +110,18 @@ export class InterfaceStation implements Station {
       fragments: c.fragments === 'follow',
       workers: c.workers,
       join: isUsable,
-    });
+    };
+    const choice = chooseKind(c.mode);
+    try {
+      this.gate = Gate.open({ ...options, kind: choice.kind });
+    } catch (error) {
+      // Who else is on the interface is found out when it is attached: another Sluice is in the way of both kinds.
+      const busy = error instanceof SluiceError && error.code === 'INTERFACE_BUSY';
+      choice.why = c.mode === 'auto' && choice.kind === 'xdp' && !busy ? rulesOutXdp(error) : undefined;
+      if (choice.why === undefined) throw error;
+      this.gate = Gate.open({ ...options, kind: 'socket' });
+    }
+    if (choice.why !== undefined) this.#tellFilter(choice.why);
     const now = Date.now() / 1000;
     const offset = realtimeOffset();
     this.#returning = returningFlows(this.gate.leftovers.joined, ({ lastDropped }: Joined, protocol) => {

@@ -2,6 +2,7 @@ import type { RunConfig } from '../base/config.ts';
 import type { SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
 import { parseUdpUrl } from '../capture/udp-url.ts';
+import { chooseKind } from '../gate/choose.ts';
 import { checkInterface, checkPrivilege } from '../gate/guard.ts';
 import { checkKernel } from '../gate/kernel-check.ts';
 import type { InterfaceInfo } from '../kernel/index.ts';
@@ -40,8 +41,9 @@ export async function runSensor(config: RunConfig, io: CommandIo): Promise<Sluic
   const infos = config.interface.map((name) => checkInterface(name, config.tap));
   // Mirrors that arrive over UDP need neither.
   if (infos.length > 0) {
-    checkPrivilege(config.gate);
-    checkKernel(config.gate);
+    const gate = config.gate ? chooseKind(config.mode).kind : 'none';
+    checkPrivilege(gate);
+    checkKernel(gate);
   }
   for (const source of config.source) parseUdpUrl(source);
   const sensor = new Sensor(config, io, infos);

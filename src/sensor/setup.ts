@@ -110,12 +110,17 @@ export function statsBuffer(policies: number): SharedArrayBuffer {
  */
 export const END_STEPS = ['settle', 'deafen', 'stop'] as const;
 export type EndStep = (typeof END_STEPS)[number];
-export type ToWorker = { kind: EndStep | 'go' };
+export type ToWorker =
+  | { kind: EndStep | 'go' }
+  /** The program with this descriptor says what comes into its socket from now on. */
+  | { kind: 'filter'; program: number };
 export type FromWorker =
   /** The ring is there, and has joined those of the other workers. */
   | { kind: 'ready' }
   /** From now on packets are handled (`go`): all rings were there before. */
   | { kind: 'going' }
+  /** The filter is on (`filter`). */
+  | { kind: 'filtered' }
   /** The interface went down or away, or was down when the ring was opened. */
   | { kind: 'link' }
   /** A step of the end has been taken. `delays`: seconds from the triggering packet to the first dropped one, a sample. */

@@ -14,7 +14,6 @@ import { isOneWay } from './one-way.ts';
 import { openSource } from './open-source.ts';
 import { Recovery } from './recovery.ts';
 import {
-  type EndStep,
   type FromWorker,
   POLICY_STATS,
   SOURCE_STATS,
@@ -300,6 +299,11 @@ class CaptureWorker {
     if (shunted.trigger < this.#policies.policies.length) s[Stat.policies + shunted.trigger * POLICY_STATS]++;
   }
 
+  /** The gate is a filter on the socket of its source, which has one. */
+  filterBy(program: number): void {
+    this.#source.filterBy?.({ fd: program });
+  }
+
   /** Ends every shunt and takes the last counts in. */
   async settle(): Promise<void> {
     this.#stopping = true;
@@ -347,8 +351,14 @@ function fail(thrown: unknown): void {
   post({ kind: 'failed', code: error.code, message: error.message, help: error.help });
 }
 
-async function follow(worker: CaptureWorker, step: EndStep | 'go'): Promise<void> {
+async function follow(worker: CaptureWorker, message: ToWorker): Promise<void> {
+  const step = message.kind;
   try {
+    if (step === 'filter') {
+      worker.filterBy(message.program);
+      post({ kind: 'filtered' });
+      return;
+    }
     if (step === 'go') {
       worker.go();
       post({ kind: 'going' });
@@ -369,7 +379,7 @@ try {
   warmUp();
   const worker = new CaptureWorker(workerData as WorkerSetup);
   parentPort?.on('message', (message: ToWorker) => {
-    void follow(worker, message.kind);
+    void follow(worker, message);
   });
   post({ kind: 'ready' });
 } catch (error) {

@@ -224,7 +224,7 @@ describe('what is made of the declaration', () => {
     expect(Object.keys(schema.properties)).toEqual(CONFIG_KEYS);
     expect(schema.additionalProperties).toBe(false);
     expect(schema.properties.mode).toMatchObject({
-      enum: ['auto', 'native', 'generic', 'offload'],
+      enum: ['auto', 'native', 'generic', 'offload', 'socket'],
       default: 'auto',
     });
   });

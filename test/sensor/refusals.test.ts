@@ -122,7 +122,7 @@ describe('what holds the interface stays as it is', () => {
       const link = attachXdp({ program, ifindex: interfaceInfo(a).index, mode: 'native' });
       const before = xdpAttachment(interfaceInfo(a).index);
       expectRefusal(
-        await runOn(a, logs).ended,
+        await runOn(a, logs, '--mode', 'native').ended,
         'INTERFACE_BUSY',
         1,
         /already has an XDP program/,

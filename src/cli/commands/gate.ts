@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { outputSchema, runSchema } from '../../base/config.ts';
+import { outputSchema, runSchema, xdpMode } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
 import { scaled } from '../../base/units.ts';
@@ -12,20 +12,21 @@ import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { registerGateSlots } from './gate-slots.ts';
 
-/** What `gate up` has in common with `run`. */
-const gateSchema = runSchema.pick({
-  tap: true,
-  mode: true,
-  fragments: true,
-  maxShunts4: true,
-  maxShunts6: true,
-  vlanKey: true,
-  logDir: true,
-  json: true,
-  quiet: true,
-  verbose: true,
-  color: true,
-});
+/** What `gate up` has in common with `run`. Other sensors have sockets of their own. */
+const gateSchema = runSchema
+  .pick({
+    tap: true,
+    fragments: true,
+    maxShunts4: true,
+    maxShunts6: true,
+    vlanKey: true,
+    logDir: true,
+    json: true,
+    quiet: true,
+    verbose: true,
+    color: true,
+  })
+  .extend({ mode: xdpMode });
 
 interface UpOptions {
   interface: string[];
@@ -124,8 +125,8 @@ export const registerGate: Register = (program, host) => {
           const { index, name: ifname } = checkInterface(name, config.tap);
           return { ifindex: index, ifname };
         });
-        checkPrivilege(true);
-        checkKernel(true);
+        checkPrivilege('xdp');
+        checkKernel('xdp');
         const grouped = given.pinGroup !== undefined;
         const options: DaemonOptions = {
           ...first,
