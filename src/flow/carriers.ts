@@ -10,12 +10,14 @@ import { gtp } from '../packet/tunnel/gtp.ts';
 import { Inside, TunnelPayload } from '../packet/tunnel/payload.ts';
 import { looksLikeTeredo, teredo } from '../packet/tunnel/teredo.ts';
 import { vxlan } from '../packet/tunnel/vxlan.ts';
+import { KEY4_BYTES, KEY6_BYTES } from './keys.ts';
 import { C_UID, COLD_WORDS, FLAGS, Flag, WORDS } from './layout.ts';
 import { hostOf, portOf } from './record.ts';
 import type { Sighting } from './sighting.ts';
 import type { FlowTable } from './table.ts';
+import { addressWords } from './tie.ts';
 import { MAX_DEPTH, type Tunnel, type Tunnels } from './tunnels.ts';
-import type { ConnRecord, TunnelType } from './types.ts';
+import type { ConnRecord, TunnelPorts, TunnelType } from './types.ts';
 import { uidText } from './uid.ts';
 
 type Parser = (u8: Uint8Array, at: number, end: number, out: TunnelPayload) => Inside;
@@ -35,16 +37,14 @@ const AYIYA: Carrying = { type: 'AYIYA', service: 'ayiya', parse: ayiya };
 
 const GRE_PORT = 4754;
 /** By the port of the responder (Zeek: scripts/base/packet-protocols). */
-const BY_PORT = new Map([
-  [4789, VXLAN],
-  [6081, GENEVE],
+const BY_PORT: readonly (readonly [number, Carrying])[] = [
   [2152, GTP],
   [2123, GTP],
   [3544, TEREDO],
   [5072, AYIYA],
-]);
-const IS_PORT = new Uint8Array(65_536);
-for (const port of [GRE_PORT, ...BY_PORT.keys()]) IS_PORT[port] = 1;
+];
+/** VXLAN, GENEVE: as Zeek's PacketAnalyzer::VXLAN::vxlan_ports and PacketAnalyzer::Geneve::geneve_ports. */
+export const DEFAULT_TUNNEL_PORTS: TunnelPorts = { vxlan: [4789], geneve: [6081] };
 
 /** Packets inside of packets that are taken apart at once: tunnels, fragments of each, and 802.11 aggregates. */
 const MAX_LEVELS = 2 * MAX_DEPTH + 3;
@@ -82,7 +82,22 @@ export class Carriers {
   readonly #packets = Array.from({ length: MAX_LEVELS }, () => new Packet());
   #level = 0;
 
-  constructor(host: InnerHost, table: FlowTable, tunnels: Tunnels, fragmentBytes: number) {
+  readonly #byPort: ReadonlyMap<number, Carrying>;
+  readonly #isPort = new Uint8Array(65_536);
+
+  constructor(
+    host: InnerHost,
+    table: FlowTable,
+    tunnels: Tunnels,
+    fragmentBytes: number,
+    { vxlan: vxlanPorts, geneve: genevePorts }: TunnelPorts,
+  ) {
+    this.#byPort = new Map([
+      ...BY_PORT,
+      ...vxlanPorts.map((port) => [port, VXLAN] as const),
+      ...genevePorts.map((port) => [port, GENEVE] as const),
+    ]);
+    for (const port of [GRE_PORT, ...this.#byPort.keys()]) this.#isPort[port] = 1;
     this.#host = host;
     this.#table = table;
     this.tunnels = tunnels;
@@ -112,7 +127,7 @@ export class Carriers {
     const u8 = packet.u8;
     const at = decoder.transport + 8;
     const end = decoder.transport + decoder.captured;
-    if (IS_PORT[respPort] === 0) {
+    if (this.#isPort[respPort] === 0) {
       if (at + 3 > end) return -1;
       const first = u8[at];
       // All but a few of the packets that are no tunnel end here.
@@ -121,7 +136,7 @@ export class Carriers {
       if (looksLikeAyiya(u8, at, end)) return this.#carried(slot, AYIYA, packet, sighting, at, end, isOrig);
       return -1;
     }
-    const carrying = BY_PORT.get(respPort);
+    const carrying = this.#byPort.get(respPort);
     if (carrying !== undefined) return this.#carried(slot, carrying, packet, sighting, at, end, isOrig);
     return this.#between('GRE', gre, packet, sighting, at, end);
   }
@@ -186,7 +201,12 @@ export class Carriers {
     const at = slot * COLD_WORDS + C_UID;
     const orig = (words[slot * WORDS + FLAGS] & Flag.origHigh) === 0 ? 0 : 1;
     const resp = orig === 0 ? 1 : 0;
+    const key = slot * COLD_WORDS;
+    const wide = (words[slot * WORDS + FLAGS] & Flag.wide) !== 0;
     return {
+      slot,
+      generation: this.#table.generation(slot),
+      words: cold.slice(key, key + (wide ? KEY6_BYTES : KEY4_BYTES) / 4),
       uid: uidText(cold[at], cold[at + 1], cold[at + 2]),
       type,
       origHost: hostOf(this.#table, slot, orig),
@@ -232,6 +252,10 @@ export class Carriers {
         type,
         ipText(packet.u8, source, bytes),
         ipText(packet.u8, destination, bytes),
+        addressWords(
+          packet.u8.subarray(source, source + bytes),
+          packet.u8.subarray(destination, destination + bytes),
+        ),
         now,
       );
     // As in Zeek, what was not captured of the outer packet is not known of inside of these.

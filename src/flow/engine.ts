@@ -37,6 +37,7 @@ import { Sighting } from './sighting.ts';
 import { FlowTable, MOST_FETCHED } from './table.ts';
 import { TcpTracker } from './tcp.ts';
 import { TcpFlag, type TcpHost } from './tcp-states.ts';
+import { tieOf } from './tie.ts';
 import { setTimeoutClass, Timeout } from './timeouts.ts';
 import { geneveId, Tunnels, vxlanId } from './tunnels.ts';
 import type {
@@ -49,6 +50,7 @@ import type {
   SideDelta,
   TcpSideState,
   TlsInfo,
+  TunnelsAround,
 } from './types.ts';
 import { UidSource, uidText } from './uid.ts';
 
@@ -149,7 +151,13 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       () => uidText(this.#uids.next(), this.#uids.next(), this.#uids.next()),
       hooks.tunnel === undefined ? undefined : (record) => hooks.tunnel?.(record),
     );
-    this.#carriers = new Carriers(this, this.#table, this.#tunnels, settings.fragmentBytes);
+    this.#carriers = new Carriers(
+      this,
+      this.#table,
+      this.#tunnels,
+      settings.fragmentBytes,
+      settings.tunnelPorts,
+    );
     this.#opener = new Opener(this.#table, settings, this.#histories, this.#tcp, this.#services, this.#uids);
     this.#keyed = settings.tunnelInKey;
     this.#sightings = Array.from(
@@ -240,7 +248,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       return inside;
     }
     if (this.#tunnels.depth > 0 || (this.#words[slot * WORDS + FLAGS] & Flag.tunnelled) !== 0)
-      this.#tunnels.seen(slot, this.#now);
+      this.#tunnels.seen(slot, sighting.side, this.#now);
     return this.#onProtocol(packet, slot, protocol, sighting);
   }
 
@@ -377,8 +385,11 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   }
 
   isShuntable(slot: number): boolean {
-    // The gate finds no tunnel's inside, and a tunnel must not be dropped as a whole.
-    if ((this.#words[slot * WORDS + FLAGS] & (Flag.carrier | Flag.tunnelled)) !== 0) return false;
+    const flags = this.#words[slot * WORDS + FLAGS];
+    // A tunnel must not be dropped as a whole.
+    if ((flags & Flag.carrier) !== 0) return false;
+    if ((flags & Flag.tunnelled) !== 0 && !this.#tunnels.isSettled(slot, this.#settings.shuntInside))
+      return false;
     if (this.proto(slot) !== IpProto.tcp) return true;
     const a = endpointOf(slot, 0);
     const b = peerOf(a);
@@ -389,6 +400,22 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       !this.#gaps.hasHole(a) &&
       !this.#gaps.hasHole(b)
     );
+  }
+
+  tunnelsAround(slot: number): TunnelsAround {
+    const stacks = this.#tunnels.around(slot);
+    const all = new Set(stacks.flat());
+    const carriers = [...all]
+      .filter(({ slot: carrier }) => carrier >= 0)
+      .map(({ slot: carrier, generation }) =>
+        this.isOpen(carrier) && this.generation(carrier) === generation ? carrier : -1,
+      );
+    const ends = [...all].filter((tunnel) => tunnel.slot < 0).map((tunnel) => tunnel.words);
+    return { tie: [tieOf(stacks[0]), tieOf(stacks[1])], carriers, ends };
+  }
+
+  isTunnelled(slot: number): boolean {
+    return (this.#words[slot * WORDS + FLAGS] & Flag.tunnelled) !== 0;
   }
 
   tls(slot: number): TlsInfo | undefined {
@@ -485,7 +512,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     this.stats.opened++;
     this.#opener.open(slot, packet, sighting, this.#now);
     const tunnels = this.#tunnels;
-    if ((tunnels.depth | tunnels.vxlan | tunnels.geneve) !== 0) tunnels.opened(slot, this.#now);
+    if ((tunnels.depth | tunnels.vxlan | tunnels.geneve) !== 0)
+      tunnels.opened(slot, sighting.side, this.#now);
     return slot;
   }
 

@@ -1,5 +1,6 @@
 import type { LikelyServerPorts } from './ports.ts';
 import type { FlowTimeouts } from './timeouts.ts';
+import type { TunnelPorts, TunnelType } from './types.ts';
 
 /** How connections are tracked. */
 export interface FlowEngineOptions {
@@ -14,6 +15,10 @@ export interface FlowEngineOptions {
   vlanInKey?: boolean;
   /** Tell flows apart by the ids of the VXLAN and GENEVE tunnels around them. */
   tunnelInKey?: boolean;
+  /** UDP ports of VXLAN and GENEVE: 4789 and 6081 unless told. */
+  tunnelPorts?: TunnelPorts;
+  /** Tunnels that the gate looks into: flows inside of them may be shunted. None unless told. */
+  shuntInside?: readonly TunnelType[];
   /** Memory for IP datagrams of which fragments are missing; 16 MiB unless told. */
   fragmentBytes?: number;
   /** Networks that count as local beside the private and special-purpose ranges. */

@@ -1,10 +1,12 @@
 import { randomFillSync } from 'node:crypto';
 import { SluiceError } from '../base/errors.ts';
+import { DEFAULT_TUNNEL_PORTS } from './carriers.ts';
 import { Directions } from './direction.ts';
 import { NetSet } from './nets.ts';
 import type { FlowEngineOptions } from './options.ts';
 import { BARE_SERVER_PORTS, DEFAULT_SERVER_PORTS } from './ports.ts';
 import { completeTimeouts, type FlowTimeouts } from './timeouts.ts';
+import type { TunnelPorts, TunnelType } from './types.ts';
 
 const DEFAULT_MAX_FLOWS = 1 << 17;
 const MAX_FLOWS = 1 << 22;
@@ -17,6 +19,8 @@ export interface FlowSettings {
   readonly checksums: boolean;
   readonly vlanInKey: boolean;
   readonly tunnelInKey: boolean;
+  readonly tunnelPorts: TunnelPorts;
+  readonly shuntInside: ReadonlySet<TunnelType>;
   readonly fragmentBytes: number;
   readonly services: boolean;
   /** UDP flows to DNS ports have the timeout of DNS. */
@@ -45,6 +49,8 @@ export function completeOptions(options: FlowEngineOptions): FlowSettings {
     checksums: options.checksums ?? true,
     vlanInKey: options.vlanInKey ?? false,
     tunnelInKey: options.tunnelInKey ?? false,
+    tunnelPorts: options.tunnelPorts ?? DEFAULT_TUNNEL_PORTS,
+    shuntInside: new Set(options.shuntInside),
     fragmentBytes: options.fragmentBytes ?? 16_777_216,
     services: options.services ?? !bare,
     dns: !bare,

@@ -2,7 +2,7 @@ import { type Packet, Tunnelled } from '../packet/packet.ts';
 import type { Histories } from './history.ts';
 import { C_GENEVE, C_VXLAN, COLD_WORDS, FLAGS, Flag, Seen, WORDS } from './layout.ts';
 import type { FlowTable } from './table.ts';
-import type { ConnRecord, TunnelAction, TunnelRecord, TunnelType } from './types.ts';
+import type { ConnRecord, Side, TunnelAction, TunnelRecord, TunnelType } from './types.ts';
 
 /** Tunnels around one another that are taken apart (Zeek: Tunnel::max_depth). */
 export const MAX_DEPTH = 4;
@@ -36,6 +36,10 @@ export interface Tunnel {
   readonly origPort: number;
   readonly respHost: string;
   readonly respPort: number;
+  /** The flow that it is, and its key; without one (GRE, IP in IP) -1, and both addresses as they stand in a key. */
+  readonly slot: number;
+  readonly generation: number;
+  readonly words: Int32Array;
   /** It was logged, and when it last was around a new connection. */
   active: boolean;
   used: number;
@@ -49,7 +53,9 @@ interface IpTunnel {
 /** The tunnels around one connection. */
 interface Encapsulation {
   /** Of its latest packet, the outermost first. */
-  stack: Tunnel[];
+  stack: readonly Tunnel[];
+  /** Of the latest packet of each side. */
+  readonly sides: [readonly Tunnel[] | undefined, readonly Tunnel[] | undefined];
   /** uids of all innermost tunnels that it was seen in. */
   parents: string[];
   changes: number;
@@ -125,14 +131,22 @@ export class Tunnels {
   }
 
   /** A new tunnel between two addresses: for both directions, whatever is inside. */
-  remember(key: string, type: TunnelType, origHost: string, respHost: string, now: number): Tunnel {
+  remember(
+    key: string,
+    type: TunnelType,
+    origHost: string,
+    respHost: string,
+    words: Int32Array,
+    now: number,
+  ): Tunnel {
     this.#forget(key, now);
     for (const oldest of this.#ipTunnels.keys()) {
       if (this.#ipTunnels.size < MAX_IP_TUNNELS) break;
       this.#forget(oldest, now);
     }
     const uid = this.#newUid();
-    const tunnel = { uid, type, origHost, origPort: 0, respHost, respPort: 0, active: false, used: now };
+    const ends = { origHost, origPort: 0, respHost, respPort: 0 };
+    const tunnel = { uid, type, ...ends, slot: -1, generation: 0, words, active: false, used: now };
     this.#ipTunnels.set(key, { tunnel, last: now });
     return tunnel;
   }
@@ -144,23 +158,26 @@ export class Tunnels {
   }
 
   /** A flow begins with the packet in work. */
-  opened(slot: number, now: number): void {
-    if (this.depth > 0) this.#around(slot, 0, now);
+  opened(slot: number, side: Side, now: number): void {
+    if (this.depth > 0) this.#around(slot, side, 0, now);
     else this.#identify(slot);
   }
 
   /** The packet in work belongs to a flow that had a tunnel around it before, or has one now (Conn.cc). */
-  seen(slot: number, now: number): void {
+  seen(slot: number, side: Side, now: number): void {
     const flow = this.#flows.get(slot);
     if (flow === undefined) {
-      this.#around(slot, 1, now);
+      this.#around(slot, side, 1, now);
       return;
     }
-    const stack = flow.stack;
-    let same = stack.length === this.depth;
-    for (let i = 0; same && i < this.depth; i++) same = stack[i] === this.#stack[i];
-    if (same) return;
-    flow.stack = this.#stack.slice(0, this.depth);
+    if (this.#isAround(flow.stack)) {
+      flow.sides[side] = flow.stack;
+      return;
+    }
+    // Where the two directions have tunnels of their own, these come again and again.
+    const before = flow.sides[side];
+    flow.stack = before !== undefined && this.#isAround(before) ? before : this.#stack.slice(0, this.depth);
+    flow.sides[side] = flow.stack;
     if (flow.changes === MAX_CHANGES) {
       this.limit(slot);
       return;
@@ -170,6 +187,30 @@ export class Tunnels {
     const uid = flow.stack[this.depth - 1].uid;
     if (!flow.parents.includes(uid)) flow.parents.push(uid);
     this.#use(now);
+  }
+
+  #isAround(stack: readonly Tunnel[]): boolean {
+    if (stack.length !== this.depth) return false;
+    for (let i = 0; i < this.depth; i++) if (stack[i] !== this.#stack[i]) return false;
+    return true;
+  }
+
+  /**
+   * Whether the record of this flow stays the same as long as the tunnels around each direction do, all of which are of
+   * these types: changes are counted up to a limit, with each packet where the two directions have different ones.
+   */
+  isSettled(slot: number, types: ReadonlySet<TunnelType>): boolean {
+    const flow = this.#flows.get(slot);
+    if (flow === undefined) return false;
+    const [a, b] = flow.sides;
+    if (a !== undefined && b !== undefined && a !== b && flow.changes < MAX_CHANGES) return false;
+    return [a, b].every((stack) => stack === undefined || stack.every(({ type }) => types.has(type)));
+  }
+
+  /** The tunnels around the latest packet of each side; none of a side that has sent none. */
+  around(slot: number): readonly [readonly Tunnel[], readonly Tunnel[]] {
+    const [a = [], b = []] = this.#flows.get(slot)?.sides ?? [];
+    return [a, b];
   }
 
   /** A limit was hit for this flow: X, once. */
@@ -200,9 +241,10 @@ export class Tunnels {
   }
 
   /** A flow has tunnels around it for the first time. */
-  #around(slot: number, changes: number, now: number): void {
+  #around(slot: number, side: Side, changes: number, now: number): void {
     const stack = this.#stack.slice(0, this.depth);
-    this.#flows.set(slot, { stack, parents: [stack[stack.length - 1].uid], changes });
+    const sides: Encapsulation['sides'] = side === 0 ? [stack, undefined] : [undefined, stack];
+    this.#flows.set(slot, { stack, sides, parents: [stack[stack.length - 1].uid], changes });
     const { words } = this.#table;
     words[slot * WORDS + FLAGS] = words[slot * WORDS + FLAGS] | Flag.tunnelled;
     this.#identify(slot);

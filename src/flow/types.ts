@@ -68,6 +68,22 @@ export interface ConnRecord {
 }
 
 /** Kinds of tunnels, and what happens to them, as Zeek's tunnel.log names them (behind `Tunnel::`). */
+/** UDP ports by the kind of tunnel. */
+export interface TunnelPorts {
+  vxlan: readonly number[];
+  geneve: readonly number[];
+}
+
+/** The tunnels around a flow as of the latest packet of each side. */
+export interface TunnelsAround {
+  /** By side: names them all for the gate; see tie.ts. */
+  tie: [number, number];
+  /** Slots of the flows that tunnels over UDP are; -1: it has ended since. */
+  carriers: readonly number[];
+  /** Of those that are no flows, both addresses as they stand at the beginning of a key: 2 words of IPv4, 8 of IPv6. */
+  ends: readonly Int32Array[];
+}
+
 export type TunnelType = 'VXLAN' | 'GENEVE' | 'GRE' | 'IP' | 'TEREDO' | 'GTPv1' | 'AYIYA';
 /** It is around a connection for the first time; its own connection has ended; an hour without a new connection. */
 export type TunnelAction = 'DISCOVER' | 'CLOSE' | 'EXPIRE';
@@ -176,8 +192,14 @@ export interface FlowEngineApi {
   /** Seconds of silence after which this flow would be ended now. */
   idleTimeout(slot: number): number;
   tcpSide(slot: number, side: Side, out: TcpSideState): void;
-  /** TCP: both sides heard, and neither has sent FIN or RST. Other protocols: true. */
+  /**
+   * TCP: both sides heard, and neither has sent FIN or RST. Other protocols: true. Inside of tunnels only where the gate
+   * looks into all of them; never a tunnel itself.
+   */
   isShuntable(slot: number): boolean;
+  /** The tunnels around a flow, of which both `tie`s are 0 when there are none; and whether there were any at any time. */
+  tunnelsAround(slot: number): TunnelsAround;
+  isTunnelled(slot: number): boolean;
   tls(slot: number): TlsInfo | undefined;
   /**
    * Local bypass: from now on the flow is only counted. Its content is not looked at any more, nor are the checksums of UDP
