@@ -66,12 +66,17 @@ const source = {
     arg: 'N',
     help: 'Capture workers for each source, each with a ring or socket and a flow table of its own.',
   }),
+  capture: key(z.enum(['ring', 'afxdp']).default('ring'), {
+    group: 'Source',
+    arg: 'HOW',
+    help: "How workers of an interface get its packets: ring (AF_PACKET), or afxdp, straight from behind the gate, past the kernel's network stack and whatever else listens there.",
+  }),
   ringBytes: key(
     size(2 ** 20, 2 ** 31).prefault('64MiB'),
     {
       group: 'Source',
       arg: 'BYTES',
-      help: 'Memory of each capture ring: what bridges a stall of its worker.',
+      help: 'Memory of each capture ring, or for the frames of each worker with afxdp: what bridges a stall of its worker.',
     },
     'value',
     'bytes',
@@ -331,6 +336,12 @@ export const CONFLICTS: readonly Conflict[] = [
     verb: EXCLUDES,
     broken: (c) => c.gate === false && c.mode !== undefined && c.mode !== 'auto',
     why: 'without a gate there is no mode to choose',
+  },
+  {
+    keys: ['gate', 'capture'],
+    verb: EXCLUDES,
+    broken: (c) => c.gate === false && c.capture === 'afxdp',
+    why: 'AF_XDP gets what the gate passes on',
   },
   {
     keys: ['lease', 'shuntIdle'],

@@ -1,9 +1,9 @@
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
-import { chooseKind, rulesOutXdp } from '../gate/choose.ts';
-import { Gate, type GateOptions, type Joined } from '../gate/index.ts';
+import { Gate, type Joined } from '../gate/index.ts';
 import { type InterfaceInfo, interfaceState, realtimeOffset } from '../kernel/index.ts';
 import { Crew } from './crew.ts';
+import { captureText, FrameCapture } from './frames.ts';
 import { isUsable } from './notes.ts';
 import { type Offloads, settleOffloads } from './offloads.ts';
 import { orphanRecord } from './orphans.ts';
@@ -25,6 +25,7 @@ export class InterfaceStation implements Station {
   readonly #info: InterfaceInfo;
   readonly #crew: Crew;
   #offloads: Offloads | undefined;
+  #frames: FrameCapture | undefined;
   #returning: Returning | undefined;
   /** The kernel says that the interface went down: what it is now is looked up until it is up again. */
   #suspect = false;
@@ -45,8 +46,12 @@ export class InterfaceStation implements Station {
     });
   }
 
+  get capture(): string {
+    return this.#frames === undefined ? 'ring' : captureText(this.stats);
+  }
+
   get earlyDrop(): EarlyDrop {
-    return this.gate?.kind ?? 'none';
+    return this.gate === undefined ? 'none' : 'xdp';
   }
 
   async start(): Promise<void> {
@@ -56,42 +61,24 @@ export class InterfaceStation implements Station {
       this.#host.say(`${name}: switched off for this run: ${switchedOff.join(', ')}`);
     const gate = this.#config.gate ? this.#openGate() : undefined;
     if (gate !== undefined) this.#tellLeftovers(gate);
+    if (gate !== undefined && this.#config.capture === 'afxdp')
+      this.#frames = new FrameCapture(gate, this.#info, this.#config);
     await this.#startWorkers();
     // Attached last: from the first packet that the gate judges there is someone to see what passes.
-    if (gate !== undefined) await this.#attach(gate);
-    this.#host.detail(`${name}: ${this.#config.workers} worker(s), gate ${this.mode}`);
-  }
-
-  async #attach(gate: Gate): Promise<void> {
-    const { mode } = this.#config;
-    if (gate.kind === 'xdp' && mode !== 'socket') {
-      try {
-        const [{ mode: attached, warning }] = gate.attach(mode);
-        this.mode = attached;
-        if (warning !== undefined) this.#host.warn(warning);
-        return;
-      } catch (error) {
-        const why = mode === 'auto' ? rulesOutXdp(error) : undefined;
-        if (why === undefined) throw error;
-        gate.becomeSocketFilter();
-        this.#tellFilter(why);
-      }
+    if (gate !== undefined) {
+      const [{ mode, warning }] = gate.attach(this.#config.mode);
+      this.mode = mode;
+      this.#frames?.attached(mode);
+      if (warning !== undefined) this.#host.warn(warning);
     }
-    await this.#crew.filterBy(gate.program);
-    this.mode = 'socket';
-  }
-
-  /** Nobody has asked for it. */
-  #tellFilter(why: string): void {
-    this.#host.notice(
-      'Sluice::Socket_Filter',
-      `${this.name}: no XDP (${why}); the gate is a filter on the sockets of this run, which costs more`,
+    this.#host.detail(
+      `${name}: ${this.#config.workers} worker(s), capture ${this.capture}, gate ${this.mode}`,
     );
   }
 
   /** Merged frames would be counted as one by the sensor and as several by the gate. What was switched off. */
   #settleOffloads(): readonly string[] {
-    const offloads = settleOffloads(this.name, this.#config.vlanKey);
+    const offloads = settleOffloads(this.name, this.#config.vlanKey || this.#config.capture === 'afxdp');
     this.#offloads = offloads;
     if (offloads.problem !== undefined) this.#host.notice('Sluice::Offloads', offloads.problem);
     return offloads.changed;
@@ -101,7 +88,7 @@ export class InterfaceStation implements Station {
   #openGate(): Gate {
     const info = this.#info;
     const c = this.#config;
-    const options: GateOptions = {
+    this.gate = Gate.open({
       ifname: info.name,
       ifindex: info.index,
       maxShunts4: c.maxShunts4,
@@ -110,18 +97,7 @@ export class InterfaceStation implements Station {
       fragments: c.fragments === 'follow',
       workers: c.workers,
       join: isUsable,
-    };
-    const choice = chooseKind(c.mode);
-    try {
-      this.gate = Gate.open({ ...options, kind: choice.kind });
-    } catch (error) {
-      // Who else is on the interface is found out when it is attached: another Sluice is in the way of both kinds.
-      const busy = error instanceof SluiceError && error.code === 'INTERFACE_BUSY';
-      choice.why = c.mode === 'auto' && choice.kind === 'xdp' && !busy ? rulesOutXdp(error) : undefined;
-      if (choice.why === undefined) throw error;
-      this.gate = Gate.open({ ...options, kind: 'socket' });
-    }
-    if (choice.why !== undefined) this.#tellFilter(choice.why);
+    });
     const now = Date.now() / 1000;
     const offset = realtimeOffset();
     this.#returning = returningFlows(this.gate.leftovers.joined, ({ lastDropped }: Joined, protocol) => {
@@ -153,7 +129,7 @@ export class InterfaceStation implements Station {
     for (let number = 0; number < c.workers; number++)
       this.#crew.start(`sluice-${name}-${number}`, {
         ...commonSetup(c),
-        source: {
+        source: this.#frames?.source(number) ?? {
           kind: 'interface',
           ifname: name,
           ifindex: index,
@@ -220,6 +196,7 @@ export class InterfaceStation implements Station {
     await this.#crew.close();
     // Connections of an earlier run that nobody has gone on with are left to the next one.
     this.gate?.close(this.#returning !== undefined && areLeft(this.#returning));
+    this.#frames?.close();
     this.#offloads?.restore();
     this.#offloads = undefined;
   }

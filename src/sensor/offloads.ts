@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 
 /**
  * What a card or driver must not do on a tap: XDP counts the frames of the wire, and a sensor that gets several of them
- * merged into one (GRO, LRO) counts others. With VLANs in the key, tags must stay in the frame, where XDP can see them.
+ * merged into one (GRO, LRO) counts others. With VLANs in the key, and where frames are taken in XDP, tags must stay in the frame.
  */
 const MERGING = [
   'generic-receive-offload',
@@ -32,9 +32,9 @@ function ethtool(...args: string[]): string | undefined {
   return result.status === 0 ? result.stdout : undefined;
 }
 
-/** Switches off on an interface what would make gate and sensor count different things. */
-export function settleOffloads(ifname: string, vlanKey: boolean): Offloads {
-  const wanted = vlanKey ? [...MERGING, TAGS] : MERGING;
+/** Switches off on an interface what would make gate and sensor count different things; `tags`: VLAN tags are to stay in the frames. */
+export function settleOffloads(ifname: string, tags: boolean): Offloads {
+  const wanted = tags ? [...MERGING, TAGS] : MERGING;
   const listing = ethtool('-k', ifname);
   if (listing === undefined) {
     return {

@@ -8,8 +8,8 @@ import { type UdpBooks, udpBooks } from './udp-books.ts';
 /** What `sluice run --json` ends with. */
 export interface RunSummary {
   seconds: number;
-  /** `drop`: where what is shunted is dropped. */
-  interfaces: { interface: string; mode: string; drop: EarlyDrop }[];
+  /** `drop`: where what is shunted is dropped; `capture`: ring, or afxdp with its mode. */
+  interfaces: { interface: string; mode: string; drop: EarlyDrop; capture: string }[];
   /** What became of each listener's datagrams. */
   udp: ({ source: string; drop: EarlyDrop } & UdpBooks)[];
   /** Undefined without a gate. */
@@ -52,7 +52,7 @@ export function summarize(
     seconds,
     interfaces: stations
       .filter(({ kind }) => kind === 'interface')
-      .map(({ name, mode, earlyDrop }) => ({ interface: name, mode, drop: earlyDrop })),
+      .map(({ name, mode, earlyDrop, capture }) => ({ interface: name, mode, drop: earlyDrop, capture })),
     udp: stations
       .filter(({ kind }) => kind === 'udp')
       .map(({ name, earlyDrop, stats }) => ({ source: name, drop: earlyDrop, ...udpBooks(stats) })),
@@ -126,7 +126,10 @@ export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string
   const lines: [string, string][] = [];
   const ledger = s.ledger;
   if (s.interfaces.length > 0)
-    lines.push(['interface', s.interfaces.map((i) => `${i.interface} (gate: ${i.mode})`).join(', ')]);
+    lines.push([
+      'interface',
+      s.interfaces.map((i) => `${i.interface} (gate: ${i.mode}; capture: ${i.capture})`).join(', '),
+    ]);
   for (const { source, ...books } of s.udp) lines.push(['mirror', source], ...bookLines(books));
   lines.push(['time', `${s.seconds.toFixed(1)} s, ${s.cpuSeconds.toFixed(1)} s of CPU`]);
   if (ledger !== undefined) {

@@ -25,8 +25,20 @@ export interface MirrorSource {
   bufferBytes: number;
 }
 
+/** AF_XDP sockets on some of an interface's queues. */
+export interface FrameSource {
+  kind: 'afxdp';
+  ifname: string;
+  ifindex: number;
+  /** For the frames of all of them. */
+  ringBytes: number;
+  queues: readonly number[];
+  /** Descriptor of the map by which the program behind the gate finds the sockets. */
+  sockets: number;
+}
+
 /** What a worker receives from. */
-export type SourceSetup = InterfaceSource | MirrorSource;
+export type SourceSetup = InterfaceSource | FrameSource | MirrorSource;
 
 /** What a capture worker is started with: plain data, descriptors by number, and its way to the log thread. */
 export interface WorkerSetup {

@@ -22,6 +22,8 @@ export interface Station {
   readonly gate: Gate | undefined;
   /** How the gate is attached; `none` without one. */
   readonly mode: string;
+  /** How packets reach its workers. */
+  readonly capture: string;
   /** The counters of each worker, see Stat. */
   readonly stats: readonly Float64Array[];
   /** Resolves once its workers handle packets. Errors: SluiceError. */

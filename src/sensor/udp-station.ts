@@ -16,6 +16,7 @@ export class UdpStation implements Station {
   readonly earlyDrop: EarlyDrop = 'none';
   readonly gate = undefined;
   readonly mode = 'none';
+  readonly capture = 'udp';
   readonly #host: StationHost;
   readonly #address: UdpAddress;
   readonly #crew: Crew;
