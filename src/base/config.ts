@@ -344,6 +344,12 @@ export const CONFLICTS: readonly Conflict[] = [
     why: 'AF_XDP gets what the gate passes on',
   },
   {
+    keys: ['mode', 'capture'],
+    verb: EXCLUDES,
+    broken: (c) => c.mode === 'socket' && c.capture === 'afxdp',
+    why: 'AF_XDP gets what an XDP program passes on',
+  },
+  {
     keys: ['lease', 'shuntIdle'],
     verb: EXCLUDES,
     broken: (c) => c.lease === 'off' && c.shuntIdle === 'off',

@@ -12,11 +12,11 @@ export interface Choice {
 
 /**
  * What a sensor's gate begins as. `auto` is XDP where this process and the running kernel may have it: whether an interface takes
- * it shows when it is attached.
+ * it shows when it is attached. AF_XDP sockets get their frames from XDP.
  */
-export function chooseKind(mode: RunConfig['mode']): Choice {
+export function chooseKind({ mode, capture }: Pick<RunConfig, 'mode' | 'capture'>): Choice {
   if (mode === 'socket') return { kind: 'socket' };
-  if (mode !== 'auto') return { kind: 'xdp' };
+  if (mode !== 'auto' || capture === 'afxdp') return { kind: 'xdp' };
   const { netAdmin, netRaw, bpf, perfmon } = capabilities();
   if (!netAdmin && netRaw && bpf && perfmon)
     return { kind: 'socket', why: 'the process lacks CAP_NET_ADMIN' };

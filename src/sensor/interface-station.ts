@@ -1,6 +1,7 @@
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
-import { Gate, type Joined } from '../gate/index.ts';
+import { chooseKind, rulesOutXdp } from '../gate/choose.ts';
+import { Gate, type GateOptions, type Joined } from '../gate/index.ts';
 import { type InterfaceInfo, interfaceState, realtimeOffset } from '../kernel/index.ts';
 import { Crew } from './crew.ts';
 import { captureText, FrameCapture } from './frames.ts';
@@ -51,7 +52,7 @@ export class InterfaceStation implements Station {
   }
 
   get earlyDrop(): EarlyDrop {
-    return this.gate === undefined ? 'none' : 'xdp';
+    return this.gate?.kind ?? 'none';
   }
 
   async start(): Promise<void> {
@@ -65,14 +66,42 @@ export class InterfaceStation implements Station {
       this.#frames = new FrameCapture(gate, this.#info, this.#config);
     await this.#startWorkers();
     // Attached last: from the first packet that the gate judges there is someone to see what passes.
-    if (gate !== undefined) {
-      const [{ mode, warning }] = gate.attach(this.#config.mode);
-      this.mode = mode;
-      this.#frames?.attached(mode);
-      if (warning !== undefined) this.#host.warn(warning);
-    }
+    if (gate !== undefined) await this.#attach(gate);
     this.#host.detail(
       `${name}: ${this.#config.workers} worker(s), capture ${this.capture}, gate ${this.mode}`,
+    );
+  }
+
+  async #attach(gate: Gate): Promise<void> {
+    const { mode } = this.#config;
+    if (gate.kind === 'xdp' && mode !== 'socket') {
+      try {
+        const [{ mode: attached, warning }] = gate.attach(mode);
+        this.mode = attached;
+        this.#frames?.attached(attached);
+        if (warning !== undefined) this.#host.warn(warning);
+        return;
+      } catch (error) {
+        const why = this.#mayFallBack ? rulesOutXdp(error) : undefined;
+        if (why === undefined) throw error;
+        gate.becomeSocketFilter();
+        this.#tellFilter(why);
+      }
+    }
+    await this.#crew.filterBy(gate.program);
+    this.mode = 'socket';
+  }
+
+  /** AF_XDP sockets get their frames from XDP. */
+  get #mayFallBack(): boolean {
+    return this.#config.mode === 'auto' && this.#config.capture !== 'afxdp';
+  }
+
+  /** Nobody has asked for it. */
+  #tellFilter(why: string): void {
+    this.#host.notice(
+      'Sluice::Socket_Filter',
+      `${this.name}: no XDP (${why}); the gate is a filter on the sockets of this run, which costs more`,
     );
   }
 
@@ -88,7 +117,7 @@ export class InterfaceStation implements Station {
   #openGate(): Gate {
     const info = this.#info;
     const c = this.#config;
-    this.gate = Gate.open({
+    const options: GateOptions = {
       ifname: info.name,
       ifindex: info.index,
       maxShunts4: c.maxShunts4,
@@ -97,7 +126,18 @@ export class InterfaceStation implements Station {
       fragments: c.fragments === 'follow',
       workers: c.workers,
       join: isUsable,
-    });
+    };
+    const choice = chooseKind(c);
+    try {
+      this.gate = Gate.open({ ...options, kind: choice.kind });
+    } catch (error) {
+      // Who else is on the interface is found out when it is attached: another Sluice is in the way of both kinds.
+      const busy = error instanceof SluiceError && error.code === 'INTERFACE_BUSY';
+      choice.why = this.#mayFallBack && choice.kind === 'xdp' && !busy ? rulesOutXdp(error) : undefined;
+      if (choice.why === undefined) throw error;
+      this.gate = Gate.open({ ...options, kind: 'socket' });
+    }
+    if (choice.why !== undefined) this.#tellFilter(choice.why);
     const now = Date.now() / 1000;
     const offset = realtimeOffset();
     this.#returning = returningFlows(this.gate.leftovers.joined, ({ lastDropped }: Joined, protocol) => {

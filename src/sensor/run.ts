@@ -41,7 +41,7 @@ export async function runSensor(config: RunConfig, io: CommandIo): Promise<Sluic
   const infos = config.interface.map((name) => checkInterface(name, config.tap));
   // Mirrors that arrive over UDP need neither.
   if (infos.length > 0) {
-    const gate = config.gate ? chooseKind(config.mode).kind : 'none';
+    const gate = config.gate ? chooseKind(config).kind : 'none';
     checkPrivilege(gate);
     checkKernel(gate);
   }
