@@ -95,9 +95,11 @@ export class GapTracker {
     return this.#endpoints.state(ep) !== Tcp.reset && this.#hasBlocks(peerOf(ep));
   }
 
-  /** Everything below `seq` counts as seen. */
+  /** Everything below `seq` counts as seen; a FIN is no data. */
   takeAsSeen(ep: number, seq: number): void {
-    if (seq > this.#doubles[(coldOf(ep) >>> 1) + CEP_F_SEEN]) this.#extend(ep, seq);
+    const at = coldOf(ep) >>> 1;
+    const high = this.#endpoints.has(ep, Ep.finSeen) ? Math.min(seq, this.#doubles[at + CEP_F_FIN] - 1) : seq;
+    if (high > this.#doubles[at + CEP_F_SEEN]) this.#extend(ep, high);
   }
 
   /** Whether data lies above a hole. */

@@ -293,3 +293,32 @@ test('a flow can be shunted while both sides are established and nothing is miss
   const udp = harness.feed(eth().ipv4().udp({ sport: 9, dport: 10 }), 12);
   expect(harness.engine.isShuntable(udp)).toBe(true);
 });
+
+test('what was dropped behind a FIN acknowledges it: the FIN of the other side closes the connection', () => {
+  const packets = [
+    [segment('server', 'PA', 5001, 1001, 100), 2],
+    [segment('server', 'FA', 5101, 1001), 2.1],
+    [segment('client', 'A', 1001, 5102), 2.2],
+    [segment('client', 'PA', 1001, 5102, 24), 3],
+    [segment('client', 'FA', 1025, 5102), 3.1],
+    [segment('server', 'R', 5102, 0), 4],
+  ] as const;
+  const whole = new Harness();
+  handshake(whole, 1);
+  for (const [packet, ts] of packets) whole.feed(packet, ts);
+
+  const shunted = new Harness();
+  const slot = handshake(shunted, 1);
+  packets.forEach(([packet, ts], i) => {
+    if (i !== 3) {
+      shunted.feed(packet, ts);
+      return;
+    }
+    const sides: [SideDelta, SideDelta] = [noDelta(), noDelta()];
+    Object.assign(sides[CLIENT_SIDE], { pkts: 1, ipBytes: 64, seq: 1025, ack: 5102, last: 3 });
+    shunted.engine.absorb(slot, sides, [{ letter: 'D', side: CLIENT_SIDE }]);
+  });
+  const record = comparable(whole.only());
+  expect(record.duration).toBeCloseTo(2.1, 6);
+  expect(comparable(shunted.only())).toEqual(record);
+});

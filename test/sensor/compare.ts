@@ -141,9 +141,7 @@ function one(k: string, x: ConnLine, y: ConnLine, out: Comparison, held: Held): 
       late = off > TICK_SECONDS + delay;
     } else {
       out.largestClosed = Math.max(out.largestClosed, off);
-      // Where the gate's counts are read before the closing packet is, their time stands: a frame stamped before that
-      // packet may have been held up on its way to the gate, by as much as the witness measured there.
-      late = off > CLOSED_SECONDS + (shunted && dx > dy ? held(y) : 0);
+      late = off > CLOSED_SECONDS;
     }
   }
   const what = `${k}${shunted ? ' (shunted)' : ''}: `;
