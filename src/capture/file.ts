@@ -5,6 +5,7 @@ import { PCAPNG_MAGIC, PcapngReader } from '../packet/pcapng.ts';
 import { type CaptureReader, MAX_BLOCK_BYTES, Read } from '../packet/reader.ts';
 import { type ByteInput, inputOf, type OpenedFile, openFile } from './input.ts';
 import type { StoredSource } from './source.ts';
+import { isStreamUrl, streamInput } from './tcp-stream.ts';
 import { canUnpack, type Packing, UnpackedInput } from './unpack.ts';
 
 /** What is read at a time: large enough that the calls do not show, small enough to stay in the cache. */
@@ -15,8 +16,10 @@ const MAGIC_BYTES = 4;
 const BATCH_PACKETS = 32;
 
 export interface FileSourceOptions {
-  /** Bytes per read; 1 MiB unless told. */
+  /** Bytes per read; 256 KiB unless told. */
   chunkBytes?: number;
+  /** Gets the URL of a stream that is listened for, once it is. */
+  onListening?: (url: string) => void;
 }
 
 /** What a refill came to. */
@@ -47,25 +50,32 @@ export class FileSource implements StoredSource {
   #before = 0;
   #ended = false;
 
-  private constructor(path: string, file: OpenedFile, chunk: number) {
-    this.name = file.name;
-    this.totalBytes = file.size;
+  private constructor(path: string, name: string, size: number | undefined, input: ByteInput, chunk: number) {
+    this.name = name;
+    this.totalBytes = size;
     this.#path = path;
     this.#chunk = chunk;
     this.#buffer = new Uint8Array(chunk);
-    this.#input = inputOf(file);
+    this.#input = input;
+  }
+
+  /** What an input gives, which need not be there yet: what it holds turns out when it is read, as of a pipe. */
+  static over(name: string, input: ByteInput, options: FileSourceOptions = {}): FileSource {
+    return new FileSource('-', name, undefined, input, chunkOf(options));
   }
 
   /**
-   * Opens a file, or standard input as `-`.
+   * Opens a file, standard input as `-`, or a stream of packets (`tcp://…`, `tcp-listen://…`).
    *
    * Errors: FILE when it cannot be opened or read; FILE_FORMAT when it is empty or no capture file. What a pipe or a
    * compressed file holds turns out when it is read: damage that shows up later is not thrown, `drain` ends and
    * `problem` says what it met.
    */
   static open(path: string, options: FileSourceOptions = {}): FileSource {
-    const file = openFile(path);
-    const source = new FileSource(path, file, Math.max(64, options.chunkBytes ?? CHUNK_BYTES));
+    if (isStreamUrl(path))
+      return FileSource.over(path, streamInput(path, options.onListening ?? (() => {})), options);
+    const file: OpenedFile = openFile(path);
+    const source = new FileSource(path, file.name, file.size, inputOf(file), chunkOf(options));
     if (file.stream) return source;
     try {
       while (source.#filled < MAGIC_BYTES && !source.#ended) {
@@ -92,6 +102,11 @@ export class FileSource implements StoredSource {
 
   get readBytes(): number {
     return this.#input.readBytes;
+  }
+
+  /** Bytes that have been read and are no whole packet yet. */
+  get pendingBytes(): number {
+    return this.#filled - (this.#reader?.position ?? 0);
   }
 
   drain(sink: PacketSink, maxPackets: number): boolean {
@@ -247,6 +262,10 @@ export class FileSource implements StoredSource {
     }
     return Refill.end;
   }
+}
+
+function chunkOf(options: FileSourceOptions): number {
+  return Math.max(64, options.chunkBytes ?? CHUNK_BYTES);
 }
 
 interface Packer {

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { SluiceError } from '../base/errors.ts';
+import { StreamInput } from './stream-input.ts';
 
 const STDIN = 0;
 
@@ -49,7 +50,10 @@ export function openFile(path: string): OpenedFile {
 }
 
 export function inputOf(file: OpenedFile): ByteInput {
-  return file.stream ? new StreamInput(file) : new DiskInput(file);
+  const { name, fd } = file;
+  if (!file.stream) return new DiskInput(file);
+  const socket = new Socket({ fd, readable: true, writable: false });
+  return new StreamInput(socket, (error) => fileError(name, error));
 }
 
 /** A file on a disk: reads at once. */
@@ -88,72 +92,8 @@ class DiskInput implements ByteInput {
   }
 }
 
-/** A pipe or a socket: what has arrived is read, for the rest the event loop goes on. */
-class StreamInput implements ByteInput {
-  readBytes = 0;
-  readonly #name: string;
-  readonly #socket: Socket;
-  #rest: Buffer | undefined;
-  #ended = false;
-  #error: SluiceError | undefined;
-  #wake: (() => void) | undefined;
-
-  constructor({ name, fd }: OpenedFile) {
-    this.#name = name;
-    this.#socket = new Socket({ fd, readable: true, writable: false });
-    const wake = () => this.#wake?.();
-    this.#socket.on('readable', wake);
-    this.#socket.on('end', () => {
-      this.#ended = true;
-      wake();
-    });
-    this.#socket.on('error', (error) => {
-      this.#error = fileError(this.#name, error);
-      wake();
-    });
-  }
-
-  read(buffer: Uint8Array, at: number): number {
-    let filled = at;
-    while (filled < buffer.length) {
-      this.#rest ??= (this.#socket.read() as Buffer | null) ?? undefined;
-      const rest = this.#rest;
-      if (rest === undefined) break;
-      const part = rest.subarray(0, buffer.length - filled);
-      buffer.set(part, filled);
-      filled += part.length;
-      this.#rest = part.length < rest.length ? rest.subarray(part.length) : undefined;
-    }
-    const n = filled - at;
-    this.readBytes += n;
-    if (n > 0) return n;
-    if (this.#error !== undefined) throw this.#error;
-    return this.#ended ? -1 : 0;
-  }
-
-  async wait(): Promise<void> {
-    if (
-      this.#rest !== undefined ||
-      this.#ended ||
-      this.#error !== undefined ||
-      this.#socket.readableLength > 0
-    )
-      return;
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-      // A stream says that it can be read only after somebody has found it empty.
-      this.#socket.read(0);
-    });
-    this.#wake = undefined;
-  }
-
-  close(): void {
-    this.#socket.destroy();
-    this.#wake?.();
-  }
-}
-
-function fileError(name: string, error: unknown): SluiceError {
+/** What an error of a file means. */
+export function fileError(name: string, error: unknown): SluiceError {
   const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
   switch (code) {
     case 'ENOENT':
@@ -171,7 +111,7 @@ function fileError(name: string, error: unknown): SluiceError {
     case 'EISDIR':
       return new SluiceError('FILE', `${name} is a directory`, {
         cause: error,
-        help: 'name the capture files in it',
+        help: 'name the capture files in it, or read what comes into it: sluice read --follow DIR',
       });
     case 'EMFILE':
     case 'ENFILE':

@@ -1,7 +1,7 @@
 import { SluiceError } from '../base/errors.ts';
 import type { BatchSink, Packet, PacketSink } from '../packet/packet.ts';
 import { Read } from '../packet/reader.ts';
-import { FileSource } from './file.ts';
+import { FileSource, type FileSourceOptions } from './file.ts';
 import type { StoredSource } from './source.ts';
 
 /** Files that overlap in time are open together; each has a buffer, so that memory is bounded too. */
@@ -57,7 +57,11 @@ export class MergedSource implements StoredSource {
    * Looks at the first packet of each file; waits for those of pipes, at most until `stop` fires. Files without packets
    * are passed over. Errors: FILE and FILE_FORMAT as of FileSource.open, for the first file that is no capture.
    */
-  static async open(paths: readonly string[], stop?: AbortSignal): Promise<MergedSource> {
+  static async open(
+    paths: readonly string[],
+    stop?: AbortSignal,
+    options: FileSourceOptions = {},
+  ): Promise<MergedSource> {
     const pending: Pending[] = [];
     const held = new Map<number, Open>();
     const problems: SluiceError[] = [];
@@ -65,7 +69,7 @@ export class MergedSource implements StoredSource {
     const stopped = aborted(stop);
     try {
       for (const [index, path] of paths.entries()) {
-        const source = FileSource.open(path, { chunkBytes: GLANCE_BYTES });
+        const source = FileSource.open(path, { ...options, chunkBytes: GLANCE_BYTES });
         held.set(index, { source, index, path });
         while (source.pull() === Read.more) {
           await Promise.race([source.wait(), stopped]);

@@ -1,11 +1,9 @@
-import { statSync } from 'node:fs';
 import { Argument } from 'commander';
 import { type ReadConfig, readSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
 import { clockText, scaled } from '../../base/units.ts';
-import { FileSource } from '../../capture/file.ts';
-import { MergedSource } from '../../capture/merge.ts';
+import type { MirrorCounts } from '../../capture/mirrored.ts';
 import type { StoredSource } from '../../capture/source.ts';
 import { createFlowEngine } from '../../flow/index.ts';
 import type { FlowEngineApi } from '../../flow/types.ts';
@@ -22,10 +20,12 @@ import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { ReadProgress } from '../progress.ts';
 import { type ErrorDocument, errorDocument } from '../report-error.ts';
+import { addReadingOptions, openReading, type ReadingOptions } from '../stored-source.ts';
 
 /** Packets between two looks at signals and progress: some ten milliseconds of work. */
 const TURN_PACKETS = 32_768;
-const STDIN = '-';
+/** Milliseconds after which what waits for the log files goes there, when nothing else comes. */
+const FLUSH_MS = 1000;
 
 interface ReadSummary {
   files: number;
@@ -39,6 +39,8 @@ interface ReadSummary {
   /** From the first packet to the last. */
   captureSeconds: number;
   logDir: string;
+  /** With --encap: of the recorded packets, those that held a frame, and the rest by reason. */
+  mirror?: MirrorCounts;
   interrupted?: true;
   lostLines?: number;
   error?: ErrorDocument;
@@ -48,20 +50,11 @@ const plural = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-/** Bytes of all files together; undefined when one is a pipe. */
-function totalBytes(files: readonly string[]): number | undefined {
-  let total = 0;
-  for (const file of files) {
-    const stat = file === STDIN ? undefined : statSync(file, { throwIfNoEntry: false });
-    if (stat?.isFile() !== true) return undefined;
-    total += stat.size;
-  }
-  return total;
-}
-
-/** Opens what is to be read, so that a file that cannot be read is found before anything is done. */
-async function openAll(files: readonly string[], stop: AbortSignal): Promise<StoredSource> {
-  return files.length === 1 ? FileSource.open(files[0]) : await MergedSource.open(files, stop);
+/** What the recorded packets of a mirror came to. */
+function mirrorText({ packets, frames, left }: MirrorCounts): string {
+  const rest = Object.entries(left).map(([reason, count]) => `${count} ${reason}`);
+  const without = rest.length === 0 ? '' : `; without a frame: ${rest.join(', ')}`;
+  return `mirror: ${plural(packets, 'recorded packet')}, ${plural(frames, 'frame')}${without}`;
 }
 
 /** The sensor over a source, and the logs. */
@@ -152,8 +145,14 @@ class Reader {
       if (stop.aborted) resolve();
       stop.addEventListener('abort', () => resolve(), { once: true });
     });
+    let flushed = performance.now();
     while (!stop.aborted && source.drainBatches(this.#sink, TURN_PACKETS)) {
       progress.show(source.readBytes, this.packets);
+      // What waits for a pipe may wait for long: what has ended until then can be read in the logs.
+      if (source.starved && performance.now() - flushed >= FLUSH_MS) {
+        this.#writer.flush();
+        flushed = performance.now();
+      }
       await (source.starved ? Promise.race([source.wait(), stopped]) : turn());
     }
     progress.done();
@@ -174,17 +173,19 @@ class Reader {
 
 async function read(
   files: readonly string[],
+  options: ReadingOptions,
   config: ReadConfig,
   io: CommandIo,
 ): Promise<SluiceError | undefined> {
   const begin = performance.now();
-  const source = await openAll(files, io.stop);
+  const reading = await openReading(files, options, config.checksums, io);
+  const { source } = reading;
   let reader: Reader;
   let totals: LogTotals;
   try {
     reader = new Reader(config, io);
     try {
-      await reader.read(source, totalBytes(files));
+      await reader.read(source, reading.totalBytes);
     } finally {
       // Also after a defect of ours: what was learned until then is logged.
       totals = reader.finish();
@@ -193,16 +194,16 @@ async function read(
     source.close();
   }
   let { problem } = source;
-  if (source instanceof MergedSource)
-    for (const { message } of source.problems.slice(1)) io.warn(`also: ${message}`);
+  for (const { message } of reading.problems()) io.warn(`also: ${message}`);
   if (totals.lost > 0) {
     problem ??= new SluiceError('FILE', `${totals.lost} lines could not be written to ${config.logDir}`, {
       help: 'make room there, or choose another directory with --log-dir, and read again',
     });
   }
   const seconds = (performance.now() - begin) / 1000;
+  const mirror = reading.mirror();
   const summary: ReadSummary = {
-    files: files.length,
+    files: reading.files(),
     packets: reader.packets,
     bytes: reader.bytes,
     flows: reader.flows,
@@ -210,6 +211,7 @@ async function read(
     packetsPerSecond: Math.round(reader.packets / seconds),
     captureSeconds: reader.packets > 0 ? Number((reader.last - reader.first).toFixed(6)) : 0,
     logDir: config.logDir,
+    ...(mirror === undefined ? {} : { mirror }),
     ...(io.stop.aborted ? { interrupted: true } : {}),
     ...(totals.lost > 0 ? { lostLines: totals.lost } : {}),
     ...(problem === undefined ? {} : { error: errorDocument(problem) }),
@@ -220,6 +222,7 @@ async function read(
       `${plural(summary.packets, 'packet')}, ${scaled(summary.bytes, 'B')}, ${plural(summary.flows, 'connection')} in ${seconds.toFixed(2)} s ` +
         `(${scaled(summary.packetsPerSecond, 'packets/s')}); the capture spans ${clockText(summary.captureSeconds)}; logs in ${config.logDir}\n`,
     );
+    if (mirror !== undefined) io.out(`${mirrorText(mirror)}\n`);
   }
   return problem;
 }
@@ -232,12 +235,17 @@ export const registerRead: Register = (program, host) => {
       'The sensor on capture files (pcap, pcapng, packed with gzip or zstd or not); needs no privileges.',
     )
     .addArgument(
-      new Argument('<FILE...>', 'capture files, read as one capture in the order of time; - is stdin'),
+      new Argument(
+        '<FILE...>',
+        'capture files, read as one capture in the order of time; - is stdin, tcp://HOST[:PORT] and tcp-listen://ADDRESS[:PORT] are PCAP-over-IP',
+      ),
     )
     .action(async (files: string[]) => {
       const { config } = configOf(command, readSchema);
-      await host.run(config, (io) => read(files, config, io));
+      const options = command.opts<ReadingOptions>();
+      await host.run(config, (io) => read(files, options, config, io));
     });
+  addReadingOptions(command);
   addFlags(command, readSchema);
   command.addHelpText(
     'after',
@@ -246,6 +254,10 @@ Examples:
   sluice read trace.pcap --log-dir out           writes out/conn.log
   tcpdump -w - | sluice read -                   from a pipe
   sluice read day/*.pcap.zst --log-format zeek   pieces of one capture, in the order of time
-  sluice read a.pcap b.pcap --no-checksums --json`,
+  sluice read a.pcap b.pcap --no-checksums --json
+  sluice read mirror.pcap --encap geneve --vni   a recorded mirror, taken apart (docs/mirrors.md)
+  sluice read tcp://10.0.0.5:57012               PCAP-over-IP from a program that listens there
+  sluice read --follow /var/spool/captures       a directory that is being filled, until Ctrl-C
+  sluice read trace.pcap --speed recorded        as fast as it was recorded`,
   );
 };
