@@ -1,0 +1,105 @@
+import type { RunConfig } from '../base/config.ts';
+import { SluiceError } from '../base/errors.ts';
+import { AfXdpSource } from '../capture/afxdp.ts';
+import { FrameStage } from '../gate/frame-stage.ts';
+import type { Gate } from '../gate/index.ts';
+import { BpfMap, type InterfaceInfo, Promiscuity, rxQueues, XdpSocket } from '../kernel/index.ts';
+import type { FrameSource } from './setup.ts';
+
+/** What workers with AF_XDP sockets count beside the rest (SOURCE_STATS): their queues, and those without a copy. */
+export const FrameStat = { queues: 0, zeroCopy: 1 } as const;
+
+/** Capture by AF_XDP on one interface: the program behind its gate, and who takes the frames of which queue. */
+export class FrameCapture {
+  readonly #stage: FrameStage;
+  readonly #info: InterfaceInfo;
+  readonly #config: RunConfig;
+  readonly #queues: number;
+
+  /**
+   * Puts the program behind the gate's pass verdict. Frames go to the kernel until there are sockets.
+   * @throws SluiceError USAGE when there are more workers than queues
+   */
+  constructor(gate: Gate, info: InterfaceInfo, config: RunConfig) {
+    this.#info = info;
+    this.#config = config;
+    this.#queues = checkQueues(info.name, config.workers);
+    this.#stage = new FrameStage(this.#queues, info.kind);
+    gate.setNext(this.#stage.program);
+  }
+
+  /** What the worker with this number, from 0, receives from. */
+  source(number: number): FrameSource {
+    const queues: number[] = [];
+    for (let queue = number; queue < this.#queues; queue += this.#config.workers) queues.push(queue);
+    return {
+      kind: 'afxdp',
+      ifname: this.#info.name,
+      ifindex: this.#info.index,
+      ringBytes: this.#config.ringBytes,
+      queues,
+      sockets: this.#stage.sockets.fd,
+    };
+  }
+
+  /** Once the gate is attached. */
+  attached(mode: string): void {
+    this.#stage.attached(mode);
+  }
+
+  close(): void {
+    this.#stage.close();
+  }
+}
+
+/** Receive queues of an interface. @throws SluiceError USAGE when there are more workers than that */
+export function checkQueues(name: string, workers: number): number {
+  const queues = rxQueues(name);
+  if (queues >= workers) return queues;
+  throw new SluiceError(
+    'USAGE',
+    `--workers ${workers} with --capture afxdp: ${name} has ${queues} receive queue${queues === 1 ? '' : 's'}, and each worker takes at least one`,
+    {
+      help: `use --workers ${queues}, give it more queues (\`ethtool -L ${name} combined ${workers}\`), or capture with --capture ring`,
+    },
+  );
+}
+
+/** Opens the sockets of one worker, which share the memory that it is to have. */
+export function openFrames(setup: FrameSource): {
+  source: AfXdpSource;
+  publish: (out: Float64Array) => void;
+} {
+  const sockets: XdpSocket[] = [];
+  try {
+    const bytes = Math.floor(setup.ringBytes / setup.queues.length);
+    for (const queue of setup.queues) sockets.push(XdpSocket.open({ ifindex: setup.ifindex, queue, bytes }));
+    const zeroCopy = sockets.filter((socket) => socket.zeroCopy).length;
+    const source = new AfXdpSource(sockets, setup.ifname, {
+      map: BpfMap.adopt(setup.sockets),
+      promiscuity: new Promiscuity(setup.ifindex),
+    });
+    return {
+      source,
+      publish: (out) => {
+        out[FrameStat.queues] = sockets.length;
+        out[FrameStat.zeroCopy] = zeroCopy;
+      },
+    };
+  } catch (error) {
+    for (const socket of sockets) socket.close();
+    throw error;
+  }
+}
+
+/** How frames are taken, for people. */
+export function captureText(stats: readonly Float64Array[]): string {
+  let queues = 0;
+  let zeroCopy = 0;
+  for (const each of stats) {
+    queues += each[FrameStat.queues];
+    zeroCopy += each[FrameStat.zeroCopy];
+  }
+  if (zeroCopy === 0) return 'afxdp (copy)';
+  return zeroCopy === queues ? 'afxdp (zero copy)' : `afxdp (zero copy on ${zeroCopy} of ${queues} queues)`;
+}
