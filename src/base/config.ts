@@ -2,6 +2,7 @@ import { z } from 'zod';
 import {
   bytes,
   count,
+  cpuChoice,
   duration,
   durationOrOff,
   flag,
@@ -11,6 +12,7 @@ import {
   mirrorSource,
   network,
   policyText,
+  snapLength,
 } from './options.ts';
 import { bytesText, durationText } from './units.ts';
 
@@ -95,6 +97,34 @@ const source = {
     'value',
     'duration',
   ),
+  fanout: key(z.enum(['auto', 'ebpf', 'hash', 'cpu', 'queue', 'rollover']).default('auto'), {
+    group: 'Source',
+    arg: 'MODE',
+    help: 'How the workers of an interface share its packets: ebpf, our own program; hash, the kernel’s, which scatters fragments; cpu and queue, as the card has shared them out; rollover, one ring after the other. auto: ebpf where the kernel takes it, else hash.',
+  }),
+  fanoutKey: key(z.enum(['flow', 'pair']).default('flow'), {
+    group: 'Source',
+    arg: 'KEY',
+    help: 'With --fanout ebpf, what goes to one worker: all of a flow (addresses and ports), or all between two addresses.',
+  }),
+  fanoutInner: flag(false, {
+    group: 'Source',
+    help: 'With --fanout ebpf, share out tunnelled packets by the flow inside (VXLAN, GENEVE, GRE, ERSPAN, IP in IP, GTP-U).',
+  }),
+  fanoutRollover: flag(false, {
+    group: 'Source',
+    help: 'A packet for which a ring has no room goes to another worker: less is lost, and flows are split.',
+  }),
+  snaplen: key(snapLength(128, 262_144).prefault('off'), {
+    group: 'Source',
+    arg: 'BYTES|off',
+    help: 'Bytes of each frame that a capture ring keeps. Services and names of TLS are found in what is kept, and the checksums of cut packets are not validated.',
+  }),
+  pinWorkers: key(cpuChoice.prefault('off'), {
+    group: 'Source',
+    arg: 'auto|CPUS|off',
+    help: 'Pin each worker of an interface to a CPU: auto, those of the NUMA node that the card is attached to; or a list such as 2-5,8.',
+  }),
   healthPort: key(count(1, 65_535).optional(), {
     group: 'Source',
     arg: 'PORT',
@@ -324,6 +354,9 @@ export interface Conflict {
 
 const EXCLUDES = 'does not go together with';
 
+const isKernelMode = (mode: RunConfig['fanout'] | undefined): boolean =>
+  mode !== undefined && mode !== 'auto' && mode !== 'ebpf';
+
 export const CONFLICTS: readonly Conflict[] = [
   {
     keys: ['quiet', 'verbose'],
@@ -366,6 +399,24 @@ export const CONFLICTS: readonly Conflict[] = [
     verb: 'needs',
     broken: (c) => c.tap === true && c.interface?.length === 0,
     why: 'a tap has to be named (-i IFACE)',
+  },
+  {
+    keys: ['fanoutKey', 'fanout'],
+    verb: EXCLUDES,
+    broken: (c) => c.fanoutKey === 'pair' && isKernelMode(c.fanout),
+    why: 'the modes of the kernel know flows and no pairs',
+  },
+  {
+    keys: ['fanoutInner', 'fanout'],
+    verb: EXCLUDES,
+    broken: (c) => c.fanoutInner === true && isKernelMode(c.fanout),
+    why: 'the modes of the kernel do not look into all tunnels',
+  },
+  {
+    keys: ['fanoutRollover', 'fanout'],
+    verb: EXCLUDES,
+    broken: (c) => c.fanoutRollover === true && c.fanout === 'rollover',
+    why: 'it is that already',
   },
   {
     keys: ['policy', 'policy'],

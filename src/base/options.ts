@@ -111,6 +111,17 @@ export const policyText = z.string().regex(/^[a-z][a-z0-9-]*(=[^=\s]+)?$/, {
   error: 'must look like NAME or NAME=ARGUMENT, for instance bulk=1MB',
 });
 
+/** CPUs that workers run on: `off`, `auto`, or a list such as 2-5,8. */
+export const cpuChoice = z.string().regex(/^(off|auto|\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*)$/, {
+  error: 'must be off, auto or a list of CPUs, for instance 2-5,8',
+});
+
+/** Bytes of a frame, or 'off' for all of it. */
+export const snapLength = (min: number, max: number) =>
+  z
+    .union([z.literal('off'), count(min, max)], { error: 'must be a number of bytes, or off' })
+    .refine((n) => n === 'off' || (n >= min && n <= max), { error: `must be from ${min} to ${max}, or off` });
+
 /** An address with a prefix length: 192.0.2.0/24, 2001:db8::/32. */
 export const network = z.string().refine(
   (text) => {

@@ -82,6 +82,7 @@ export {
   unshareNetns,
 } from './system.ts';
 export { type UdpImplementation, type UdpOptions, UdpReceiver } from './udp.ts';
+export { allowedCpus, coresFirst, nodeCpus, numaNode, parseCpuList } from './topology.ts';
 export { Watch } from './watch.ts';
 export {
   FILL_WORDS,

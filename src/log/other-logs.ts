@@ -66,6 +66,8 @@ export interface StatsRecord {
   bytesRecv: number;
   /** Packets that the capture ring or the socket had no room for. */
   pktsDropped?: number | undefined;
+  /** How often the capture ring was full. */
+  ringFreezes?: number | undefined;
   /** Packets that reached the link, dropped and shunted ones included. */
   pktsLink?: number | undefined;
   /** Connections that are open, of all protocols. */
@@ -110,6 +112,7 @@ export function statsSchema({ verdicts = [], udp = [] }: StatsColumns): LogSchem
       count('pkts_proc', (r) => r.pktsProc),
       count('bytes_recv', (r) => r.bytesRecv),
       count('pkts_dropped', (r) => r.pktsDropped),
+      count('ring_freezes', (r) => r.ringFreezes),
       count('pkts_link', (r) => r.pktsLink),
       count('active_conns', (r) => r.activeConns),
       count('conns', (r) => r.conns),

@@ -39,11 +39,13 @@ export class Crew {
   }
 
   /**
-   * Resolves once all of them handle packets, which none does before all have opened what they receive with.
+   * Resolves once all of them handle packets, which none does before all have opened what they receive with, and `allThere`
+   * has been called.
    * @throws SluiceError what the first one that failed says
    */
-  async go(): Promise<void> {
+  async go(allThere: () => void = () => {}): Promise<void> {
     await Promise.all(this.#members.map(({ ready }) => ready.promise));
+    allThere();
     for (const { thread } of this.#members) thread.postMessage({ kind: 'go' } satisfies ToWorker);
     await Promise.all(this.#members.map(({ going }) => going.promise));
   }

@@ -1,5 +1,6 @@
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
+import { FanoutGroup } from '../capture/fanout.ts';
 import { chooseKind, rulesOutXdp } from '../gate/choose.ts';
 import { Gate, type GateOptions, type Joined } from '../gate/index.ts';
 import { type InterfaceInfo, interfaceState, realtimeOffset } from '../kernel/index.ts';
@@ -8,6 +9,7 @@ import { captureText, FrameCapture } from './frames.ts';
 import { isUsable } from './notes.ts';
 import { type Offloads, settleOffloads } from './offloads.ts';
 import { orphanRecord } from './orphans.ts';
+import { workerCpus } from './placement.ts';
 import { areLeft, type Returning, returningFlows } from './recovery.ts';
 import { type EndStep, statsBuffer } from './setup.ts';
 import { commonSetup, type EarlyDrop, type Station, type StationHost } from './station.ts';
@@ -166,6 +168,10 @@ export class InterfaceStation implements Station {
     const c = this.#config;
     const { name, index } = this.#info;
     const retireMs = Math.max(1, Math.round(c.retire * 1000));
+    using group = c.workers > 1 ? this.#makeGroup() : undefined;
+    const cpus = workerCpus(c.pinWorkers, name);
+    // Interfaces that are near the same CPUs share them.
+    const firstCpu = c.interface.indexOf(name) * c.workers;
     for (let number = 0; number < c.workers; number++)
       this.#crew.start(`sluice-${name}-${number}`, {
         ...commonSetup(c),
@@ -176,8 +182,9 @@ export class InterfaceStation implements Station {
           ringBytes: c.ringBytes,
           ringBlock: c.ringBlock,
           retireMs,
-          // Fanout ids are per namespace: the interface makes them differ, the process makes two runs differ.
-          fanoutId: c.workers > 1 ? (process.pid * 31 + index) & 0xffff : undefined,
+          fanout: group?.ticket,
+          snaplen: c.snaplen === 'off' ? undefined : c.snaplen,
+          cpu: cpus?.[(firstCpu + number) % cpus.length],
         },
         holdMs: retireMs,
         number,
@@ -188,7 +195,28 @@ export class InterfaceStation implements Station {
         log: this.#host.log(),
         stats: statsBuffer(this.#host.policies),
       });
-    await this.#crew.go();
+    // The place that was held moves when it is left: before the packets count.
+    await this.#crew.go(() => group?.settle());
+  }
+
+  /** For several workers: how packets are shared out among them. */
+  #makeGroup(): FanoutGroup {
+    const { workers, fanout, fanoutKey, fanoutInner, fanoutRollover, vlanKey } = this.#config;
+    const { name, index } = this.#info;
+    const group = FanoutGroup.make(index, workers, {
+      mode: fanout,
+      key: fanoutKey,
+      inner: fanoutInner,
+      vlanKey,
+      rollover: fanoutRollover,
+    });
+    if (group.problem !== undefined)
+      this.#host.notice(
+        'Sluice::Fanout',
+        `${name}: fragments may come to another worker than their connection, as the kernel's hash shares packets out (${group.problem.message})`,
+      );
+    this.#host.detail(`${name}: ${workers} workers, fanout ${group.mode}`);
+    return group;
   }
 
   get stats(): readonly Float64Array[] {

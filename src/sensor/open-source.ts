@@ -1,7 +1,7 @@
 import { AfPacketSource } from '../capture/afpacket.ts';
 import type { LiveSource } from '../capture/source.ts';
 import { UdpSource } from '../capture/udp.ts';
-import { Fanout, openPacketRing, UdpReceiver } from '../kernel/index.ts';
+import { openPacketRing, setThreadAffinity, UdpReceiver } from '../kernel/index.ts';
 import { openFrames } from './frames.ts';
 import type { InterfaceSource, MirrorSource, WorkerSetup } from './setup.ts';
 import { UdpStat } from './udp-books.ts';
@@ -19,6 +19,8 @@ export function openSource({ source, workers }: WorkerSetup): OpenedSource {
 }
 
 function openInterface(setup: InterfaceSource): OpenedSource {
+  // First: the kernel takes the memory of the ring from where this thread runs.
+  if (setup.cpu !== undefined) setThreadAffinity(setup.cpu);
   const ring = openPacketRing({
     interface: setup.ifindex,
     blockSize: setup.ringBlock,
@@ -26,7 +28,8 @@ function openInterface(setup: InterfaceSource): OpenedSource {
     retireMs: setup.retireMs,
     promiscuous: true,
     ignoreOutgoing: true,
-    ...(setup.fanoutId === undefined ? {} : { fanout: { id: setup.fanoutId, mode: Fanout.hash } }),
+    ...(setup.fanout === undefined ? {} : { fanout: setup.fanout }),
+    ...(setup.snaplen === undefined ? {} : { snaplen: setup.snaplen }),
   });
   return { source: new AfPacketSource(ring, setup.ifname), publish: () => {} };
 }

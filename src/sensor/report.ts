@@ -14,8 +14,8 @@ export interface RunSummary {
   udp: ({ source: string; drop: EarlyDrop } & UdpBooks)[];
   /** Undefined without a gate. */
   ledger: Ledger | undefined;
-  /** The capture ring: frames that reached it, and those it had no room for. */
-  ring: { packets: number; drops: number };
+  /** The capture rings: frames that reached them, those they had no room for, and how often one was full. */
+  ring: { packets: number; drops: number; freezes: number };
   connections: number;
   shuntedConnections: number;
   /** Connections that began in an earlier run. */
@@ -57,7 +57,7 @@ export function summarize(
       .filter(({ kind }) => kind === 'udp')
       .map(({ name, earlyDrop, stats }) => ({ source: name, drop: earlyDrop, ...udpBooks(stats) })),
     ledger: end.ledger,
-    ring: { packets: end.ringPackets, drops: end.ringDrops },
+    ring: { packets: end.ringPackets, drops: end.ringDrops, freezes: end.ringFreezes },
     connections: end.connections,
     shuntedConnections: end.shuntedConnections,
     recovered: end.recovered,

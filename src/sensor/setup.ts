@@ -1,3 +1,4 @@
+import type { FanoutTicket } from '../capture/fanout.ts';
 import type { UdpAddress } from '../capture/udp-url.ts';
 import type { FlowTimeouts } from '../flow/index.ts';
 import type { GateHandles } from '../gate/ops.ts';
@@ -14,7 +15,11 @@ export interface InterfaceSource {
   ringBlock: number;
   retireMs: number;
   /** Set when several workers share the interface. */
-  fanoutId: number | undefined;
+  fanout: FanoutTicket | undefined;
+  /** Bytes of each frame to keep. */
+  snaplen: number | undefined;
+  /** The worker runs on this CPU, and its ring is made there. */
+  cpu: number | undefined;
 }
 
 /** A UDP socket that a mirror sends to, alone or one of several that share the port. */
@@ -103,10 +108,12 @@ export const Stat = {
   oneWay: 21,
   /** Packets from before all workers of the source were there: none of them has handled them. */
   early: 22,
+  /** How often the ring was full. */
+  ringFreezes: 23,
   /** Of the source, by its kind; SOURCE_STATS. */
-  source: 23,
+  source: 24,
   /** Three for each policy: connections, dropped packets, their IP bytes. */
-  policies: 55,
+  policies: 56,
 } as const;
 export const SOURCE_STATS = Stat.policies - Stat.source;
 export const POLICY_STATS = 3;

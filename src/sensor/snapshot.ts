@@ -20,6 +20,7 @@ export interface Snapshot {
   notesLost: number;
   ringPackets: number;
   ringDrops: number;
+  ringFreezes: number;
   /** Datagrams that UDP sockets had no room for. */
   socketDrops: number;
   /** Connections, packets that were counted and not analysed, their IP bytes. */
@@ -66,6 +67,7 @@ export function takeSnapshot(stations: readonly Station[], policyNames: readonly
     notesLost: sum(Stat.notesLost),
     ringPackets: sum(Stat.ringPackets, 'interface'),
     ringDrops: sum(Stat.ringDrops, 'interface'),
+    ringFreezes: sum(Stat.ringFreezes, 'interface'),
     socketDrops: sum(Stat.source + UdpStat.dropped, 'udp'),
     localBypass: {
       connections: sum(Stat.bypassedConnections),

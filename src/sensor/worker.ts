@@ -278,6 +278,7 @@ class CaptureWorker {
     s[Stat.notesLost] = this.#shunter?.notesLost ?? 0;
     s[Stat.ringPackets] = ring.packets - this.#early;
     s[Stat.ringDrops] = ring.drops;
+    s[Stat.ringFreezes] = ring.freezes;
     s[Stat.early] = this.#early;
     this.#publishSource(this.#sourceStats);
     const { bypassedPackets, bypassedBytes } = this.#engine.stats;
