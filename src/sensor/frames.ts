@@ -4,7 +4,7 @@ import { AfXdpSource } from '../capture/afxdp.ts';
 import { FrameStage } from '../gate/frame-stage.ts';
 import type { Gate } from '../gate/index.ts';
 import { BpfMap, type InterfaceInfo, Promiscuity, rxQueues, XdpSocket } from '../kernel/index.ts';
-import type { FrameSource } from './setup.ts';
+import { type FrameSource, Stat } from './setup.ts';
 
 /** What workers with AF_XDP sockets count beside the rest (SOURCE_STATS): their queues, and those without a copy. */
 export const FrameStat = { queues: 0, zeroCopy: 1 } as const;
@@ -97,8 +97,8 @@ export function captureText(stats: readonly Float64Array[]): string {
   let queues = 0;
   let zeroCopy = 0;
   for (const each of stats) {
-    queues += each[FrameStat.queues];
-    zeroCopy += each[FrameStat.zeroCopy];
+    queues += each[Stat.source + FrameStat.queues];
+    zeroCopy += each[Stat.source + FrameStat.zeroCopy];
   }
   if (zeroCopy === 0) return 'afxdp (copy)';
   return zeroCopy === queues ? 'afxdp (zero copy)' : `afxdp (zero copy on ${zeroCopy} of ${queues} queues)`;

@@ -33,18 +33,23 @@ function heldBy(witness: DropWitness): Held {
 /**
  * Both taps of one lab see the same frames, with the same time stamps; one has a gate. Every connection's record must be
  * the same, and the ledger must add up to what the mirror port sent and the ring received. At least 1,000 connections.
- * `trace` is replayed in place of traffic; `slow` makes the way from the gate to the ring a long one.
+ * `trace` is replayed in place of traffic; `slow` makes the way from the gate to the ring a long one; `gated` are more options
+ * of the sensor with the gate.
  */
 export async function lossless(
   options: LabOptions,
-  { trace, slow = false }: { trace?: string; slow?: boolean } = {},
+  {
+    trace,
+    slow = false,
+    gated: more = [],
+  }: { trace?: string; slow?: boolean; gated?: readonly string[] } = {},
 ): Promise<Lossless> {
   await using lab = await createLab({ oneStamp: true, mbps: MBPS, ...options });
   // The hub keeps its CPU for itself.
   setThreadAffinity(1);
   using witnesses = new DisposableStack();
   let dropped!: DropWitness;
-  const { gated, plain } = await bothTaps(lab, TIMEOUT, async (sensor) => {
+  const { gated, plain } = await bothTaps(lab, { both: TIMEOUT, gated: more }, async (sensor) => {
     dropped = witnesses.use(new DropWitness(sensor.process.pid as number, slow));
     if (trace === undefined) {
       const report = await runTraffic(lab, mixedPlan());

@@ -70,11 +70,11 @@ export class Sensor {
 /** Both taps of a lab with a sensor each, one with a gate and one without. */
 export async function bothTaps(
   lab: Lab,
-  options: readonly string[],
+  options: { both: readonly string[]; gated: readonly string[] },
   drive: (gated: Sensor) => Promise<void>,
 ): Promise<{ gated: Sensor; plain: Sensor }> {
-  const gated = new Sensor(lab, 'a', options);
-  const plain = new Sensor(lab, 'b', [...options, '--no-gate']);
+  const gated = new Sensor(lab, 'a', [...options.both, ...options.gated]);
+  const plain = new Sensor(lab, 'b', [...options.both, '--no-gate']);
   try {
     await Promise.all([gated.ready(), plain.ready()]);
     await drive(gated);
