@@ -13,7 +13,7 @@ import { clearDeadCaptures } from './cap-slots.ts';
 import { Claims } from './claims.ts';
 import { type GateInterface, interfacesText, type Place, placeWith, upCommand } from './control-places.ts';
 import { constantsOf, type Features, NO_FEATURES, sameFeatures } from './features.ts';
-import { type GateKind, isSlotMap, KINDS, objectOf, TUNNEL_MAPS } from './kind.ts';
+import { type GateKind, isSlotMap, KINDS, objectOf, snapConstant, TUNNEL_MAPS } from './kind.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
@@ -41,6 +41,8 @@ export interface GateOptions extends GateInterface {
   tunnels?: GateTunnels | undefined;
   /** Fragments of shunted flows are dropped with them; without it fragments pass. */
   fragments?: boolean;
+  /** Bytes of a frame that rings keep: the filter on a socket says it. */
+  snaplen?: number;
   /** Lease owners: one for each worker, numbered from 1. */
   workers: number;
   /**
@@ -76,6 +78,7 @@ export class Gate {
   readonly tookOver: boolean;
   readonly #keep: PinAccess | undefined;
   readonly #vlanKey: boolean;
+  readonly #snaplen: number | undefined;
   #kind: GateKind;
   #object: BpfObject;
   /** The programs that run in place of the object's own, once features have been switched on. */
@@ -103,6 +106,7 @@ export class Gate {
     this.tookOver = before.tookOver;
     this.#keep = options.keep;
     this.#vlanKey = options.vlanKey;
+    this.#snaplen = options.snaplen;
     this.#kind = options.kind ?? 'xdp';
     this.#object = object;
     this.#interfaces = interfacesOf(options);
@@ -155,7 +159,7 @@ export class Gate {
       const features = { ...NO_FEATURES, fragments, rules, tunnels };
       const madeOf = objectOf(kind, features);
       object = parts.load(bpfObjectPath(madeOf.object), {
-        constants: constantsOf(madeOf.features, vlanKey),
+        constants: { ...constantsOf(madeOf.features, vlanKey), ...snapConstant(kind, options.snaplen) },
         reuseMaps: Object.fromEntries(tookOver ? kept : slots),
         mapSizes: tookOver ? notes : { ...sizes, ...notes },
       });
@@ -339,7 +343,10 @@ export class Gate {
     );
     const madeOf = objectOf(kind, features);
     return parts.load(bpfObjectPath(madeOf.object), {
-      constants: constantsOf(madeOf.features, this.#vlanKey),
+      constants: {
+        ...constantsOf(madeOf.features, this.#vlanKey),
+        ...snapConstant(kind, this.#snaplen),
+      },
       reuseMaps: Object.fromEntries(same),
       mapSizes: sameKind ? sizes : { ...parts.sizes(), ...sizes },
     });

@@ -57,5 +57,10 @@ export function objectOf(
   return { object: tunnels, features: { ...features } };
 }
 
+/** What a filter on sockets is told of what the rings keep of a frame. */
+export function snapConstant(kind: GateKind, snaplen: number | undefined): Record<string, number> {
+  return kind === 'xdp' || snaplen === undefined ? {} : { cfg_snaplen: snaplen };
+}
+
 /** Maps that hold programs, or belong to them: of one kind only. */
 export const isSlotMap = (name: string): boolean => (SLOT_MAPS as readonly string[]).includes(name);

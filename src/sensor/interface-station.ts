@@ -126,6 +126,7 @@ export class InterfaceStation implements Station {
       maxShunts6: c.maxShunts6,
       vlanKey: c.vlanKey,
       fragments: c.fragments === 'follow',
+      ...(c.snaplen === 'off' ? {} : { snaplen: c.snaplen }),
       workers: c.workers,
       join: isUsable,
     };
@@ -168,7 +169,7 @@ export class InterfaceStation implements Station {
     const c = this.#config;
     const { name, index } = this.#info;
     const retireMs = Math.max(1, Math.round(c.retire * 1000));
-    using group = c.workers > 1 ? this.#makeGroup() : undefined;
+    using group = c.workers > 1 && this.#frames === undefined ? this.#makeGroup() : undefined;
     const cpus = workerCpus(c.pinWorkers, name);
     // Interfaces that are near the same CPUs share them.
     const firstCpu = c.interface.indexOf(name) * c.workers;
