@@ -1,6 +1,8 @@
 import { AfPacketSource } from '../capture/afpacket.ts';
+import { balanceProgram } from '../capture/reuseport.ts';
 import type { LiveSource } from '../capture/source.ts';
 import { UdpSource } from '../capture/udp.ts';
+import { encodeCbpf } from '../ebpf/index.ts';
 import { openPacketRing, setThreadAffinity, UdpReceiver } from '../kernel/index.ts';
 import { openFrames } from './frames.ts';
 import type { InterfaceSource, MirrorSource, WorkerSetup } from './setup.ts';
@@ -42,6 +44,8 @@ function openMirror({ name, address, bufferBytes }: MirrorSource, workers: numbe
     reusePort: workers > 1,
     bufferBytes,
   });
+  // Each worker attaches the same program; it counts the sockets in the order in which they were opened.
+  if (workers > 1) receiver.balance(encodeCbpf(balanceProgram(address.encapsulation, workers)));
   const source = new UdpSource(receiver, address.encapsulation, name);
   return {
     source,
