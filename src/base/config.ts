@@ -13,7 +13,9 @@ import {
   network,
   policyText,
   snapLength,
+  tunnelPort,
 } from './options.ts';
+import { MAX_TUNNEL_PORTS, TUNNEL_KINDS, tunnelPorts } from './tunnels.ts';
 import { bytesText, durationText } from './units.ts';
 
 /**
@@ -161,6 +163,16 @@ const gate = {
     arg: 'MODE',
     help: "Where the gate runs: in XDP, native in the driver, generic in the stack or offload on the card; socket is a filter on the sensor's own sockets. auto takes native where the driver has it, else generic, and socket where XDP cannot be.",
   }),
+  tunnels: key(
+    list(z.enum(TUNNEL_KINDS, { error: `must be one of ${TUNNEL_KINDS.join(', ')}` })).prefault([]),
+    {
+      group: 'Gate',
+      arg: 'KIND,…',
+      help: 'Tunnels that the gate looks into, so that connections inside of them are shunted: vxlan, geneve, gre (ERSPAN too), ipip (IPv4 or IPv6 in either).',
+      otherwise: 'none: what is in tunnels passes',
+    },
+    'list',
+  ),
   fragments: key(z.enum(['pass', 'follow']).default('pass'), {
     group: 'Gate',
     arg: 'HOW',
@@ -222,6 +234,19 @@ const connections = {
     group: 'Connections',
     help: 'Connections of different VLANs are different, also with the same addresses and ports.',
   }),
+  tunnelPorts: key(
+    list(tunnelPort)
+      .refine((all) => Object.values(tunnelPorts(all)).every(({ length }) => length <= MAX_TUNNEL_PORTS), {
+        error: `may have up to ${MAX_TUNNEL_PORTS} ports of each kind`,
+      })
+      .prefault(['vxlan=4789', 'geneve=6081']),
+    {
+      group: 'Connections',
+      arg: 'KIND=PORT,…',
+      help: 'UDP ports of VXLAN and GENEVE tunnels in the traffic, for instance vxlan=4789,vxlan=8472; of a kind that is not named there are none.',
+    },
+    'list',
+  ),
   tunnelKey: flag(false, {
     group: 'Connections',
     help: 'Connections in VXLAN and GENEVE tunnels of different network identifiers are different.',

@@ -107,6 +107,15 @@ export const mirrorSource = z.string().regex(/^udp:\S{1,255}$/, {
     'must be a mirror over UDP, for instance udp://0.0.0.0:4789?encap=vxlan (interfaces are named with -i)',
 });
 
+/** A kind of tunnel and one of its UDP ports. */
+export const tunnelPort = z.string().refine(
+  (text) => {
+    const match = /^(?:vxlan|geneve)=(\d{1,5})$/.exec(text);
+    return match !== null && Number(match[1]) > 0 && Number(match[1]) < 65_536;
+  },
+  { error: 'must be vxlan=PORT or geneve=PORT, for instance vxlan=8472' },
+);
+
 export const policyText = z.string().regex(/^[a-z][a-z0-9-]*(=[^=\s]+)?$/, {
   error: 'must look like NAME or NAME=ARGUMENT, for instance bulk=1MB',
 });

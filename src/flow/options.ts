@@ -1,6 +1,6 @@
+import type { TunnelKind, TunnelPorts } from '../base/tunnels.ts';
 import type { LikelyServerPorts } from './ports.ts';
 import type { FlowTimeouts } from './timeouts.ts';
-import type { TunnelPorts, TunnelType } from './types.ts';
 
 /** How connections are tracked. */
 export interface FlowEngineOptions {
@@ -18,7 +18,7 @@ export interface FlowEngineOptions {
   /** UDP ports of VXLAN and GENEVE: 4789 and 6081 unless told. */
   tunnelPorts?: TunnelPorts;
   /** Tunnels that the gate looks into: flows inside of them may be shunted. None unless told. */
-  shuntInside?: readonly TunnelType[];
+  shuntInside?: readonly TunnelKind[];
   /** Memory for IP datagrams of which fragments are missing; 16 MiB unless told. */
   fragmentBytes?: number;
   /** Networks that count as local beside the private and special-purpose ranges. */
@@ -31,6 +31,10 @@ export interface FlowEngineOptions {
   /** Bytes held back for the recognizers when segments come out of order: per flow (64 KiB) and for all (16 MiB). */
   serviceBufferBytes?: number;
   serviceBuffersBytes?: number;
+  /** Look whether the first payload of each side is random-looking: false unless told. */
+  randomness?: boolean;
+  /** Addresses of which the name is kept that led to them, as DNS answered: 0 unless told. */
+  dnsNames?: number;
   /**
    * Seconds that packet time may go back before it is taken for a step of the clock. Without it time never goes back,
    * as in Zeek.

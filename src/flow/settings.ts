@@ -1,5 +1,6 @@
 import { randomFillSync } from 'node:crypto';
 import { SluiceError } from '../base/errors.ts';
+import type { TunnelKind } from '../base/tunnels.ts';
 import { DEFAULT_TUNNEL_PORTS } from './carriers.ts';
 import { Directions } from './direction.ts';
 import { NetSet } from './nets.ts';
@@ -8,6 +9,12 @@ import { BARE_SERVER_PORTS, DEFAULT_SERVER_PORTS } from './ports.ts';
 import { completeTimeouts, type FlowTimeouts } from './timeouts.ts';
 import type { TunnelPorts, TunnelType } from './types.ts';
 
+const TYPE_OF: Readonly<Record<TunnelKind, TunnelType>> = {
+  vxlan: 'VXLAN',
+  geneve: 'GENEVE',
+  gre: 'GRE',
+  ipip: 'IP',
+};
 const DEFAULT_MAX_FLOWS = 1 << 17;
 const MAX_FLOWS = 1 << 22;
 const MIN_FLOWS = 16;
@@ -25,6 +32,8 @@ export interface FlowSettings {
   readonly services: boolean;
   /** UDP flows to DNS ports have the timeout of DNS. */
   readonly dns: boolean;
+  readonly randomness: boolean;
+  readonly dnsNames: number;
   readonly clockStep: number;
   readonly directions: Directions;
   readonly localNets: NetSet;
@@ -50,10 +59,12 @@ export function completeOptions(options: FlowEngineOptions): FlowSettings {
     vlanInKey: options.vlanInKey ?? false,
     tunnelInKey: options.tunnelInKey ?? false,
     tunnelPorts: options.tunnelPorts ?? DEFAULT_TUNNEL_PORTS,
-    shuntInside: new Set(options.shuntInside),
+    shuntInside: new Set((options.shuntInside ?? []).map((kind) => TYPE_OF[kind])),
     fragmentBytes: options.fragmentBytes ?? 16_777_216,
     services: options.services ?? !bare,
     dns: !bare,
+    randomness: options.randomness ?? false,
+    dnsNames: options.dnsNames ?? 0,
     clockStep: options.clockStep ?? Number.POSITIVE_INFINITY,
     directions: new Directions(
       options.likelyServerPorts ?? (bare ? BARE_SERVER_PORTS : DEFAULT_SERVER_PORTS),

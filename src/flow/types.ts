@@ -17,6 +17,13 @@ export interface ShuntEvent {
   side: Side;
 }
 
+/** Where in memory an address is. */
+export interface FlowAddress {
+  u8: Uint8Array;
+  at: number;
+  bytes: 4 | 16;
+}
+
 /** What the gate counted of one direction since the last time it was absorbed: differences, not totals. */
 export interface SideDelta {
   pkts: number;
@@ -68,11 +75,7 @@ export interface ConnRecord {
 }
 
 /** Kinds of tunnels, and what happens to them, as Zeek's tunnel.log names them (behind `Tunnel::`). */
-/** UDP ports by the kind of tunnel. */
-export interface TunnelPorts {
-  vxlan: readonly number[];
-  geneve: readonly number[];
-}
+export type { TunnelPorts } from '../base/tunnels.ts';
 
 /** The tunnels around a flow as of the latest packet of each side. */
 export interface TunnelsAround {
@@ -160,6 +163,21 @@ export interface TcpSideState {
   zeroWindows: number;
 }
 
+/** What is known of the content of flows, by slot. */
+export interface FlowContent {
+  /** Confirmed services, joined by commas. */
+  services(slot: number): string | undefined;
+  tls(slot: number): TlsInfo | undefined;
+  /** HTTP: host of the first request that named one. */
+  host(slot: number): string | undefined;
+  /** Payload is looked at: more may become known. */
+  isLearning(slot: number): boolean;
+  /** Packets of both sides when TLS or SSH was established; undefined before. */
+  establishedAt(slot: number): number | undefined;
+  /** No service, and the first payload of both sides looks random (where that is looked at). */
+  isOpaque(slot: number): boolean;
+}
+
 /** What src/sensor uses of the flow engine (src/flow/engine.ts implements it). */
 export interface FlowEngineApi {
   /** Accounts one packet; the slot of its flow, or -1 when it belongs to none. Never throws, whatever the bytes. */
@@ -201,6 +219,20 @@ export interface FlowEngineApi {
   tunnelsAround(slot: number): TunnelsAround;
   isTunnelled(slot: number): boolean;
   tls(slot: number): TlsInfo | undefined;
+  readonly content: FlowContent;
+  /** What was learned (FlowFlag.news) has been looked at. */
+  takeNews(slot: number): void;
+  /** FlowFlag.settled: kept for whoever decides over flows. */
+  setSettled(slot: number, settled: boolean): void;
+  unsettleAll(): void;
+  /** Valid until the flow ends. */
+  address(slot: number, side: Side): FlowAddress;
+  port(slot: number, side: Side): number;
+  startTime(slot: number): number;
+  /** A number of the flow, of 32 bits: the same as long as the engine lives. */
+  hash(slot: number): number;
+  /** The name that DNS answered the responder's address for; undefined where that is not kept (`dnsNames`). */
+  dnsName(slot: number): string | undefined;
   /**
    * Local bypass: from now on the flow is only counted. Its content is not looked at any more, nor are the checksums of UDP
    * datagrams and of segments that go on where the last one ended; its record is the same as without, save that a bad

@@ -29,6 +29,7 @@ import type { Attached } from './links.ts';
 import { Owners } from './owners.ts';
 import { Pairs, PrefixPairs } from './pairs.ts';
 import type { PinAccess } from './pins.ts';
+import type { GateTunnels } from './tunnels.ts';
 
 export interface DaemonOptions extends GateInterface {
   /** More interfaces that share its tables. */
@@ -37,6 +38,7 @@ export interface DaemonOptions extends GateInterface {
   maxShunts4: number;
   maxShunts6: number;
   vlanKey: boolean;
+  tunnels: GateTunnels | undefined;
   /** Fragments follow their flow. */
   fragments: boolean;
   /** Where a program is pinned that runs behind the gate. */

@@ -1,23 +1,31 @@
-/** What the gate looks into; each kind is one bit of cfg_tunnels (bpf/gate.h). */
-export const TUNNEL_KINDS = ['vxlan', 'geneve', 'gre', 'ipip'] as const;
-export type TunnelKind = (typeof TUNNEL_KINDS)[number];
-
-/** Ports of each kind that a gate knows (SL_TUNNEL_PORTS). */
-export const MAX_TUNNEL_PORTS = 4;
+import {
+  MAX_TUNNEL_PORTS,
+  TUNNEL_KINDS,
+  type TunnelKind,
+  type TunnelPorts,
+  tunnelPorts,
+} from '../base/tunnels.ts';
 
 /** How the gate looks into tunnels: flows are found by the addresses and ports inside. */
 export interface GateTunnels {
   kinds: readonly TunnelKind[];
   /** VXLAN and GENEVE ids are part of the key; the flow engine must be told the same. */
   inKey: boolean;
-  /** 1 to MAX_TUNNEL_PORTS UDP ports of each. */
-  vxlanPorts: readonly number[];
-  genevePorts: readonly number[];
+  /** Up to MAX_TUNNEL_PORTS UDP ports of each. */
+  ports: TunnelPorts;
   /** Only mirrors that end at this host are looked into, those in the table `mirrors`; everything else passes. */
   mirror?: boolean;
 }
 
-export const DEFAULT_TUNNEL_PORTS = { vxlanPorts: [4789], genevePorts: [6081] } as const;
+/** From the options of that name; undefined when none is to be looked into. */
+export function gateTunnels(config: {
+  tunnels: readonly TunnelKind[];
+  tunnelKey: boolean;
+  tunnelPorts: readonly string[];
+}): GateTunnels | undefined {
+  if (config.tunnels.length === 0) return undefined;
+  return { kinds: config.tunnels, inKey: config.tunnelKey, ports: tunnelPorts(config.tunnelPorts) };
+}
 
 /** The bit of a kind in cfg_tunnels. */
 export function tunnelBit(kind: TunnelKind): number {
@@ -27,11 +35,16 @@ export function tunnelBit(kind: TunnelKind): number {
 /** Constants of bpf/maps.h; none where the gate does not look into tunnels: its object has none. */
 export function tunnelConstants(tunnels: GateTunnels | undefined): Record<string, number | Uint8Array> {
   if (tunnels === undefined) return {};
+  const { ports } = tunnels;
+  // A kind without a port is none that is looked into.
+  const kinds = tunnels.kinds.filter(
+    (kind) => (kind !== 'vxlan' && kind !== 'geneve') || ports[kind].length > 0,
+  );
   return {
-    cfg_tunnels: tunnels.kinds.reduce((bits, kind) => bits | tunnelBit(kind), 0),
+    cfg_tunnels: kinds.reduce((bits, kind) => bits | tunnelBit(kind), 0),
     cfg_tunnel_in_key: tunnels.inKey ? 1 : 0,
-    cfg_vxlan_ports: portBytes(tunnels.vxlanPorts),
-    cfg_geneve_ports: portBytes(tunnels.genevePorts),
+    cfg_vxlan_ports: portBytes(ports.vxlan),
+    cfg_geneve_ports: portBytes(ports.geneve),
     cfg_mirror: tunnels.mirror === true ? 1 : 0,
   };
 }

@@ -45,6 +45,8 @@ export interface Books {
   current: Episode | undefined;
   /** Its record began in an earlier process. */
   recovered: boolean;
+  /** See Episode. */
+  carrier: boolean;
 }
 
 export function newBooks(trigger: number): Books {
@@ -54,6 +56,7 @@ export function newBooks(trigger: number): Books {
     episodes: 0,
     current: undefined,
     recovered: false,
+    carrier: false,
   };
 }
 
@@ -64,6 +67,8 @@ export interface Episode {
   readonly family: 4 | 6;
   readonly key: Uint8Array;
   readonly tcp: boolean;
+  /** A tunnel over UDP: its packets pass, and count here where the gate drops what is inside. */
+  readonly carrier: boolean;
   readonly trigger: number;
   /** Time of the packet that triggered it, seconds since the epoch. */
   readonly triggered: number;
@@ -112,7 +117,10 @@ const nothing = (): Absorbed => ({
 const zero = (): SideCount => ({ seq: 0, ack: 0, rexmits: 0, zeroWindows: 0 });
 
 export function newEpisode(
-  about: Pick<Episode, 'slot' | 'generation' | 'family' | 'key' | 'tcp' | 'trigger' | 'triggered'>,
+  about: Pick<
+    Episode,
+    'slot' | 'generation' | 'family' | 'key' | 'tcp' | 'carrier' | 'trigger' | 'triggered'
+  >,
 ): Episode {
   return {
     ...about,

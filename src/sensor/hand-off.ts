@@ -3,7 +3,8 @@ import type { FlowEngineApi } from '../flow/types.ts';
 import type { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
 import { Entry } from '../gate/entry.ts';
-import type { OpName } from '../gate/ops.ts';
+import { CARRIER, TIED } from '../gate/layout.ts';
+import type { OpName, OpTunnels } from '../gate/ops.ts';
 import { type Absorption, NO_COUNTS } from './absorption.ts';
 import type { Episode, SideCount } from './episode.ts';
 
@@ -25,6 +26,11 @@ export interface HandOffEvents {
   gaveUp(episode: Episode): void;
   /** It is not to be shunted any more. */
   dropped(episode: Episode): void;
+  /**
+   * Whether the tunnels around it can be counted already, each as a shunt of its own that is asked for here if need be;
+   * `never`: one of them is not to be. Asked only where the gate looks into tunnels.
+   */
+  carried(episode: Episode): 'yes' | 'wait' | 'never';
   /** Whether it still is its connection's shunt. */
   valid(episode: Episode): boolean;
 }
@@ -38,6 +44,7 @@ export class HandOff {
   readonly #events: HandOffEvents;
   /** 0: no idle limit. */
   readonly #idleMs: number;
+  readonly #inTunnels: boolean;
   /** Episodes that have a step to take; each is in one list. */
   #waiting: Episode[] = [];
   #armed: Episode[] = [];
@@ -48,7 +55,10 @@ export class HandOff {
 
   constructor(
     parts: { engine: FlowEngineApi; gate: GateClient; ring: RingPosition; absorption: Absorption },
+    /** Milliseconds; 0: no limit. */
     idleMs: number,
+    /** The gate looks into tunnels. */
+    inTunnels: boolean,
     events: HandOffEvents,
   ) {
     this.#engine = parts.engine;
@@ -56,6 +66,7 @@ export class HandOff {
     this.#ring = parts.ring;
     this.#absorption = parts.absorption;
     this.#idleMs = idleMs;
+    this.#inTunnels = inTunnels;
     this.#events = events;
   }
 
@@ -118,11 +129,27 @@ export class HandOff {
                 [a.seq, b.seq],
                 [a.ack, b.ack],
               ];
-        ops.push(name, e.family, e.key, this.#gate.owner, this.#idleOf(e), e.slot, first, second);
+        ops.push(
+          name,
+          e.family,
+          e.key,
+          this.#gate.owner,
+          this.#idleOf(e),
+          e.slot,
+          first,
+          second,
+          this.#tunnelsOf(e),
+        );
       }
       ops.run();
       part.forEach((e, row) => done(e, ops.result(row), row));
     }
+  }
+
+  #tunnelsOf(e: Episode): OpTunnels | undefined {
+    if (!this.#inTunnels) return undefined;
+    if (e.carrier) return { flags: CARRIER, tie: [0, 0] };
+    return { flags: TIED, tie: this.#engine.tunnelsAround(e.slot).tie };
   }
 
   /** The kernel lets go no later than the engine would end the flow: the next packet then begins a new one. */
@@ -139,8 +166,13 @@ export class HandOff {
     for (const e of this.#waiting) {
       if (!this.#events.valid(e)) continue;
       if (e.notBefore > now) later.push(e);
-      else if (this.#engine.isShuntable(e.slot)) due.push(e);
-      else this.#events.dropped(e);
+      else if (e.carrier) due.push(e);
+      else if (!this.#engine.isShuntable(e.slot)) this.#events.dropped(e);
+      else {
+        const carried = this.#inTunnels ? this.#events.carried(e) : 'yes';
+        if (carried === 'yes') due.push(e);
+        else if (carried === 'wait') later.push(e);
+      }
     }
     this.#waiting = later;
     if (due.length === 0) return;

@@ -3,6 +3,7 @@ import { SluiceError } from '../base/errors.ts';
 import { FanoutGroup } from '../capture/fanout.ts';
 import { chooseKind, rulesOutXdp } from '../gate/choose.ts';
 import { Gate, type GateOptions, type Joined } from '../gate/index.ts';
+import { gateTunnels } from '../gate/tunnels.ts';
 import { type InterfaceInfo, interfaceState, realtimeOffset } from '../kernel/index.ts';
 import { Crew } from './crew.ts';
 import { captureText, FrameCapture } from './frames.ts';
@@ -125,6 +126,7 @@ export class InterfaceStation implements Station {
       maxShunts4: c.maxShunts4,
       maxShunts6: c.maxShunts6,
       vlanKey: c.vlanKey,
+      tunnels: gateTunnels(c),
       fragments: c.fragments === 'follow',
       ...(c.snaplen === 'off' ? {} : { snaplen: c.snaplen }),
       workers: c.workers,

@@ -1,3 +1,4 @@
+import type { TunnelKind, TunnelPorts } from '../base/tunnels.ts';
 import type { FanoutTicket } from '../capture/fanout.ts';
 import type { UdpAddress } from '../capture/udp-url.ts';
 import type { FlowTimeouts } from '../flow/index.ts';
@@ -66,6 +67,9 @@ export interface WorkerSetup {
   bare: boolean;
   vlanKey: boolean;
   tunnelKey: boolean;
+  tunnelPorts: TunnelPorts;
+  /** What the gate looks into. */
+  tunnels: readonly TunnelKind[];
   localNets: readonly string[];
   maxFlows: number;
   timeouts: Partial<FlowTimeouts>;

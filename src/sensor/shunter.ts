@@ -41,6 +41,8 @@ export interface ShuntedPart {
   totals: ShuntTotals;
   trigger: number;
   recovered: boolean;
+  /** It is a tunnel: what counts here was dropped inside of it, and counts in the records of that too. */
+  carrier: boolean;
 }
 
 /**
@@ -91,6 +93,8 @@ export class Shunter {
     /** Seconds between two values of the gate's clock. */
     tick: number;
     isLocal: (family: 4 | 6, key: Uint8Array) => boolean;
+    /** The gate looks into tunnels. */
+    inTunnels?: boolean;
     /** How logs name the policy with this index. */
     trigger: (index: number) => string;
   }) {
@@ -105,22 +109,25 @@ export class Shunter {
     this.#absorption = absorption;
     this.#notes = new Notes(engine, gate, options.trigger);
     const idleMs = options.idle === 'off' ? 0 : Math.max(1, Math.round(options.idle * 1000));
-    this.#handOff = new HandOff({ engine, gate, ring, absorption }, idleMs, {
+    this.#handOff = new HandOff({ engine, gate, ring, absorption }, idleMs, options.inTunnels ?? false, {
       armed: (e) => {
         this.#live++;
-        this.#notes.due(e);
+        this.#noteDue(e);
       },
       flipped: (e, went) => {
         this.#settling.push(e);
-        if (went) this.#events.started(e.slot, e.trigger);
+        if (went && !e.carrier) this.#events.started(e.slot, e.trigger);
       },
-      full: (e) => this.#events.refused(e.slot, e.trigger, 'full'),
+      full: (e) => {
+        if (!e.carrier) this.#events.refused(e.slot, e.trigger, 'full');
+      },
       gaveUp: (e) => {
         this.#handOff.end([e]);
         e.reason = 'asked';
         this.#toEnding(e);
       },
       dropped: (e) => this.#forget(e),
+      carried: (e) => this.#carried(e),
       valid: (e) => this.#engine.generation(e.slot) === e.generation && this.#booksOf(e) !== undefined,
     });
     this.#endings = new Endings(gate, absorption, {
@@ -170,7 +177,60 @@ export class Shunter {
     }
   }
 
-  #begin(slot: number, books: Books, trigger: number, triggered: number): Episode {
+  /**
+   * A flow inside of tunnels is shunted only once each of them that is a flow has books in the gate as well. They stay there
+   * for as long as the tunnel has traffic.
+   */
+  #carried(inner: Episode): 'yes' | 'wait' | 'never' {
+    const { carriers, ends } = this.#engine.tunnelsAround(inner.slot);
+    const local = ends.some((words) =>
+      this.#isLocal(
+        words.length === 2 ? 4 : 6,
+        new Uint8Array(words.buffer, words.byteOffset, words.byteLength),
+      ),
+    );
+    const states = carriers.map((slot) => this.#carrierState(slot, inner));
+    if (local || states.includes('never')) {
+      inner.phase = 'refused';
+      this.#events.refused(inner.slot, inner.trigger, 'local');
+      return 'never';
+    }
+    return states.includes('wait') ? 'wait' : 'yes';
+  }
+
+  #carrierState(slot: number, { trigger, triggered }: Episode): 'yes' | 'wait' | 'never' {
+    if (slot < 0) return 'wait';
+    let books = this.#books.get(slot);
+    if (books === undefined) {
+      books = newBooks(trigger);
+      // Its counts stay with it whatever becomes of the entry.
+      books.carrier = true;
+      books.episodes = 1;
+      this.#books.set(slot, books);
+    }
+    const { current } = books;
+    if (current === undefined) {
+      const episode = this.#begin(slot, books, trigger, triggered, true);
+      this.#engine.setMark(slot, true);
+      if (this.#isLocal(episode.family, episode.key)) episode.phase = 'refused';
+      else this.#handOff.add(episode);
+    } else if (current.phase === 'refused') {
+      return 'never';
+    } else if (current.phase === 'shunted') {
+      if (!this.#gate.read(current.family, current.key, false, this.#entry)) return 'wait';
+      if (!this.#entry.ending) return 'yes';
+      // None of its own packets shows that: they pass uncounted.
+      if (this.#ring.position >= current.barrier) this.#endEpisode(current);
+    }
+    return 'wait';
+  }
+
+  /** What is in tunnels is not gone on with by another process: notes do not tell of tunnels. */
+  #noteDue(episode: Episode): void {
+    if (!episode.carrier && !this.#engine.isTunnelled(episode.slot)) this.#notes.due(episode);
+  }
+
+  #begin(slot: number, books: Books, trigger: number, triggered: number, carrier = false): Episode {
     const engine = this.#engine;
     const key = engine.key(slot);
     const episode = newEpisode({
@@ -179,6 +239,7 @@ export class Shunter {
       family: key.family,
       key: key.bytes,
       tcp: engine.proto(slot) === IPPROTO_TCP,
+      carrier,
       trigger,
       triggered,
     });
@@ -224,7 +285,8 @@ export class Shunter {
   beforePacket(slot: number, _side: Side, tcpFlags: number, now: number): void {
     const books = this.#books.get(slot);
     const episode = books?.current;
-    if (books === undefined || episode?.phase !== 'shunted') return;
+    // A tunnel's packets pass, and what is counted beside them is taken in at any time: no order of datagrams is kept.
+    if (books === undefined || episode?.phase !== 'shunted' || episode.carrier) return;
     // Up to the barrier only the SYN, FIN or RST itself can come from after the end: the rest was passed while armed.
     if (this.#ring.position <= episode.barrier && (tcpFlags & SYN_FIN_RST) === 0) return;
     if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return;
@@ -233,7 +295,7 @@ export class Shunter {
     else {
       // Passed although the flow is shunted (a fragment, say): it may acknowledge what was dropped.
       this.#absorption.absorb(episode, books, this.#entry);
-      this.#notes.due(episode);
+      this.#noteDue(episode);
     }
   }
 
@@ -286,8 +348,10 @@ export class Shunter {
       const { family, bytes } = this.#engine.key(slot);
       this.#notes.remove(family, bytes);
     }
-    const { totals, trigger, recovered } = books;
-    return recovered || totals.origPkts + totals.respPkts > 0 ? { totals, trigger, recovered } : undefined;
+    const { totals, trigger, recovered, carrier } = books;
+    return recovered || totals.origPkts + totals.respPkts > 0
+      ? { totals, trigger, recovered, carrier }
+      : undefined;
   }
 
   /** After the packets of a turn: takes every step that is due. */
@@ -306,7 +370,7 @@ export class Shunter {
       if (this.#ring.position < e.barrier) keep.push(e);
       else {
         this.#absorption.begin(e);
-        this.#notes.due(e);
+        this.#noteDue(e);
       }
     }
     this.#settling = keep;
@@ -323,13 +387,13 @@ export class Shunter {
     episode.reason = reason ?? (this.#entry.dirs[0].reason || this.#entry.dirs[1].reason);
     this.#absorption.absorb(episode, books, this.#entry, until);
     this.#announceEnd(episode, books);
-    this.#notes.due(episode);
+    this.#noteDue(episode);
     this.#toEnding(episode);
   }
 
   #announceEnd(episode: Episode, books: Books): void {
     const [a, b] = episode.absorbed;
-    if (!episode.started && a.pkts + b.pkts === 0) return;
+    if (episode.carrier || (!episode.started && a.pkts + b.pkts === 0)) return;
     const { first } = this.#entry;
     const delay =
       first > 0 ? Math.max(0, first + this.#absorption.clockOffset - episode.triggered) : undefined;

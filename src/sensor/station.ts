@@ -1,5 +1,6 @@
 import type { RunConfig } from '../base/config.ts';
 import type { SluiceError } from '../base/errors.ts';
+import { tunnelPorts } from '../base/tunnels.ts';
 import type { Gate } from '../gate/index.ts';
 import type { LogLink } from '../log/log-link.ts';
 import { logSettings } from '../log/log-setup.ts';
@@ -71,6 +72,8 @@ export function commonSetup(
     bare: c.bare,
     vlanKey: c.vlanKey,
     tunnelKey: c.tunnelKey,
+    tunnelPorts: tunnelPorts(c.tunnelPorts),
+    tunnels: c.tunnels,
     localNets: c.localNets,
     maxFlows: c.maxFlows,
     timeouts: {

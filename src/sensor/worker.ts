@@ -91,6 +91,8 @@ class CaptureWorker {
         bare: setup.bare,
         vlanInKey: setup.vlanKey,
         tunnelInKey: setup.tunnelKey,
+        tunnelPorts: setup.tunnelPorts,
+        shuntInside: setup.tunnels,
         localNets: setup.localNets,
         maxFlows: setup.maxFlows,
         timeouts: setup.timeouts,
@@ -129,6 +131,7 @@ class CaptureWorker {
       settleMs: 2 * setup.holdMs + SETTLE_MS,
       clockOffset: realtimeOffset,
       tick: coarseStep(),
+      inTunnels: setup.tunnels.length > 0,
       isLocal: (family, key) => hasLocalEndpoint(this.#local, family, key),
       trigger: (index) => this.#triggers[index],
       events: {
@@ -295,7 +298,8 @@ class CaptureWorker {
     s[Stat.connections]++;
     if (oneWay !== undefined) s[Stat.judged]++;
     if (oneWay === true) s[Stat.oneWay]++;
-    if (shunted === undefined || shunted.totals.origPkts + shunted.totals.respPkts === 0) return;
+    if (shunted === undefined || shunted.carrier) return;
+    if (shunted.totals.origPkts + shunted.totals.respPkts === 0) return;
     s[Stat.shuntedConnections]++;
     if (shunted.trigger < this.#policies.policies.length) s[Stat.policies + shunted.trigger * POLICY_STATS]++;
   }

@@ -7,6 +7,7 @@ import { scaled } from '../../base/units.ts';
 import type { ControlClient as Connected } from '../../gate/control-client.ts';
 import type { StatusReport } from '../../gate/control-protocol.ts';
 import type { DaemonOptions, UpReport } from '../../gate/daemon.ts';
+import type { GateTunnels } from '../../gate/tunnels.ts';
 import { accountNumber } from '../accounts.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
@@ -20,6 +21,9 @@ const gateSchema = runSchema
     maxShunts4: true,
     maxShunts6: true,
     vlanKey: true,
+    tunnels: true,
+    tunnelPorts: true,
+    tunnelKey: true,
     logDir: true,
     json: true,
     quiet: true,
@@ -120,6 +124,7 @@ export const registerGate: Register = (program, host) => {
       await host.run(config, async (io) => {
         const { checkInterface, checkPrivilege } = await import('../../gate/guard.ts');
         const { checkKernel } = await import('../../gate/kernel-check.ts');
+        const { gateTunnels } = await import('../../gate/tunnels.ts');
         const names = checkNames(given);
         const [first, ...others] = names.map((name) => {
           const { index, name: ifname } = checkInterface(name, config.tap);
@@ -135,6 +140,7 @@ export const registerGate: Register = (program, host) => {
           maxShunts4: config.maxShunts4,
           maxShunts6: config.maxShunts6,
           vlanKey: config.vlanKey,
+          tunnels: gateTunnels(config),
           fragments: config.fragments === 'follow',
           ...(given.next === undefined ? {} : { next: resolve(given.next) }),
           ...(given.site === undefined ? {} : { site: given.site }),
@@ -171,6 +177,7 @@ Examples:
   sluice gate up -i eth1 --tap
   sluice gate up -i eth1 --tap --pin-group zeek        members of zeek read the tables and add shunts
   sluice gate up -i eth1 --tap --mode native --hold    in the foreground, until Ctrl-C
+  sluice gate up -i eth1 --tap --tunnels vxlan,gre     connections in tunnels are found too
   sluice gate up -i eth1 -i eth2 --tap --share-tables  a tap whose two directions come in on two interfaces`,
   );
 
@@ -372,12 +379,22 @@ const n = (value: number): string => value.toLocaleString('en-US');
 const count = ({ pkts, bytes }: { pkts: number; bytes: number }): string =>
   `${n(pkts)} packets, ${scaled(bytes, 'B')}`;
 
+/** Into which tunnels it looks, and on which ports. */
+function tunnelsText({ kinds, ports, inKey }: GateTunnels): string {
+  const each = kinds.map((kind) => {
+    const of = kind === 'vxlan' || kind === 'geneve' ? ports[kind] : [];
+    return of.length === 0 ? kind : `${kind} (${of.join(', ')})`;
+  });
+  return `tunnels ${each.join(', ')}${inKey ? ', ids in the key' : ''}`;
+}
+
 /** What its program does beside looking for connections. */
 function optionsText({ vlanKey, features }: StatusReport): string {
   const on = [vlanKey ? 'VLANs in the key' : ''];
   if (features !== null) {
-    const { pairs, prefixes, rules, fragments, trace, notes } = features;
+    const { pairs, prefixes, rules, fragments, trace, notes, tunnels } = features;
     on.push(
+      tunnels === undefined ? '' : tunnelsText(tunnels),
       fragments ? 'fragments follow their connection' : '',
       rules ? 'rules' : '',
       pairs ? 'address pairs' : '',
