@@ -261,6 +261,7 @@ NAPI_MODULE_INIT() {
   register_netlink(env, exports);
   register_classic(env, exports);
   register_socket_filter(env, exports);
+  register_flow(env, exports);
   register_system(env, exports);
   register_ethtool(env, exports);
   register_udp(env, exports);

@@ -128,6 +128,7 @@ void register_xsk(napi_env env, napi_value exports);
 void register_netlink(napi_env env, napi_value exports);
 void register_classic(napi_env env, napi_value exports);
 void register_socket_filter(napi_env env, napi_value exports);
+void register_flow(napi_env env, napi_value exports);
 void register_system(napi_env env, napi_value exports);
 void register_ethtool(napi_env env, napi_value exports);
 void register_udp(napi_env env, napi_value exports);

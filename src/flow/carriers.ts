@@ -83,7 +83,8 @@ export class Carriers {
   #level = 0;
 
   readonly #byPort: ReadonlyMap<number, Carrying>;
-  readonly #isPort = new Uint8Array(65_536);
+  /** One byte a port: whether tunnels answer there. */
+  readonly isPort = new Uint8Array(65_536);
 
   constructor(
     host: InnerHost,
@@ -97,7 +98,7 @@ export class Carriers {
       ...vxlanPorts.map((port) => [port, VXLAN] as const),
       ...genevePorts.map((port) => [port, GENEVE] as const),
     ]);
-    for (const port of [GRE_PORT, ...this.#byPort.keys()]) this.#isPort[port] = 1;
+    for (const port of [GRE_PORT, ...this.#byPort.keys()]) this.isPort[port] = 1;
     this.#host = host;
     this.#table = table;
     this.tunnels = tunnels;
@@ -127,7 +128,7 @@ export class Carriers {
     const u8 = packet.u8;
     const at = decoder.transport + 8;
     const end = decoder.transport + decoder.captured;
-    if (this.#isPort[respPort] === 0) {
+    if (this.isPort[respPort] === 0) {
       if (at + 3 > end) return -1;
       const first = u8[at];
       // All but a few of the packets that are no tunnel end here.

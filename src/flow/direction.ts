@@ -4,19 +4,20 @@ import { type LikelyServerPorts, portSet } from './ports.ts';
 /** Whether the first packet of a flow comes from its responder, as Zeek guesses it from likely_server_ports. */
 export class Directions {
   readonly #tcpServers: Uint8Array;
-  readonly #udpServers: Uint8Array;
+  /** One byte a port. */
+  readonly udpServers: Uint8Array;
 
   /** Errors: USAGE for what is no port. */
   constructor(ports: LikelyServerPorts) {
     this.#tcpServers = portSet(ports.tcp);
-    this.#udpServers = portSet(ports.udp);
+    this.udpServers = portSet(ports.udp);
   }
 
   /** Whether the first packet of a flow looks as if the responder had sent it. */
   beginsAtServer(decoder: Decoder, u8: Uint8Array): boolean {
     let flip = false;
     if (decoder.protocol === IpProto.udp) {
-      flip = this.#udpServers[decoder.sourcePort] === 1 && this.#udpServers[decoder.destinationPort] === 0;
+      flip = this.udpServers[decoder.sourcePort] === 1 && this.udpServers[decoder.destinationPort] === 0;
     } else if (decoder.protocol === IpProto.tcp) {
       const flags = u8[decoder.transport + 13] & 0x12;
       if (flags === 2 || this.#tcpServers[decoder.sourcePort] === 0) return false;

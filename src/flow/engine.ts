@@ -26,13 +26,14 @@ import {
   WORDS,
 } from './layout.ts';
 import { Lifetimes } from './lifetimes.ts';
-import { Opener } from './opener.ts';
+import { DNS, Opener } from './opener.ts';
 import type { FlowEngineOptions } from './options.ts';
 import { portSet } from './ports.ts';
 import { RangePool } from './ranges.ts';
 import { connRecord, flipped, origOf, peerSide, portOf } from './record.ts';
 import { restoreFlow, saveFlow } from './saved.ts';
 import { completeOptions, type FlowSettings } from './settings.ts';
+import { ShortWays } from './short-ways.ts';
 import { Sighting } from './sighting.ts';
 import { FlowTable, MOST_FETCHED } from './table.ts';
 import { TcpTracker } from './tcp.ts';
@@ -108,6 +109,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly #carriers: Carriers;
   readonly #keyed: boolean;
   readonly #sightings: readonly Sighting[];
+  /** Made with the first batch; null where there is no addon. */
+  #short: ShortWays | null | undefined;
   readonly #hashes = new Int32Array(MOST_FETCHED);
   readonly #sought = new Uint8Array(KEY6_BYTES);
   readonly #soughtWords = new Int32Array(this.#sought.buffer);
@@ -179,11 +182,61 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   }
 
   processBatch(packets: readonly Packet[], count: number): void {
+    if (this.#short === undefined) this.#short = this.#shortWays() ?? null;
+    const short = this.#short;
+    if (short === null) {
+      this.#longWay(packets, 0, count);
+      return;
+    }
+    for (let from = 0; from < count; ) {
+      const described = short.describe(packets, from, count);
+      if (described === 0) {
+        const begin = from++;
+        while (from < count && !short.describes(packets[from])) from++;
+        this.#longWay(packets, begin, from);
+        continue;
+      }
+      for (let at = 0; at < described; at++) {
+        at = this.#takeShort(short, packets[from], at, described);
+        if (at < described) this.process(packets[from + at]);
+      }
+      from += described;
+    }
+  }
+
+  #shortWays(): ShortWays | undefined {
+    return ShortWays.over({
+      table: this.#table,
+      wheel: this.#lifetimes.wheel,
+      uids: this.#uids,
+      settings: this.#settings,
+      interactive: INTERACTIVE,
+      dnsPorts: DNS,
+      tunnelPorts: this.#carriers.isPort,
+      asked: this.#hooks.returning !== undefined,
+    });
+  }
+
+  /** `packet` is one of them. */
+  #takeShort(short: ShortWays, packet: Packet, from: number, count: number): number {
+    const tunnels = this.#tunnels;
+    if ((tunnels.vxlan | tunnels.geneve) !== 0) tunnels.arrive(packet);
+    const before = this.#table.active;
+    const due = Math.min(this.#lifetimes.wheel.next, tunnels.sweepAt);
+    const to = short.take(packet.u8, from, count, this.#now, due);
+    this.#now = short.now;
+    this.stats.packets += to - from;
+    this.stats.opened += this.#table.active - before;
+    return to;
+  }
+
+  /** In batches whose memory is fetched together. */
+  #longWay(packets: readonly Packet[], begin: number, end: number): void {
     const sightings = this.#sightings;
     const table = this.#table;
     const hashes = this.#hashes;
-    for (let from = 0; from < count; from += MOST_FETCHED) {
-      const size = Math.min(MOST_FETCHED, count - from);
+    for (let from = begin; from < end; from += MOST_FETCHED) {
+      const size = Math.min(MOST_FETCHED, end - from);
       for (let i = 0; i < size; i++) {
         const sighting = sightings[i];
         this.#see(packets[from + i], sighting);

@@ -28,7 +28,8 @@ import type { TcpTracker } from './tcp.ts';
 import { setTimeoutClass, Timeout } from './timeouts.ts';
 import type { UidSource } from './uid.ts';
 
-const DNS = portSet([53, 137, 5353, 5355]);
+/** One byte a port. */
+export const DNS = portSet([53, 137, 5353, 5355]);
 
 /** Fills in the record of a flow that begins. */
 export class Opener {

@@ -23,6 +23,10 @@ const ALIGN = 112;
 const KEY4_WORDS = 4;
 /** Both sides have sent data and acknowledgements. */
 const TALKED = ((Seen.data | Seen.ack) << 16) | Seen.data | Seen.ack;
+// Indices into the totals of a table.
+export const T_FREE = 0;
+export const T_FRESH = 1;
+export const T_ACTIVE = 2;
 /** Keys at a time for `fetch`. */
 export const MOST_FETCHED = 32;
 
@@ -40,16 +44,16 @@ export class FlowTable {
   readonly cold: Int32Array;
   readonly coldDoubles: Float64Array;
   readonly coldBytes: Uint8Array;
-  active = 0;
-
-  readonly #free: Int32Array;
-  #freeCount = 0;
-  /** Slots never used so far begin here. */
-  #fresh = 0;
+  /** Slots that were used and are free, the latest last. */
+  readonly free: Int32Array;
+  /** How many of them (T_FREE), where slots begin that were never used (T_FRESH), and how many are in use (T_ACTIVE). */
+  readonly totals = new Int32Array(3);
   /** Pairs of hash and slot + 1; 0: empty. */
-  readonly #index: Int32Array;
+  readonly index: Int32Array;
+
   readonly #mask: number;
-  readonly #seed: Int32Array;
+  /** Words 0 to 2 are for the hash. */
+  readonly seed: Int32Array;
   readonly #entries: Int32Array;
   /** Takes what `fetch` reads, so that it is read. */
   fetched = 0;
@@ -64,17 +68,17 @@ export class FlowTable {
     this.cold = new Int32Array(cold, ALIGN);
     this.coldDoubles = new Float64Array(cold, ALIGN);
     this.coldBytes = new Uint8Array(cold, ALIGN);
-    this.#free = new Int32Array(capacity);
+    this.free = new Int32Array(capacity);
     const entries = 2 ** Math.ceil(Math.log2(capacity * 2));
-    this.#index = new Int32Array(entries * 2);
+    this.index = new Int32Array(entries * 2);
     this.#mask = entries - 1;
-    this.#seed = seed;
+    this.seed = seed;
     this.#entries = new Int32Array(MOST_FETCHED);
   }
 
   /** Hash of `count` words: multiplication by secret odd numbers, folded after each word. */
   hash(words: Int32Array, from: number, count: number): number {
-    const seed = this.#seed;
+    const seed = this.seed;
     const a = seed[1];
     let h = seed[0];
     for (let i = 0; i < count; i++) {
@@ -87,7 +91,7 @@ export class FlowTable {
 
   /** The slot with this key (4 or 12 words at `from`), or -1. */
   find(key: Int32Array, from: number, count: number, hash: number): number {
-    const index = this.#index;
+    const index = this.index;
     const mask = this.#mask;
     const words = this.words;
     for (let at = hash & mask; ; at = (at + 1) & mask) {
@@ -116,18 +120,18 @@ export class FlowTable {
    * waiting, so that the processor fetches the memory for all of them at the same time. Changes nothing.
    */
   fetch(hashes: Int32Array, count: number): void {
-    const index = this.#index;
+    const index = this.index;
     const mask = this.#mask;
     const words = this.words;
     const entries = this.#entries;
     for (let i = 0; i < count; i++) entries[i] = index[2 * (hashes[i] & mask) + 1];
     let read = 0;
-    let free = this.#freeCount;
+    let free = this.totals[T_FREE];
     for (let i = 0; i < count; i++) {
       const entry = entries[i];
       if (entry !== 0) read ^= words[(entry - 1) * WORDS] ^ words[(entry - 1) * WORDS + ENDPOINT];
       // A flow begins, perhaps: in this slot then.
-      else if (free > 0) read ^= this.#all(this.#free[--free]);
+      else if (free > 0) read ^= this.#all(this.free[--free]);
     }
     for (let i = 0; i < count; i++) {
       const slot = entries[i] - 1;
@@ -145,7 +149,7 @@ export class FlowTable {
     let read = 0;
     for (let i = 0; i < count; i++) read ^= this.#all(slots[i]);
     for (let i = 0; i < count; i++)
-      read ^= this.#index[2 * (this.cold[slots[i] * COLD_WORDS + C_HASH] & this.#mask)];
+      read ^= this.index[2 * (this.cold[slots[i] * COLD_WORDS + C_HASH] & this.#mask)];
     this.fetched = read;
   }
 
@@ -174,10 +178,10 @@ export class FlowTable {
 
   /** Takes a free slot, cleared save for its generation and history and with its key set and indexed; -1 when all are in use. */
   insert(key: Int32Array, from: number, count: number, hash: number): number {
-    let slot = this.#fresh;
-    if (this.#freeCount > 0) slot = this.#free[--this.#freeCount];
+    let slot = this.totals[T_FRESH];
+    if (this.totals[T_FREE] > 0) slot = this.free[--this.totals[T_FREE]];
     else if (slot === this.capacity) return -1;
-    else this.#fresh++;
+    else this.totals[T_FRESH] = slot + 1;
     const words = this.words;
     const cold = this.cold;
     const base = slot * WORDS;
@@ -191,20 +195,20 @@ export class FlowTable {
     cold[coldBase + C_HASH] = hash;
     cold[coldBase + C_GENERATION] = generation;
     cold[coldBase + C_HISTORY_LENGTH] = 0;
-    const index = this.#index;
+    const index = this.index;
     const mask = this.#mask;
     let at = hash & mask;
     while (index[2 * at + 1] !== 0) at = (at + 1) & mask;
     index[2 * at] = hash;
     index[2 * at + 1] = slot + 1;
-    this.active++;
+    this.totals[T_ACTIVE]++;
     return slot;
   }
 
   remove(slot: number): void {
     const cold = this.cold;
     const coldBase = slot * COLD_WORDS;
-    const index = this.#index;
+    const index = this.index;
     const mask = this.#mask;
     let hole = cold[coldBase + C_HASH] & mask;
     while (index[2 * hole + 1] !== slot + 1) hole = (hole + 1) & mask;
@@ -219,8 +223,8 @@ export class FlowTable {
     index[2 * hole + 1] = 0;
     this.words[slot * WORDS + FLAGS] = 0;
     cold[coldBase + C_GENERATION] = (cold[coldBase + C_GENERATION] + 1) | 0;
-    this.#free[this.#freeCount++] = slot;
-    this.active--;
+    this.free[this.totals[T_FREE]++] = slot;
+    this.totals[T_ACTIVE]--;
   }
 
   isOpen(slot: number): boolean {
@@ -231,9 +235,13 @@ export class FlowTable {
     return this.cold[slot * COLD_WORDS + C_GENERATION];
   }
 
+  get active(): number {
+    return this.totals[T_ACTIVE];
+  }
+
   /** Slots that have ever been used; those above are free. */
   get used(): number {
-    return this.#fresh;
+    return this.totals[T_FRESH];
   }
 }
 

@@ -2,25 +2,24 @@ const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
 /** Random numbers for uids: sfc32 from a random seed. Unguessable enough to be unique, which is all that they are for. */
 export class UidSource {
-  #a: number;
-  #b: number;
-  #c: number;
-  #counter = 1;
+  /** The three words of the generator, and its counter. */
+  readonly state = new Int32Array(4);
 
   constructor(seed: Int32Array) {
-    this.#a = seed[0];
-    this.#b = seed[1];
-    this.#c = seed[2];
+    this.state.set([seed[0], seed[1], seed[2], 1]);
     for (let i = 0; i < 12; i++) this.next();
   }
 
   /** 32 bits. */
   next(): number {
-    const sum = (this.#a + this.#b + this.#counter) | 0;
-    this.#counter = (this.#counter + 1) | 0;
-    this.#a = this.#b ^ (this.#b >>> 9);
-    this.#b = (this.#c + (this.#c << 3)) | 0;
-    this.#c = (((this.#c << 21) | (this.#c >>> 11)) + sum) | 0;
+    const { state } = this;
+    const b = state[1];
+    const c = state[2];
+    const sum = (state[0] + b + state[3]) | 0;
+    state[0] = b ^ (b >>> 9);
+    state[1] = (c + (c << 3)) | 0;
+    state[2] = (((c << 21) | (c >>> 11)) + sum) | 0;
+    state[3] = (state[3] + 1) | 0;
     return sum;
   }
 }

@@ -174,6 +174,9 @@ export interface Addon {
   linkTypeValue(name: string): number;
   linkTypeName(value: number): string | undefined;
 
+  shortWays(tables: ShortWayTables, checksums: boolean, bare: boolean): RawShortWays;
+  shortTake(ways: RawShortWays, memory: Uint8Array, from: number, count: number, fresh: boolean): number;
+
   /** A struct ethtool_rxnfc, in which the answer is. 0, or a negative errno. */
   nicRules(ifname: string, command: Uint8Array): number;
   rxQueues(ifname: string): number;
@@ -190,6 +193,38 @@ export interface Addon {
   unshareNetns(): number;
   enterNetns(path: string): number;
   peerCredentials(fd: number): { pid: number; uid: number; gid: number };
+}
+
+/** Opaque. */
+export interface RawShortWays {
+  readonly shortWays: unique symbol;
+}
+
+/** Memory that the native short ways of the flow engine share with it; see src/flow/short-ways.ts. */
+export interface ShortWayTables {
+  readonly words: Int32Array;
+  readonly cold: Int32Array;
+  readonly free: Int32Array;
+  readonly totals: Int32Array;
+  readonly index: Int32Array;
+  readonly seed: Int32Array;
+  readonly links: Int32Array;
+  readonly wheelClock: Float64Array;
+  readonly uids: Int32Array;
+  /** One byte a port. */
+  readonly udpServers: Uint8Array;
+  readonly dnsPorts: Uint8Array;
+  readonly interactive: Uint8Array;
+  readonly tunnelPorts: Uint8Array;
+  /** By timeout class. */
+  readonly inactivity: Float64Array;
+  /** Unanswered attempt, close, look at half-closed ones, DNS, and how far the clock may go back. */
+  readonly timeouts: Float64Array;
+  /** Of each packet the offset, bytes captured, bytes on the wire; and its time. */
+  readonly places: Int32Array;
+  readonly times: Float64Array;
+  /** Packet time, and the time from which on timers are due. */
+  readonly clock: Float64Array;
 }
 
 export interface RawMapInfo {

@@ -60,6 +60,7 @@ export {
 } from './program.ts';
 export { type RecordCallback, RingBuffer } from './ringbuf.ts';
 export { PacketSender } from './sender.ts';
+export { NativeShortWays, type ShortWayTables } from './short-ways.ts';
 export { runSocketFilter } from './socket-filter.ts';
 export {
   bootId,

@@ -1,0 +1,38 @@
+import { SluiceError } from '../base/errors.ts';
+import { type Addon, addon, type RawShortWays, type ShortWayTables } from './addon.ts';
+
+export type { ShortWayTables } from './addon.ts';
+
+/** The native short ways over one engine's tables (native/flow.cc). */
+export class NativeShortWays {
+  readonly #addon: Addon;
+  readonly #ways: RawShortWays;
+
+  private constructor(native: Addon, ways: RawShortWays) {
+    this.#addon = native;
+    this.#ways = ways;
+  }
+
+  /**
+   * Undefined where the addon does not load: reading files needs none. `bare`: flows are opened and closed here too,
+   * which is right only where nothing but conn.log wants to know of them.
+   */
+  static over(tables: ShortWayTables, checksums: boolean, bare: boolean): NativeShortWays | undefined {
+    let native: Addon;
+    try {
+      native = addon();
+    } catch (error) {
+      if (error instanceof SluiceError) return undefined;
+      throw error;
+    }
+    return new NativeShortWays(native, native.shortWays(tables, checksums, bare));
+  }
+
+  /**
+   * Accounts the packets [from, count) that lie in `memory` and are described in the tables, up to one that is not for a
+   * short way: its number, or `count`. `fresh`: these are others than those of the call before.
+   */
+  take(memory: Uint8Array, from: number, count: number, fresh: boolean): number {
+    return this.#addon.shortTake(this.#ways, memory, from, count, fresh);
+  }
+}
