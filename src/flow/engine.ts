@@ -3,14 +3,19 @@ import type { Packet } from '../packet/packet.ts';
 import { Absorber, addPayload } from './absorb.ts';
 import { Carriers, type InnerHost } from './carriers.ts';
 import { Counts } from './counts.ts';
+import { DnsNames } from './dns-names.ts';
 import { coldOf, Endpoints, endpointOf, peerOf, Tcp } from './endpoint.ts';
 import { FlowServices } from './flow-services.ts';
 import { GapTracker } from './gaps.ts';
 import { Histories, isRecorded } from './history.ts';
 import { KEY4_BYTES, KEY6_BYTES } from './keys.ts';
 import {
+  C_HASH,
   CEP_BAD_CHECKSUMS,
+  CF_START,
   COLD_BYTES,
+  COLD_DOUBLES,
+  COLD_WORDS,
   DOUBLES,
   EP_ACK,
   EP_LAST,
@@ -30,7 +35,7 @@ import { DNS, Opener } from './opener.ts';
 import type { FlowEngineOptions } from './options.ts';
 import { portSet } from './ports.ts';
 import { RangePool } from './ranges.ts';
-import { connRecord, flipped, origOf, peerSide, portOf } from './record.ts';
+import { addressOf, connRecord, flipped, origOf, peerSide, portOf } from './record.ts';
 import { restoreFlow, saveFlow } from './saved.ts';
 import { completeOptions, type FlowSettings } from './settings.ts';
 import { ShortWays } from './short-ways.ts';
@@ -43,6 +48,8 @@ import { setTimeoutClass, Timeout } from './timeouts.ts';
 import { geneveId, Tunnels, vxlanId } from './tunnels.ts';
 import type {
   ConnRecord,
+  FlowAddress,
+  FlowContent,
   FlowEngineApi,
   FlowHooks,
   GateKey,
@@ -76,6 +83,12 @@ export interface FlowStats {
   bypassedBytes: number;
 }
 
+/** A DNS server's answer by its port: domain, mDNS. */
+function isDns(u8: Uint8Array, udp: number): boolean {
+  const source = (u8[udp] << 8) | u8[udp + 1];
+  return source === 53 || source === 5353;
+}
+
 /** Heard, and neither closed nor reset: also when it was there before us (partial). */
 const isTalking = (state: number): boolean => state === Tcp.established || state === Tcp.partial;
 
@@ -103,6 +116,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly #tcp: TcpTracker;
   readonly #absorber: Absorber;
   readonly #services: FlowServices;
+  readonly #dnsNames: DnsNames | undefined;
   readonly #opener: Opener;
   readonly #uids: UidSource;
   readonly #tunnels: Tunnels;
@@ -129,13 +143,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     this.#endpoints = new Endpoints(this.#table);
     this.#counts = new Counts(this.#table);
     this.#histories = new Histories(this.#table);
-    this.#services = new FlowServices(
-      this.#table,
-      this.#counts,
-      this.#histories,
-      settings.serviceBufferBytes,
-      settings.serviceBuffersBytes,
-    );
+    this.#services = new FlowServices(this.#table, this.#counts, this.#histories, settings);
+    if (settings.dnsNames > 0) this.#dnsNames = new DnsNames(settings.dnsNames);
     this.#uids = new UidSource(settings.seed.subarray(3));
     this.#gaps = new GapTracker(this.#endpoints, new RangePool(RANGE_NODES), this.#histories);
     this.#tcp = new TcpTracker(this.#endpoints, this.#gaps, this.#histories, this.#settings.timeouts, this);
@@ -472,7 +481,48 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   }
 
   tls(slot: number): TlsInfo | undefined {
-    return this.#services.streams.info(slot);
+    return this.#services.tls(slot);
+  }
+
+  get content(): FlowContent {
+    return this.#services;
+  }
+
+  takeNews(slot: number): void {
+    const at = slot * WORDS + FLAGS;
+    this.#words[at] = this.#words[at] & ~Flag.news;
+  }
+
+  setSettled(slot: number, settled: boolean): void {
+    const at = slot * WORDS + FLAGS;
+    this.#words[at] = settled ? this.#words[at] | Flag.settled : this.#words[at] & ~Flag.settled;
+  }
+
+  unsettleAll(): void {
+    for (let at = FLAGS; at < this.#words.length; at += WORDS)
+      this.#words[at] = this.#words[at] & ~Flag.settled;
+  }
+
+  address(slot: number, side: Side): FlowAddress {
+    return { u8: this.#table.coldBytes, ...addressOf(this.#table, slot, side) };
+  }
+
+  port(slot: number, side: Side): number {
+    return portOf(this.#table, slot, side);
+  }
+
+  startTime(slot: number): number {
+    return this.#table.coldDoubles[slot * COLD_DOUBLES + CF_START];
+  }
+
+  hash(slot: number): number {
+    return this.#table.cold[slot * COLD_WORDS + C_HASH] >>> 0;
+  }
+
+  dnsName(slot: number): string | undefined {
+    if (this.#dnsNames === undefined) return undefined;
+    const { at, bytes } = addressOf(this.#table, slot, peerSide(this.origSide(slot)));
+    return this.#dnsNames.nameOf(this.#table.coldBytes, at, bytes, this.startTime(slot));
   }
 
   bypass(slot: number): boolean {
@@ -617,6 +667,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     const bytes = ((u8[at + 4] << 8) | u8[at + 5]) - 8;
     addPayload(this.#doubles, endpointOf(slot, side), bytes);
     this.#counts.count(slot, side, decoder.ipBytes);
+    if (this.#dnsNames !== undefined && isDns(u8, at) && bytes > 0)
+      this.#dnsNames.learn(u8, at + 8, Math.min(bytes, decoder.captured - 8), this.#now);
     if (bytes > 0 && decoder.captured > 8 && this.#services.wants(slot, side)) {
       // What a short capture has cut off is missing, but the beginning often tells.
       const there = Math.min(bytes, decoder.captured - 8);
@@ -652,7 +704,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     if ((this.#words[slot * WORDS + FLAGS] & (Flag.carrier | Flag.tunnelled)) !== 0)
       this.#carriers.ended(slot, this.#now);
     this.#tcp.close(slot);
-    this.#services.streams.release(slot);
+    this.#services.release(slot);
     this.#histories.release(slot);
     this.#lifetimes.wheel.clear(slot);
     this.#table.remove(slot);

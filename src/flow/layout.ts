@@ -103,6 +103,8 @@ export const Flag = {
   origHigh: 1 << 2,
   /** The key has 48 bytes. */
   wide: 1 << 3,
+  /** SSH: both sides have switched to new keys. */
+  sshEncrypted: 1 << 4,
   /** TLS, DTLS or QUIC was recognized. */
   tlsConfirmed: 1 << 5,
   /** TLS: both sides have finished the handshake. */
@@ -128,6 +130,10 @@ export const Flag = {
   tunnelled: 1 << 20,
   /** Counted and no longer analysed. */
   bypassed: 1 << 21,
+  /** Something was learned of the content since somebody last looked. */
+  news: 1 << 22,
+  /** Whoever decides over flows needs not look again. */
+  settled: 1 << 23,
 } as const;
 /** Which inactivity timeout holds: three bits. */
 export const TIMEOUT_SHIFT = 16;
@@ -138,6 +144,10 @@ export const PROTOCOL_SHIFT = 24;
 export const FlowFlag = {
   tlsConfirmed: Flag.tlsConfirmed,
   tlsEstablished: Flag.tlsEstablished,
+  sshEncrypted: Flag.sshEncrypted,
+  bypassed: Flag.bypassed,
+  news: Flag.news,
+  settled: Flag.settled,
 } as const;
 
 /** Bits of SEEN for one direction (Zeek's history slots). */

@@ -24,7 +24,14 @@ export const SAVED_FLOW_BYTES = 704;
 const TEXT_BYTES = SAVED_FLOW_BYTES - TEXT;
 
 /** What another flow has in the same place: neither these bits nor the slot's own words are taken over. */
-const KEPT_FLAGS = ~(Flag.open | Flag.wide | Flag.marked | (Flag.payloadWanted * 3));
+const KEPT_FLAGS = ~(
+  Flag.open |
+  Flag.wide |
+  Flag.marked |
+  (Flag.payloadWanted * 3) |
+  Flag.news |
+  Flag.settled
+);
 
 /** Tells layouts of records apart: another version of the engine must not misread what this one has saved. */
 const LAYOUT = fingerprint(JSON.stringify([layout, Tcp, Timeout]));

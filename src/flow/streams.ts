@@ -20,6 +20,10 @@ export const StreamNews = {
   flip: 32,
   /** Connections are announced, see `announced`. */
   announced: 64,
+  /** SSH: both sides have switched to new keys. */
+  encrypted: 128,
+  /** Names or host have changed. */
+  told: 256,
 } as const;
 
 interface Segment {
@@ -61,6 +65,7 @@ export class Streams {
   readonly #streams: (Stream | undefined)[] = [];
   readonly #names: (string | undefined)[] = [];
   readonly #tls: (TlsInfo | undefined)[] = [];
+  readonly #hosts: (string | undefined)[] = [];
   /** Streams in work; the hand goes round when there is no place left. */
   readonly #places: (Stream | undefined)[] = [];
   readonly #freePlaces: number[] = [];
@@ -150,6 +155,11 @@ export class Streams {
     return this.#streams[slot]?.recognition.tls ?? this.#tls[slot];
   }
 
+  /** HTTP: host of the first request that named one. */
+  host(slot: number): string | undefined {
+    return this.#streams[slot]?.recognition.host ?? this.#hosts[slot];
+  }
+
   /** The connections that the last delivery announced. */
   get announced(): readonly Announced[] {
     return this.#announced;
@@ -173,6 +183,7 @@ export class Streams {
     if (slot >= this.#names.length) return;
     this.#names[slot] = undefined;
     this.#tls[slot] = undefined;
+    this.#hosts[slot] = undefined;
   }
 
   #grow(slot: number): void {
@@ -180,6 +191,7 @@ export class Streams {
       this.#streams.push(undefined);
       this.#names.push(undefined);
       this.#tls.push(undefined);
+      this.#hosts.push(undefined);
     }
   }
 
@@ -229,6 +241,8 @@ export class Streams {
     if ((found & RecognitionNews.tls) !== 0) news |= StreamNews.tls;
     if ((found & ServiceNews.established) !== 0) news |= StreamNews.established;
     if ((found & ServiceNews.flip) !== 0) news |= StreamNews.flip;
+    if ((found & ServiceNews.encrypted) !== 0) news |= StreamNews.encrypted;
+    if ((found & RecognitionNews.told) !== 0) news |= StreamNews.told;
     if ((found & RecognitionNews.announced) !== 0) {
       this.#announced = stream.recognition.announced.splice(0);
       news |= StreamNews.announced;
@@ -259,6 +273,7 @@ export class Streams {
     const slot = stream.slot;
     this.#names[slot] = joined(stream.recognition.names);
     this.#tls[slot] = stream.recognition.tls;
+    this.#hosts[slot] = stream.recognition.host;
     this.#heldBytes -= stream.heldBytes;
     stream.heldBytes = 0;
     stream.held0.length = 0;

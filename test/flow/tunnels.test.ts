@@ -424,6 +424,9 @@ test('no frames make it throw, and each connection is a line', () => {
   );
 });
 
+const vnis = (harness: Harness) =>
+  harness.finish().map(({ vxlanVni, geneveVni, origPkts }) => [vxlanVni, geneveVni, origPkts]);
+
 describe('frames out of a mirror', () => {
   const frame = eth().ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }).udp({ sport: 1000, dport: 2000 });
   /** One frame in VXLAN 5 and 6 each, in GENEVE 5, in VXLAN 5 inside of GENEVE 9, and in none. */
@@ -442,9 +445,6 @@ describe('frames out of a mirror', () => {
       for (const fields of MIRRORED) harness.engine.process(Object.assign(packetOf(bytes, ts++), fields));
     return harness;
   }
-
-  const vnis = (harness: Harness) =>
-    harness.finish().map(({ vxlanVni, geneveVni, origPkts }) => [vxlanVni, geneveVni, origPkts]);
 
   test('are told apart by the identifiers of their tunnels, by the same option', () => {
     const bytes = frame.payload(20).bytes();

@@ -7,6 +7,8 @@ import { WebSocketFrames } from './websocket.ts';
 const SPACE = 0x20;
 /** The longest registered method has 17 letters. */
 const MAX_METHOD = 24;
+/** A host with its port, and blanks around. */
+const MAX_HOST = 280;
 /** Lines of one header; more are no header. */
 const MAX_LINES = 1024;
 /** Requests that did not ask for another protocol are followed no further than this one. */
@@ -51,6 +53,8 @@ class HttpParser implements ServiceParser {
   /** Set when it hands over to a websocket. */
   unwrap?: NonNullable<ServiceParser['unwrap']>;
 
+  host: string | undefined = undefined;
+
   readonly #requests = new LineReader();
   readonly #replies = new LineReader();
   /** Lines of the header that is being read; 0: the first line is next; -1: the body, which is not looked at. */
@@ -93,7 +97,7 @@ class HttpParser implements ServiceParser {
         this.#requestLine = -1;
         break;
       } else {
-        this.#requestHeader(line);
+        news |= this.#requestHeader(line);
       }
       if (++this.#requestLine > MAX_LINES) return ServiceNews.rejected;
     }
@@ -120,7 +124,25 @@ class HttpParser implements ServiceParser {
     return true;
   }
 
-  #requestHeader({ u8, offset, length }: LineReader): void {
+  #requestHeader(line: LineReader): number {
+    const { u8, offset, length } = line;
+    if (this.host === undefined && length > 5 && mayBegin(u8, offset, length, 'HOST:'))
+      return this.#host(line);
+    this.#asking(line);
+    return 0;
+  }
+
+  /** RFC 9110 section 7.2: a name, an address, or an address in brackets; then perhaps a port. */
+  #host({ u8, offset, length }: LineReader): number {
+    let text = '';
+    for (let i = 5; i < length && i < 5 + MAX_HOST; i++) text += String.fromCharCode(u8[offset + i]);
+    const match = /^\s*(\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::\d{0,5})?\s*$/.exec(text);
+    if (match === null) return 0;
+    this.host = match[1].toLowerCase();
+    return ServiceNews.told;
+  }
+
+  #asking({ u8, offset, length }: LineReader): void {
     if (this.#asks === Asks.tunnel || length < 8 || !mayBegin(u8, offset, length, 'UPGRADE:')) return;
     this.#asks = contains(u8, offset, length, 'WEBSOCKET') ? Asks.websocket : Asks.upgrade;
   }

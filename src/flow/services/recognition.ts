@@ -8,7 +8,7 @@ import {
   type ServiceParser,
 } from './service.ts';
 
-/** What `feed` says beside ServiceNews.established and ServiceNews.flip. */
+/** What `feed` says beside ServiceNews.established, flip and encrypted. */
 export const RecognitionNews = {
   /** TLS, DTLS or QUIC was confirmed. */
   tls: 1,
@@ -16,8 +16,11 @@ export const RecognitionNews = {
   done: 4,
   /** There is something in `announced`. */
   announced: 64,
+  /** `names` or `host` have changed; the same bit as ServiceNews.told. */
+  told: 256,
 } as const;
 
+const PASSED_ON = ServiceNews.established | ServiceNews.flip | ServiceNews.encrypted | ServiceNews.told;
 /** Recognizers that look at the same payload at once. */
 const MAX_CANDIDATES = 6;
 /** Bytes of both sides after which recognizers that are not sure are let go; a small datagram counts as SMALLEST. */
@@ -38,6 +41,8 @@ export class Recognition {
   /** Confirmed services in the order of confirmation. */
   readonly names: string[] = [];
   tls: TlsInfo | undefined = undefined;
+  /** The first that a parser has told. */
+  host: string | undefined = undefined;
   /** Connections that were announced; whoever takes note of them takes them out. */
   readonly announced: Announced[] = [];
 
@@ -67,6 +72,7 @@ export class Recognition {
   begin(choice: Choice, respPort: number): void {
     this.names.length = 0;
     this.tls = undefined;
+    this.host = undefined;
     this.announced.length = 0;
     this.#choice = choice;
     this.#respPort = respPort;
@@ -80,6 +86,7 @@ export class Recognition {
     this.#anew();
     this.#carrier = undefined;
     this.tls = undefined;
+    this.host = undefined;
   }
 
   /** Recognizers that look on. */
@@ -87,7 +94,7 @@ export class Recognition {
     return this.#parsers.length;
   }
 
-  /** The next bytes of one side, or a datagram; bits of RecognitionNews, `established` and `flip`. */
+  /** The next bytes of one side, or a datagram; bits of RecognitionNews, `established`, `flip` and `encrypted`. */
   feed(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): number {
     this.#news = 0;
     this.#total += length;
@@ -117,7 +124,8 @@ export class Recognition {
         this.announced.push(...parser.announced.splice(0));
         this.#news |= RecognitionNews.announced;
       }
-      this.#news |= news & (ServiceNews.established | ServiceNews.flip);
+      this.#news |= news & PASSED_ON;
+      if ((news & ServiceNews.told) !== 0) this.host ??= parser.host;
       if (this.#take(i, news)) i = 0;
       if ((news & ServiceNews.handsOver) !== 0) {
         this.#handOver(i, fromOrig, u8, offset, length);
@@ -176,14 +184,18 @@ export class Recognition {
   }
 
   #name(name: string): void {
-    if (this.names.length < MAX_NAMES && !this.names.includes(name)) this.names.push(name);
+    if (this.names.length === MAX_NAMES || this.names.includes(name)) return;
+    this.names.push(name);
+    this.#news |= RecognitionNews.told;
   }
 
   /** A violation: the name goes if that came early. */
   #takeOff(index: number): void {
     if ((this.#confirmed & (1 << index)) === 0 || this.#total > VIOLATION_LIMIT) return;
     const at = this.names.indexOf(this.#services[index].name);
-    if (at >= 0) this.names.splice(at, 1);
+    if (at < 0) return;
+    this.names.splice(at, 1);
+    this.#news |= RecognitionNews.told;
   }
 
   #remove(index: number): void {

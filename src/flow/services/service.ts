@@ -19,6 +19,10 @@ export const ServiceNews = {
   handsOver: 16,
   /** The originator turns out to be the server (a DNS response, a message of an NTP server, came first). */
   flip: 32,
+  /** SSH: both sides have switched to new keys. */
+  encrypted: 128,
+  /** Something that is kept of the content was found (`host`). */
+  told: 256,
 } as const;
 
 /** Another TCP connection that belongs to this one, as its endpoints agree on it (FTP's data connections). */
@@ -51,6 +55,8 @@ export interface ServiceParser {
   readonly inside?: readonly string[];
   /** Connections that were agreed upon; whoever takes note of them takes them out. */
   readonly announced?: Announced[];
+  /** HTTP: the host of the first request that names one, without its port. */
+  readonly host?: string | undefined;
   /** TLS, DTLS, QUIC: the handshake as far as it was seen. */
   readonly tls?: TlsInfo;
   /**

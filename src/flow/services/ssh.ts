@@ -21,6 +21,8 @@ class Side {
   length = 0;
   left = 0;
   type = 0;
+  /** What follows is encrypted. */
+  keyed = false;
 }
 
 function isMark(u8: Uint8Array, offset: number, length: number): boolean {
@@ -29,9 +31,13 @@ function isMark(u8: Uint8Array, offset: number, length: number): boolean {
   return length <= 4 || u8[offset + 4] === 0x31 || u8[offset + 4] === 0x32;
 }
 
-/** SSH, confirmed as in Zeek: both have said their version, and one side switches to the new keys. */
+/**
+ * SSH, confirmed as in Zeek: both have said their version, and one side switches to the new keys. Looks on until the other
+ * side has, too.
+ */
 class SshParser implements ServiceParser {
   readonly #sides: readonly [Side, Side] = [new Side(), new Side()];
+  #sure = false;
 
   data(fromOrig: 0 | 1, u8: Uint8Array, offset: number, length: number): number {
     const side = this.#sides[fromOrig];
@@ -43,7 +49,7 @@ class SshParser implements ServiceParser {
       if (!version(side, fromOrig)) return ServiceNews.rejected;
     }
     const one = this.#protocolOne();
-    while (at < end) {
+    while (at < end && !side.keyed) {
       if (side.left > 0) {
         const size = Math.min(end - at, side.left);
         side.left -= size;
@@ -71,7 +77,7 @@ class SshParser implements ServiceParser {
     if (side.have === 5) return byte < 4 || byte + 2 > side.length ? ServiceNews.rejected : 0;
     // Up to the new keys only messages of the transport layer may come.
     if (byte === 0 || byte > 49) return ServiceNews.rejected;
-    if (byte === NEWKEYS) return this.#sure();
+    if (byte === NEWKEYS) return this.#keyed(side);
     side.left = side.length - 2;
     side.have = 0;
     side.length = 0;
@@ -88,16 +94,23 @@ class SshParser implements ServiceParser {
       side.left = 8 - (side.length % 8);
       return 0;
     }
-    if (byte === SESSION_KEY && fromOrig === 1) return this.#sure();
+    if (byte === SESSION_KEY && fromOrig === 1) {
+      this.#sides[0].keyed = true;
+      return this.#keyed(side);
+    }
     side.left = side.length - 1;
     side.have = 0;
     side.length = 0;
     return 0;
   }
 
-  #sure(): number {
-    const both = this.#sides[0].version > 0 && this.#sides[1].version > 0;
-    return both ? ServiceNews.confirmed | ServiceNews.done : ServiceNews.rejected;
+  #keyed(side: Side): number {
+    const [a, b] = this.#sides;
+    if (a.version === 0 || b.version === 0) return ServiceNews.rejected;
+    side.keyed = true;
+    const first = this.#sure ? 0 : ServiceNews.confirmed;
+    this.#sure = true;
+    return a.keyed && b.keyed ? first | ServiceNews.encrypted | ServiceNews.done : first;
   }
 }
 

@@ -180,7 +180,7 @@ describe('streams', () => {
     const streams = new Streams(1000, 1000, choicesOf([A, B]));
     const feed = (seq: number, piece: string) =>
       streams.segment(0, 0, 1, 80, false, seq, bytes(piece), 0, piece.length);
-    expect(feed(1, 'Asure')).toBe(StreamNews.begun);
+    expect(feed(1, 'Asure')).toBe(StreamNews.begun | StreamNews.told);
     expect(feed(2000, '.'.repeat(999))).toBe(0);
     expect(feed(4000, '..')).toBe(StreamNews.done);
     expect(streams.service(0)).toBe('a');
@@ -199,7 +199,7 @@ describe('streams', () => {
     }
     expect(known).toBe(32_768);
     for (let slot = 0; slot < count; slot++) streams.release(slot);
-    expect(streams.datagram(7, 1, 53, bytes('Asure'), 0, 5)).toBe(StreamNews.begun);
+    expect(streams.datagram(7, 1, 53, bytes('Asure'), 0, 5)).toBe(StreamNews.begun | StreamNews.told);
     expect(streams.service(7)).toBe('a');
   });
 });
