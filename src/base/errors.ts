@@ -53,7 +53,7 @@ export const ERROR_CODES = {
   },
   DENIED: { exit: Exit.failed, meaning: 'What was asked for belongs to another user or owner.' },
   EXISTS: { exit: Exit.failed, meaning: 'There is one already.' },
-  NOT_FOUND: { exit: Exit.failed, meaning: 'There is no such entry or owner.' },
+  NOT_FOUND: { exit: Exit.failed, meaning: 'There is no such entry, owner, pin or group.' },
   PIN_FOREIGN: { exit: Exit.failed, meaning: 'What is pinned there was not made by this version of Sluice.' },
   FILE: { exit: Exit.failed, meaning: 'A file could not be read or written.' },
   STREAM: {

@@ -31,6 +31,7 @@ export interface FanoutTicket {
 
 /** Places of the counters of bpf/fanout.h. */
 export const FanoutCount = { first: 0, followed: 1, unknown: 2 } as const;
+export const FANOUT_COUNTS = 3;
 
 const SEEDS = 2 ** 32;
 

@@ -12,6 +12,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   run: async () => (await import('./commands/run.ts')).registerRun,
   read: async () => (await import('./commands/read.ts')).registerRead,
   gate: async () => (await import('./commands/gate.ts')).registerGate,
+  fanout: async () => (await import('./commands/fanout.ts')).registerFanout,
   shunt: async () => (await import('./commands/shunt.ts')).registerShunt,
   rule: async () => (await import('./commands/rule.ts')).registerRule,
   filter: async () => (await import('./commands/filter.ts')).registerFilter,

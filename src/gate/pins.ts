@@ -149,7 +149,7 @@ function isThere(path: string): boolean {
  * bpffs is often mounted so that anyone may make directories and links in it: what is not a directory of this user's
  * own could lead us, who may do everything, to remove or give away files elsewhere.
  */
-function checkOwn(path: string): void {
+export function checkOwn(path: string): void {
   const found = lstatSync(path);
   if (found.isDirectory() && found.uid === (process.getuid?.() ?? 0) && (found.mode & 0o022) === 0) return;
   throw new SluiceError('PIN_FOREIGN', `${path} was not made by this user`, {
@@ -157,7 +157,7 @@ function checkOwn(path: string): void {
   });
 }
 
-function makeDirectory(path: string, mode: number): void {
+export function makeDirectory(path: string, mode: number): void {
   try {
     mkdirSync(path, { recursive: true, mode });
   } catch (cause) {
