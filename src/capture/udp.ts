@@ -7,6 +7,12 @@ import type { LiveSource, SourceCounts } from './source.ts';
 /** What the kernel's own overhead makes of the smallest datagram: more do not wait in a buffer of so many bytes. */
 const LEAST_TRUESIZE = 256;
 
+/** What is needed of a UdpReceiver. */
+export type DatagramReceiver = Omit<
+  UdpReceiver,
+  'fd' | 'closed' | 'port' | 'implementation' | 'waiting' | 'balance' | typeof Symbol.dispose
+>;
+
 /**
  * Frames out of the datagrams that a mirror sends to a UDP socket. What holds no frame is counted by reason, in
  * `reasons`; `datagrams` = `packets` + those, and what was sent is that and the drops.
@@ -14,7 +20,8 @@ const LEAST_TRUESIZE = 256;
  * How far it has come is told in nanoseconds, by the times at which the kernel got the datagrams: a datagram that came after
  * a moment stands behind all that came before it. So the end of a socket that never runs empty is known too. The kernel's
  * times are those of CLOCK_REALTIME, which can be set; they are taken to CLOCK_MONOTONIC by the largest distance that
- * the two had while the datagram may have waited, so that none passes for later than it was.
+ * the two had while the datagram may have waited, so that none passes for later than it was. (A clock that is set forward
+ * and back again between two looks at it, a tick of the worker at most, is not noticed.)
  */
 export class UdpSource implements LiveSource {
   readonly name: string;
@@ -30,7 +37,7 @@ export class UdpSource implements LiveSource {
   /** Of these, datagrams longer than there is room for: what is there is looked at all the same. */
   truncated = 0;
 
-  readonly #receiver: UdpReceiver;
+  readonly #receiver: DatagramReceiver;
   readonly #decapsulator: Decapsulator;
   readonly #packet = new Packet();
   readonly #maxWaiting: number;
@@ -45,7 +52,7 @@ export class UdpSource implements LiveSource {
   #freezes = 0;
   #closed = false;
 
-  constructor(receiver: UdpReceiver, encapsulation: Encapsulation, name: string) {
+  constructor(receiver: DatagramReceiver, encapsulation: Encapsulation, name: string) {
     this.name = name;
     this.#receiver = receiver;
     this.#decapsulator = new Decapsulator(encapsulation);
@@ -145,14 +152,17 @@ export class UdpSource implements LiveSource {
     this.#offset = offset;
     this.#offsetBefore = offset;
     this.#window = 0;
-    if (this.#asked <= this.sequence) return;
+    if (this.#asked < this.sequence) return;
     if (now > this.position) this.position = now;
     this.sequence = Math.max(this.sequence, this.position);
   }
 
   #ask(): number {
-    this.#receiver.readClocks();
-    this.#asked = this.#receiver.now;
+    const receiver = this.#receiver;
+    receiver.readClocks();
+    if (receiver.clockOffset > this.#offset) this.#offset = receiver.clockOffset;
+    // Later than a datagram that came in this very nanosecond.
+    this.#asked = receiver.now + 1;
     return this.#asked;
   }
 
