@@ -1,5 +1,6 @@
 /** The measurements of `sluice bench`. Each is bounded in time, makes its own traffic, and compares within one run. */
 import { benchCap } from './cap.ts';
+import { benchCapture } from './capture.ts';
 import { benchDaemon } from './daemon.ts';
 import { benchEntries } from './entries.ts';
 import { benchFilter } from './filter.ts';
@@ -83,5 +84,12 @@ export const BENCHES: readonly Bench[] = [
       'nanoseconds per packet that a capture at the exit hook costs: off, matching nothing, capturing, full',
     rounds: 9,
     run: (rounds, io) => benchCap(rounds, io),
+  },
+  {
+    name: 'capture',
+    about:
+      'capture behind the gate, AF_PACKET ring and AF_XDP: CPU time per frame, highest rate without loss',
+    rounds: 4,
+    run: (rounds, io) => benchCapture(rounds, io),
   },
 ];
