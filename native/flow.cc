@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "addon.h"
+#include "conn-line.h"
 #include "flow-frame.h"
 #include "flow-layout.gen.h"
 
@@ -612,6 +613,7 @@ bool memory_of(napi_env env, napi_value object, const char* name, napi_typedarra
 
 struct Handle {
   ShortWays ways;
+  Networks local;
   napi_ref held = nullptr;
 };
 
@@ -666,6 +668,13 @@ napi_value short_ways(napi_env env, napi_callback_info info) {
   ports("dnsPorts", &ways.dns_ports);
   ports("interactive", &ways.interactive);
   ports("tunnelPorts", &ways.tunnel_ports);
+  auto networks = [&](const char* name, const uint8_t** out) {
+    size_t count = 0;
+    ok = ok && memory_of(env, tables, name, napi_uint8_array, out, &count);
+    return count / kNetworkBytes;
+  };
+  handle->local.count4 = networks("nets4", &handle->local.nets4);
+  handle->local.count6 = networks("nets6", &handle->local.nets6);
   if (!ok || (entries & (entries - 1)) != 0) {
     napi_throw_type_error(env, nullptr, "tables of another layout");
     return nullptr;
@@ -693,6 +702,24 @@ napi_value short_take(napi_env env, napi_callback_info info) {
   return number(env, ways.take(memory.data, memory.size, from, std::min(count, ways.most), fresh));
 }
 
+// (ways, slot, out, at) -> bytes of the line of conn.log written at out[at], or 0
+napi_value short_line(napi_env env, napi_callback_info info) {
+  Args args(env, info, 4);
+  void* data = nullptr;
+  napi_get_value_external(env, args.value(0), &data);
+  uint32_t slot = args.u32(1);
+  Bytes out = args.bytes(2);
+  uint32_t at = args.u32(3);
+  if (!args.ok || data == nullptr) return nullptr;
+  auto* handle = static_cast<Handle*>(data);
+  ShortWays& ways = handle->ways;
+  if (!ways.bare || slot >= static_cast<uint32_t>(ways.capacity) || out.size < kLongestLine || at > out.size - kLongestLine)
+    return number(env, 0);
+  return number(env, static_cast<double>(conn_line(const_cast<const int32_t*>(ways.words) + slot * WORDS,
+                                                   const_cast<const int32_t*>(ways.cold) + slot * COLD_WORDS,
+                                                   handle->local, reinterpret_cast<char*>(out.data) + at)));
+}
+
 }  // namespace
 
 }  // namespace sluice::flow
@@ -700,8 +727,8 @@ napi_value short_take(napi_env env, napi_callback_info info) {
 namespace sluice {
 
 void register_flow(napi_env env, napi_value exports) {
-  const Function functions[] = {{"shortWays", flow::short_ways}, {"shortTake", flow::short_take}};
-  define(env, exports, functions, 2);
+  const Function functions[] = {{"shortWays", flow::short_ways}, {"shortTake", flow::short_take}, {"shortLine", flow::short_line}};
+  define(env, exports, functions, 3);
 }
 
 }  // namespace sluice

@@ -565,6 +565,10 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     return record;
   }
 
+  line(slot: number, out: Uint8Array, at: number): number {
+    return this.#short?.line(slot, out, at) ?? 0;
+  }
+
   save(slot: number, out: Uint8Array): void {
     saveFlow(this.#table, slot, this.#histories, this.#services.streams, out);
   }

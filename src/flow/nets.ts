@@ -61,6 +61,17 @@ export class NetSet {
     return set;
   }
 
+  /** Those of a family one after the other, 17 bytes each: length of the prefix, and 4 or 16 bytes of address. */
+  packed(bytes: 4 | 16): Uint8Array {
+    const nets = bytes === 4 ? this.#nets4 : this.#nets6;
+    const out = new Uint8Array(17 * nets.length);
+    for (const [i, net] of nets.entries()) {
+      out[17 * i] = net.bits;
+      out.set(net.bytes, 17 * i + 1);
+    }
+    return out;
+  }
+
   /** Whether the 4 or 16 bytes at u8[offset] are an address of the set. */
   has(u8: Uint8Array, offset: number, bytes: 4 | 16): boolean {
     for (const net of bytes === 4 ? this.#nets4 : this.#nets6) {

@@ -72,6 +72,8 @@ export class ShortWays {
         dnsPorts: settings.dns ? dnsPorts : new Uint8Array(65_536),
         interactive,
         tunnelPorts,
+        nets4: settings.localNets.packed(4),
+        nets6: settings.localNets.packed(16),
         inactivity: timeoutTable(settings.timeouts),
         timeouts: Float64Array.of(attempt, close, halfClosedCheck, dns, settings.clockStep),
         places,
@@ -124,5 +126,10 @@ export class ShortWays {
     this.#clock[NOW] = now;
     this.#clock[DUE] = due;
     return this.#native.take(memory, from, count, from === 0);
+  }
+
+  /** See FlowEngineApi.line. */
+  line(slot: number, out: Uint8Array, at: number): number {
+    return this.#native.line(slot, out, at);
   }
 }

@@ -175,6 +175,7 @@ export interface Addon {
   linkTypeName(value: number): string | undefined;
 
   shortWays(tables: ShortWayTables, checksums: boolean, bare: boolean): RawShortWays;
+  shortLine(ways: RawShortWays, slot: number, out: Uint8Array, at: number): number;
   shortTake(ways: RawShortWays, memory: Uint8Array, from: number, count: number, fresh: boolean): number;
 
   /** A struct ethtool_rxnfc, in which the answer is. 0, or a negative errno. */
@@ -216,6 +217,9 @@ export interface ShortWayTables {
   readonly dnsPorts: Uint8Array;
   readonly interactive: Uint8Array;
   readonly tunnelPorts: Uint8Array;
+  /** Local networks of both families, 17 bytes each: length of the prefix, address. */
+  readonly nets4: Uint8Array;
+  readonly nets6: Uint8Array;
   /** By timeout class. */
   readonly inactivity: Float64Array;
   /** Unanswered attempt, close, look at half-closed ones, DNS, and how far the clock may go back. */

@@ -41,6 +41,14 @@ export function connSchemaOf(settings: LogSettings, options: ConnLogOptions = {}
   });
 }
 
+/** Whether lines of conn.log are JSON without optional columns: what the flow engine can make by itself. */
+export function hasPlainLines(settings: LogSettings, conns: LogSchema<ConnLogRecord>): boolean {
+  const { logFormat, jsonTimestamps } = settings;
+  return (
+    logFormat === 'json' && jsonTimestamps === 'epoch' && conns.fields.length === connSchema().fields.length
+  );
+}
+
 /** The headings of these logs, for `LogFiles`; undefined when the format has none. */
 export function headings(
   settings: LogSettings,

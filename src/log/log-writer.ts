@@ -7,7 +7,7 @@ import { zeekWriter } from './zeek-format.ts';
 /** Lines are handed on in pieces of at most this many bytes, unless a single line is longer. */
 export const CHUNK_BYTES = 65_536;
 /** A line that is begun has this much room at once. */
-const USUAL_LINE = 2048;
+export const USUAL_LINE = 2048;
 /** A buffer that a long line has made larger than this is not kept. */
 const MOST_KEPT = 4 * CHUNK_BYTES;
 const NEWLINE = 10;
@@ -62,6 +62,26 @@ export class LogWriter {
     };
   }
 
+  /**
+   * The way for lines that are made in place: `make` writes one with its newline to bytes[at…], where USUAL_LINE bytes
+   * are free, and says how many it wrote; 0: none, and what is returned then says false.
+   */
+  inPlace(
+    log: LogName,
+    make: (key: number, bytes: Uint8Array, at: number) => number,
+  ): (key: number) => boolean {
+    const pending = this.#of(log);
+    return (key) => {
+      const { out } = pending;
+      const begin = out.at;
+      out.room(USUAL_LINE);
+      out.at = begin + make(key, out.bytes, begin);
+      if (out.at === begin) return false;
+      this.#counted(log, pending, begin);
+      return true;
+    };
+  }
+
   /** One line that is ready, without a newline at its end and without one in it. */
   write(log: LogName, line: string): void {
     const pending = this.#of(log);
@@ -85,8 +105,12 @@ export class LogWriter {
 
   /** A line has been written from `begin` on: ends it, and hands on what is full. */
   #done(log: LogName, pending: Pending, begin: number): void {
+    pending.out.byte(NEWLINE);
+    this.#counted(log, pending, begin);
+  }
+
+  #counted(log: LogName, pending: Pending, begin: number): void {
     const { out } = pending;
-    out.byte(NEWLINE);
     this.#lines++;
     if (out.at > CHUNK_BYTES && begin > 0) {
       this.#hand(log, pending, begin);

@@ -3,6 +3,9 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FileSource } from '../../src/capture/file.ts';
 import { type FlowEngineOptions, SAVED_FLOW_BYTES } from '../../src/flow/index.ts';
+import { connSchema } from '../../src/log/conn-log.ts';
+import { jsonWriter, lineOf } from '../../src/log/json-format.ts';
+import { USUAL_LINE } from '../../src/log/log-writer.ts';
 import { eth } from '../../src/packet/build.ts';
 import { conversation, seeded } from '../../src/packet/conversation.ts';
 import { Packet } from '../../src/packet/packet.ts';
@@ -227,6 +230,102 @@ describe('native short ways', () => {
   });
 });
 
+/** Each flow's line as the engine makes it by itself, and as the schema of conn.log makes it from the record. */
+class Lines {
+  readonly own: string[] = [];
+  readonly expected: string[] = [];
+  /** Flows of which the engine left the line to the schema. */
+  left = 0;
+  readonly harness: Harness;
+  readonly #bytes = Buffer.alloc(3 * USUAL_LINE);
+  readonly #write = jsonWriter(connSchema());
+
+  constructor(options: FlowEngineOptions) {
+    this.harness = new Harness({ bare: true, ...options }, { closed: (slot) => this.#closed(slot) });
+  }
+
+  #closed(slot: number): void {
+    const { engine } = this.harness;
+    const length = engine.line(slot, this.#bytes, USUAL_LINE);
+    if (length === 0) {
+      this.left++;
+      return;
+    }
+    this.own.push(this.#bytes.toString('latin1', USUAL_LINE, USUAL_LINE + length));
+    this.expected.push(`${lineOf(this.#write, engine.record(slot))}\n`);
+  }
+
+  run(packets: readonly Packet[]): void {
+    this.harness.engine.processBatch(packets, packets.length);
+    this.harness.finish();
+  }
+}
+
+describe('lines of conn.log that the engine makes by itself', () => {
+  test('are those of the schema', () => {
+    fc.assert(
+      fc.property(
+        fc.array(talk, { minLength: 1, maxLength: 8 }),
+        fc.array(datagrams, { maxLength: 12 }),
+        fc.constantFrom(0, 0.1, 0.5),
+        fc.nat(1000),
+        (talks, quick, share, seed) => {
+          const lines = new Lines({});
+          lines.run(inOneMemory(spoil(framesOf(talks, quick), share, seed)));
+          expect(lines.own).toEqual(lines.expected);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  test('whatever addresses, ports, flags, local networks and times', () => {
+    const group = fc.constantFrom('0', '0', '1', 'ff', 'ffff', '2001', 'fe80', '10');
+    const v6 = fc.array(group, { minLength: 8, maxLength: 8 }).map((groups) => groups.join(':'));
+    const v4 = fc.tuple(fc.nat(255), fc.nat(255), fc.nat(255), fc.nat(255)).map((octets) => octets.join('.'));
+    const ends = fc.oneof(fc.tuple(v4, v4), fc.tuple(v6, v6));
+    const times = fc.oneof(
+      fc.double({ min: 0, max: 4e9, noNaN: true }),
+      fc.constantFrom(0, 0.0000005, 1_700_000_000.999_999_9, 2_147_483_647.5, 1e12),
+    );
+    const segments = fc.array(
+      fc.tuple(
+        fc.boolean(),
+        fc.constantFrom('S', 'SA', 'A', 'F', 'FA', 'R', 'RA', 'PA'),
+        fc.nat(),
+        fc.nat(2000),
+      ),
+      { minLength: 1, maxLength: 6 },
+    );
+    fc.assert(
+      fc.property(
+        ends,
+        fc.nat(65_535),
+        fc.nat(65_535),
+        times,
+        segments,
+        (pair, sport, dport, begin, sent) => {
+          const lines = new Lines({
+            localNets: ['11.0.0.0/9', '12.34.0.0/15', 'ff00::/13'],
+            timeouts: { attempt: 1e6 },
+          });
+          const frames = sent.map(([back, flags, seq, bytes], i) => {
+            const [src, dst] = back ? [pair[1], pair[0]] : pair;
+            const ip = src.includes(':') ? eth().ipv6({ src, dst }) : eth().ipv4({ src, dst });
+            const ports = back ? { sport: dport, dport: sport } : { sport, dport };
+            const tcp = ip.tcp({ ...ports, flags, seq, ack: seq >>> 1 });
+            return { ts: begin + i * 0.001, bytes: tcp.payload(bytes).bytes() };
+          });
+          lines.run(inOneMemory(frames));
+          expect(lines.own).toEqual(lines.expected);
+          expect(lines.own.length).toBe(begin > 2 ** 31 ? 0 : lines.harness.records.length);
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+});
+
 const corpus = corpusRoot();
 
 describe.skipIf(corpus === undefined)('native short ways over the corpus', () => {
@@ -251,5 +350,26 @@ describe.skipIf(corpus === undefined)('native short ways over the corpus', () =>
       packets += pair.packets;
     }
     expect(packets).toBeGreaterThan(5000);
+  });
+
+  test('and their lines in conn.log', () => {
+    const root = corpus ?? '';
+    let [own, left] = [0, 0];
+    for (const entry of readCases(root)) {
+      const source = FileSource.open(join(root, entry.name, `trace.${entry.format}`));
+      const lines = new Lines({ checksums: !entry.checksums_ignored, maxFlows: 1 << 12 });
+      try {
+        while (
+          source.drainBatches((batch, count) => lines.harness.engine.processBatch(batch, count), 10_000)
+        );
+      } finally {
+        source.close();
+      }
+      lines.harness.finish();
+      expect(lines.own).toEqual(lines.expected);
+      own += lines.own.length;
+      left += lines.left;
+    }
+    expect(own).toBeGreaterThan(left);
   });
 });

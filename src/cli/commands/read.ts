@@ -9,7 +9,7 @@ import { createFlowEngine } from '../../flow/index.ts';
 import type { FlowEngineApi } from '../../flow/types.ts';
 import type { ConnLogRecord } from '../../log/conn-log.ts';
 import { LogFiles } from '../../log/log-files.ts';
-import { completer, connSchemaOf, headings, lineFormat } from '../../log/log-setup.ts';
+import { completer, connSchemaOf, hasPlainLines, headings, lineFormat } from '../../log/log-setup.ts';
 import { LogWriter } from '../../log/log-writer.ts';
 import { noticeSchema } from '../../log/other-logs.ts';
 import { sslSchema } from '../../log/ssl-log.ts';
@@ -91,6 +91,9 @@ class Reader {
       logNotice({ ts: Date.now() / 1000, note: 'Sluice::Torn_Line', msg });
     }
     const complete = completer(config);
+    const writeLine = hasPlainLines(config, conns)
+      ? this.#writer.inPlace('conn', (slot, bytes, at) => engine.line(slot, bytes, at))
+      : undefined;
     const engine: FlowEngineApi = createFlowEngine(
       {
         checksums: config.checksums,
@@ -111,6 +114,7 @@ class Reader {
         mayExpire: () => true,
         closed: (slot) => {
           this.flows++;
+          if (writeLine?.(slot) === true) return;
           const record: ConnLogRecord = engine.record(slot);
           complete(record);
           logConn(record);
