@@ -95,7 +95,11 @@ const source = {
   ),
   retire: key(
     seconds(0.001, 1).prefault('10ms'),
-    { group: 'Source', arg: 'TIME', help: 'Hand over a block that is not full after this time.' },
+    {
+      group: 'Source',
+      arg: 'TIME',
+      help: 'Hand over a block that is not full after this time; with afxdp, look for frames twice in it.',
+    },
     'value',
     'duration',
   ),

@@ -17,10 +17,12 @@ import { SlXskNote } from './xsk-layout.gen.ts';
 const PIECE = 256;
 /** Pieces of one frame are put together here. */
 const LONGEST = 1 << 18;
-/** Milliseconds between two looks while frames come. */
-const LOOK_MS = 2;
+/** Milliseconds between two looks while frames come; while a sixteenth of the chunks fills from one look to the next. */
+const LOOK_MS = 5;
+const BUSY_LOOK_MS = 1;
+const BUSY_SHARE = 16;
 /** Looks without a frame, after which the socket itself is to say that there is one. */
-const IDLE_LOOKS = 5;
+const IDLE_LOOKS = 4;
 /** The offset between the clocks moves only when somebody sets one: less than this is what reading it costs. */
 const OFFSET_JITTER = 1e-5;
 
@@ -91,6 +93,8 @@ export interface AfXdpOptions {
   /** The map that the program redirects by, with a place for each queue: the sockets are in it until `stopReceiving`. */
   map: BpfMap;
   promiscuity?: Promiscuity;
+  /** Milliseconds that a frame may wait; default 5. */
+  lookMs?: number;
 }
 
 /**
@@ -110,6 +114,7 @@ export class AfXdpSource implements LiveSource {
   readonly #queues: readonly Queue[];
   readonly #map: BpfMap;
   readonly #promiscuity: Promiscuity | undefined;
+  readonly #lookMs: number;
   readonly #packet = new Packet();
   readonly #joined = new Uint8Array(LONGEST);
   /** Pieces that have been looked at, in all. */
@@ -123,10 +128,15 @@ export class AfXdpSource implements LiveSource {
   #closed = false;
 
   /** Takes over the sockets, and lets frames come in. */
-  constructor(sockets: readonly XdpSocket[], name: string, { map, promiscuity }: AfXdpOptions) {
+  constructor(
+    sockets: readonly XdpSocket[],
+    name: string,
+    { map, promiscuity, lookMs = LOOK_MS }: AfXdpOptions,
+  ) {
     this.name = name;
     this.#map = map;
     this.#promiscuity = promiscuity;
+    this.#lookMs = lookMs;
     this.#queues = sockets.map((socket) => new Queue(socket));
     for (const { queue, fd } of sockets) map.set(word(queue), word(fd));
   }
@@ -296,33 +306,38 @@ export class AfXdpSource implements LiveSource {
   }
 
   /**
-   * The first frame wakes; from then on it is looked every 2 ms, as waking costs more than handling a few frames, until none
-   * has come for a while.
+   * The first frame wakes; from then on it is looked from time to time, as waking costs more than handling a few frames, until
+   * none has come for a while.
    */
   onReadable(callback: (errno: number) => void): void {
     this.#promiscuity?.onError(callback);
+    const many = this.#queues.reduce((sum, { socket }) => sum + socket.chunks, 0) / BUSY_SHARE;
     let idle = 0;
     const listen = (): void => {
       for (const { socket } of this.#queues) socket.onReadable(wake);
     };
     const wake = (error: number): void => {
       for (const { socket } of this.#queues) socket.pause();
-      idle = 0;
-      clearInterval(this.#timer);
-      this.#timer = setInterval(look, LOOK_MS);
       this.#readClock();
       callback(error);
+      idle = 0;
+      this.#later(look, this.#lookMs);
     };
     const look = (): void => {
       const before = this.packets;
       this.#readClock();
       callback(0);
-      idle = this.packets === before ? idle + 1 : 0;
-      if (idle < IDLE_LOOKS || this.#closed) return;
-      clearInterval(this.#timer);
-      listen();
+      const found = this.packets - before;
+      idle = found === 0 ? idle + 1 : 0;
+      if (idle < IDLE_LOOKS) this.#later(look, found > many ? BUSY_LOOK_MS : this.#lookMs);
+      else if (!this.#closed) listen();
     };
     listen();
+  }
+
+  #later(look: () => void, ms: number): void {
+    clearTimeout(this.#timer);
+    if (!this.#closed) this.#timer = setTimeout(look, ms);
   }
 
   #readClock(): void {
@@ -338,7 +353,7 @@ export class AfXdpSource implements LiveSource {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     for (const { socket } of this.#queues) socket.close();
     this.#promiscuity?.close();
     this.#map.close();

@@ -37,6 +37,7 @@ export class FrameCapture {
       ifname: this.#info.name,
       ifindex: this.#info.index,
       ringBytes: this.#config.ringBytes,
+      retireMs: this.#config.retire * 1000,
       queues,
       sockets: this.#stage.sockets.fd,
     };
@@ -78,6 +79,8 @@ export function openFrames(setup: FrameSource): {
     const source = new AfXdpSource(sockets, setup.ifname, {
       map: BpfMap.adopt(setup.sockets),
       promiscuity: new Promiscuity(setup.ifindex),
+      // As long as a frame waits in a block of a ring on the average.
+      lookMs: Math.max(1, Math.round(setup.retireMs / 2)),
     });
     return {
       source,

@@ -39,6 +39,7 @@ export interface FrameSource {
   /** For the frames of all of them. */
   ringBytes: number;
   queues: readonly number[];
+  retireMs: number;
   /** Descriptor of the map by which the program behind the gate finds the sockets. */
   sockets: number;
 }
