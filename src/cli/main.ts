@@ -11,6 +11,7 @@ const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   run: async () => (await import('./commands/run.ts')).registerRun,
   read: async () => (await import('./commands/read.ts')).registerRead,
+  replay: async () => (await import('./commands/replay.ts')).registerReplay,
   gate: async () => (await import('./commands/gate.ts')).registerGate,
   fanout: async () => (await import('./commands/fanout.ts')).registerFanout,
   shunt: async () => (await import('./commands/shunt.ts')).registerShunt,

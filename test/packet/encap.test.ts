@@ -232,7 +232,6 @@ describe('what holds a frame', () => {
 });
 
 describe('what holds none is counted by its reason', () => {
-  const option = (bytes: number[]) => Uint8Array.of(...bytes);
   const geneveWith = (optionBytes: number[], flags = 0) =>
     Uint8Array.of(optionBytes.length / 4, flags, 0x08, 0, 0, 0, 1, 0, ...optionBytes, ...IP);
   it.each<[string, string, PacketBuilder | Uint8Array, string]>([
@@ -245,9 +244,14 @@ describe('what holds none is counted by its reason', () => {
     ['VXLAN with nothing inside', 'geneve+vxlan', doubled(ipv4().udp({ dport: 4789 }).vxlan()), 'empty'],
     ['as much as is skipped', 'skip=5', raw(new Uint8Array(5)), 'empty'],
     ['less than is skipped', 'skip=5', raw(new Uint8Array(4)), 'truncated'],
-    ['seven bytes', 'vxlan', raw(option([8, 0, 0, 0, 0, 0, 1])), 'truncated'],
-    ['seven bytes', 'geneve', raw(option([0, 0, 8, 0, 0, 0, 1])), 'truncated'],
-    ['options that go on beyond', 'geneve', raw(option([2, 0, 8, 0, 0, 0, 1, 0, 1, 8, 1, 0])), 'truncated'],
+    ['seven bytes', 'vxlan', raw(Uint8Array.of(8, 0, 0, 0, 0, 0, 1)), 'truncated'],
+    ['seven bytes', 'geneve', raw(Uint8Array.of(0, 0, 8, 0, 0, 0, 1)), 'truncated'],
+    [
+      'options that go on beyond',
+      'geneve',
+      raw(Uint8Array.of(2, 0, 8, 0, 0, 0, 1, 0, 1, 8, 1, 0)),
+      'truncated',
+    ],
     ['no I flag', 'vxlan', NOTHING.vxlan({ flags: 0xf7 }).payload(FRAME), 'flags'],
     [
       'no I flag inside',
@@ -255,7 +259,7 @@ describe('what holds none is counted by its reason', () => {
       doubled(ipv4().udp({ dport: 4789 }).vxlan({ flags: 0 }).payload(9)),
       'flags',
     ],
-    ['version 1', 'geneve', raw(option([0x40, 0, 8, 0, 0, 0, 1, 0])).payload(IP), 'version'],
+    ['version 1', 'geneve', raw(Uint8Array.of(0x40, 0, 8, 0, 0, 0, 1, 0)).payload(IP), 'version'],
     ['the O bit', 'geneve', NOTHING.geneve({ oam: true, protocol: 0x0800 }).payload(IP), 'control'],
     [
       'a critical option',
@@ -263,7 +267,7 @@ describe('what holds none is counted by its reason', () => {
       NOTHING.geneve({
         critical: true,
         protocol: 0x0800,
-        options: [...GWLB, { class: 1, type: 0x80, data: option([1]) }],
+        options: [...GWLB, { class: 1, type: 0x80, data: Uint8Array.of(1) }],
       }).payload(IP),
       'critical',
     ],
@@ -405,8 +409,10 @@ describe('names of encapsulations', () => {
   });
 
   test('ports', () => {
-    const port = (name: string) => defaultPort(encapsulationOf(name));
-    expect(['vxlan', 'geneve', 'geneve+vxlan', 'raw'].map(port)).toEqual([4789, 6081, 6081, undefined]);
+    const ports = ['vxlan', 'geneve', 'geneve+vxlan', 'raw'].map((name) =>
+      defaultPort(encapsulationOf(name)),
+    );
+    expect(ports).toEqual([4789, 6081, 6081, undefined]);
   });
 });
 
