@@ -5,6 +5,7 @@ import {
   cpuChoice,
   duration,
   durationOrOff,
+  filePath,
   flag,
   interfaceName,
   key,
@@ -141,11 +142,21 @@ const source = {
 
 const policies = {
   policy: key(
-    list(policyText).prefault(['tls', 'bulk=1MB']),
+    list(policyText).prefault(['tls', 'quic', 'bulk=1MB']),
     {
       group: 'Policies',
       arg: 'NAME[=ARG],…',
-      help: 'What is shunted: tls (TLS once established), bulk=BYTES (connections beyond so many IP bytes in one direction), none.',
+      help: 'What is shunted: tls, quic, ssh, vpn, bulk=SIZE, depth=SIZE, elephant=RATE, streaming, unknown, opaque, backup, none; `sluice policy presets` explains them.',
+    },
+    'list',
+  ),
+  policyFile: key(
+    list(filePath).prefault([]),
+    {
+      group: 'Policies',
+      arg: 'FILE,…',
+      help: 'Policies of your own (docs/policies.md); they come before those of --policy. SIGUSR2 reads them anew.',
+      otherwise: 'none',
     },
     'list',
   ),

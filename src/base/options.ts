@@ -116,6 +116,9 @@ export const tunnelPort = z.string().refine(
   { error: 'must be vxlan=PORT or geneve=PORT, for instance vxlan=8472' },
 );
 
+/** A file's path. */
+export const filePath = z.string().min(1).max(4096);
+
 export const policyText = z.string().regex(/^[a-z][a-z0-9-]*(=[^=\s]+)?$/, {
   error: 'must look like NAME or NAME=ARGUMENT, for instance bulk=1MB',
 });

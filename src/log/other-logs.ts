@@ -14,7 +14,8 @@ import {
  * What happened to a shunt: it began, it ended, the gate would not take it; its run was killed, and this one goes on with
  * the connection, or cannot.
  */
-export type ShuntLogEvent = 'start' | 'end' | 'refused' | 'recovered' | 'orphaned';
+/** `noted`: a policy holds that only counts or logs. */
+export type ShuntLogEvent = 'start' | 'end' | 'refused' | 'recovered' | 'orphaned' | 'noted';
 
 /** One line of shunt.log. Counts are of dropped packets; bytes are IP bytes. */
 export interface ShuntLogRecord extends Connected {

@@ -1,10 +1,14 @@
 export {
-  BULK_DEFAULT_BYTES,
-  BULK_FROM_PACKET,
-  FlowFlag,
-  POLICY_HELP,
-  type Policy,
-  parsePolicies,
-  parsePolicy,
-} from './policy.ts';
-export { compilePolicies, type PolicySet } from './set.ts';
+  LATER,
+  type PolicyEvents,
+  PolicySet,
+  SETTLED,
+  SPARED,
+  type SparedWhy,
+  triggerOf,
+} from './decision.ts';
+export { PolicyError } from './error.ts';
+export { FIELDS, type FlowFacts } from './fields.ts';
+export { loadPolicies, type PolicyPlan, parsePolicies, planOf, setsOf } from './load.ts';
+export { BULK_DEFAULT_BYTES, PRESETS } from './presets.ts';
+export type { PolicyAction, PolicySpec } from './spec.ts';

@@ -134,8 +134,11 @@ async function readPolicyFile(path: string, plan: Mutable): Promise<void> {
   for (const [name, spec] of Object.entries(parsed.data.sets)) await readSet(path, name, spec, plan);
   for (const policy of parsed.data.policies) {
     if (!('preset' in policy)) plan.specs.push(policy);
-    else
-      plan.specs.push({ ...presetPolicy(policy.preset), priority: policy.priority, dryRun: policy.dryRun });
+    else {
+      const { preset, ...changes } = policy;
+      const made = presetPolicy(preset);
+      plan.specs.push({ ...made, ...changes, name: changes.name ?? made.name });
+    }
   }
 }
 

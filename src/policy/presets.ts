@@ -85,7 +85,7 @@ export const PRESETS: ReadonlyMap<string, Preset> = new Map<string, Preset>([
       make: (argument) => {
         const size = sizeOf('bulk', argument, BULK_DEFAULT_BYTES);
         return {
-          name: `bulk=${bytesText(size)}`,
+          name: 'bulk',
           trigger: 'BULK',
           when: `packets >= ${BULK_FROM_PACKET} and either.bytes >= ${size}`,
         };
@@ -126,7 +126,7 @@ export const PRESETS: ReadonlyMap<string, Preset> = new Map<string, Preset>([
       help: 'opaque[=SIZE]: nothing recognized, random-looking bytes in both directions, and SIZE bytes (100kB)',
       make: (argument) => {
         const size = sizeOf('opaque', argument, 100_000);
-        return { name: `opaque=${bytesText(size)}`, trigger: 'OPAQUE', when: `opaque and bytes >= ${size}` };
+        return { name: 'opaque', trigger: 'OPAQUE', when: `opaque and bytes >= ${size}` };
       },
     },
   ],
@@ -137,7 +137,7 @@ export const PRESETS: ReadonlyMap<string, Preset> = new Map<string, Preset>([
       make: (argument) => {
         const size = sizeOf('backup', argument, 10_000_000);
         return {
-          name: `backup=${bytesText(size)}`,
+          name: 'backup',
           trigger: 'BACKUP',
           when: `proto == tcp and resp.port in {${BACKUP_PORTS}} and bytes >= ${size}`,
         };
@@ -182,7 +182,7 @@ function makeTls(argument: string | undefined): ReturnType<Preset['make']> {
     );
   const names = [...new Set(kept)].sort();
   const but = names.map((name) => ` and not ${CARRIERS.get(name)}`).join('');
-  return { ...made, name: `tls=-${names.join('-')}`, when: made.when + but };
+  return { ...made, when: made.when + but };
 }
 
 function makeDepth(argument: string | undefined): ReturnType<Preset['make']> {
@@ -191,15 +191,15 @@ function makeDepth(argument: string | undefined): ReturnType<Preset['make']> {
     throw usage("policy 'depth' needs a size", 'write it like depth=1MB, or depth=1MB/both');
   const bytes = sizeOf('depth', size, 0);
   return sides === undefined
-    ? { name: `depth=${bytesText(bytes)}`, trigger: 'DEPTH', when: `either.bytes >= ${bytes}` }
-    : { name: `depth=${bytesText(bytes)}/both`, trigger: 'DEPTH', when: `both.bytes >= ${bytes}` };
+    ? { name: 'depth', trigger: 'DEPTH', when: `either.bytes >= ${bytes}` }
+    : { name: 'depth', trigger: 'DEPTH', when: `both.bytes >= ${bytes}` };
 }
 
 function makeElephant(argument = '100Mb/s'): ReturnType<Preset['make']> {
   if (!/^\d{1,6}(\.\d{1,3})?[kMG]?[bB]\/s$/.test(argument))
     throw usage(`policy 'elephant' needs a rate, not '${argument}'`, 'write it like elephant=100Mb/s');
   return {
-    name: `elephant=${argument}`,
+    name: 'elephant',
     trigger: 'ELEPHANT',
     when: `bytes >= 10MB and rate >= ${argument}`,
   };
@@ -217,7 +217,7 @@ function makeStreaming(argument: string | undefined): ReturnType<Preset['make']>
       );
   const list = domains.map(([, name]) => `"${name}"`).join(', ');
   return {
-    name: argument === undefined ? 'streaming' : `streaming=${domains.map(([, name]) => name).join('+')}`,
+    name: 'streaming',
     trigger: 'STREAMING',
     when: `tls.sni in {${list}} or http.host in {${list}} or dns.name in {${list}}`,
   };
@@ -232,7 +232,7 @@ function makeUnknown(argument = '20/100kB'): ReturnType<Preset['make']> {
     );
   const size = sizeOf('unknown', match[2], 0);
   return {
-    name: `unknown=${match[1]}/${bytesText(size)}`,
+    name: 'unknown',
     trigger: 'UNKNOWN',
     when: `packets >= ${match[1]} and bytes >= ${size} and not service`,
   };

@@ -62,6 +62,8 @@ export const policySchema = z
 /** A preset by its name, with its argument. */
 export const presetSchema = z.strictObject({
   preset: z.string(),
+  /** Instead of the preset's own, where it stands several times. */
+  name: name.optional(),
   priority: z.number().int().min(-POLICY_LIMITS.priority).max(POLICY_LIMITS.priority).default(0),
   dryRun: z.boolean().default(false),
 });

@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { ERROR_CODES, type ErrorCode, SluiceError } from '../base/errors.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
+import type { PlacedPlan } from './policy-book.ts';
 import type { EndStep, FromWorker, ToWorker, WorkerSetup } from './setup.ts';
 
 /** A worker that does not end by then is given up: its lease lapses, and the process goes on with the end. */
@@ -93,6 +94,11 @@ export class Crew {
   /** The counters of each worker, see Stat. */
   get stats(): readonly Float64Array[] {
     return this.#members.map(({ stats }) => stats);
+  }
+
+  setPolicies(policies: PlacedPlan): void {
+    for (const { thread } of this.#members)
+      thread.postMessage({ kind: 'policies', policies } satisfies ToWorker);
   }
 
   /** Tells all workers to take a step of the end. */

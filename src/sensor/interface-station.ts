@@ -11,6 +11,7 @@ import { isUsable } from './notes.ts';
 import { type Offloads, settleOffloads } from './offloads.ts';
 import { orphanRecord } from './orphans.ts';
 import { workerCpus } from './placement.ts';
+import type { PlacedPlan } from './policy-book.ts';
 import { areLeft, type Returning, returningFlows } from './recovery.ts';
 import { type EndStep, statsBuffer } from './setup.ts';
 import { commonSetup, type EarlyDrop, type Station, type StationHost } from './station.ts';
@@ -177,7 +178,7 @@ export class InterfaceStation implements Station {
     const firstCpu = c.interface.indexOf(name) * c.workers;
     for (let number = 0; number < c.workers; number++)
       this.#crew.start(`sluice-${name}-${number}`, {
-        ...commonSetup(c),
+        ...commonSetup(this.#host),
         source: this.#frames?.source(number) ?? {
           kind: 'interface',
           ifname: name,
@@ -196,7 +197,7 @@ export class InterfaceStation implements Station {
         localBypass: c.gate && this.earlyDrop === 'none',
         returning: this.#returning,
         log: this.#host.log(),
-        stats: statsBuffer(this.#host.policies),
+        stats: statsBuffer(),
       });
     // The place that was held moves when it is left: before the packets count.
     await this.#crew.go(() => group?.settle());
@@ -253,6 +254,10 @@ export class InterfaceStation implements Station {
       );
     }
     this.#suspect = this.#down;
+  }
+
+  setPolicies(policies: PlacedPlan): void {
+    this.#crew.setPolicies(policies);
   }
 
   tell(kind: EndStep): void {

@@ -1,7 +1,7 @@
 import type { CommandIo } from '../base/io.ts';
 import { scaled } from '../base/units.ts';
 import type { Ledger } from '../gate/index.ts';
-import type { Snapshot } from './snapshot.ts';
+import type { PolicyCounts, Snapshot } from './snapshot.ts';
 import type { EarlyDrop, Station } from './station.ts';
 import { type UdpBooks, udpBooks } from './udp-books.ts';
 
@@ -20,7 +20,7 @@ export interface RunSummary {
   shuntedConnections: number;
   /** Connections that began in an earlier run. */
   recovered: number;
-  policies: Record<string, { connections: number; pkts: number; bytes: number }>;
+  policies: Record<string, PolicyCounts>;
   /** Where nothing drops early: connections, packets that were counted and not analysed, their IP bytes. */
   localBypass: Snapshot['localBypass'];
   /** TCP connections that have ended and tell whether both directions were seen (`judged`), and those of which one was not. */
@@ -151,6 +151,10 @@ export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string
       `policy ${name}`,
       `${count(p.connections)} connections, ${count(p.pkts)} packets, ${scaled(p.bytes, 'B')} not sent to the sensor`,
     ]);
+    const spared = Object.entries(p.spared).filter(([, n]) => n > 0);
+    if (p.noted > 0) lines.push(['', `${count(p.noted)} connections noted`]);
+    if (spared.length > 0)
+      lines.push(['', `spared: ${spared.map(([why, n]) => `${count(n)} (${why})`).join(', ')}`]);
   }
   if (s.localBypass.connections > 0) {
     const { connections, pkts, bytes } = s.localBypass;

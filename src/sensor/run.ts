@@ -1,5 +1,5 @@
 import type { RunConfig } from '../base/config.ts';
-import type { SluiceError } from '../base/errors.ts';
+import { asSluiceError, type SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
 import { parseUdpUrl } from '../capture/udp-url.ts';
 import { chooseKind } from '../gate/choose.ts';
@@ -19,9 +19,9 @@ import {
   shuntSchema,
   statsSchema,
 } from '../log/other-logs.ts';
-import { compilePolicies, parsePolicies } from '../policy/index.ts';
 import { HealthPort, isHealthy } from './health.ts';
 import { InterfaceStation } from './interface-station.ts';
+import { type PlacedPlan, PolicyBook } from './policy-book.ts';
 import { progressText, type RunSummary, summarize, summaryText } from './report.ts';
 import { END_STEPS } from './setup.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
@@ -31,6 +31,8 @@ import { UdpStation } from './udp-station.ts';
 
 const PROGRESS_MS = 500;
 const STATS_LOG_SECONDS = 60;
+/** Reads the policies anew, as Suricata its rules. */
+const RELOAD = 'SIGUSR2';
 
 /**
  * The main job on interfaces and on mirrors over UDP: gate, capture workers, logs. Ends when the duration is over, `io.stop` fires or the work
@@ -63,7 +65,8 @@ class Sensor {
   readonly #config: RunConfig;
   readonly #io: CommandIo;
   readonly #infos: readonly InterfaceInfo[];
-  readonly #policyNames: string[];
+  readonly #book = new PolicyBook();
+  #loading = Promise.resolve();
   readonly #columns: StatsColumns;
   readonly #stations: Station[] = [];
   #log: LogThread | undefined;
@@ -81,12 +84,11 @@ class Sensor {
     this.#config = config;
     this.#io = io;
     this.#infos = infos;
-    const policies = compilePolicies(parsePolicies(config.policy));
-    this.#policyNames = policies.policies.map((p) => p.kind);
     this.#columns = statsColumns(config.source.length > 0);
   }
 
   async start(): Promise<void> {
+    const policies = await this.#book.load(this.#config);
     const { logDir, logRotateSize, logRotateTime, shuntFields } = this.#config;
     const zeek = headings(
       this.#config,
@@ -114,7 +116,7 @@ class Sensor {
     this.#logNotice = this.#writer.channel(noticeSchema);
     for (const torn of this.#log.torn)
       this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
-    const host = this.#stationHost(this.#log);
+    const host = this.#stationHost(this.#log, policies);
     this.#stations.push(
       ...this.#infos.map((info) => new InterfaceStation(host, info)),
       ...this.#config.source.map((source) => new UdpStation(host, source)),
@@ -122,16 +124,17 @@ class Sensor {
     if (this.#config.healthPort !== undefined)
       this.#health = await HealthPort.open(this.#config.healthPort, () => isHealthy(this.#stations));
     for (const station of this.#stations) await station.start();
+    process.on(RELOAD, this.#reload);
     this.#started = performance.now() / 1000;
     this.#io.say('ready');
     // For whoever has started this process with a channel (the lab): the same, not to be read from talk.
     process.send?.('ready');
   }
 
-  #stationHost(log: LogThread): StationHost {
+  #stationHost(log: LogThread, policies: PlacedPlan): StationHost {
     return {
       config: this.#config,
-      policies: this.#policyNames.length,
+      policies,
       log: () => log.link(),
       say: (line) => this.#io.say(line),
       detail: (line) => this.#io.detail(line),
@@ -174,13 +177,28 @@ class Sensor {
     return this.#failed;
   }
 
+  /** Policies and their files as they are now; what is wrong with them is told, and those from before go on. */
+  readonly #reload = (): void => {
+    const load = async (): Promise<void> => {
+      try {
+        const policies = await this.#book.load(this.#config);
+        for (const station of this.#stations) station.setPolicies(policies);
+        this.#notice('Sluice::Policies', `${policies.plan.specs.length} policies were loaded anew`);
+      } catch (thrown) {
+        const error = asSluiceError(thrown);
+        this.#notice('Sluice::Policies', `the policies from before go on: ${error.message}`);
+      }
+    };
+    this.#loading = this.#loading.then(load);
+  };
+
   #fail(error: SluiceError): void {
     this.#failed ??= error;
     this.#wake();
   }
 
   snapshot(): Snapshot {
-    return takeSnapshot(this.#stations, this.#policyNames);
+    return takeSnapshot(this.#stations, this.#book.names);
   }
 
   #logStats(): void {
@@ -224,6 +242,8 @@ class Sensor {
 
   /** Lets go of everything, in whatever state it is; the second time does nothing. */
   async close(): Promise<void> {
+    process.off(RELOAD, this.#reload);
+    await this.#loading;
     await this.#health?.close();
     for (const station of this.#stations) await station.close();
     this.#writer?.flush();

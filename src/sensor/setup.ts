@@ -5,6 +5,7 @@ import type { FlowTimeouts } from '../flow/index.ts';
 import type { GateHandles } from '../gate/ops.ts';
 import type { LogLink } from '../log/log-link.ts';
 import type { LogSettings } from '../log/log-setup.ts';
+import { type PlacedPlan, POLICY_ROOM } from './policy-book.ts';
 import type { Returning } from './recovery.ts';
 
 /** A capture ring on an interface. */
@@ -38,8 +39,8 @@ export interface FrameSource {
   ifindex: number;
   /** For the frames of all of them. */
   ringBytes: number;
-  queues: readonly number[];
   retireMs: number;
+  queues: readonly number[];
   /** Descriptor of the map by which the program behind the gate finds the sockets. */
   sockets: number;
 }
@@ -63,7 +64,7 @@ export interface WorkerSetup {
   /** Seconds. One of the two may be off. */
   lease: number | 'off';
   shuntIdle: number | 'off';
-  policies: readonly string[];
+  policies: PlacedPlan;
   checksums: boolean;
   bare: boolean;
   vlanKey: boolean;
@@ -117,14 +118,26 @@ export const Stat = {
   ringFreezes: 23,
   /** Of the source, by its kind; SOURCE_STATS. */
   source: 24,
-  /** Three for each policy: connections, dropped packets, their IP bytes. */
+  /** For each policy, see PolicyStat. */
   policies: 56,
 } as const;
 export const SOURCE_STATS = Stat.policies - Stat.source;
-export const POLICY_STATS = 3;
 
-export function statsBuffer(policies: number): SharedArrayBuffer {
-  return new SharedArrayBuffer((Stat.policies + policies * POLICY_STATS) * 8);
+/** Counters of a policy. */
+export const PolicyStat = {
+  connections: 0,
+  /** Dropped. */
+  packets: 1,
+  bytes: 2,
+  /** Connections for which it held, and only counts or logs. */
+  noted: 3,
+  /** Connections that it spared; by SPARED. */
+  spared: 4,
+} as const;
+export const POLICY_STATS = 8;
+
+export function statsBuffer(): SharedArrayBuffer {
+  return new SharedArrayBuffer((Stat.policies + POLICY_ROOM * POLICY_STATS) * 8);
 }
 
 /**
@@ -136,6 +149,8 @@ export const END_STEPS = ['settle', 'deafen', 'stop'] as const;
 export type EndStep = (typeof END_STEPS)[number];
 export type ToWorker =
   | { kind: EndStep | 'go' }
+  /** From now on these policies hold. */
+  | { kind: 'policies'; policies: PlacedPlan }
   /** The program with this descriptor says what comes into its socket from now on. */
   | { kind: 'filter'; program: number };
 export type FromWorker =

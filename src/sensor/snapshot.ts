@@ -1,9 +1,22 @@
 import { addLedger, emptyLedger, type Ledger } from '../gate/index.ts';
-import { POLICY_STATS, Stat } from './setup.ts';
+import { SPARED, type SparedWhy } from '../policy/index.ts';
+import { POLICY_STATS, PolicyStat, Stat } from './setup.ts';
 import type { Station } from './station.ts';
 import { UdpStat } from './udp-books.ts';
 
 /** Sums of what the workers of all sources count, and the ledger of all gates. */
+/** What a policy did. */
+export interface PolicyCounts {
+  /** Connections that it shunted, their dropped packets and IP bytes. */
+  connections: number;
+  pkts: number;
+  bytes: number;
+  /** Connections for which it held, where it only counts or logs. */
+  noted: number;
+  /** Connections that it would have taken, or (never) has kept others from taking. */
+  spared: Record<SparedWhy, number>;
+}
+
 export interface Snapshot {
   /** CLOCK_MONOTONIC seconds. */
   at: number;
@@ -31,12 +44,16 @@ export interface Snapshot {
   logLinesLost: number;
   /** CPU seconds of this process, all threads. */
   cpu: number;
-  policies: { name: string; connections: number; pkts: number; bytes: number }[];
+  policies: ({ name: string } & PolicyCounts)[];
   /** Undefined without a gate. */
   ledger: Ledger | undefined;
 }
 
-/** `policyNames` in the order of the workers' policies. */
+function sparedOf(count: (place: number) => number): PolicyCounts['spared'] {
+  return Object.fromEntries(SPARED.map((why, place) => [why, count(place)])) as PolicyCounts['spared'];
+}
+
+/** `policyNames` by their places (PolicyBook). */
 export function takeSnapshot(stations: readonly Station[], policyNames: readonly string[]): Snapshot {
   const usage = process.cpuUsage();
   const sum = (place: number, kind?: Station['kind']): number => {
@@ -80,9 +97,11 @@ export function takeSnapshot(stations: readonly Station[], policyNames: readonly
     cpu: (usage.user + usage.system) / 1e6,
     policies: policyNames.map((name, i) => ({
       name,
-      connections: sum(Stat.policies + i * POLICY_STATS),
-      pkts: sum(Stat.policies + i * POLICY_STATS + 1),
-      bytes: sum(Stat.policies + i * POLICY_STATS + 2),
+      connections: sum(Stat.policies + i * POLICY_STATS + PolicyStat.connections),
+      pkts: sum(Stat.policies + i * POLICY_STATS + PolicyStat.packets),
+      bytes: sum(Stat.policies + i * POLICY_STATS + PolicyStat.bytes),
+      noted: sum(Stat.policies + i * POLICY_STATS + PolicyStat.noted),
+      spared: sparedOf((place) => sum(Stat.policies + i * POLICY_STATS + PolicyStat.spared + place)),
     })),
     ledger,
   };

@@ -5,6 +5,7 @@ import type { Gate } from '../gate/index.ts';
 import type { LogLink } from '../log/log-link.ts';
 import { logSettings } from '../log/log-setup.ts';
 import type { ShuntLogRecord } from '../log/other-logs.ts';
+import type { PlacedPlan } from './policy-book.ts';
 import type { EndStep, WorkerSetup } from './setup.ts';
 
 /**
@@ -31,6 +32,8 @@ export interface Station {
   start(): Promise<void>;
   /** To be called twice a second. */
   lookAfter(): void;
+  /** Other policies from now on. */
+  setPolicies(policies: PlacedPlan): void;
   /** Tells all workers to take a step of the end. */
   tell(kind: EndStep): void;
   /** Resolves when all have taken it, or have had their time; what they say then, see FromWorker. */
@@ -42,8 +45,8 @@ export interface Station {
 /** What a station works for. */
 export interface StationHost {
   readonly config: RunConfig;
-  /** Room for the counters of so many policies. */
-  readonly policies: number;
+  /** Those that hold now. */
+  readonly policies: PlacedPlan;
   /** A way to the log thread, for one worker. */
   log(): LogLink;
   /** A line of talk; one that is for who wants to know more; a warning. */
@@ -58,16 +61,17 @@ export interface StationHost {
 }
 
 /** What the workers of all sources are started with alike. */
-export function commonSetup(
-  c: RunConfig,
-): Omit<
+export function commonSetup({
+  config: c,
+  policies,
+}: StationHost): Omit<
   WorkerSetup,
   'source' | 'holdMs' | 'number' | 'workers' | 'gate' | 'returning' | 'log' | 'stats' | 'localBypass'
 > {
   return {
     lease: c.lease,
     shuntIdle: c.shuntIdle,
-    policies: c.policy,
+    policies,
     checksums: c.checksums,
     bare: c.bare,
     vlanKey: c.vlanKey,

@@ -1,6 +1,7 @@
 import { parseUdpUrl, type UdpAddress } from '../capture/udp-url.ts';
 import { UdpReceiver } from '../kernel/index.ts';
 import { Crew } from './crew.ts';
+import type { PlacedPlan } from './policy-book.ts';
 import { type EndStep, Stat, statsBuffer } from './setup.ts';
 import { commonSetup, type EarlyDrop, type Station, type StationHost } from './station.ts';
 import { UdpStat } from './udp-books.ts';
@@ -36,7 +37,7 @@ export class UdpStation implements Station {
     if (c.workers > 1) new UdpReceiver({ address, port, slots: 1, slotBytes: 64 }).close();
     for (let number = 0; number < c.workers; number++)
       this.#crew.start(`sluice-udp-${port}-${number}`, {
-        ...commonSetup(c),
+        ...commonSetup(this.#host),
         source: { kind: 'udp', name: this.name, address: this.#address, bufferBytes: BUFFER_BYTES },
         holdMs: 0,
         number,
@@ -45,7 +46,7 @@ export class UdpStation implements Station {
         localBypass: c.gate,
         returning: undefined,
         log: this.#host.log(),
-        stats: statsBuffer(this.#host.policies),
+        stats: statsBuffer(),
       });
     await this.#crew.go();
     this.#checkBuffers();
@@ -68,6 +69,10 @@ export class UdpStation implements Station {
   }
 
   lookAfter(): void {}
+
+  setPolicies(policies: PlacedPlan): void {
+    this.#crew.setPolicies(policies);
+  }
 
   tell(kind: EndStep): void {
     this.#crew.tell(kind);

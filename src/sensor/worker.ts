@@ -1,21 +1,24 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { asSluiceError } from '../base/errors.ts';
 import type { LiveSource } from '../capture/source.ts';
-import { createFlowEngine, type FlowEngine, FlowFlag, type FlowHooks } from '../flow/index.ts';
+import { createFlowEngine, type FlowEngine, type FlowHooks } from '../flow/index.ts';
 import { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
 import { localAddresses } from '../gate/guard.ts';
 import { hasLocalEndpoint } from '../gate/local.ts';
 import { coarseStep, realtimeOffset } from '../kernel/index.ts';
 import type { Packet } from '../packet/packet.ts';
-import { compilePolicies, FlowFlag as PolicyFlag, parsePolicies } from '../policy/index.ts';
+import { SPARED } from '../policy/index.ts';
+import { Decider } from './decider.ts';
 import type { ShuntTotals } from './episode.ts';
 import { isOneWay } from './one-way.ts';
 import { openSource } from './open-source.ts';
+import { type PlacedPlan, POLICY_ROOM } from './policy-book.ts';
 import { Recovery } from './recovery.ts';
 import {
   type FromWorker,
   POLICY_STATS,
+  PolicyStat,
   SOURCE_STATS,
   Stat,
   type ToWorker,
@@ -52,9 +55,11 @@ class CaptureWorker {
   readonly #gate: GateClient | undefined;
   readonly #shunter: Shunter | undefined;
   readonly #recovery: Recovery | undefined;
-  readonly #policies: ReturnType<typeof compilePolicies>;
-  /** How logs name the policies; behind them those of an earlier run that this one does not have. */
-  readonly #triggers: string[];
+  readonly #decider: Decider;
+  /** By the decider's index: where the counters of a policy are (PolicyBook). */
+  #places: readonly number[];
+  /** How logs name the policies, by place; behind POLICY_ROOM those of an earlier run that this one does not have. */
+  readonly #triggers = new Map<number, string>();
   readonly #logs: WorkerLogs;
   readonly #delays: number[] = [];
   #tick: NodeJS.Timeout | undefined;
@@ -71,9 +76,9 @@ class CaptureWorker {
     this.#setup = setup;
     this.#stats = new Float64Array(setup.stats);
     this.#sourceStats = this.#stats.subarray(Stat.source, Stat.source + SOURCE_STATS);
-    this.#policies = compilePolicies(parsePolicies(setup.policies));
-    this.#triggers = this.#policies.policies.map(({ trigger }) => trigger);
-    this.#logs = new WorkerLogs(setup, (index) => this.#triggers[index]);
+    this.#places = setup.policies.places;
+    setup.policies.triggers.forEach((trigger, place) => this.#triggers.set(place, trigger));
+    this.#logs = new WorkerLogs(setup, (place) => this.#triggers.get(place) ?? '');
     const { source, publish } = openSource(setup);
     this.#source = source;
     this.#publishSource = publish;
@@ -101,6 +106,12 @@ class CaptureWorker {
       hooks,
     );
     const engine = this.#engine;
+    this.#decider = new Decider(engine, setup.maxFlows, setup.policies.plan, {
+      noted: (slot, index) => this.#noted(slot, index),
+      spared: (_slot, index, why) => {
+        this.#stats[this.#statsOf(index) + PolicyStat.spared + SPARED.indexOf(why)]++;
+      },
+    });
     if (setup.gate !== undefined) {
       this.#local = localAddresses();
       const gate = new GateClient(setup.gate, setup.lease);
@@ -114,7 +125,7 @@ class CaptureWorker {
     }
     this.#shunter = shunter;
     if (this.#gate !== undefined) this.#sink = (p) => this.#watch(p);
-    else if (setup.localBypass && this.#triggers.length > 0) this.#sink = (p) => this.#countOrWatch(p);
+    else if (setup.localBypass) this.#sink = (p) => this.#countOrWatch(p);
     else this.#sink = (p) => void engine.process(p);
   }
 
@@ -133,7 +144,7 @@ class CaptureWorker {
       tick: coarseStep(),
       inTunnels: setup.tunnels.length > 0,
       isLocal: (family, key) => hasLocalEndpoint(this.#local, family, key),
-      trigger: (index) => this.#triggers[index],
+      trigger: (place) => this.#triggers.get(place) ?? '',
       events: {
         started: (slot, trigger) => {
           stats[Stat.shuntsStarted]++;
@@ -161,15 +172,17 @@ class CaptureWorker {
 
   /** A policy of an earlier run need not be one of this run. */
   #triggerIndex(name: string): number {
-    const index = this.#triggers.indexOf(name);
-    return index >= 0 ? index : this.#triggers.push(name) - 1;
+    for (const [place, trigger] of this.#triggers) if (trigger === name) return place;
+    const place = POLICY_ROOM + this.#triggers.size;
+    this.#triggers.set(place, name);
+    return place;
   }
 
   #addDropped(trigger: number, { origPkts, respPkts, origIpBytes, respIpBytes }: ShuntTotals): void {
-    if (trigger >= this.#policies.policies.length) return;
+    if (trigger >= POLICY_ROOM) return;
     const at = Stat.policies + trigger * POLICY_STATS;
-    this.#stats[at + 1] += origPkts + respPkts;
-    this.#stats[at + 2] += origIpBytes + respIpBytes;
+    this.#stats[at + PolicyStat.packets] += origPkts + respPkts;
+    this.#stats[at + PolicyStat.bytes] += origIpBytes + respIpBytes;
   }
 
   /**
@@ -207,27 +220,38 @@ class CaptureWorker {
       this.#shunter?.afterPacket(slot);
       return;
     }
-    const trigger = this.#trigger(slot);
-    if (trigger >= 0) this.#shunter?.request(slot, trigger, packet.ts);
+    const index = this.#decider.look(slot, packet.ts);
+    if (index < 0) return;
+    if (this.#decider.policies.action(index) === 'bypass') this.#bypass(slot);
+    else this.#shunter?.request(slot, this.#places[index], packet.ts);
   }
 
   /** Local bypass: where nothing drops early. */
   #countOrWatch(packet: Packet): void {
     const engine = this.#engine;
     const slot = engine.process(packet);
-    if (slot < 0 || engine.isBypassed(slot) || this.#trigger(slot) < 0) return;
-    if (engine.bypass(slot)) this.#stats[Stat.bypassedConnections]++;
+    if (slot >= 0 && this.#decider.look(slot, packet.ts) >= 0) this.#bypass(slot);
   }
 
-  /** The policy that says to shunt this connection now, or -1. */
-  #trigger(slot: number): number {
-    const engine = this.#engine;
-    return this.#policies.evaluate(
-      (engine.flags(slot) & FlowFlag.tlsEstablished) === 0 ? 0 : PolicyFlag.tlsEstablished,
-      engine.packets(slot, 0) + engine.packets(slot, 1),
-      engine.ipBytes(slot, 0),
-      engine.ipBytes(slot, 1),
-    );
+  #bypass(slot: number): void {
+    if (this.#engine.bypass(slot)) this.#stats[Stat.bypassedConnections]++;
+  }
+
+  /** Where the counters of the policy with this index of the decider begin. */
+  #statsOf(index: number): number {
+    return Stat.policies + this.#places[index] * POLICY_STATS;
+  }
+
+  #noted(slot: number, index: number): void {
+    this.#stats[this.#statsOf(index) + PolicyStat.noted]++;
+    this.#logs.shunt(this.#engine, slot, { event: 'noted', trigger: this.#places[index] });
+  }
+
+  /** Other policies from now on; what is shunted stays so. */
+  setPolicies({ plan, places, triggers }: PlacedPlan): void {
+    this.#places = places;
+    triggers.forEach((trigger, place) => this.#triggers.set(place, trigger));
+    this.#decider.replace(plan);
   }
 
   /** One turn: what the ring holds, then what is due. The lease is renewed by turns that were finished. */
@@ -293,6 +317,7 @@ class CaptureWorker {
 
   #closed(slot: number): void {
     const shunted = this.#shunter?.closed(slot);
+    this.#decider.closed(slot);
     const oneWay = isOneWay(this.#logs.ended(this.#engine, slot, shunted));
     const s = this.#stats;
     s[Stat.connections]++;
@@ -301,7 +326,8 @@ class CaptureWorker {
     if (shunted === undefined || shunted.carrier) return;
     if (shunted.totals.origPkts + shunted.totals.respPkts === 0) return;
     s[Stat.shuntedConnections]++;
-    if (shunted.trigger < this.#policies.policies.length) s[Stat.policies + shunted.trigger * POLICY_STATS]++;
+    if (shunted.trigger < POLICY_ROOM)
+      s[Stat.policies + shunted.trigger * POLICY_STATS + PolicyStat.connections]++;
   }
 
   /** The gate is a filter on the socket of its source, which has one. */
@@ -362,6 +388,10 @@ async function follow(worker: CaptureWorker, message: ToWorker): Promise<void> {
     if (step === 'filter') {
       worker.filterBy(message.program);
       post({ kind: 'filtered' });
+      return;
+    }
+    if (step === 'policies') {
+      worker.setPolicies(message.policies);
       return;
     }
     if (step === 'go') {

@@ -1,0 +1,136 @@
+import { type FlowEngine, FlowFlag } from '../flow/index.ts';
+import {
+  LATER,
+  type PolicyEvents,
+  type PolicyPlan,
+  PolicySet,
+  type SparedWhy,
+  setsOf,
+} from '../policy/index.ts';
+import { EngineFacts, type Geography } from './facts.ts';
+
+/** What is told beside the decision; at most a few times for a connection. */
+export interface DeciderEvents {
+  /** The policy holds, but only counts (dry run) or logs. */
+  noted(slot: number, index: number): void;
+  spared(slot: number, index: number, why: SparedWhy): void;
+}
+
+/** Of each flow: packets, IP bytes and time from which on it is looked at again, and whether news matter. */
+const WORDS = 4;
+const BITS = FlowFlag.settled | FlowFlag.news | FlowFlag.bypassed;
+
+/**
+ * Which policy acts on which flow, and when. A flow is looked at with its first packet, and then only when something has
+ * come by which a policy can have become true: of a flow that none can take any more, a packet costs one test of a bit.
+ */
+export class Decider {
+  readonly #engine: FlowEngine;
+  readonly #events: DeciderEvents;
+  readonly #facts: EngineFacts;
+  readonly #watches: Float64Array;
+  /** Policies that were told of a flow. */
+  readonly #told = new Map<number, Set<number>>();
+  /** Which policy with a limit on live connections has taken a flow. */
+  readonly #taken = new Map<number, number>();
+  #policies: PolicySet;
+  #scratch = new Set<number>();
+  #slot = 0;
+  readonly #toEvents: PolicyEvents = {
+    noted: (index) => this.#events.noted(this.#slot, index),
+    spared: (index, why) => this.#events.spared(this.#slot, index, why),
+  };
+
+  constructor(
+    engine: FlowEngine,
+    maxFlows: number,
+    plan: PolicyPlan,
+    events: DeciderEvents,
+    geography?: Geography,
+  ) {
+    this.#engine = engine;
+    this.#events = events;
+    this.#facts = new EngineFacts(engine, geography);
+    this.#watches = new Float64Array(maxFlows * WORDS);
+    this.#policies = new PolicySet(plan.specs, setsOf(plan));
+  }
+
+  get policies(): PolicySet {
+    return this.#policies;
+  }
+
+  /** Other policies from now on: every flow is looked at anew. */
+  replace(plan: PolicyPlan): void {
+    this.#policies = new PolicySet(plan.specs, setsOf(plan));
+    this.#watches.fill(0);
+    this.#told.clear();
+    this.#taken.clear();
+    this.#engine.unsettleAll();
+  }
+
+  /** After a packet of a flow that nothing is done about yet: index of the policy that acts on it now, or -1. */
+  look(slot: number, now: number): number {
+    const engine = this.#engine;
+    const flags = engine.flags(slot) & BITS;
+    if ((flags & (FlowFlag.settled | FlowFlag.bypassed)) !== 0) return -1;
+    const watches = this.#watches;
+    const at = slot * WORDS;
+    if (
+      (flags === 0 || watches[at + 3] === 0) &&
+      engine.packets(slot, 0) + engine.packets(slot, 1) < watches[at] &&
+      engine.ipBytes(slot, 0) + engine.ipBytes(slot, 1) < watches[at + 1] &&
+      now < watches[at + 2]
+    )
+      return -1;
+    // Half a handshake, or a hole that may still be filled: soon.
+    if (!engine.isShuntable(slot)) return -1;
+    return this.#decide(slot, now);
+  }
+
+  #decide(slot: number, now: number): number {
+    const engine = this.#engine;
+    const policies = this.#policies;
+    const told = this.#told.get(slot) ?? this.#scratch;
+    this.#slot = slot;
+    this.#release(slot);
+    engine.takeNews(slot);
+    const index = policies.decide(this.#facts.at(slot, now), engine.hash(slot), now, told, this.#toEvents);
+    if (told === this.#scratch && told.size > 0) {
+      this.#told.set(slot, told);
+      this.#scratch = new Set();
+    }
+    if (index >= 0) {
+      if (policies.specs[index].budget !== undefined) this.#taken.set(slot, index);
+      return index;
+    }
+    if (index === LATER) {
+      const { watch } = policies;
+      const at = slot * WORDS;
+      this.#watches[at] = watch.packets;
+      this.#watches[at + 1] = watch.bytes;
+      this.#watches[at + 2] = engine.startTime(slot) + watch.seconds;
+      this.#watches[at + 3] = watch.news ? 1 : 0;
+    } else engine.setSettled(slot, true);
+    return -1;
+  }
+
+  /** Nothing was done about it after all, and nothing will be. */
+  leave(slot: number): void {
+    this.#engine.setSettled(slot, true);
+    this.#release(slot);
+  }
+
+  /** The flow has ended. */
+  closed(slot: number): void {
+    this.#watches.fill(0, slot * WORDS, slot * WORDS + WORDS);
+    this.#told.delete(slot);
+    this.#release(slot);
+  }
+
+  #release(slot: number): void {
+    const index = this.#taken.get(slot);
+    if (index === undefined) return;
+    this.#taken.delete(slot);
+    this.#policies.released(index);
+  }
+}

@@ -1,0 +1,41 @@
+import type { RunConfig } from '../base/config.ts';
+import { SluiceError } from '../base/errors.ts';
+import { loadPolicies, type PolicyPlan, triggerOf } from '../policy/index.ts';
+
+/** Policies that a run can have had in all, those of earlier loads too: each keeps its counters. */
+export const POLICY_ROOM = 2048;
+
+/** Policies of a worker: `places[i]` is where the counters of `plan.specs[i]` are. */
+export interface PlacedPlan {
+  plan: PolicyPlan;
+  places: readonly number[];
+  /** How logs name the policy of each place, those that are not in use any more too. */
+  triggers: readonly string[];
+}
+
+/** The policies of a run, which may be loaded anew: one keeps its place by its name. */
+export class PolicyBook {
+  readonly names: string[] = [];
+  readonly #triggers: string[] = [];
+
+  /** @throws SluiceError for what is wrong with a policy or a file; what was loaded before stays as it is */
+  async load({ policy, policyFile }: Pick<RunConfig, 'policy' | 'policyFile'>): Promise<PlacedPlan> {
+    const plan = await loadPolicies(policy, policyFile);
+    const fresh = plan.specs.filter(({ name }) => !this.names.includes(name)).length;
+    if (this.names.length + fresh > POLICY_ROOM)
+      throw new SluiceError(
+        'LIMIT',
+        `a run has room for ${POLICY_ROOM} policies, those of earlier loads too`,
+        {
+          help: 'start it anew',
+        },
+      );
+    const places = plan.specs.map((spec) => {
+      let place = this.names.indexOf(spec.name);
+      if (place < 0) place = this.names.push(spec.name) - 1;
+      this.#triggers[place] = triggerOf(spec);
+      return place;
+    });
+    return { plan, places, triggers: [...this.#triggers] };
+  }
+}
