@@ -91,7 +91,7 @@ export function numberOf(u8: Uint8Array, offset: number): number {
 export const WRAPPERS: readonly {
   name: string;
   vlans: readonly number[];
-  wrap(b: PacketBuilder): PacketBuilder;
+  wrap: (b: PacketBuilder) => PacketBuilder;
 }[] = [
   { name: 'plain', vlans: [], wrap: (b) => b },
   { name: 'VLAN', vlans: [7], wrap: (b) => b.vlan(7) },
@@ -116,7 +116,7 @@ const sport = (there: boolean): number => (there ? 50_001 : 61_234);
 
 export const TUNNELS: readonly {
   name: string;
-  enter(b: PacketBuilder, there: boolean, port?: number): PacketBuilder;
+  enter: (b: PacketBuilder, there: boolean, port?: number) => PacketBuilder;
 }[] = [
   {
     name: 'VXLAN',

@@ -24,6 +24,7 @@ const TP_STATUS_CSUMNOTREADY = 8;
 const TP_STATUS_VLAN_VALID = 16;
 const TP_STATUS_CSUM_VALID = 128;
 const PACKET_OUTGOING = 4;
+const TAG_BYTES = 4;
 
 /**
  * Walks a TPACKET_V3 ring: blocks that the kernel has handed over, packet by packet, without an object or a
@@ -143,7 +144,10 @@ export class AfPacketSource implements LiveSource {
       p.caplen = words[w + (SNAPLEN >>> 2)];
       p.wirelen = words[w + (LEN >>> 2)];
       p.ts = (words[w + (SEC >>> 2)] >>> 0) + words[w + (NSEC >>> 2)] * 1e-9;
-      p.vlanTci = (status & TP_STATUS_VLAN_VALID) !== 0 ? words[w + (VLAN_TCI >>> 2)] & 0xffff : -1;
+      // The kernel takes the outermost tag out of every frame, 802.1Q or 802.1ad (TP_STATUS_VLAN_TPID_VALID tells which:
+      // to a connection they are the same): it was on the wire, and is the first one to the decoder.
+      const tagged = (status & TP_STATUS_VLAN_VALID) !== 0;
+      p.vlanTci = tagged ? words[w + (VLAN_TCI >>> 2)] & 0xffff : -1;
       p.checksum =
         (status & TP_STATUS_CSUMNOTREADY) !== 0
           ? Checksum.notReady
@@ -152,7 +156,7 @@ export class AfPacketSource implements LiveSource {
             : Checksum.unknown;
       p.outgoing = p.u8[header + PKTTYPE] === PACKET_OUTGOING;
       this.packets++;
-      this.bytes += p.wirelen;
+      this.bytes += tagged ? p.wirelen + TAG_BYTES : p.wirelen;
       sink(p);
       header += words[w + (NEXT >>> 2)];
     }

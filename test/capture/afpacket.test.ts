@@ -2,7 +2,9 @@ import { expect } from 'vitest';
 import { AfPacketSource } from '../../src/capture/afpacket.ts';
 import { openPacketRing, PacketSender } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
-import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+import { Decoded, Decoder } from '../../src/packet/decode.ts';
+import { Packet } from '../../src/packet/packet.ts';
+import { ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 
 ownNetns();
 
@@ -40,6 +42,66 @@ kernelTest('what has reached the ring is known before it is handed over', ['pack
     expect(source.received()).toBe(410 - drops);
   } finally {
     source.close();
+    remove();
+  }
+});
+
+kernelTest('the tag that the kernel takes out is put back', ['packetRing'], async () => {
+  const { a, b, remove } = vethPair();
+  const ring = openPacketRing({ interface: a, blockSize: 1 << 16, blocks: 4, retireMs: 1 });
+  const source = new AfPacketSource(ring, a);
+  try {
+    const ends = { src: '192.0.2.1', dst: '192.0.2.2' };
+    const frames = [
+      eth().vlan(7, { prio: 3 }),
+      eth().qinq(100).vlan(7),
+      eth().vlan(100, { tpid: 0x9100 }).vlan(7),
+      eth().qinq(100).vlan(0).vlan(9).vlan(8),
+      eth().vlan(0),
+      eth(),
+    ].map((start) => start.ipv4(ends).udp({ sport: 1, dport: 2 }).payload(100).bytes());
+    const tags = (packet: Packet): unknown => {
+      const decoder = new Decoder(true);
+      return [decoder.decode(packet), decoder.vlan, decoder.innerVlan, decoder.sourcePort];
+    };
+    const offsets = new Uint32Array(frames.length + 1);
+    for (const [i, bytes] of frames.entries()) offsets[i + 1] = offsets[i] + bytes.length;
+    using sender = new PacketSender(b);
+    sender.send(Buffer.concat(frames), offsets);
+    const found: unknown[] = [];
+    await until(() => {
+      source.drain((packet) => found.push(tags(packet)), 1e6);
+      return found.length === frames.length;
+    }, 'frames are missing');
+    const expected = frames.map((bytes) => {
+      const packet = new Packet();
+      Object.assign(packet, { u8: bytes, caplen: bytes.length, wirelen: bytes.length });
+      return tags(packet);
+    });
+    expect(found).toEqual(expected);
+    expect(found.slice(0, 2)).toEqual([
+      [Decoded.ok, 7, 0, 1],
+      [Decoded.ok, 100, 7, 1],
+    ]);
+    expect(source.bytes).toBe(offsets[frames.length]);
+  } finally {
+    source.close();
+    remove();
+  }
+});
+
+kernelTest('promiscuous as long as a ring is open, and not a moment longer', ['packetRing'], () => {
+  const { a, remove } = vethPair();
+  try {
+    const promiscuity = (): string | undefined => /promiscuity (\d+)/.exec(ip(`-d link show ${a}`))?.[1];
+    expect(promiscuity()).toBe('0');
+    const rings = [0, 1].map(() => openPacketRing({ interface: a, blockSize: 1 << 16, blocks: 2 }));
+    expect(promiscuity()).toBe('2');
+    using quiet = openPacketRing({ interface: a, blockSize: 1 << 16, blocks: 2, promiscuous: false });
+    expect([promiscuity(), quiet.closed]).toEqual(['2', false]);
+    for (const ring of rings) ring.close();
+    expect(promiscuity()).toBe('0');
+  } finally {
     remove();
   }
 });

@@ -66,7 +66,7 @@ class Client {
   async end(): Promise<{ shares: number[]; sockets: Set<string>[] }> {
     await until(() => this.process.exitCode !== null, `the client has not all frames: ${this.stderr}`, 30);
     await until(() => this.stdout.split('\n').length > frames.length, 'the client has not said all');
-    const shares = new Array<number>(SOCKETS).fill(0);
+    const shares = Array.from({ length: SOCKETS }, () => 0);
     const flows = new Map<string, Set<string>>();
     for (const line of this.stdout.trim().split('\n')) {
       const [socket, source] = line.split(' ');

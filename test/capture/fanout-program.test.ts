@@ -118,7 +118,7 @@ kernelTest('fragments have the number of their flow', [], () => {
 kernelTest('by pair of addresses, fragments need no notes', [], () => {
   using balancer = new Balancer({ key: 'pair' });
   const ends = randomEnds(randomOf(3));
-  for (const frame of fragmentsOf(eth(), ends, 1, 2000).reverse())
+  for (const frame of fragmentsOf(eth(), ends, 1, 2000).toReversed())
     expect(balancer.hash(frame)).toBe(fanoutHash(flowOf(ends, []), SEED, true));
   expect(balancer.count('first') + balancer.count('followed') + balancer.count('unknown')).toBe(0);
 });
@@ -210,7 +210,7 @@ kernelTest('numbers are spread evenly, and another seed gives others', [], () =>
   using one = new Balancer();
   using other = new Balancer({}, 2);
   for (const rings of [2, 3, 4, 7]) {
-    const shares = new Array<number>(rings).fill(0);
+    const shares = Array.from({ length: rings }, () => 0);
     for (const frame of frames) shares[one.hash(frame) % rings]++;
     for (const share of shares) expect(share / (frames.length / rings)).toBeGreaterThan(0.85);
   }

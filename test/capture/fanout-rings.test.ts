@@ -71,7 +71,7 @@ async function shared(
   try {
     using group = new Rings(b, rings, { ...FLOWS_WHOLE, ...wish });
     const seen = Array.from({ length: FLOWS }, () => new Set<number>());
-    const shares = new Array<number>(rings).fill(0);
+    const shares = Array.from({ length: rings }, () => 0);
     const drain = (): void =>
       group.drain(({ u8, offset }, ring) => {
         seen[numberOf(u8, offset)].add(ring);

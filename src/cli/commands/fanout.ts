@@ -125,8 +125,9 @@ function fanoutId(text: string): number {
   return id;
 }
 
+const n = (count: number): string => count.toLocaleString('en-US');
+
 function statusText({ path, programId, fragments }: FanoutStatus): string {
-  const n = (count: number): string => count.toLocaleString('en-US');
   return [
     `program    ${programId}, pinned at ${path}`,
     `fragments  ${n(fragments.first)} first ones, ${n(fragments.followed)} that followed one, ${n(fragments.unknown)} whose first one was not known`,
