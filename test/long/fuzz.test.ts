@@ -77,10 +77,11 @@ test('every recognizer of a service, alone and together', async () => {
   expect(untouched(report, 'src/flow/services', DECLARATIONS)).toEqual([]);
 });
 
-test('link layers, IP, fragments, tunnels, and the flow engine over all of them', async () => {
-  const report = await fuzz('packets', 30);
+test('link layers, IP, fragments, tunnels, mirrors, and the flow engine over all of them', async () => {
+  const report = await fuzz('packets', 45);
   expectSound(report);
   expect(untouched(report, 'src/packet/tunnel')).toEqual([]);
+  expect(untouched(report, 'src/packet/encap', [...DECLARATIONS, 'reasons.ts'])).toEqual([]);
   expect(untouched(report, 'src/packet/link', DECLARATIONS)).toEqual([]);
 });
 

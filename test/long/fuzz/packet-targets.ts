@@ -27,6 +27,7 @@ import {
   SNAP,
   vxlan as vxlanFrame,
 } from '../../flow/support/tunnel-frames.ts';
+import { encapTargets } from './encap-targets.ts';
 import { between, check, type Input, type Target } from './input.ts';
 
 const LINK_TYPES: readonly number[] = Object.values(LinkType);
@@ -268,12 +269,14 @@ const engineTarget = (seeds: readonly Input[]): Target => {
         },
       );
       pieces.forEach(({ bytes }, i) => {
-        engine.process(
-          packetOf(bytes, 100 + i * (random() < 0.1 ? 40 : 0.01), {
-            linkType: port,
-            wirelen: bytes.length + (random() < 0.1 ? 40 : 0),
-          }),
-        );
+        const packet = packetOf(bytes, 100 + i * (random() < 0.1 ? 40 : 0.01), {
+          linkType: port,
+          wirelen: bytes.length + (random() < 0.1 ? 40 : 0),
+        });
+        // Some as they come out of a mirror.
+        packet.tunnel = random() < 0.7 ? 0 : random() < 0.5 ? 1 : 2;
+        if (packet.tunnel > 0) packet.vni = Math.floor(random() * 3);
+        engine.process(packet);
       });
       engine.finish();
       check(engine.active === 0, `${engine.active} flows are left`);
@@ -299,6 +302,7 @@ export function packetTargets(): Target[] {
     decoderTarget(all),
     fragmentsTarget(),
     ...(Object.keys(TUNNELS) as (keyof typeof TUNNELS)[]).map(tunnelTarget),
+    ...encapTargets(frame),
     engineTarget(all),
   ];
 }
