@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * For the slots of the gate that are called in place of its verdicts. XDP_DROP: a witness of when the last packet of each
- * flow and direction was dropped, and what the kernel's coarse clock said then. XDP_PASS: now and then a long way from the
- * verdict to whoever receives the packet.
+ * For the slots of the gate that are called in place of its verdicts, once for each kind of gate. XDP_DROP: a witness of when
+ * the last packet of each flow and direction was dropped, and what the kernel's coarse clock said then. XDP_PASS: now and
+ * then a long way from the verdict to whoever receives the packet.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -36,11 +36,8 @@ struct {
 	__type(value, struct drop);
 } drops SEC(".maps");
 
-SEC("xdp.frags")
-int test_drops(struct xdp_md *ctx)
+static __always_inline void note_drop(void *at, void *end)
 {
-	void *at = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = at;
 	struct flow key = {};
 	struct drop first = {};
@@ -49,14 +46,14 @@ int test_drops(struct xdp_md *ctx)
 	__be16 type;
 
 	if ((void *)(eth + 1) > end)
-		return XDP_DROP;
+		return;
 	type = eth->h_proto;
 	at = eth + 1;
 	for (int i = 0; i < 2; i++) {
 		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
 			break;
 		if (at + 4 > end)
-			return XDP_DROP;
+			return;
 		type = *(__be16 *)(at + 2);
 		at += 4;
 	}
@@ -64,7 +61,7 @@ int test_drops(struct xdp_md *ctx)
 		struct iphdr *ip = at;
 
 		if ((void *)(ip + 1) > end)
-			return XDP_DROP;
+			return;
 		__builtin_memcpy(key.source, &ip->saddr, 4);
 		__builtin_memcpy(key.destination, &ip->daddr, 4);
 		key.protocol = ip->protocol;
@@ -73,18 +70,18 @@ int test_drops(struct xdp_md *ctx)
 		struct ipv6hdr *ip6 = at;
 
 		if ((void *)(ip6 + 1) > end)
-			return XDP_DROP;
+			return;
 		__builtin_memcpy(key.source, &ip6->saddr, 16);
 		__builtin_memcpy(key.destination, &ip6->daddr, 16);
 		key.protocol = ip6->nexthdr;
 		at = ip6 + 1;
 	} else {
-		return XDP_DROP;
+		return;
 	}
 	if (key.protocol == IPPROTO_TCP || key.protocol == IPPROTO_UDP) {
 		ports = at;
 		if ((void *)(ports + 2) > end)
-			return XDP_DROP;
+			return;
 		key.source_port = ports[0];
 		key.destination_port = ports[1];
 	}
@@ -93,12 +90,47 @@ int test_drops(struct xdp_md *ctx)
 		bpf_map_update_elem(&drops, &key, &first, BPF_NOEXIST);
 		drop = bpf_map_lookup_elem(&drops, &key);
 		if (!drop)
-			return XDP_DROP;
+			return;
 	}
 	__sync_fetch_and_add(&drop->count, 1);
 	drop->ns = bpf_ktime_get_ns();
 	drop->coarse = bpf_ktime_get_coarse_ns();
+}
+
+SEC("xdp.frags")
+int test_drops(struct xdp_md *ctx)
+{
+	note_drop((void *)(long)ctx->data, (void *)(long)ctx->data_end);
 	return XDP_DROP;
+}
+
+/* Longer than the headers that are looked at; in a map, where the verifier lets offsets vary. */
+struct beginning {
+	__u8 bytes[256];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct beginning);
+} beginnings SEC(".maps");
+
+SEC("socket")
+int test_filtered(struct __sk_buff *ctx)
+{
+	__u32 zero = 0, n = ctx->len;
+	struct beginning *b = bpf_map_lookup_elem(&beginnings, &zero);
+
+	if (!b)
+		return 0;
+	if (n > 128)
+		n = 128;
+	asm volatile("" : "+r"(n));
+	if (n == 0 || n > 128 || bpf_skb_load_bytes(ctx, 0, b->bytes, n))
+		return 0;
+	note_drop(b->bytes, b->bytes + n);
+	return 0;
 }
 
 static long spin(__u32 i, void *until)
@@ -107,12 +139,25 @@ static long spin(__u32 i, void *until)
 }
 
 /* One packet in 24, and those of the same batch, take a millisecond longer. */
-SEC("xdp.frags")
-int test_slow(struct xdp_md *ctx)
+static __always_inline void linger(void)
 {
 	__u64 until = bpf_ktime_get_ns() + 1000000;
 
 	if (bpf_get_prandom_u32() % 24 == 0)
 		bpf_loop(1 << 20, spin, &until, 0);
+}
+
+
+SEC("xdp.frags")
+int test_slow(struct xdp_md *ctx)
+{
+	linger();
 	return XDP_PASS;
+}
+
+SEC("socket")
+int test_slow_filter(struct __sk_buff *ctx)
+{
+	linger();
+	return -1;
 }

@@ -30,3 +30,38 @@ kernelTest(
     expect(result.shunted).toBeGreaterThan(100);
   },
 );
+
+/** The mirror ports wait for a tap with an XDP program; a backlog of the CPU tells nobody when it is full. */
+const WAITING = { passOn: ['a', 'b'] } as const;
+const SOCKET = ['--mode', 'socket'];
+
+kernelTest(
+  'lossless through a socket filter on a bad link with tags in one direction',
+  [...FEATURES],
+  async () => {
+    const impair = { seed: 6, drop: 0.005, duplicate: 0.005, reorder: 0.005 };
+    const vlan = { inner: 7, from: 'server' } as const;
+    const result = await lossless({ ...WAITING, impair, vlan }, { gated: SOCKET });
+    expect(result.shunted).toBeGreaterThan(50);
+  },
+);
+
+kernelTest(
+  'lossless through socket filters when tags tell connections apart, and there are two rings',
+  [...FEATURES],
+  async () => {
+    const gated = [...SOCKET, '--workers', '2'];
+    const vlan = { inner: 100, outer: 200 };
+    const result = await lossless({ ...WAITING, vlan }, { gated, both: ['--vlan-key'] });
+    expect(result.shunted).toBeGreaterThan(100);
+  },
+);
+
+kernelTest(
+  'lossless through a socket filter when packets are still on their way to the ring as their flow is shunted',
+  [...FEATURES],
+  async () => {
+    const result = await lossless(WAITING, { gated: SOCKET, slow: true });
+    expect(result.shunted).toBeGreaterThan(100);
+  },
+);

@@ -35,12 +35,17 @@ export class DropWitness {
     if (id === undefined) throw new Error(`process ${pid} has no gate with a hook`);
     this.#object = loadObject(bpfObject('test_drops'));
     using hook = BpfMap.fromId(id);
-    const put = (action: number, name: string): void => {
-      const fd = new Uint32Array([this.#object.program(name).fd]);
-      hook.set(new Uint8Array(new Uint32Array([action]).buffer), new Uint8Array(fd.buffer));
+    const put = (action: number, names: readonly string[]): void => {
+      const key = new Uint8Array(new Uint32Array([action]).buffer);
+      // One is for XDP, one for sockets: the kernel takes the kind that the gate is of.
+      const taken = names.some((name) => {
+        const fd = new Uint32Array([this.#object.program(name).fd]);
+        return hook.trySet(key, new Uint8Array(fd.buffer)) === 0;
+      });
+      if (!taken) throw new Error(`the hook takes none of ${names.join(', ')}`);
     };
-    put(XdpAction.drop, 'test_drops');
-    if (slow) put(XdpAction.pass, 'test_slow');
+    put(XdpAction.drop, ['test_drops', 'test_filtered']);
+    if (slow) put(XdpAction.pass, ['test_slow', 'test_slow_filter']);
   }
 
   /** Packets seen dropped, of all flows, and when the last of them was: CLOCK_MONOTONIC seconds, 0 for none. */

@@ -27,6 +27,18 @@ kernelTest(
 );
 
 kernelTest(
+  'so they are with a filter on the sockets in place of XDP',
+  [...FEATURES],
+  async () => {
+    const result = await lossless({ passOn: ['a', 'b'] }, { gated: ['--mode', 'socket'] });
+    expect(result.summary.interfaces).toMatchObject([{ mode: 'socket' }]);
+    expect(result.shunted).toBeGreaterThan(100);
+    expect(result.apart).toBe(0);
+  },
+  120_000,
+);
+
+kernelTest(
   'so they are when frames are lost, doubled and exchanged inside the shunted phase',
   [...FEATURES],
   async () => {

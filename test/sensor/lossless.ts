@@ -34,7 +34,7 @@ function heldBy(witness: DropWitness): Held {
  * Both taps of one lab see the same frames, with the same time stamps; one has a gate. Every connection's record must be
  * the same, and the ledger must add up to what the mirror port sent and the ring received. At least 1,000 connections.
  * `trace` is replayed in place of traffic; `slow` makes the way from the gate to the ring a long one; `gated` are more options
- * of the sensor with the gate.
+ * of the sensor with the gate, `both` of both.
  */
 export async function lossless(
   options: LabOptions,
@@ -42,24 +42,29 @@ export async function lossless(
     trace,
     slow = false,
     gated: more = [],
-  }: { trace?: string; slow?: boolean; gated?: readonly string[] } = {},
+    both = [],
+  }: { trace?: string; slow?: boolean; gated?: readonly string[]; both?: readonly string[] } = {},
 ): Promise<Lossless> {
   await using lab = await createLab({ oneStamp: true, mbps: MBPS, ...options });
   // The hub keeps its CPU for itself.
   setThreadAffinity(1);
   using witnesses = new DisposableStack();
   let dropped!: DropWitness;
-  const { gated, plain } = await bothTaps(lab, { both: TIMEOUT, gated: more }, async (sensor) => {
-    dropped = witnesses.use(new DropWitness(sensor.process.pid as number, slow));
-    if (trace === undefined) {
-      const report = await runTraffic(lab, mixedPlan());
-      expect(report.errors).toEqual([]);
-    } else {
-      const { refused } = await lab.replay(trace, { mbps: MBPS });
-      expect(refused).toBe(0);
-    }
-    await new Promise((resolve) => setTimeout(resolve, SILENCE_MS));
-  });
+  const { gated, plain } = await bothTaps(
+    lab,
+    { both: [...TIMEOUT, ...both], gated: more },
+    async (sensor) => {
+      dropped = witnesses.use(new DropWitness(sensor.process.pid as number, slow));
+      if (trace === undefined) {
+        const report = await runTraffic(lab, mixedPlan());
+        expect(report.errors).toEqual([]);
+      } else {
+        const { refused } = await lab.replay(trace, { mbps: MBPS });
+        expect(refused).toBe(0);
+      }
+      await new Promise((resolve) => setTimeout(resolve, SILENCE_MS));
+    },
+  );
   await using _gated = gated;
   await using _plain = plain;
   const result = compare(gated.log('conn'), plain.log('conn'), heldBy(dropped));
