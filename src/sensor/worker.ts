@@ -259,16 +259,14 @@ class CaptureWorker {
     const source = this.#source;
     const before = source.packets;
     // Block by block: what waits on its way into the gate for one of them does not wait for those behind it.
-    let block = -1;
-    for (
-      let i = 0;
-      i < TURN_BLOCKS && block !== source.sequence && source.packets - before < TURN_PACKETS;
-      i++
-    ) {
+    let blocks = 0;
+    let block: number;
+    do {
       block = source.sequence;
       source.drain(this.#sink, 1);
       this.#shunter?.turn();
-    }
+      blocks++;
+    } while (blocks < TURN_BLOCKS && block !== source.sequence && source.packets - before < TURN_PACKETS);
     const now = monotonicSeconds();
     if (source.packets === before)
       this.#engine.advance(Date.now() / 1000 - TIMER_LAG - this.#setup.holdMs / 1000);
