@@ -19,6 +19,8 @@ export interface SenderOptions {
   patience: number;
   /** What is sent cannot wait: a receiver for which too much waits is dropped at once. */
   urgent: boolean;
+  /** Ends every wait. */
+  stop: AbortSignal;
   onReceiver?: (peer: string) => void;
   onListening?: (url: string) => void;
 }
@@ -59,11 +61,12 @@ export class PcapSender {
   #writer = new PcapWriter();
   #linkType = -1;
   #finishing = false;
-  #wakes: (() => void)[] = [];
+  #wake: () => void = () => {};
 
   constructor(end: StreamEnd, options: SenderOptions) {
     this.#end = end;
     this.#options = options;
+    options.stop.addEventListener('abort', () => this.#wake(), { once: true });
     if (!end.listen) {
       const socket = connectStream(end);
       socket.once('connect', () => this.#welcome(socket));
@@ -85,11 +88,15 @@ export class PcapSender {
     return this.#receivers.size;
   }
 
-  /** Resolves when something has changed: a receiver came, left, or has taken something; or after some milliseconds. */
+  /**
+   * Resolves when something has changed (a receiver came, left, or has taken something), after some milliseconds, or at the
+   * wish to stop. For one caller at a time.
+   */
   async changed(milliseconds: number): Promise<void> {
+    if (this.#options.stop.aborted) return;
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
-      this.#wakes.push(resolve);
+      this.#wake = resolve;
       timer = setTimeout(resolve, milliseconds);
     });
     clearTimeout(timer);
@@ -139,13 +146,13 @@ export class PcapSender {
   }
 
   /** Ends the streams after everything in them has been taken, or nothing of it for too long. */
-  async finish(stop: AbortSignal): Promise<void> {
+  async finish(): Promise<void> {
     this.#finishing = true;
     this.#server?.close();
     for (const { socket } of this.#receivers) socket.end();
     let last = performance.now();
     let waiting = Number.POSITIVE_INFINITY;
-    while (this.#receivers.size > 0 && !stop.aborted) {
+    while (this.#receivers.size > 0 && !this.#options.stop.aborted) {
       let now = 0;
       for (const { socket } of this.#receivers) now += socket.writableLength + 1;
       if (now < waiting) last = performance.now();
@@ -204,12 +211,6 @@ export class PcapSender {
   #fail(error: Error): void {
     this.problem ??= streamError(this.#end, error);
     this.#wake();
-  }
-
-  #wake(): void {
-    const wakes = this.#wakes;
-    this.#wakes = [];
-    for (const wake of wakes) wake();
   }
 }
 

@@ -35,6 +35,34 @@ export interface Reading {
   mirror(): MirrorCounts | undefined;
 }
 
+/** Waits for a source, for a wish to stop, or for a while: whatever comes first, with nothing left behind. */
+export class SourceWait {
+  readonly #source: StoredSource;
+  #pending: Promise<void> | undefined;
+  #wake: (() => void) | undefined;
+
+  constructor(source: StoredSource, stop: AbortSignal) {
+    this.#source = source;
+    stop.addEventListener('abort', () => this.#wake?.(), { once: true });
+  }
+
+  /** The source has said that nothing more has arrived yet. */
+  async until(milliseconds: number): Promise<void> {
+    // The same one again as long as it lasts.
+    this.#pending ??= this.#source.wait().then(() => {
+      this.#pending = undefined;
+      this.#wake?.();
+    });
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      timer = setTimeout(resolve, milliseconds);
+    });
+    clearTimeout(timer);
+    this.#wake = undefined;
+  }
+}
+
 function speedOf(text: string): number | undefined {
   if (text === 'full') return undefined;
   if (text === 'recorded') return 1;

@@ -143,6 +143,8 @@ describe('PCAP-over-IP as a source', () => {
   });
 });
 
+const never = new AbortController().signal;
+
 /** A batch of packets of this size. */
 function batch(count: number, bytes: number, linkType = 1): Packet[] {
   return Array.from({ length: count }, (_, i) =>
@@ -161,6 +163,7 @@ async function sender(options: Partial<SenderOptions> = {}): Promise<{ sender: P
     const made = new PcapSender(parseStreamUrl('tcp-listen://127.0.0.1:0'), {
       patience: 60,
       urgent: false,
+      stop: never,
       ...options,
       onListening: (url) => resolve({ sender: made, port: parseStreamUrl(url).port }),
     });
@@ -180,8 +183,6 @@ async function received(port: number): Promise<FileSource> {
 }
 
 describe('PCAP-over-IP as a destination', () => {
-  const never = new AbortController().signal;
-
   test('each receiver gets the header and what is sent from then on', async () => {
     const { sender: to, port } = await sender();
     const early = await received(port);
@@ -190,7 +191,7 @@ describe('PCAP-over-IP as a destination', () => {
     const late = await received(port);
     await receivers(to, 2);
     to.send(batch(3, 10), 3);
-    const done = to.finish(never);
+    const done = to.finish();
     expect(await ids(early)).toEqual([0, 1, 0, 1, 2]);
     expect(await ids(late)).toEqual([0, 1, 2]);
     await done;
@@ -203,7 +204,7 @@ describe('PCAP-over-IP as a destination', () => {
     const source = await received(port);
     await receivers(to, 1);
     to.send([...batch(1, 4, 12), ...batch(2, 4, 1)], 3);
-    const done = to.finish(never);
+    const done = to.finish();
     let linkType = 0;
     while (source.drain((packet) => (linkType = packet.linkType), 10))
       if (source.starved) await source.wait();
@@ -235,7 +236,7 @@ describe('PCAP-over-IP as a destination', () => {
     }
     expect(to.receivers).toBe(1);
     const end = once(quick, 'end');
-    await Promise.all([to.finish(never), end]);
+    await Promise.all([to.finish(), end]);
     expect(bytes).toBe(sent);
     expect(to.counts).toMatchObject({ receivers: 2, slow: 1, left: 0 });
   });
@@ -262,7 +263,11 @@ describe('PCAP-over-IP as a destination', () => {
     expect(to.problem).toBeUndefined();
 
     const peer = await serve((other) => void setImmediate(() => other.destroy()));
-    const client = new PcapSender(parseStreamUrl(`tcp://127.0.0.1:${peer}`), { patience: 1, urgent: false });
+    const client = new PcapSender(parseStreamUrl(`tcp://127.0.0.1:${peer}`), {
+      patience: 1,
+      urgent: false,
+      stop: never,
+    });
     closing.push(client);
     while (client.problem === undefined) await client.changed(20);
     expect(client.problem).toBeInstanceOf(SluiceError);

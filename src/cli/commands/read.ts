@@ -20,7 +20,7 @@ import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { ReadProgress } from '../progress.ts';
 import { type ErrorDocument, errorDocument } from '../report-error.ts';
-import { addReadingOptions, openReading, type ReadingOptions } from '../stored-source.ts';
+import { addReadingOptions, openReading, type ReadingOptions, SourceWait } from '../stored-source.ts';
 
 /** Packets between two looks at signals and progress: some ten milliseconds of work. */
 const TURN_PACKETS = 32_768;
@@ -145,19 +145,20 @@ class Reader {
   async read(source: StoredSource, total: number | undefined): Promise<void> {
     const { stop } = this.#io;
     const progress = new ReadProgress(this.#io, total);
-    const stopped = new Promise<void>((resolve) => {
-      if (stop.aborted) resolve();
-      stop.addEventListener('abort', () => resolve(), { once: true });
-    });
+    const waiting = new SourceWait(source, stop);
     let flushed = performance.now();
     while (!stop.aborted && source.drainBatches(this.#sink, TURN_PACKETS)) {
       progress.show(source.readBytes, this.packets);
+      if (!source.starved) {
+        await turn();
+        continue;
+      }
       // What waits for a pipe may wait for long: what has ended until then can be read in the logs.
-      if (source.starved && performance.now() - flushed >= FLUSH_MS) {
+      if (performance.now() - flushed >= FLUSH_MS) {
         this.#writer.flush();
         flushed = performance.now();
       }
-      await (source.starved ? Promise.race([source.wait(), stopped]) : turn());
+      if (!stop.aborted) await waiting.until(FLUSH_MS);
     }
     progress.done();
   }

@@ -10,7 +10,7 @@ import type { BatchSink } from '../../packet/packet.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { type ErrorDocument, errorDocument } from '../report-error.ts';
-import { addReadingOptions, openReading, type ReadingOptions } from '../stored-source.ts';
+import { addReadingOptions, openReading, type ReadingOptions, SourceWait } from '../stored-source.ts';
 
 /** Packets between two looks at the receivers. */
 const TURN_PACKETS = 256;
@@ -50,12 +50,10 @@ async function replay(
   const reading = await openReading(files, options, true, io);
   const { source } = reading;
   const begin = performance.now();
-  const stopped = new Promise<void>((resolve) => {
-    if (io.stop.aborted) resolve();
-    io.stop.addEventListener('abort', () => resolve(), { once: true });
-  });
+  const waiting = new SourceWait(source, io.stop);
   const sender = new PcapSender(end, {
     patience: PATIENCE,
+    stop: io.stop,
     // What comes when it comes, from a pipe or at a speed, waits for nobody.
     urgent: options.speed !== undefined || options.follow === true || files.includes(STDIN),
     onListening: (url) => io.say(`listening on ${url}`),
@@ -71,13 +69,13 @@ async function replay(
   const goesOn = () => !io.stop.aborted && sender.problem === undefined;
   try {
     const wanted = end.listen ? options.clients : 1;
-    while (goesOn() && sender.receivers < wanted) await Promise.race([sender.changed(POLL_MS), stopped]);
+    while (goesOn() && sender.receivers < wanted) await sender.changed(POLL_MS);
     while (goesOn() && source.drainBatches(sink, TURN_PACKETS)) {
-      if (source.starved) await Promise.race([source.wait(), stopped]);
+      if (source.starved) await waiting.until(POLL_MS);
       else await new Promise<void>((resolve) => void setImmediate(resolve));
-      while (goesOn() && sender.blocked) await Promise.race([sender.changed(POLL_MS), stopped]);
+      while (goesOn() && sender.blocked) await sender.changed(POLL_MS);
     }
-    await sender.finish(io.stop);
+    await sender.finish();
   } finally {
     source.close();
     sender.close();
