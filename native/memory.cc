@@ -35,7 +35,7 @@ void finalize(napi_env, void*, void* hint) {
   delete mapping;
 }
 
-// (fd, length, offset, writable) -> ArrayBuffer. Without a descriptor (-1): empty pages, which are there at once.
+// (fd, length, offset, writable) -> ArrayBuffer. Without a descriptor (-1): memory of its own, which is there at once.
 napi_value map_fd(napi_env env, napi_callback_info info) {
   Args args(env, info, 4);
   int fd = args.i32(0);
@@ -43,10 +43,12 @@ napi_value map_fd(napi_env env, napi_callback_info info) {
   uint64_t offset = args.u64(2);
   bool writable = args.boolean(3);
   if (!args.ok) return nullptr;
-  int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE : MAP_SHARED;
+  int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
   void* address = mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, flags, fd,
                        static_cast<off_t>(offset));
   if (address == MAP_FAILED) return throw_errno(env, errno, "mmap");
+  // Large pages, as far as there are any: frames lie all over it.
+  if (fd < 0 && madvise(address, size, MADV_HUGEPAGE) == 0) madvise(address, size, MADV_POPULATE_WRITE);
   return external_memory(env, address, size);
 }
 
