@@ -119,8 +119,6 @@ class BatchReceiver : public Receiver {
     return count;
   }
 
-  int watched() const override { return fd_; }
-
  private:
   int fd_;
   uint32_t slot_bytes_;
@@ -135,7 +133,7 @@ Receiver* receiver_of(napi_env env, uint32_t id) {
   return found == state->handles.end() ? nullptr : dynamic_cast<Receiver*>(found->second.get());
 }
 
-// (fd, slots, slotBytes, ring) -> {id, watched, memory}
+// (fd, slots, slotBytes, ring) -> {id, memory}
 napi_value receiver_open(napi_env env, napi_callback_info info) {
   Args args(env, info, 4);
   int fd = args.i32(0);
@@ -166,7 +164,6 @@ napi_value receiver_open(napi_env env, napi_callback_info info) {
   std::shared_ptr<State> state = state_of(env);
   uint32_t id = state->next_handle++;
   set(env, out, "id", number(env, id));
-  set(env, out, "watched", number(env, receiver->watched()));
   set(env, out, "memory", memory);
   state->handles[id] = std::move(receiver);
   return out;

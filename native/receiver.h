@@ -67,8 +67,6 @@ class Receiver : public Handle {
   Receiver(uint32_t slots, uint32_t stride) : arena(slots, stride) {}
   // Rows filled, or a negative errno. What the last call has shown is overwritten.
   virtual int receive() = 0;
-  // What becomes readable when there is something to receive.
-  virtual int watched() const = 0;
   Arena arena;
   napi_ref memory = nullptr;
 };

@@ -14,6 +14,7 @@ struct uv_loop_s;
 struct uv_poll_s;
 int uv_poll_init(uv_loop_s* loop, uv_poll_s* handle, int fd);
 int uv_poll_start(uv_poll_s* handle, int events, void (*call)(uv_poll_s* handle, int status, int events));
+int uv_poll_stop(uv_poll_s* handle);
 void uv_close(uv_poll_s* handle, void (*call)(uv_poll_s* handle));
 void uv_unref(uv_poll_s* handle);
 size_t uv_handle_size(int type);
@@ -144,11 +145,31 @@ napi_value watch_stop(napi_env env, napi_callback_info info) {
   return out;
 }
 
+// (id, on) -> true when there is such a watch: it calls back only while it is on, as it is when it starts.
+napi_value watch_switch(napi_env env, napi_callback_info info) {
+  Args args(env, info, 2);
+  uint32_t id = args.u32(0);
+  bool on = args.boolean(1);
+  if (!args.ok) return nullptr;
+  std::shared_ptr<State> state = state_of(env);
+  auto found = state->watches.find(id);
+  if (found != state->watches.end()) {
+    if (on) {
+      uv_poll_start(found->second->poll, kUvReadable, on_ready);
+    } else {
+      uv_poll_stop(found->second->poll);
+    }
+  }
+  napi_value out = nullptr;
+  napi_get_boolean(env, found != state->watches.end(), &out);
+  return out;
+}
+
 }  // namespace
 
 void register_watch(napi_env env, napi_value exports) {
-  const Function functions[] = {{"watchStart", watch_start}, {"watchStop", watch_stop}};
-  define(env, exports, functions, 2);
+  const Function functions[] = {{"watchStart", watch_start}, {"watchStop", watch_stop}, {"watchSwitch", watch_switch}};
+  define(env, exports, functions, 3);
 }
 
 }  // namespace sluice

@@ -108,6 +108,7 @@ export interface Addon {
   unmap(buffer: ArrayBuffer): boolean;
   watchStart(fd: number, ready: (error: number) => void, keepAlive: boolean): number;
   watchStop(id: number): boolean;
+  watchSwitch(id: number, on: boolean): boolean;
 
   packetRing(
     ifindex: number,
@@ -153,7 +154,7 @@ export interface Addon {
     slots: number,
     slotBytes: number,
     ring: boolean,
-  ): { id: number; watched: number; memory: ArrayBuffer };
+  ): { id: number; memory: ArrayBuffer };
   receiverRead(id: number): number;
   receiverClocks(id: number): number;
   receiverClose(id: number): boolean;

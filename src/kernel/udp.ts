@@ -34,6 +34,10 @@ const MEMINFO_RCVBUF = 1;
 const MEMINFO_DROPS = 8;
 const PORT = 9;
 const RING_AHEAD = 4;
+/** Between two looks at a socket that datagrams come to: into a large buffer, and into a small one. */
+const QUIET_MS = 2;
+const QUIET_SMALL_MS = 1;
+const LARGE_BUFFER = 4 << 20;
 
 const DEFAULT_BUFFER = 16 << 20;
 const DEFAULT_SLOTS = 256;
@@ -65,9 +69,12 @@ export class UdpReceiver {
 
   #fd: number;
   readonly #id: number;
-  readonly #watched: number;
   readonly #state: Float64Array;
   #watch: Watch | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #turn: NodeJS.Immediate | undefined;
+  /** Datagrams since the last look. */
+  #received = 0;
   readonly #raw = new Uint32Array(PORT + 1);
   readonly #rawBytes = new Uint8Array(this.#raw.buffer);
   #drops = 0;
@@ -93,7 +100,6 @@ export class UdpReceiver {
         addon().receiverOpen(fd, rows, slotBytes, ring),
       );
       this.#id = opened.id;
-      this.#watched = opened.watched;
       this.memory = opened.memory;
     } catch (error) {
       addon().closeFd(fd);
@@ -129,6 +135,7 @@ export class UdpReceiver {
   receive(): number {
     const rows = addon().receiverRead(this.#id);
     if (rows < 0) throw new KernelError('udp.read', -rows, 'receive datagrams');
+    this.#received += rows;
     return rows;
   }
 
@@ -151,12 +158,39 @@ export class UdpReceiver {
     check('udp.read', addon().receiverClocks(this.#id), () => 'read the clocks');
   }
 
-  /** Calls back whenever there is something to receive; `error` is 0, or a negative errno. */
+  /**
+   * Calls back when there is something to receive; `error` is 0, or a negative errno. Not for each datagram: being woken
+   * costs more than a datagram does, so while they keep coming this looks every other millisecond instead.
+   */
   onReadable(ready: (error: number) => void): void {
+    this.#unwatch();
+    const quiet = this.bufferBytes >= LARGE_BUFFER ? QUIET_MS : QUIET_SMALL_MS;
+    const look = (): void => {
+      this.#received = 0;
+      ready(0);
+      if (this.#watch !== watch) return;
+      if (this.#received === 0) watch.resume();
+      else if (!this.empty) this.#turn = setImmediate(look);
+      else if (this.#timer === undefined) this.#timer = setTimeout(look, quiet);
+      else this.#timer.refresh();
+    };
+    const watch = new Watch(this.fd, (error) => {
+      if (error !== 0) {
+        ready(error);
+        return;
+      }
+      watch.pause();
+      look();
+    });
+    this.#watch = watch;
+  }
+
+  #unwatch(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    clearImmediate(this.#turn);
     this.#watch?.stop();
     this.#watch = undefined;
-    if (this.#fd < 0) throw closedError('the UDP receiver');
-    this.#watch = new Watch(this.#watched, ready);
   }
 
   /** Datagrams that the socket could not take since it was opened: no room, or a wrong checksum (its drops column). */
@@ -203,7 +237,7 @@ export class UdpReceiver {
     try {
       this.drops();
     } finally {
-      this.#watch?.stop();
+      this.#unwatch();
       addon().receiverClose(this.#id);
       addon().unmap(this.memory);
       addon().closeFd(this.#fd);

@@ -9,6 +9,15 @@ export class Watch {
     this.#id = attempt('watch', `watch descriptor ${fd}`, () => addon().watchStart(fd, ready, keepAlive));
   }
 
+  /** No calls until `resume`. */
+  pause(): void {
+    addon().watchSwitch(this.#id, false);
+  }
+
+  resume(): void {
+    addon().watchSwitch(this.#id, true);
+  }
+
   stop(): void {
     if (this.#id === 0) return;
     addon().watchStop(this.#id);
