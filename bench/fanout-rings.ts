@@ -14,12 +14,23 @@ export const FLOWS_WHOLE: FanoutWish = {
   rollover: false,
 };
 
+export interface RingSizes {
+  blocks?: number;
+  blockSize?: number;
+  retireMs?: number;
+}
+
 /** The rings of a fanout group on an interface, all in this thread. */
 export class Rings {
   readonly sources: readonly AfPacketSource[];
   readonly group: FanoutGroup | undefined;
 
-  constructor(ifname: string, rings: number, wish: FanoutWish, blocks = 16, blockSize = 1 << 16) {
+  constructor(
+    ifname: string,
+    rings: number,
+    wish: FanoutWish,
+    { blocks = 16, blockSize = 1 << 16, retireMs = 1 }: RingSizes = {},
+  ) {
     const { index } = interfaceInfo(ifname);
     const group = rings > 1 ? FanoutGroup.make(index, rings, wish) : undefined;
     this.group = group;
@@ -31,7 +42,7 @@ export class Rings {
           interface: index,
           blocks,
           blockSize,
-          retireMs: 1,
+          retireMs,
           ...(group === undefined ? {} : { fanout: group.ticket }),
         });
         sources.push(new AfPacketSource(ring, ifname));
@@ -74,13 +85,16 @@ export class Rings {
   }
 }
 
-/** Sends all of these frames, a few at a time; `between` runs between. */
+/**
+ * Sends all of these frames, a few at a time; `between` runs between. They come in on the CPU that sends, and `byCpu` on its
+ * queue, as from a card that knows no flows.
+ */
 export function sendAll(
   ifname: string,
   frames: readonly Uint8Array[],
-  between: (sent: number) => void = () => {},
+  { between = () => {}, byCpu = false }: { between?: (sent: number) => void; byCpu?: boolean } = {},
 ): void {
-  using sender = new PacketSender(ifname);
+  using sender = new PacketSender(ifname, { qdiscBypass: byCpu });
   for (let at = 0; at < frames.length; ) {
     between(at);
     const part = frames.slice(at, at + BURST);

@@ -3,6 +3,7 @@ import { benchCap } from './cap.ts';
 import { benchCapture } from './capture.ts';
 import { benchDaemon } from './daemon.ts';
 import { benchEntries } from './entries.ts';
+import { benchFanout } from './fanout.ts';
 import { benchFilter } from './filter.ts';
 import { benchGate } from './gate.ts';
 import type { BenchIo, Table } from './measure.ts';
@@ -84,6 +85,12 @@ export const BENCHES: readonly Bench[] = [
       'nanoseconds per packet that a capture at the exit hook costs: off, matching nothing, capturing, full',
     rounds: 9,
     run: (rounds, io) => benchCap(rounds, io),
+  },
+  {
+    name: 'fanout',
+    about: 'AF_PACKET fanout: nanoseconds per packet of our program; which modes split flows',
+    rounds: 7,
+    run: (rounds, io) => benchFanout(rounds, io),
   },
   {
     name: 'capture',

@@ -77,7 +77,7 @@ async function shared(
         seen[numberOf(u8, offset)].add(ring);
         shares[ring]++;
       });
-    sendAll(a, frames, drain);
+    sendAll(a, frames, { between: drain });
     await until(
       () => {
         drain();
@@ -140,7 +140,7 @@ kernelTest(
   async () => {
     const { a, b, remove } = vethPair();
     try {
-      using group = new Rings(b, 2, FLOWS_WHOLE, 2, 1 << 14);
+      using group = new Rings(b, 2, FLOWS_WHOLE, { blocks: 2, blockSize: 1 << 14 });
       const frames = [...plain, ...plain, ...plain];
       sendAll(a, frames);
       await until(() => group.counts().packets === frames.length, 'frames are missing');
@@ -163,7 +163,7 @@ kernelTest('rollover keeps what one ring has no room for', ['packetRing'], async
     const ends = randomEnds(randomOf(1));
     const frames = Array.from({ length: 80 }, () => packetOf(numbered(0), ends, 800).bytes());
     for (const rollover of [false, true]) {
-      using group = new Rings(b, 2, { ...FLOWS_WHOLE, rollover }, 2, 1 << 14);
+      using group = new Rings(b, 2, { ...FLOWS_WHOLE, rollover }, { blocks: 2, blockSize: 1 << 14 });
       sendAll(a, frames);
       await until(() => {
         const { packets, drops } = group.counts();

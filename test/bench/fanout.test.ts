@@ -1,0 +1,23 @@
+import { expect } from 'vitest';
+import { benchFanout } from '../../bench/fanout.ts';
+import { kernelTest, ownNetns } from '../support/kernel.ts';
+
+ownNetns();
+
+kernelTest(
+  'sluice bench fanout tells the modes that split flows from those that do not',
+  ['packetRing'],
+  async () => {
+    const io = { progress: () => {}, stop: new AbortController().signal };
+    const { tables } = await benchFanout(1, io, 40, 1000);
+    const [cost, two, four] = tables;
+    expect(cost.rows).toHaveLength(10);
+    for (const { rows } of [two, four]) {
+      const of = (mode: string) => rows.find((row) => row['mode'] === mode);
+      expect(of('ebpf')).toMatchObject({ split: 0, pieces: 0 });
+      expect(of('hash')).toMatchObject({ split: 0 });
+      expect(of('hash')?.['pieces']).toBeGreaterThan(0);
+      expect(rows).toHaveLength(7);
+    }
+  },
+);
