@@ -34,6 +34,7 @@ Examples:
   sluice run --duration 60                        the lab for a minute
   sluice run -i eth1 --tap                        a tap, until Ctrl-C
   sluice run -i eth1,eth2 --tap --policy bulk=5MB two taps, shunt only bulk
+  sluice run -i eth1 --tap --capture afxdp        frames straight from behind the gate
   sluice run -i eth1 --tap --no-gate              the sensor alone
   sluice run udp://0.0.0.0:4789                   a mirror in VXLAN, no privileges needed
   sluice run 'udp://[::]:6081?encap=geneve' --health-port 8080
