@@ -26,6 +26,7 @@ import {
   F_LAST,
   FLAGS,
   Flag,
+  FlowFlag,
   PROTOCOL_SHIFT,
   Seen,
   WORDS,
@@ -68,6 +69,9 @@ const RANGE_NODES = 1 << 15;
 const LETTER_C = 0x43;
 const LETTER_D = 0x44;
 const INTERACTIVE = portSet([21, 22, 23, 513]);
+
+/** What `flags` shows. */
+const FLOW_FLAGS = Object.values(FlowFlag).reduce((bits, bit) => bits | bit, 0);
 
 /** What the engine has counted. */
 export interface FlowStats {
@@ -392,7 +396,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   }
 
   flags(slot: number): number {
-    return this.#words[slot * WORDS + FLAGS] & (Flag.tlsConfirmed | Flag.tlsEstablished);
+    return this.#words[slot * WORDS + FLAGS] & FLOW_FLAGS;
   }
 
   key(slot: number): GateKey {
