@@ -38,7 +38,7 @@ export interface Reading {
 /** Waits for a source, for a wish to stop, or for a while: whatever comes first, with nothing left behind. */
 export class SourceWait {
   readonly #source: StoredSource;
-  #pending: Promise<void> | undefined;
+  #waiting = false;
   #wake: (() => void) | undefined;
 
   constructor(source: StoredSource, stop: AbortSignal) {
@@ -48,11 +48,8 @@ export class SourceWait {
 
   /** The source has said that nothing more has arrived yet. */
   async until(milliseconds: number): Promise<void> {
-    // The same one again as long as it lasts.
-    this.#pending ??= this.#source.wait().then(() => {
-      this.#pending = undefined;
-      this.#wake?.();
-    });
+    // One wait at a time: it goes on until the source has something.
+    if (!this.#waiting) void this.#wait();
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
@@ -60,6 +57,13 @@ export class SourceWait {
     });
     clearTimeout(timer);
     this.#wake = undefined;
+  }
+
+  async #wait(): Promise<void> {
+    this.#waiting = true;
+    await this.#source.wait();
+    this.#waiting = false;
+    this.#wake?.();
   }
 }
 

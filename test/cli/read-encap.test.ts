@@ -58,11 +58,13 @@ function conns(folder = logs): Record<string, unknown>[] {
 
 const json = ({ stdout }: Outcome) => JSON.parse(stdout) as Record<string, unknown>;
 
+const nothing = () => {};
+
 interface Running {
   child: Child;
   outcome: Promise<Outcome>;
   /** What stderr has said, or will say, of this: the first group of the expression. */
-  said(words: RegExp): Promise<string>;
+  said: (words: RegExp) => Promise<string>;
 }
 
 /** Starts the program; it is killed at the end of the test if need be. */
@@ -71,7 +73,7 @@ function run(...args: string[]): Running {
   children.push(child);
   let text = '';
   let open = true;
-  let changed = () => {};
+  let changed = nothing;
   child.stderr.on('data', (data: Buffer) => {
     text += data.toString();
     changed();

@@ -29,7 +29,7 @@ export interface MirrorShape {
   vnis: { vxlanVni?: number; geneveVni?: number };
   /** The mirror carries IP alone: Ethernet headers get lost. */
   ipOnly?: boolean;
-  wrap(frame: Uint8Array): PacketBuilder;
+  wrap: (frame: Uint8Array) => PacketBuilder;
 }
 
 /** Every encapsulation around Ethernet frames. */
