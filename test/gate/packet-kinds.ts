@@ -1,5 +1,6 @@
 /** What the rows of packet-table.ts are made of. */
 import type { Verdict } from '../../src/gate/layout.ts';
+import type { GateTunnels } from '../../src/gate/tunnels.ts';
 import { eth, type PacketBuilder } from '../../src/packet/build.ts';
 import type { Endpoint, GateKey } from './support.ts';
 
@@ -10,6 +11,10 @@ export interface PacketRow {
   key: GateKey;
   /** VLAN ids are in the key. */
   vlanKey: boolean;
+  /** Of the pair, where the key does not tell. */
+  family?: 4 | 6;
+  /** The gate looks into tunnels. */
+  tunnels?: GateTunnels;
   verdict: Verdict;
   /**
    * What the entry has then counted, when the packet was dropped: on which side, IP bytes, and bytes behind the transport

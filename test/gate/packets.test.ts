@@ -1,6 +1,7 @@
 import { afterAll, describe, expect } from 'vitest';
 import { AfPacketSource } from '../../src/capture/afpacket.ts';
 import type { GateOptions } from '../../src/gate/gate.ts';
+import { type GateKind, KINDS } from '../../src/gate/kind.ts';
 import { SlPairKey } from '../../src/gate/layout.gen.ts';
 import { State } from '../../src/gate/layout.ts';
 import { Pairs } from '../../src/gate/pairs.ts';
@@ -17,6 +18,7 @@ import { bpfObject, ip, kernelTest, ownNetns, until, vethPair } from '../support
 import { PAIR, type PacketRow, SENT } from './packet-kinds.ts';
 import { PACKET_TABLE } from './packet-table.ts';
 import { TestGate, XDP_DROP, XDP_PASS } from './support.ts';
+import { ALL_TUNNELS, TUNNEL_TABLE } from './tunnel-table.ts';
 
 // Two files at once may hold the loopback interface: each one of its own.
 ownNetns();
@@ -81,17 +83,20 @@ function wire(mode: 'native' | 'generic' | 'socket', options: Partial<GateOption
   return { gate, run, close };
 }
 
+type Keyed = Pick<PacketRow, 'vlanKey' | 'tunnels'>;
+
 /** One place at a time, as an interface has one gate: another one when the next row wants another key. */
 function oneOf(open: (options: Partial<GateOptions>) => Place) {
-  let now: { vlanKey: boolean; place: Place } | undefined;
+  let now: { row: Keyed; place: Place } | undefined;
   const close = (): void => {
     now?.place.close();
     now = undefined;
   };
-  const keyed = (vlanKey: boolean): Place => {
-    if (now?.vlanKey !== vlanKey) {
+  const keyed = (row: Keyed): Place => {
+    const { vlanKey, tunnels } = row;
+    if (now === undefined || now.row.vlanKey !== vlanKey || now.row.tunnels !== tunnels) {
       close();
-      now = { vlanKey, place: open({ vlanKey }) };
+      now = { row, place: open({ vlanKey, tunnels }) };
     }
     return now.place;
   };
@@ -112,6 +117,21 @@ function behindRules(place: Place): Place {
   return { ...place, close };
 }
 
+/**
+ * Those that a gate of this kind can tell, in an order in which the fewest have to be opened. On a wire, of the tunnels the
+ * forms alone: each place of its own takes a while.
+ */
+function rowsOf(kind: GateKind, most: number, live = false): PacketRow[] {
+  const inTunnels = TUNNEL_TABLE.filter(
+    ({ tunnels, name, vlanKey }) =>
+      (tunnels === undefined || KINDS[kind].tunnels !== undefined) &&
+      (!live || (tunnels === ALL_TUNNELS && !vlanKey && / over IPv/.test(name))),
+  );
+  const rows = [...PACKET_TABLE, ...inTunnels].filter(({ bytes }) => bytes.length <= most);
+  const gates = [...new Set(rows.map(({ tunnels }) => tunnels))];
+  return gates.flatMap((tunnels) => rows.filter((row) => row.tunnels === tunnels));
+}
+
 for (const [where, open, most = Number.POSITIVE_INFINITY] of [
   ['test run', testRun],
   ['native', (options) => wire('native', options)],
@@ -122,11 +142,12 @@ for (const [where, open, most = Number.POSITIVE_INFINITY] of [
   ['socket filter', (options) => wire('socket', { ...options, kind: 'socket' })],
 ] as [string, (options: Partial<GateOptions>) => Place, number?][]) {
   describe(where, () => {
+    const kind = where.includes('socket') ? 'socket' : 'xdp';
     const places = oneOf(open);
     afterAll(() => places.close());
-    for (const row of PACKET_TABLE.filter(({ bytes }) => bytes.length <= most)) {
+    for (const row of rowsOf(kind, most, !where.startsWith('test run'))) {
       kernelTest(`${row.name}: ${row.verdict}`, [...FEATURES], async () => {
-        const { gate, run } = places.with(row.vlanKey);
+        const { gate, run } = places.with(row);
         const { key, bytes, verdict, counted } = row;
         gate.shunt(key, key.tcp ? { seq: [...SENT], ack: [SENT[1], SENT[0]] } : {});
         try {
@@ -164,11 +185,11 @@ describe.each(['xdp', 'socket'] as const)('by address pair, %s', (kind) => {
   });
   afterAll(() => gates.close());
   const most = kind === 'socket' ? FILTER_FRAME : Number.POSITIVE_INFINITY;
-  for (const row of PACKET_TABLE.filter(({ bytes }) => bytes.length <= most)) {
+  for (const row of rowsOf(kind, most)) {
     kernelTest(`${row.name}: ${row.pair}`, [...FEATURES], () => {
-      const { gate } = gates.with(row.vlanKey);
+      const { gate } = gates.with(row);
       const pairs = new Pairs(gate.gate.table('pairs'), gate.client.ops, membarrier);
-      const [a, b] = PAIR[row.key.family];
+      const [a, b] = PAIR[row.family ?? row.key.family];
       // Nothing else runs: what is left of the row before can go at once.
       const key = new Uint8Array(SlPairKey.size);
       if (gate.gate.table('pairs').nextKey(undefined, key)) gate.gate.table('pairs').delete(key);
