@@ -52,7 +52,9 @@ export function resolveConfig<S extends z.ZodObject>(
     const given = ours && flags[name] !== undefined;
     if (!ours && entry === undefined) continue;
     origin[name] = given ? 'flag' : entry === undefined ? 'default' : 'file';
-    const result = key.safeParse(given ? flags[name] : entry?.value);
+    // A command may take less of a key than others do.
+    const own = ours ? (schema.shape as Record<string, z.ZodType>)[name] : key;
+    const result = own.safeParse(given ? flags[name] : entry?.value);
     if (result.success) {
       if (ours) config[name] = result.data;
     } else {
