@@ -11,6 +11,7 @@ import { readTables } from './read-table.ts';
 import { benchRules } from './rules.ts';
 import { benchShunt } from './shunt.ts';
 import { benchSweep } from './sweep.ts';
+import { benchUdp } from './udp.ts';
 
 export { type BenchIo, type BenchReport, machine, reportText } from './measure.ts';
 
@@ -98,5 +99,12 @@ export const BENCHES: readonly Bench[] = [
       'capture behind the gate, AF_PACKET ring and AF_XDP: CPU time per frame, highest rate without loss',
     rounds: 4,
     run: (rounds, io) => benchCapture(rounds, io),
+  },
+  {
+    name: 'udp',
+    about:
+      'CPU per datagram of a mirror at a fixed rate: recvmmsg, io_uring, Node’s own sockets, a receiver in C',
+    rounds: 7,
+    run: (rounds, io) => benchUdp({ rounds, rate: 200_000, seconds: 1 }, io),
   },
 ];
