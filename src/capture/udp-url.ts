@@ -31,9 +31,7 @@ function part<T>(text: string, name: string, parse: () => T): T {
     return parse();
   } catch (error) {
     if (!(error instanceof SluiceError)) throw error;
-    throw new SluiceError(error.code, `'${text}': ${name}: ${error.message}`, {
-      ...(error.help === undefined ? {} : { help: error.help }),
-    });
+    wrong(text, `${name}: ${error.message}`, error.help);
   }
 }
 

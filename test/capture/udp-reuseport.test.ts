@@ -88,7 +88,7 @@ describe.each(KINDS)('$name', (kind) => {
 
   it('both directions give one number, and flows spread', () => {
     const chosen = new Map<string, number>();
-    const shares = new Array<number>(SOCKETS).fill(0);
+    const shares = Array.from({ length: SOCKETS }, () => 0);
     for (const [at, { flow, bytes }] of datagrams(kind, 2).entries()) {
       const number = interpretCbpf(program, bytes);
       expect(number).toBeLessThan(SOCKETS);
