@@ -10,6 +10,7 @@ import {
 import { eth } from '../src/packet/build.ts';
 import { barsTable } from './gate-bars.ts';
 import { A, ack, B, type Case, KEYS, packets, run, TCP_KEY } from './gate-case.ts';
+import { filterCases } from './gate-filter.ts';
 import { optionCases } from './gate-options.ts';
 import {
   type BenchIo,
@@ -156,7 +157,7 @@ function bareCases(bare: BpfObject, spread: number): Case[] {
 }
 
 /** What the other program of Debian's xdp-tools does with the same packets; empty when it is not installed. */
-function filterCases(object: BpfObject | undefined): Case[] {
+function xdpFilterCases(object: BpfObject | undefined): Case[] {
   if (object === undefined) return [];
   const program = [...object.programs.values()][0];
   return [
@@ -298,7 +299,8 @@ export async function benchGate(
     ...bareCases(bare, spread),
     ...programs.flatMap(({ prefix, tables }) => gateCases(prefix, tables, bare, spread)),
     ...optionCases(bpfObjectPath('gate'), stack),
-    ...filterCases(filter.object),
+    ...filterCases(bare, entries, stack),
+    ...xdpFilterCases(filter.object),
   ];
   const values = await interleaved(cases, rounds, io, (one) => run(one, bare, repeat));
   const hit = packets(true);

@@ -52,13 +52,17 @@ export class GateTables {
   readonly handles: GateHandles;
   readonly entry = new Entry();
 
-  /** `path`: a build of bpf/gate.bpf.c; `notes`: room beside the tables, which only newer ones have. */
+  /**
+   * `path`: a build of bpf/gate.bpf.c or bpf/filter.bpf.c; `notes`: room beside the tables, which only newer ones have; `more`:
+   * sizes of further maps.
+   */
   constructor(
     path: string,
     max4: number,
     max6: number,
     constants: Record<string, number> = {},
     notes?: number,
+    more: Record<string, number> = {},
   ) {
     this.object = loadGate(path, {
       constants,
@@ -68,6 +72,7 @@ export class GateTables {
         ledger: possibleCpus(),
         ops: OPS,
         ...(notes === undefined ? {} : { side: notes }),
+        ...more,
       },
     });
     const fd = (name: string): number => this.object.map(name).fd;

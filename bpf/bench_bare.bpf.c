@@ -51,6 +51,12 @@ static __always_inline bool headers(struct xdp_md *ctx, struct headers *h)
 	return (void *)(h->tcp + 1) <= (void *)(long)ctx->data_end;
 }
 
+SEC("socket")
+int bench_keep(struct __sk_buff *ctx)
+{
+	return 0x7fffffff;
+}
+
 SEC("xdp.frags")
 int bench_drop(struct xdp_md *ctx)
 {
