@@ -1,9 +1,38 @@
 import { expect } from 'vitest';
+import { createLab } from '../../lab/lab.ts';
+import { demoPlan } from '../../lab/plan.ts';
+import { runTraffic } from '../../lab/traffic.ts';
+import { conversation } from '../../src/packet/conversation.ts';
 import { lossless } from '../sensor/lossless.ts';
-import { kernelTest } from '../support/kernel.ts';
+import {
+  documentOf,
+  Feed,
+  LedgerReader,
+  LogDir,
+  mixed,
+  pause,
+  runOn,
+  runOnTap,
+  sumOf,
+} from '../sensor/run.ts';
+import { ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 
 const FEATURES = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing', 'xdpSocket', 'tcx'] as const;
 const GATED = ['--capture', 'afxdp'];
+const CONNECTIONS = 20;
+
+ownNetns();
+
+const frames = mixed(
+  Array.from({ length: CONNECTIONS }, (_, i) =>
+    conversation({
+      client: { address: '192.0.2.1', port: 5000 + i },
+      server: { address: '192.0.2.2', port: 80 },
+      turns: [{ from: 'server', data: 1_000_000 }],
+      mss: 1400,
+    }),
+  ),
+);
 
 kernelTest(
   'frames taken by AF_XDP: records are the same with the gate and without, on a bad link',
@@ -27,4 +56,94 @@ kernelTest(
     expect(result.shunted).toBeGreaterThan(100);
   },
   120_000,
+);
+
+kernelTest(
+  'frames taken by AF_XDP: a stop while traffic flows as fast as it can loses nothing',
+  [...FEATURES],
+  async () => {
+    await using lab = await createLab({ mbps: 0 });
+    const traffic = new AbortController();
+    const driven = runTraffic(lab, demoPlan(60), { signal: traffic.signal });
+    try {
+      using logs = new LogDir();
+      await using run = await runOnTap(lab, 'a', logs, ...GATED).ready();
+      await until(() => logs.shunts('end') > 0 && logs.shunts('start') > 3, 'nothing is shunted', 30);
+      await pause(500);
+      const ended = await run.stop();
+      expect(ended).toMatchObject({ code: 0, signal: null });
+      const { ring, ledger, latePackets, connections } = documentOf(ended);
+      const conn = logs.read('conn');
+      const shunted = ledger?.shunted.pkts ?? 0;
+      expect(shunted).toBeGreaterThan(0);
+      expect(latePackets).toBe(0);
+      expect(conn.length).toBe(connections);
+      expect(ring.packets).toBe(ledger?.passed.pkts);
+      expect(sumOf(conn, 'orig_pkts', 'resp_pkts')).toBe(ring.packets - ring.drops + shunted);
+      expect(sumOf(conn, 'orig_shunted_pkts', 'resp_shunted_pkts')).toBe(shunted);
+    } finally {
+      traffic.abort();
+      await driven;
+    }
+  },
+  120_000,
+);
+
+kernelTest(
+  'frames taken by AF_XDP: an interface goes down, comes up, goes away',
+  [...FEATURES],
+  async () => {
+    const { a, b } = vethPair();
+    using logs = new LogDir();
+    await using run = await runOn(a, logs, ...GATED, '--policy', 'none').ready();
+    const noted = (note: string) => logs.read('notice').some((record) => record['note'] === note);
+    using ledger = new LedgerReader(a);
+    await new Feed(b, frames.slice(0, 500)).done;
+    await until(() => ledger.read().passed.pkts === 500, 'frames are missing');
+    ip(`link set ${a} down`);
+    await until(() => noted('Sluice::Interface_Down'), 'nobody says that it is down');
+    ip(`link set ${a} up`);
+    await until(() => noted('Sluice::Interface_Up'), 'nobody says that it is up');
+    // A cable takes frames a little later than it says.
+    const before = ledger.read().passed.pkts;
+    await until(() => {
+      ip(`link set ${b} up`);
+      void new Feed(b, frames.slice(500, 510)).done;
+      return ledger.read().passed.pkts > before;
+    }, 'nothing comes any more');
+    await pause(100);
+    const { pkts } = ledger.read().passed;
+    ip(`link del ${a}`);
+    const ended = await run.end();
+    expect(ended.code).toBe(1);
+    const summary = documentOf(ended);
+    expect(summary.error?.code).toBe('INTERFACE_GONE');
+    expect(summary.ring.packets).toBe(pkts);
+    expect(sumOf(logs.read('conn'), 'orig_pkts', 'resp_pkts')).toBe(pkts - summary.ring.drops);
+  },
+  60_000,
+);
+
+kernelTest(
+  'frames taken by AF_XDP in generic mode',
+  [...FEATURES],
+  async () => {
+    const { a, b, remove } = vethPair();
+    try {
+      using logs = new LogDir();
+      const options = [...GATED, '--mode', 'generic', '--policy', 'bulk=100kB'];
+      await using run = await runOn(a, logs, ...options).ready();
+      await new Feed(b, frames).done;
+      using ledger = new LedgerReader(a);
+      await until(() => ledger.read().seen.pkts === frames.length, 'frames are missing');
+      const summary = documentOf(await run.stop());
+      expect(summary.interfaces[0]).toMatchObject({ mode: 'generic', capture: 'afxdp (copy)' });
+      expect(summary).toMatchObject({ connections: CONNECTIONS, shuntedConnections: CONNECTIONS });
+      expect(summary.ring.packets).toBe(summary.ledger?.passed.pkts);
+      expect(sumOf(logs.read('conn'), 'orig_pkts', 'resp_pkts')).toBe(frames.length);
+    } finally {
+      remove();
+    }
+  },
+  60_000,
 );
