@@ -50,6 +50,8 @@ function downloads(count: number): Uint8Array[] {
   );
 }
 
+const without = (names: string): string[] => ['setpriv', `--bounding-set=${names}`];
+
 /** A run whose gate is a filter on its sockets, from its start to its end: everything shunted, and the books right. */
 async function expectShunting(b: string, run: Run, logs: LogDir, why: RegExp | undefined): Promise<void> {
   const frames = downloads(4);
@@ -113,7 +115,6 @@ kernelTest('it needs no CAP_NET_ADMIN', [...FEATURES], async () => {
   using logs = new LogDir();
   try {
     const args = ['run', '-i', a, '--json', '--log-dir', logs.path, ...POLICY];
-    const without = (names: string): string[] => ['setpriv', `--bounding-set=${names}`];
     await using run = await new Run(args, without('-net_admin,-sys_admin')).ready();
     await expectShunting(b, run, logs, /lacks CAP_NET_ADMIN/);
     const refused = await new Run([...args, '--mode', 'socket'], without('-perfmon,-sys_admin')).ended;

@@ -35,6 +35,7 @@ Examples:
   sluice run -i eth1 --tap                        a tap, until Ctrl-C
   sluice run -i eth1,eth2 --tap --policy bulk=5MB two taps, shunt only bulk
   sluice run -i eth1 --tap --capture afxdp        frames straight from behind the gate
+  sluice run -i eth1 --tap --mode socket          no XDP: a filter on the sensor's own sockets
   sluice run -i eth1 --tap --no-gate              the sensor alone
   sluice run udp://0.0.0.0:4789                   a mirror in VXLAN, no privileges needed
   sluice run 'udp://[::]:6081?encap=geneve' --health-port 8080
