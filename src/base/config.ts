@@ -318,6 +318,10 @@ const logs = {
     group: 'Logs',
     help: 'Write id.ctx.vxlan_vni and id.ctx.geneve_vni to conn.log: network identifiers of the innermost tunnels, those of mirrors included.',
   }),
+  gwlb: flag(false, {
+    group: 'Logs',
+    help: 'Write gwlb_endpoint, gwlb_attachment and gwlb_cookie to conn.log: what AWS Gateway Load Balancer says of a connection in a mirror.',
+  }),
   communityId: flag(false, { group: 'Logs', help: 'Write community_id (version 1) to conn.log.' }),
   communityIdSeed: key(count(0, 65_535).prefault(0), {
     group: 'Logs',
@@ -366,7 +370,7 @@ const output = {
 };
 
 export const outputSchema = z.object({ ...output });
-export const readSchema = z.object({ ...connections, ...logs, ...output });
+export const readSchema = z.object({ ...connections, ...policies, ...logs, ...output });
 export const runSchema = z.object({
   ...source,
   ...policies,

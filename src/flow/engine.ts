@@ -7,6 +7,7 @@ import { DnsNames } from './dns-names.ts';
 import { coldOf, Endpoints, endpointOf, peerOf, Tcp } from './endpoint.ts';
 import { FlowServices } from './flow-services.ts';
 import { GapTracker } from './gaps.ts';
+import { GwlbNotes } from './gwlb-notes.ts';
 import { Histories, isRecorded } from './history.ts';
 import { KEY4_BYTES, KEY6_BYTES } from './keys.ts';
 import {
@@ -125,6 +126,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly #uids: UidSource;
   readonly #tunnels: Tunnels;
   readonly #carriers: Carriers;
+  readonly #gwlb: GwlbNotes;
   readonly #keyed: boolean;
   readonly #sightings: readonly Sighting[];
   /** Made with the first batch; null where there is no addon. */
@@ -175,6 +177,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       settings.tunnelPorts,
     );
     this.#opener = new Opener(this.#table, settings, this.#histories, this.#tcp, this.#services, this.#uids);
+    this.#gwlb = new GwlbNotes(settings.maxFlows);
     this.#keyed = settings.tunnelInKey;
     this.#sightings = Array.from(
       { length: MOST_FETCHED },
@@ -488,6 +491,11 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     return this.#services.tls(slot);
   }
 
+  /** Slots: 0 to one less than this. */
+  get capacity(): number {
+    return this.#settings.maxFlows;
+  }
+
   get content(): FlowContent {
     return this.#services;
   }
@@ -566,6 +574,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     );
     if ((this.#words[slot * WORDS + FLAGS] & (Flag.carrier | Flag.tunnelled)) !== 0)
       this.#carriers.describe(slot, record);
+    record.gwlb = this.#gwlb.of(slot);
     return record;
   }
 
@@ -582,6 +591,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     const size = (family === 4 ? KEY4_BYTES : KEY6_BYTES) / 4;
     const slot = this.#take(this.#soughtWords, size, this.#table.hash(this.#soughtWords, 0, size));
     restoreFlow(this.#table, slot, this.#histories, this.#services.streams, saved);
+    this.#gwlb.forget(slot);
     this.stats.opened++;
     this.#lifetimes.schedule(slot);
     return slot;
@@ -622,6 +632,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     const slot = this.#take(sighting.key, sighting.size, sighting.hash);
     this.stats.opened++;
     this.#opener.open(slot, packet, sighting, this.#now);
+    this.#gwlb.opened(slot, packet);
     const tunnels = this.#tunnels;
     if ((tunnels.depth | tunnels.vxlan | tunnels.geneve) !== 0)
       tunnels.opened(slot, sighting.side, this.#now);

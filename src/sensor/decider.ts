@@ -18,6 +18,9 @@ export interface DeciderEvents {
 
 /** Of each flow: packets, IP bytes and time from which on it is looked at again, and whether news matter. */
 const WORDS = 4;
+/** What `consider` answers beside an index and -1: it has looked, and will again; or never will. */
+const DECIDED_LATER = -2;
+const DECIDED_SETTLED = -3;
 const BITS = FlowFlag.settled | FlowFlag.news | FlowFlag.bypassed;
 
 /**
@@ -73,10 +76,25 @@ export class Decider {
     const engine = this.#engine;
     const flags = engine.flags(slot) & BITS;
     if ((flags & (FlowFlag.settled | FlowFlag.bypassed)) !== 0) return -1;
+    const index = this.consider(slot, now, flags !== 0);
+    if (index === DECIDED_LATER || index === DECIDED_SETTLED) {
+      engine.takeNews(slot);
+      if (index === DECIDED_SETTLED) engine.setSettled(slot, true);
+      return -1;
+    }
+    return index;
+  }
+
+  /**
+   * The same for several deciders over one engine: `news` is whether something was learned since the last packet. Leaves
+   * the marks of the flow alone. Answers -1 for a flow that was not looked at.
+   */
+  consider(slot: number, now: number, news: boolean): number {
+    const engine = this.#engine;
     const watches = this.#watches;
     const at = slot * WORDS;
     if (
-      (flags === 0 || watches[at + 3] === 0) &&
+      (!news || watches[at + 3] === 0) &&
       engine.packets(slot, 0) + engine.packets(slot, 1) < watches[at] &&
       engine.ipBytes(slot, 0) + engine.ipBytes(slot, 1) < watches[at + 1] &&
       now < watches[at + 2]
@@ -93,7 +111,6 @@ export class Decider {
     const told = this.#told.get(slot) ?? this.#scratch;
     this.#slot = slot;
     this.#release(slot);
-    engine.takeNews(slot);
     const index = policies.decide(this.#facts.at(slot, now), engine.hash(slot), now, told, this.#toEvents);
     if (told === this.#scratch && told.size > 0) {
       this.#told.set(slot, told);
@@ -103,21 +120,18 @@ export class Decider {
       if (policies.specs[index].budget !== undefined) this.#taken.set(slot, index);
       return index;
     }
+    const at = slot * WORDS;
     if (index === LATER) {
       const { watch } = policies;
-      const at = slot * WORDS;
       this.#watches[at] = watch.packets;
       this.#watches[at + 1] = watch.bytes;
       this.#watches[at + 2] = engine.startTime(slot) + watch.seconds;
       this.#watches[at + 3] = watch.news ? 1 : 0;
-    } else engine.setSettled(slot, true);
-    return -1;
-  }
-
-  /** Nothing was done about it after all, and nothing will be. */
-  leave(slot: number): void {
-    this.#engine.setSettled(slot, true);
-    this.#release(slot);
+      return DECIDED_LATER;
+    }
+    this.#watches.fill(Number.POSITIVE_INFINITY, at, at + 3);
+    this.#watches[at + 3] = 0;
+    return DECIDED_SETTLED;
   }
 
   /** The flow has ended. */

@@ -1,5 +1,6 @@
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
+import type { FlowEngineOptions } from '../flow/index.ts';
 import { loadPolicies, type PolicyPlan, triggerOf } from '../policy/index.ts';
 
 /** Policies that a run can have had in all, those of earlier loads too: each keeps its counters. */
@@ -11,6 +12,15 @@ export interface PlacedPlan {
   places: readonly number[];
   /** How logs name the policy of each place, those that are not in use any more too. */
   triggers: readonly string[];
+}
+
+/** Addresses of which the name is kept that led to them, where a policy asks for one. */
+const DNS_NAMES = 262_144;
+
+/** What the flow engine has to find out for these policies beside what it always does. */
+export function knowledgeFor({ specs }: PolicyPlan): Pick<FlowEngineOptions, 'randomness' | 'dnsNames'> {
+  const asked = (field: string) => specs.some(({ when }) => when.includes(field));
+  return { randomness: asked('opaque'), dnsNames: asked('dns.name') ? DNS_NAMES : 0 };
 }
 
 /** The policies of a run, which may be loaded anew: one keeps its place by its name. */

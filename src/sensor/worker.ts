@@ -13,7 +13,7 @@ import { Decider } from './decider.ts';
 import type { ShuntTotals } from './episode.ts';
 import { isOneWay } from './one-way.ts';
 import { openSource } from './open-source.ts';
-import { type PlacedPlan, POLICY_ROOM } from './policy-book.ts';
+import { knowledgeFor, type PlacedPlan, POLICY_ROOM } from './policy-book.ts';
 import { Recovery } from './recovery.ts';
 import {
   type FromWorker,
@@ -99,6 +99,7 @@ class CaptureWorker {
         tunnelPorts: setup.tunnelPorts,
         shuntInside: setup.tunnels,
         localNets: setup.localNets,
+        ...knowledgeFor(setup.policies.plan),
         maxFlows: setup.maxFlows,
         timeouts: setup.timeouts,
         clockStep: CLOCK_STEP,

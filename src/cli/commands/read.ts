@@ -5,8 +5,7 @@ import type { CommandIo } from '../../base/io.ts';
 import { clockText, scaled } from '../../base/units.ts';
 import type { MirrorCounts } from '../../capture/mirrored.ts';
 import type { StoredSource } from '../../capture/source.ts';
-import { createFlowEngine } from '../../flow/index.ts';
-import type { FlowEngineApi } from '../../flow/types.ts';
+import { createFlowEngine, type FlowEngine } from '../../flow/index.ts';
 import type { ConnLogRecord } from '../../log/conn-log.ts';
 import { LogFiles } from '../../log/log-files.ts';
 import { completer, connSchemaOf, hasPlainLines, headings, lineFormat } from '../../log/log-setup.ts';
@@ -16,11 +15,16 @@ import { sslSchema } from '../../log/ssl-log.ts';
 import type { LogTotals } from '../../log/target.ts';
 import { tunnelSchema } from '../../log/tunnel-log.ts';
 import type { BatchSink, Packet } from '../../packet/packet.ts';
+import { loadPolicies, type PolicyPlan } from '../../policy/index.ts';
+import { knowledgeFor } from '../../sensor/policy-book.ts';
+import { WhatIf, type WhatIfResult } from '../../sensor/what-if.ts';
+import { scenariosOf, whatIfText } from '../../sensor/what-if-report.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { ReadProgress } from '../progress.ts';
 import { type ErrorDocument, errorDocument } from '../report-error.ts';
 import { addReadingOptions, openReading, type ReadingOptions, SourceWait } from '../stored-source.ts';
+import { addWhatIfOptions, type WhatIfOptions, writeReport } from '../what-if.ts';
 
 /** Packets between two looks at signals and progress: some ten milliseconds of work. */
 const TURN_PACKETS = 32_768;
@@ -41,6 +45,8 @@ interface ReadSummary {
   logDir: string;
   /** With --encap: of the recorded packets, those that held a frame, and the rest by reason. */
   mirror?: MirrorCounts;
+  /** With --what-if. */
+  whatIf?: WhatIfResult;
   interrupted?: true;
   lostLines?: number;
   error?: ErrorDocument;
@@ -60,7 +66,8 @@ function mirrorText({ packets, frames, left }: MirrorCounts): string {
 /** The sensor over a source, and the logs. */
 class Reader {
   readonly #io: CommandIo;
-  readonly #engine: FlowEngineApi;
+  readonly #engine: FlowEngine;
+  readonly #whatIf: WhatIf | undefined;
   readonly #logs: LogFiles;
   readonly #writer: LogWriter;
   readonly #sink: BatchSink;
@@ -70,7 +77,7 @@ class Reader {
   first = Number.POSITIVE_INFINITY;
   last = Number.NEGATIVE_INFINITY;
 
-  constructor(config: ReadConfig, io: CommandIo) {
+  constructor(config: ReadConfig, io: CommandIo, plan: PolicyPlan | undefined, delay: number) {
     this.#io = io;
     const conns = connSchemaOf(config);
     const zeek = headings(config, conns);
@@ -94,13 +101,15 @@ class Reader {
     const writeLine = hasPlainLines(config, conns)
       ? this.#writer.inPlace('conn', (slot, bytes, at) => engine.line(slot, bytes, at))
       : undefined;
-    const engine: FlowEngineApi = createFlowEngine(
+    let whatIf: WhatIf | undefined;
+    const engine: FlowEngine = createFlowEngine(
       {
         checksums: config.checksums,
         bare: config.bare,
         vlanInKey: config.vlanKey,
         tunnelInKey: config.tunnelKey,
         localNets: config.localNets,
+        ...(plan === undefined ? {} : knowledgeFor(plan)),
         maxFlows: config.maxFlows,
         timeouts: {
           tcp: config.timeoutTcp,
@@ -110,10 +119,11 @@ class Reader {
         },
       },
       {
-        beforePacket: () => {},
+        beforePacket: (slot, side, flags, now) => whatIf?.hooks.beforePacket(slot, side, flags, now),
         mayExpire: () => true,
         closed: (slot) => {
           this.flows++;
+          whatIf?.hooks.closed(slot);
           if (writeLine?.(slot) === true) return;
           const record: ConnLogRecord = engine.record(slot);
           complete(record);
@@ -125,10 +135,23 @@ class Reader {
       },
     );
     this.#engine = engine;
+    if (plan !== undefined) whatIf = new WhatIf(engine, engine.capacity, scenariosOf(plan), delay);
+    this.#whatIf = whatIf;
     this.#sink = (packets, count) => {
       this.#note(packets, count);
-      engine.processBatch(packets, count);
+      if (whatIf === undefined) engine.processBatch(packets, count);
+      else for (let i = 0; i < count; i++) this.#try(whatIf, packets[i]);
     };
+  }
+
+  #try(whatIf: WhatIf, packet: Packet): void {
+    const slot = this.#engine.process(packet);
+    if (slot >= 0) whatIf.packet(slot, packet.ts);
+  }
+
+  /** To be called behind `finish`. */
+  get whatIf(): WhatIfResult | undefined {
+    return this.#whatIf?.result();
   }
 
   #note(packets: readonly Packet[], count: number): void {
@@ -178,17 +201,18 @@ class Reader {
 
 async function read(
   files: readonly string[],
-  options: ReadingOptions,
+  options: ReadingOptions & WhatIfOptions,
   config: ReadConfig,
   io: CommandIo,
 ): Promise<SluiceError | undefined> {
   const begin = performance.now();
+  const plan = options.whatIf === true ? await loadPolicies(config.policy, config.policyFile) : undefined;
   const reading = await openReading(files, options, config.checksums, io);
   const { source } = reading;
   let reader: Reader;
   let totals: LogTotals;
   try {
-    reader = new Reader(config, io);
+    reader = new Reader(config, io, plan, options.whatIfDelay);
     try {
       await reader.read(source, reading.totalBytes);
     } finally {
@@ -207,6 +231,10 @@ async function read(
   }
   const seconds = (performance.now() - begin) / 1000;
   const mirror = reading.mirror();
+  const { whatIf } = reader;
+  const rate = options.sensorMbps;
+  if (whatIf !== undefined && options.whatIfReport !== undefined)
+    writeReport(options.whatIfReport, whatIf, rate, `What if: ${files.join(' ')}`);
   const summary: ReadSummary = {
     files: reading.files(),
     packets: reader.packets,
@@ -217,6 +245,7 @@ async function read(
     captureSeconds: reader.packets > 0 ? Number((reader.last - reader.first).toFixed(6)) : 0,
     logDir: config.logDir,
     ...(mirror === undefined ? {} : { mirror }),
+    ...(whatIf === undefined ? {} : { whatIf }),
     ...(io.stop.aborted ? { interrupted: true } : {}),
     ...(totals.lost > 0 ? { lostLines: totals.lost } : {}),
     ...(problem === undefined ? {} : { error: errorDocument(problem) }),
@@ -228,6 +257,7 @@ async function read(
         `(${scaled(summary.packetsPerSecond, 'packets/s')}); the capture spans ${clockText(summary.captureSeconds)}; logs in ${config.logDir}\n`,
     );
     if (mirror !== undefined) io.out(`${mirrorText(mirror)}\n`);
+    if (whatIf !== undefined) io.out(`\n${whatIfText(whatIf, rate)}`);
   }
   return problem;
 }
@@ -247,10 +277,11 @@ export const registerRead: Register = (program, host) => {
     )
     .action(async (files: string[]) => {
       const { config } = configOf(command, readSchema);
-      const options = command.opts<ReadingOptions>();
+      const options = command.opts<ReadingOptions & WhatIfOptions>();
       await host.run(config, (io) => read(files, options, config, io));
     });
   addReadingOptions(command);
+  addWhatIfOptions(command);
   addFlags(command, readSchema);
   command.addHelpText(
     'after',
@@ -263,6 +294,8 @@ Examples:
   sluice read mirror.pcap --encap geneve --vni   a recorded mirror, taken apart (docs/mirrors.md)
   sluice read tcp://10.0.0.5:57012               PCAP-over-IP from a program that listens there
   sluice read --follow /var/spool/captures       a directory that is being filled, until Ctrl-C
-  sluice read trace.pcap --speed recorded        as fast as it was recorded`,
+  sluice read trace.pcap --speed recorded        as fast as it was recorded
+  sluice read trace.pcap --what-if --policy tls,ssh,bulk=4MB --what-if-report what-if.html
+                                                 what shunting would save, before it is switched on`,
   );
 };

@@ -1,0 +1,266 @@
+import type { FlowEngine } from '../flow/index.ts';
+import { FlowFlag } from '../flow/index.ts';
+import type { FlowHooks } from '../flow/types.ts';
+import { type PolicyPlan, SPARED, type SparedWhy } from '../policy/index.ts';
+import { Decider } from './decider.ts';
+
+/** Policies that are tried together. */
+export interface Scenario {
+  name: string;
+  plan: PolicyPlan;
+}
+
+/** What a policy, or a whole scenario, would have kept from the sensor. Bytes are IP bytes. */
+export interface WouldShunt {
+  connections: number;
+  packets: number;
+  bytes: number;
+}
+
+/** What a scenario comes to. */
+export interface Outcome extends WouldShunt {
+  name: string;
+  policies: ({ name: string; noted: number; spared: Record<SparedWhy, number> } & WouldShunt)[];
+  /** Payload-bearing bytes that no parser would have seen, by service of their connections. */
+  content: Record<string, WouldShunt>;
+  /** Connections that may carry files, in the clear, and would have been cut. */
+  filesCut: number;
+  /** Megabits per second that are left to the sensor: on average, and in its busiest second. */
+  left: { average: number; peak: number };
+  /** Bytes dropped, by second of the capture (or by `stepSeconds` of them). */
+  dropped: readonly number[];
+}
+
+export interface WhatIfResult {
+  packets: number;
+  bytes: number;
+  connections: number;
+  seconds: number;
+  /** Megabits per second without any shunting. */
+  all: { average: number; peak: number };
+  stepSeconds: number;
+  total: readonly number[];
+  scenarios: readonly Outcome[];
+}
+
+const SYN_FIN_RST = 0x07;
+const IPPROTO_TCP = 6;
+/** Parts of the time that the capture spans; beyond, two are made one. */
+const MOST_STEPS = 4096;
+/** What files are taken out of. */
+const FILE_SERVICES = /(^|,)(http|smb|ftp|ftp-data|smtp|imap|pop3|irc|mqtt)(,|$)/;
+const NO_SERVICE = '(none)';
+
+/** Bytes by time, at a step that grows with the capture. */
+class Timeline {
+  readonly bytes = new Float64Array(MOST_STEPS);
+  last = 0;
+
+  add(step: number, bytes: number): void {
+    this.bytes[step] += bytes;
+    if (step > this.last) this.last = step;
+  }
+
+  /** Two steps become one. */
+  halve(): void {
+    for (let i = 0; i < MOST_STEPS / 2; i++) this.bytes[i] = this.bytes[2 * i] + this.bytes[2 * i + 1];
+    this.bytes.fill(0, MOST_STEPS / 2);
+    this.last >>>= 1;
+  }
+}
+
+/** A connection that a scenario shunts. */
+interface Shunted extends WouldShunt {
+  policy: number;
+  /** Dropped from this packet time on: what is on its way into the gate until then passes. */
+  from: number;
+  /** The gate has let go: a FIN, RST or SYN has come. */
+  ended: boolean;
+}
+
+class Trial {
+  readonly name: string;
+  readonly decider: Decider;
+  readonly sum: WouldShunt = { connections: 0, packets: 0, bytes: 0 };
+  readonly policies: Outcome['policies'];
+  readonly content = new Map<string, WouldShunt>();
+  readonly dropped = new Timeline();
+  readonly shunted = new Map<number, Shunted>();
+  filesCut = 0;
+
+  constructor(engine: FlowEngine, maxFlows: number, { name, plan }: Scenario) {
+    this.name = name;
+    this.policies = plan.specs.map((spec) => ({
+      name: spec.name,
+      connections: 0,
+      packets: 0,
+      bytes: 0,
+      noted: 0,
+      spared: Object.fromEntries(SPARED.map((why) => [why, 0])) as Record<SparedWhy, number>,
+    }));
+    this.decider = new Decider(engine, maxFlows, plan, {
+      noted: (_slot, index) => {
+        this.policies[index].noted++;
+      },
+      spared: (_slot, index, why) => {
+        this.policies[index].spared[why]++;
+      },
+    });
+  }
+}
+
+/**
+ * What policies would have dropped of a capture, had it been live: scenarios side by side over one engine. A shunt begins
+ * some time after the packet that triggers it, as in a run; SYN, FIN and RST pass and end it.
+ */
+export class WhatIf {
+  readonly #engine: FlowEngine;
+  readonly #delay: number;
+  readonly #trials: readonly Trial[];
+  readonly #total = new Timeline();
+  #stepSeconds = 1;
+  #first = Number.NaN;
+  #last = 0;
+  #packets = 0;
+  #bytes = 0;
+  #connections = 0;
+  /** TCP flags of the packet that is accounted. */
+  #flags = 0;
+  /** IP bytes of each flow so far. */
+  readonly #seen: Float64Array;
+
+  /** `delay`: seconds from the triggering packet to the first that can be dropped. */
+  constructor(engine: FlowEngine, maxFlows: number, scenarios: readonly Scenario[], delay: number) {
+    this.#engine = engine;
+    this.#delay = delay;
+    this.#seen = new Float64Array(maxFlows);
+    this.#trials = scenarios.map((scenario) => new Trial(engine, maxFlows, scenario));
+  }
+
+  /** To be called where the engine calls the hooks of the same name. */
+  readonly hooks: Pick<FlowHooks, 'beforePacket' | 'closed'> = {
+    beforePacket: (_slot, _side, tcpFlags) => {
+      this.#flags = tcpFlags;
+    },
+    closed: (slot) => {
+      this.#connections++;
+      this.#seen[slot] = 0;
+      for (const trial of this.#trials) this.#closed(trial, slot);
+    },
+  };
+
+  /** A packet of the flow in `slot` has been accounted. */
+  packet(slot: number, ts: number): void {
+    const engine = this.#engine;
+    const sum = engine.ipBytes(slot, 0) + engine.ipBytes(slot, 1);
+    const ipBytes = sum - this.#seen[slot];
+    this.#seen[slot] = sum;
+    const step = this.#stepOf(ts);
+    this.#packets++;
+    this.#bytes += ipBytes;
+    this.#total.add(step, ipBytes);
+    const closing = engine.proto(slot) === IPPROTO_TCP && (this.#flags & SYN_FIN_RST) !== 0;
+    const news = (engine.flags(slot) & FlowFlag.news) !== 0;
+    for (const trial of this.#trials) {
+      const shunted = trial.shunted.get(slot);
+      if (shunted === undefined || shunted.ended) {
+        const index = trial.decider.consider(slot, ts, news);
+        if (index >= 0) this.#begin(trial, slot, index, ts, shunted);
+      } else if (closing) shunted.ended = true;
+      else if (ts >= shunted.from) {
+        shunted.packets++;
+        shunted.bytes += ipBytes;
+        trial.dropped.add(step, ipBytes);
+      }
+    }
+    if (news && engine.isShuntable(slot)) engine.takeNews(slot);
+    // So that the engine tells the flags of every packet.
+    if (!engine.isMarked(slot)) engine.setMark(slot, true);
+    this.#flags = 0;
+  }
+
+  #begin(trial: Trial, slot: number, policy: number, ts: number, before: Shunted | undefined): void {
+    const action = trial.decider.policies.action(policy);
+    if (action === 'bypass') return;
+    const from = ts + this.#delay;
+    if (before === undefined)
+      trial.shunted.set(slot, { policy, from, ended: false, connections: 1, packets: 0, bytes: 0 });
+    else Object.assign(before, { from, ended: false });
+  }
+
+  #closed(trial: Trial, slot: number): void {
+    trial.decider.closed(slot);
+    const shunted = trial.shunted.get(slot);
+    if (shunted === undefined) return;
+    trial.shunted.delete(slot);
+    if (shunted.packets === 0) return;
+    add(trial.sum, shunted);
+    add(trial.policies[shunted.policy], shunted);
+    const services = this.#engine.content.services(slot) ?? NO_SERVICE;
+    let content = trial.content.get(services);
+    if (content === undefined) {
+      content = { connections: 0, packets: 0, bytes: 0 };
+      trial.content.set(services, content);
+    }
+    add(content, shunted);
+    const encrypted = (this.#engine.flags(slot) & (FlowFlag.tlsEstablished | FlowFlag.sshEncrypted)) !== 0;
+    if (!encrypted && FILE_SERVICES.test(services)) trial.filesCut++;
+  }
+
+  #stepOf(ts: number): number {
+    if (Number.isNaN(this.#first)) this.#first = ts;
+    if (ts > this.#last) this.#last = ts;
+    let step = Math.max(0, Math.floor((ts - this.#first) / this.#stepSeconds));
+    while (step >= MOST_STEPS) {
+      this.#stepSeconds *= 2;
+      this.#total.halve();
+      for (const { dropped } of this.#trials) dropped.halve();
+      step = Math.floor((ts - this.#first) / this.#stepSeconds);
+    }
+    return step;
+  }
+
+  /** To be called once the engine has ended all flows. */
+  result(): WhatIfResult {
+    const seconds = this.#packets === 0 ? 0 : this.#last - this.#first;
+    const steps = this.#total.last + 1;
+    const step = this.#stepSeconds;
+    const total = this.#total.bytes.slice(0, steps);
+    const megabits = (bytes: number, time: number) => (time > 0 ? (bytes * 8) / time / 1e6 : 0);
+    const peak = (bytes: Float64Array) =>
+      megabits(
+        bytes.reduce((a, b) => Math.max(a, b), 0),
+        step,
+      );
+    return {
+      packets: this.#packets,
+      bytes: this.#bytes,
+      connections: this.#connections,
+      seconds,
+      all: { average: megabits(this.#bytes, Math.max(seconds, step)), peak: peak(total) },
+      stepSeconds: step,
+      total: [...total],
+      scenarios: this.#trials.map((trial) => {
+        const dropped = trial.dropped.bytes.slice(0, steps);
+        return {
+          name: trial.name,
+          ...trial.sum,
+          policies: trial.policies,
+          content: Object.fromEntries([...trial.content].toSorted(([, a], [, b]) => b.bytes - a.bytes)),
+          filesCut: trial.filesCut,
+          left: {
+            average: megabits(this.#bytes - trial.sum.bytes, Math.max(seconds, step)),
+            peak: peak(total.map((bytes, i) => bytes - dropped[i])),
+          },
+          dropped: [...dropped],
+        };
+      }),
+    };
+  }
+}
+
+function add(sum: WouldShunt, more: WouldShunt): void {
+  sum.connections += more.connections;
+  sum.packets += more.packets;
+  sum.bytes += more.bytes;
+}
