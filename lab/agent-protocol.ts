@@ -3,6 +3,8 @@ export interface AgentAttachment {
   /** Path of the object file. */
   object: string;
   constants: Record<string, number>;
+  /** Constants that are arrays of bytes. */
+  bytes?: Record<string, number[]>;
   hooks: { program: string; ifindex: number; direction: 'ingress' | 'egress' }[];
 }
 

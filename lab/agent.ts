@@ -9,7 +9,11 @@ const key = new Uint32Array(1);
 const value = new BigUint64Array(1);
 
 function attach(attachment: AgentAttachment): number {
-  const object = loadObject(attachment.object, { constants: attachment.constants });
+  const { constants, bytes = {} } = attachment;
+  const arrays = Object.entries(bytes).map(([name, array]) => [name, Uint8Array.from(array)] as const);
+  const object = loadObject(attachment.object, {
+    constants: { ...constants, ...Object.fromEntries(arrays) },
+  });
   held.push({ object, links: [] });
   for (const { program, ifindex, direction } of attachment.hooks) {
     held.at(-1)?.links.push(attachTcx(object.program(program), ifindex, direction));

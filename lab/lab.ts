@@ -158,6 +158,7 @@ export class Lab {
     // Behind the impairment, which takes and sends frames anew.
     if (this.options.oneStamp) await this.#hubPrograms().stamp();
     if (this.options.vlan !== undefined) await this.setVlan(this.options.vlan);
+    if (this.options.tunnel !== undefined) await this.#hubPrograms().wrap(this.options.tunnel);
   }
 
   #hubPrograms(): HubPrograms {

@@ -14,6 +14,14 @@ export interface VlanOptions {
   from?: 'client' | 'server' | 'both';
 }
 
+/** A tunnel that the mirror ports put each frame into. */
+export interface TunnelOptions {
+  /** What goes in front of a frame: Ethernet, IPv4 without options, and all up to the frame; 128 bytes at most. */
+  headers: Uint8Array;
+  /** UDP: so many source ports, by the flow inside and its direction (default: 0, it is not UDP). */
+  sources?: number;
+}
+
 /** A bad link between client and server; the taps see what is left of the frames after it. */
 export interface ImpairOptions {
   /** Same seed, same fate of the n-th frame of each direction. */
@@ -23,6 +31,9 @@ export interface ImpairOptions {
   duplicate?: number;
   reorder?: number;
 }
+
+/** Bytes that a tunnel may add. */
+export const TUNNEL_ROOM = 128;
 
 export interface LabOptions {
   /** Largest IP packet between client and server, 576 to 9,000 bytes (default 1,500). */
@@ -39,6 +50,7 @@ export interface LabOptions {
    */
   passOn?: readonly TapName[];
   vlan?: VlanOptions;
+  tunnel?: TunnelOptions;
   impair?: ImpairOptions;
   /**
    * Each frame gets one time stamp, as it enters the hub, and both taps see that one instead of the times at which each
@@ -55,6 +67,7 @@ export interface ResolvedOptions {
   hubCpu: number | 'any';
   passOn: readonly TapName[];
   vlan: VlanOptions | undefined;
+  tunnel: TunnelOptions | undefined;
   impair: Required<ImpairOptions> | undefined;
   oneStamp: boolean;
 }
@@ -68,6 +81,7 @@ export function resolveOptions(options: LabOptions): ResolvedOptions {
     hubCpu: options.hubCpu ?? firstAllowedCpu(),
     passOn: options.passOn ?? ['b'],
     vlan: options.vlan,
+    tunnel: options.tunnel,
     impair: undefined,
     oneStamp: options.oneStamp ?? false,
   };
@@ -75,6 +89,10 @@ export function resolveOptions(options: LabOptions): ResolvedOptions {
   if (options.vlan !== undefined) {
     within('vlan.inner', options.vlan.inner, 1, 4094);
     if (options.vlan.outer !== undefined) within('vlan.outer', options.vlan.outer, 1, 4094);
+  }
+  if (options.tunnel !== undefined) {
+    within('tunnel.headers', options.tunnel.headers.length, 34, TUNNEL_ROOM);
+    within('tunnel.sources', options.tunnel.sources ?? 0, 0, 16_384);
   }
   if (options.impair !== undefined) {
     const { seed, drop = 0, duplicate = 0, reorder = 0 } = options.impair;

@@ -2,7 +2,7 @@ import { realtimeOffset } from '../src/kernel/index.ts';
 import type { AgentAttachment } from './agent-protocol.ts';
 import { linkStats } from './counters.ts';
 import { objectPath } from './objects.ts';
-import type { ImpairOptions, VlanOptions } from './options.ts';
+import { type ImpairOptions, TUNNEL_ROOM, type TunnelOptions, type VlanOptions } from './options.ts';
 import { endpoints, type Namespaces, replayPort, sides, taps } from './topology.ts';
 import { Worker } from './worker.ts';
 
@@ -96,6 +96,24 @@ export class HubPrograms {
     const constants = { cfg_offset_us: Math.round(realtimeOffset() * 1e6) };
     const attachment: AgentAttachment = { object: objectPath('lab_stamp'), constants, hooks };
     await this.#agent.request<number>({ kind: 'attach', attachment });
+  }
+
+  /** Puts what the mirror ports send into a tunnel. */
+  async wrap({ headers, sources = 0 }: TunnelOptions): Promise<void> {
+    const ip = new DataView(headers.buffer, headers.byteOffset + 14, 20);
+    let sum = 0;
+    // Without the length and the checksum, which are those of each packet.
+    for (let at = 0; at < 20; at += 2) if (at !== 2 && at !== 10) sum += ip.getUint16(at);
+    const padded = [...headers, ...new Uint8Array(TUNNEL_ROOM - headers.length)];
+    for (const name of mirrors) {
+      const attachment: AgentAttachment = {
+        object: objectPath('lab_tunnel'),
+        constants: { cfg_length: headers.length, cfg_sum: sum, cfg_sources: sources },
+        bytes: { cfg_headers: padded },
+        hooks: [{ program: 'lab_tunnel', ifindex: await this.#index(taps[name].port), direction: 'egress' }],
+      };
+      await this.#agent.request<number>({ kind: 'attach', attachment });
+    }
   }
 
   /** Tags what the mirror ports send. */

@@ -1,6 +1,6 @@
 import type { Namespace } from './namespace.ts';
 import { objectPath } from './objects.ts';
-import type { NamespaceName, ResolvedOptions, TapName } from './options.ts';
+import { type NamespaceName, type ResolvedOptions, type TapName, TUNNEL_ROOM } from './options.ts';
 
 export type Namespaces = Record<NamespaceName, Namespace>;
 
@@ -31,8 +31,8 @@ export const tapNamespace = (name: TapName, options: ResolvedOptions): Namespace
 const tapNames = ['a', 'b'] as const;
 const endpointNames = ['client', 'server'] as const;
 
-/** Room for two VLAN tags on a full frame. */
-const tagRoom = 8;
+/** Room for two VLAN tags on a full frame, or for a tunnel. */
+const room = ({ tunnel }: ResolvedOptions): number => (tunnel === undefined ? 8 : TUNNEL_ROOM);
 
 /**
  * Builds the network: client — hub — server, where the hub is a bridge that learns nothing and so floods every
@@ -41,7 +41,7 @@ const tagRoom = 8;
  * replays send ever appears on a tap: no IPv6, ARP or multicast of the lab's own.
  */
 export async function build(ns: Namespaces, options: ResolvedOptions): Promise<void> {
-  const tapMtu = options.mtu + tagRoom;
+  const tapMtu = options.mtu + room(options);
   const queues = `numtxqueues ${options.queues} numrxqueues ${options.queues}`;
   for (const quiet of [ns.hub, ns.tapA, ns.tapB, ns.replay]) {
     await sysctl(quiet, ['net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1']);

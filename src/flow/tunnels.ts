@@ -59,6 +59,8 @@ interface Encapsulation {
   /** uids of all innermost tunnels that it was seen in. */
   parents: string[];
   changes: number;
+  /** More changes than are followed: nothing of them is in the record any more. */
+  limited: boolean;
 }
 
 /** Which tunnels are around the packet in work, and around every connection; what is logged of them. */
@@ -179,6 +181,7 @@ export class Tunnels {
     flow.stack = before !== undefined && this.#isAround(before) ? before : this.#stack.slice(0, this.depth);
     flow.sides[side] = flow.stack;
     if (flow.changes === MAX_CHANGES) {
+      flow.limited = true;
       this.limit(slot);
       return;
     }
@@ -203,7 +206,7 @@ export class Tunnels {
     const flow = this.#flows.get(slot);
     if (flow === undefined) return false;
     const [a, b] = flow.sides;
-    if (a !== undefined && b !== undefined && a !== b && flow.changes < MAX_CHANGES) return false;
+    if (a !== undefined && b !== undefined && a !== b && !flow.limited) return false;
     return [a, b].every((stack) => stack === undefined || stack.every(({ type }) => types.has(type)));
   }
 
@@ -244,7 +247,7 @@ export class Tunnels {
   #around(slot: number, side: Side, changes: number, now: number): void {
     const stack = this.#stack.slice(0, this.depth);
     const sides: Encapsulation['sides'] = side === 0 ? [stack, undefined] : [undefined, stack];
-    this.#flows.set(slot, { stack, sides, parents: [stack[stack.length - 1].uid], changes });
+    this.#flows.set(slot, { stack, sides, parents: [stack[stack.length - 1].uid], changes, limited: false });
     const { words } = this.#table;
     words[slot * WORDS + FLAGS] = words[slot * WORDS + FLAGS] | Flag.tunnelled;
     this.#identify(slot);

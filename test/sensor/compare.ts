@@ -61,7 +61,7 @@ export interface Comparison {
 
 const textOf = (value: unknown): string => (typeof value === 'string' ? value : '');
 
-function key(r: ConnLine): string {
+export function key(r: ConnLine): string {
   const ends = [
     JSON.stringify([r['id.orig_h'], r['id.orig_p']]),
     JSON.stringify([r['id.resp_h'], r['id.resp_p']]),

@@ -29,11 +29,12 @@ export class DropWitness {
   /**
    * @param pid of a sensor that is ready and has a gate
    * @param slow lets some packets that the gate passes take a millisecond longer to the ring
+   * @param tunnel bytes in front of a frame in a tunnel, which is of two flows then
    */
-  constructor(pid: number, slow: boolean) {
+  constructor(pid: number, slow: boolean, tunnel = 0) {
     const id = hookOf(pid);
     if (id === undefined) throw new Error(`process ${pid} has no gate with a hook`);
-    this.#object = loadObject(bpfObject('test_drops'));
+    this.#object = loadObject(bpfObject('test_drops'), { constants: { cfg_tunnel: tunnel } });
     using hook = BpfMap.fromId(id);
     const put = (action: number, names: readonly string[]): void => {
       const key = new Uint8Array(new Uint32Array([action]).buffer);

@@ -5,10 +5,11 @@ import { mixedPlan } from '../../lab/plan.ts';
 import { runTraffic } from '../../lab/traffic.ts';
 import { coarseStep, realtimeOffset, setThreadAffinity } from '../../src/kernel/index.ts';
 import type { RunSummary } from '../../src/sensor/report.ts';
-import { type Comparison, type ConnLine, compare, type Held } from './compare.ts';
+import { type Comparison, type ConnLine, compare, type Held, key } from './compare.ts';
 import { DropWitness } from './drop-witness.ts';
 import { expectLedger } from './ledger.ts';
-import { bothTaps } from './two-taps.ts';
+import { sumOf } from './run.ts';
+import { bothTaps, type Sensor } from './two-taps.ts';
 
 /** So that connections that stay open end by silence within the test, on both taps. */
 const TIMEOUT = ['--timeout-tcp', '5s', '--timeout-udp', '5s', '--timeout-icmp', '5s'];
@@ -28,6 +29,27 @@ function heldBy(witness: DropWitness): Held {
     const stamped = reference.ts + Number(reference['duration']);
     return Math.max(0, drop.seconds + realtimeOffset() - stamped) + Math.max(0, drop.behind - coarseStep());
   };
+}
+
+/** A tunnel over UDP, whose record has what was dropped inside of it as well. */
+const isCarrier = (line: ConnLine): boolean => /vxlan|geneve/.test(String(line['service']));
+
+/** Connections are in the same tunnels; and what was dropped inside of these is all that was dropped. */
+function expectTunnels(gated: Sensor, plain: Sensor, overUdp: boolean): void {
+  const [a, b] = [gated, plain].map((sensor) => {
+    const conn = sensor.log('conn');
+    const names = new Map([...conn, ...sensor.log('tunnel')].map((line) => [line['uid'], key(line)]));
+    const around = (line: ConnLine): string =>
+      ((line['tunnel_parents'] ?? []) as string[]).map((uid) => names.get(uid) ?? 'unknown').join(', ');
+    return conn.map((line) => `${key(line)} in ${around(line)}`).sort();
+  });
+  expect(a).toEqual(b);
+  expect(a.filter((line) => line.endsWith(' in ')).length).toBeLessThan(a.length / 2);
+  if (!overUdp) return;
+  const conn = gated.log('conn');
+  const dropped = (lines: readonly ConnLine[]): number =>
+    sumOf(lines, 'orig_shunted_pkts', 'resp_shunted_pkts');
+  expect(dropped(conn.filter(isCarrier))).toBe(dropped(conn.filter((line) => !isCarrier(line))));
 }
 
 /**
@@ -54,7 +76,9 @@ export async function lossless(
     lab,
     { both: [...TIMEOUT, ...both], gated: more },
     async (sensor) => {
-      dropped = witnesses.use(new DropWitness(sensor.process.pid as number, slow));
+      dropped = witnesses.use(
+        new DropWitness(sensor.process.pid as number, slow, options.tunnel?.headers.length),
+      );
       if (trace === undefined) {
         const report = await runTraffic(lab, mixedPlan());
         expect(report.errors).toEqual([]);
@@ -71,7 +95,13 @@ export async function lossless(
   const summary = gated.summary();
   const witness = plain.summary();
 
-  await expectLedger(lab, 'a', summary, gated.log('conn'));
+  await expectLedger(
+    lab,
+    'a',
+    summary,
+    gated.log('conn').filter((line) => !isCarrier(line)),
+  );
+  if (options.tunnel !== undefined) expectTunnels(gated, plain, (options.tunnel.sources ?? 0) > 0);
   expect(summary.ring.drops).toBe(0);
   expect(witness.ring.packets).toBe((await lab.mirrorCounters('b')).txPackets);
   // Packet by packet, by somebody who saw them dropped.
