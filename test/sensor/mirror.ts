@@ -92,6 +92,13 @@ function probe(nth: number, round: number): Uint8Array {
     .bytes();
 }
 
+/** An Ethernet frame around IPv4 in another kind of frame. */
+const LINKS = {
+  ethernet: (frame: Uint8Array) => frame,
+  ip: (frame: Uint8Array) => frame.subarray(14),
+  ppp: (frame: Uint8Array) => Buffer.concat([Uint8Array.of(0xff, 0x03, 0x00, 0x21), frame.subarray(14)]),
+} as const;
+
 /** Of conn.log, without the probes. */
 export const connOf = (logs: LogDir): ConnLine[] => logs.read('conn').filter((r) => r['id.orig_h'] !== PROBE);
 
@@ -101,8 +108,8 @@ export interface MirrorTarget {
   /** Default 127.0.0.1. */
   address?: string;
   wrap: Wrap;
-  /** Bytes at the begin of a frame that are not sent: 14 for a mirror of IP packets. */
-  strip?: number;
+  /** What the frames are. Default Ethernet. */
+  link?: keyof typeof LINKS;
   /** Source ports, taken by turns. Default 1. */
   ports?: number;
 }
@@ -161,7 +168,9 @@ export class MirrorSender {
     for (let i = 0; i < 2; i++) {
       this.#round++;
       await Promise.all(
-        Array.from({ length: PROBES }, (_, nth) => this.#one(this.#wrapped(probe(nth, this.#round), 1))),
+        Array.from({ length: PROBES }, (_, nth) =>
+          this.#one(this.#wrapped(LINKS[this.#target.link ?? 'ethernet'](probe(nth, this.#round)), 1)),
+        ),
       );
     }
     const lines = (this.#round - 1) * PROBES;
@@ -171,7 +180,7 @@ export class MirrorSender {
   }
 
   #wrapped(frame: Uint8Array, vni: number): Uint8Array {
-    return this.#target.wrap(frame.subarray(this.#target.strip ?? 0), vni);
+    return this.#target.wrap(frame, vni);
   }
 
   async #one(datagram: Uint8Array): Promise<void> {
@@ -207,3 +216,26 @@ export function booksOf(summary: RunSummary): RunSummary['udp'][number] {
     throw new Error(`the books do not add up: ${JSON.stringify(books)}`);
   return books;
 }
+
+/** Fields that do not depend on when the packets came. */
+const TIMELESS = [
+  'id.orig_h',
+  'id.orig_p',
+  'id.resp_h',
+  'id.resp_p',
+  'proto',
+  'service',
+  'orig_bytes',
+  'resp_bytes',
+  'conn_state',
+  'history',
+  'missed_bytes',
+  'orig_pkts',
+  'orig_ip_bytes',
+  'resp_pkts',
+  'resp_ip_bytes',
+] as const;
+
+/** Connections as texts that can be compared, in an order of their own. */
+export const timeless = (records: readonly Readonly<Record<string, unknown>>[]): string[] =>
+  records.map((record) => JSON.stringify(TIMELESS.map((field) => record[field] ?? null))).sort();

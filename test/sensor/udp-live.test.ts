@@ -1,0 +1,171 @@
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { Namespace } from '../../lab/namespace.ts';
+import { conversation } from '../../src/packet/conversation.ts';
+import { ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+import { booksOf, connOf, freePort, hiddenFromNobody, MirrorSender, runMirror, WRAPS } from './mirror.ts';
+import { documentOf, Feed, LogDir, mixed, Run, sumOf } from './run.ts';
+
+ownNetns();
+
+const hidden = hiddenFromNobody();
+
+const talk = (n: number, subnet: number, bytes = 6000) =>
+  Array.from({ length: n }, (_, i) =>
+    conversation({
+      client: { address: i % 2 === 0 ? `192.0.2.${subnet}` : `2001:db8::${subnet}`, port: 5000 + 7 * i },
+      server: { address: i % 2 === 0 ? '192.0.2.200' : '2001:db8::200', port: 80 },
+      turns: [
+        { from: 'client', data: 300 },
+        { from: 'server', data: bytes },
+      ],
+      mss: 1300,
+    }),
+  );
+
+test.skipIf(hidden !== undefined)(
+  'two workers keep both directions of a flow together, whatever the outer ports are',
+  async () => {
+    using logs = new LogDir();
+    const kinds = [
+      { encap: 'vxlan', wrap: WRAPS.vxlan },
+      { encap: 'geneve+vxlan', wrap: WRAPS.geneveVxlan4 },
+    ];
+    const ports = await Promise.all(kinds.map(() => freePort()));
+    const sources = kinds.map(({ encap }, i) => `udp://127.0.0.1:${ports[i]}?encap=${encap}`);
+    await using run = await runMirror(sources, logs, '--workers', '2').ready();
+    let frames = 0;
+    const sent: number[] = [];
+    for (const [i, { wrap }] of kinds.entries()) {
+      // One outer port for all, which the kernel's hash would send to one worker; and one after the other of many.
+      using steady = new MirrorSender(logs, { port: ports[i], wrap });
+      using hopping = new MirrorSender(logs, { port: ports[i], wrap, ports: 16 });
+      const [a, b] = [mixed(talk(15, 10 + i)), mixed(talk(15, 20 + i))];
+      await steady.send(a);
+      await hopping.send(b);
+      frames += a.length + b.length;
+      sent.push(steady.sent + hopping.sent);
+    }
+    const ended = await run.stop();
+    const summary = documentOf(ended);
+    expect(summary.udp.map(({ datagrams, dropped, early }) => [datagrams, dropped, early])).toEqual(
+      sent.map((datagrams) => [datagrams, 0, 0]),
+    );
+    expect(summary.directions).toEqual({ judged: 2 * 30, oneWay: 0 });
+    const conn = connOf(logs);
+    expect(conn).toHaveLength(2 * 30);
+    expect(conn.every((r) => r['conn_state'] === 'SF')).toBe(true);
+    expect(sumOf(conn, 'orig_pkts', 'resp_pkts')).toBe(frames);
+    // All of them had something to do.
+    const workers = logs.read('stats').filter((line) => line['worker'] !== undefined);
+    expect(workers).toHaveLength(4);
+    for (const line of workers) expect(line['udp.frames']).toBeGreaterThan(0);
+  },
+);
+
+kernelTest(
+  'a VXLAN device of Linux feeds the source, over IPv4 and IPv6',
+  ['packetRing'],
+  async (context) => {
+    const lack = lackOfVxlan();
+    if (lack !== undefined) context.skip(lack);
+    const { a, b, remove } = vethPair();
+    using logs = new LogDir();
+    const tap = await Namespace.create('tap');
+    try {
+      ip(`link set ${b} netns ${tap.pid}`);
+      ip(`link set ${a} mtu 9000`);
+      for (const address of ['10.74.0.1/24', 'fd74::1/64']) ip(`address add ${address} dev ${a} nodad`);
+      await tap.ip([
+        `link set ${b} up mtu 9000`,
+        `address add 10.74.0.2/24 dev ${b}`,
+        `address add fd74::2/64 dev ${b} nodad`,
+      ]);
+      ip('link add vx4 type vxlan id 4711 remote 10.74.0.2 local 10.74.0.1 dstport 4789');
+      ip('link add vx6 type vxlan id 4712 remote fd74::2 local fd74::1 dstport 4789');
+      for (const device of ['vx4', 'vx6']) {
+        ip(`link set ${device} addrgenmode none mtu 1500`);
+        ip(`link set ${device} up`);
+      }
+      // Nothing is sent before the other end is known.
+      ip(`neigh replace 10.74.0.2 lladdr ${await addressOf(tap, b)} dev ${a} nud permanent`);
+      ip(`neigh replace fd74::2 lladdr ${await addressOf(tap, b)} dev ${a} nud permanent`);
+      const args = ['run', 'udp://[::]:4789', '--workers', '2', '--vni', '--json', '--log-dir', logs.path];
+      await using run = await new Run(args, ['nsenter', `--net=/proc/${tap.pid}/ns/net`, '--']).ready();
+      const [four, six] = [mixed(talk(20, 1)), mixed(talk(20, 2))];
+      await Promise.all([new Feed('vx4', four).done, new Feed('vx6', six).done]);
+      await until(() => arrivedAt(tap.pid, b) >= four.length + six.length, 'datagrams are missing');
+      const summary = documentOf(await run.stop());
+      expect(booksOf(summary)).toMatchObject({ frames: four.length + six.length, dropped: 0, early: 0 });
+      expect(summary.directions).toEqual({ judged: 40, oneWay: 0 });
+      const conn = logs.read('conn');
+      for (const [vni, frames] of [
+        [4711, four],
+        [4712, six],
+      ] as const) {
+        const own = conn.filter((r) => r['id.ctx.vxlan_vni'] === vni);
+        expect(own).toHaveLength(20);
+        expect(own.every((r) => r['conn_state'] === 'SF')).toBe(true);
+        expect(sumOf(own, 'orig_pkts', 'resp_pkts')).toBe(frames.length);
+      }
+    } finally {
+      for (const device of ['vx4', 'vx6']) ip(`link del ${device}`);
+      await tap.close();
+      remove();
+    }
+  },
+);
+
+/** Why there is no VXLAN device in this kernel. */
+function lackOfVxlan(): string | undefined {
+  try {
+    ip('link add vxprobe type vxlan id 1 dstport 4789');
+    ip('link del vxprobe');
+    return undefined;
+  } catch (error) {
+    return `no VXLAN device: ${String(error)}`;
+  }
+}
+
+async function addressOf(namespace: Namespace, ifname: string): Promise<string> {
+  const { stdout } = await namespace.exec(['ip', '-j', 'link', 'show', 'dev', ifname]);
+  return (JSON.parse(stdout) as [{ address: string }])[0].address;
+}
+
+/** Packets that an interface has received, in the network namespace of a process. */
+function arrivedAt(pid: number, ifname: string): number {
+  const line = readFileSync(`/proc/${pid}/net/dev`, 'latin1').split(`${ifname}:`)[1];
+  return Number(line.trim().split(/\s+/)[1]);
+}
+
+kernelTest(
+  'an interface and a mirror in one run: a gate for the one, books for the other, one set of logs',
+  ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'],
+  async () => {
+    const { a, b, remove } = vethPair();
+    using logs = new LogDir();
+    try {
+      const port = await freePort();
+      const source = `udp://127.0.0.1:${port}?encap=raw`;
+      const args = ['run', '-i', a, source, '--policy', 'bulk=100kB', '--json', '--log-dir', logs.path];
+      await using run = await new Run(args).ready();
+      const frames = mixed(talk(4, 1, 300_000));
+      using sender = new MirrorSender(logs, { port, wrap: WRAPS.raw });
+      await Promise.all([new Feed(b, frames).done, sender.send(mixed(talk(4, 2, 300_000)))]);
+      await until(() => logs.shunts('start') === 4, 'not all are shunted');
+      const summary = documentOf(await run.stop());
+      expect(summary.interfaces).toMatchObject([{ interface: a, mode: 'native', drop: 'xdp' }]);
+      expect(booksOf(summary)).toMatchObject({ source, drop: 'none', datagrams: sender.sent, dropped: 0 });
+      expect(summary.ledger?.seen.pkts).toBe(frames.length);
+      expect(summary.ledger?.shunted.pkts).toBeGreaterThan(0);
+      expect(summary.shuntedConnections).toBe(4);
+      expect(summary.localBypass.connections).toBe(4);
+      const conn = connOf(logs);
+      expect(conn).toHaveLength(8);
+      expect(sumOf(conn, 'orig_pkts', 'resp_pkts')).toBe(2 * frames.length);
+      expect(sumOf(conn, 'orig_shunted_pkts', 'resp_shunted_pkts')).toBe(summary.ledger?.shunted.pkts);
+    } finally {
+      remove();
+    }
+  },
+);
