@@ -1,9 +1,7 @@
-import { writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { SluiceError } from '../base/errors.ts';
 import { parseDuration } from '../base/units.ts';
-import type { WhatIfResult } from '../sensor/what-if.ts';
-import { type SensorRate, whatIfPage } from '../sensor/what-if-report.ts';
+import type { SensorRate } from '../sensor/what-if-report.ts';
 
 /** Options of `sluice read` beside its configuration. */
 export interface WhatIfOptions {
@@ -64,13 +62,4 @@ export function addWhatIfOptions(command: Command): void {
     }),
   ];
   for (const option of options) command.addOption(option.helpGroup(group));
-}
-
-/** Errors: FILE. */
-export function writeReport(path: string, result: WhatIfResult, rate: SensorRate, title: string): void {
-  try {
-    writeFileSync(path, whatIfPage(result, rate, title));
-  } catch (cause) {
-    throw new SluiceError('FILE', `cannot write ${path}: ${(cause as Error).message}`, { cause });
-  }
 }

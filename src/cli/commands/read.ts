@@ -15,16 +15,14 @@ import { sslSchema } from '../../log/ssl-log.ts';
 import type { LogTotals } from '../../log/target.ts';
 import { tunnelSchema } from '../../log/tunnel-log.ts';
 import type { BatchSink, Packet } from '../../packet/packet.ts';
-import { loadPolicies, type PolicyPlan } from '../../policy/index.ts';
-import { knowledgeFor } from '../../sensor/policy-book.ts';
-import { WhatIf, type WhatIfResult } from '../../sensor/what-if.ts';
-import { scenariosOf, whatIfText } from '../../sensor/what-if-report.ts';
+import type { WhatIf, WhatIfResult } from '../../sensor/what-if.ts';
+import type { WhatIfTrial } from '../../sensor/what-if-trial.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { ReadProgress } from '../progress.ts';
 import { type ErrorDocument, errorDocument } from '../report-error.ts';
 import { addReadingOptions, openReading, type ReadingOptions, SourceWait } from '../stored-source.ts';
-import { addWhatIfOptions, type WhatIfOptions, writeReport } from '../what-if.ts';
+import { addWhatIfOptions, type WhatIfOptions } from '../what-if.ts';
 
 /** Packets between two looks at signals and progress: some ten milliseconds of work. */
 const TURN_PACKETS = 32_768;
@@ -77,7 +75,7 @@ class Reader {
   first = Number.POSITIVE_INFINITY;
   last = Number.NEGATIVE_INFINITY;
 
-  constructor(config: ReadConfig, io: CommandIo, plan: PolicyPlan | undefined, delay: number) {
+  constructor(config: ReadConfig, io: CommandIo, trial: WhatIfTrial | undefined) {
     this.#io = io;
     const conns = connSchemaOf(config);
     const zeek = headings(config, conns);
@@ -109,7 +107,7 @@ class Reader {
         vlanInKey: config.vlanKey,
         tunnelInKey: config.tunnelKey,
         localNets: config.localNets,
-        ...(plan === undefined ? {} : knowledgeFor(plan)),
+        ...trial?.knowledge,
         maxFlows: config.maxFlows,
         timeouts: {
           tcp: config.timeoutTcp,
@@ -135,7 +133,7 @@ class Reader {
       },
     );
     this.#engine = engine;
-    if (plan !== undefined) whatIf = new WhatIf(engine, engine.capacity, scenariosOf(plan), delay);
+    whatIf = trial?.over(engine);
     this.#whatIf = whatIf;
     this.#sink = (packets, count) => {
       this.#note(packets, count);
@@ -206,13 +204,17 @@ async function read(
   io: CommandIo,
 ): Promise<SluiceError | undefined> {
   const begin = performance.now();
-  const plan = options.whatIf === true ? await loadPolicies(config.policy, config.policyFile) : undefined;
+  // Loaded here and not above: most of the time nobody asks.
+  const trial =
+    options.whatIf === true
+      ? await (await import('../../sensor/what-if-trial.ts')).WhatIfTrial.load(config, options.whatIfDelay)
+      : undefined;
   const reading = await openReading(files, options, config.checksums, io);
   const { source } = reading;
   let reader: Reader;
   let totals: LogTotals;
   try {
-    reader = new Reader(config, io, plan, options.whatIfDelay);
+    reader = new Reader(config, io, trial);
     try {
       await reader.read(source, reading.totalBytes);
     } finally {
@@ -232,9 +234,8 @@ async function read(
   const seconds = (performance.now() - begin) / 1000;
   const mirror = reading.mirror();
   const { whatIf } = reader;
-  const rate = options.sensorMbps;
   if (whatIf !== undefined && options.whatIfReport !== undefined)
-    writeReport(options.whatIfReport, whatIf, rate, `What if: ${files.join(' ')}`);
+    trial?.write(options.whatIfReport, whatIf, options.sensorMbps, `What if: ${files.join(' ')}`);
   const summary: ReadSummary = {
     files: reading.files(),
     packets: reader.packets,
@@ -257,7 +258,7 @@ async function read(
         `(${scaled(summary.packetsPerSecond, 'packets/s')}); the capture spans ${clockText(summary.captureSeconds)}; logs in ${config.logDir}\n`,
     );
     if (mirror !== undefined) io.out(`${mirrorText(mirror)}\n`);
-    if (whatIf !== undefined) io.out(`\n${whatIfText(whatIf, rate)}`);
+    if (whatIf !== undefined) io.out(`\n${trial?.text(whatIf, options.sensorMbps)}`);
   }
   return problem;
 }

@@ -1,0 +1,46 @@
+import { writeFileSync } from 'node:fs';
+import type { ReadConfig } from '../base/config.ts';
+import { SluiceError } from '../base/errors.ts';
+import type { FlowEngine, FlowEngineOptions } from '../flow/index.ts';
+import { loadPolicies, type PolicyPlan } from '../policy/index.ts';
+import { knowledgeFor } from './policy-book.ts';
+import { WhatIf, type WhatIfResult } from './what-if.ts';
+import { type SensorRate, scenariosOf, whatIfPage, whatIfText } from './what-if-report.ts';
+
+/** What `sluice read --what-if` needs: loaded before the first packet, told behind the last. */
+export class WhatIfTrial {
+  readonly #plan: PolicyPlan;
+  readonly #delay: number;
+
+  private constructor(plan: PolicyPlan, delay: number) {
+    this.#plan = plan;
+    this.#delay = delay;
+  }
+
+  /** Errors: those of loadPolicies. */
+  static async load({ policy, policyFile }: ReadConfig, delay: number): Promise<WhatIfTrial> {
+    return new WhatIfTrial(await loadPolicies(policy, policyFile), delay);
+  }
+
+  /** What the engine has to find out beside what it always does. */
+  get knowledge(): Pick<FlowEngineOptions, 'randomness' | 'dnsNames'> {
+    return knowledgeFor(this.#plan);
+  }
+
+  over(engine: FlowEngine): WhatIf {
+    return new WhatIf(engine, engine.capacity, scenariosOf(this.#plan), this.#delay);
+  }
+
+  text(result: WhatIfResult, rate: SensorRate): string {
+    return whatIfText(result, rate);
+  }
+
+  /** Errors: FILE. */
+  write(path: string, result: WhatIfResult, rate: SensorRate, title: string): void {
+    try {
+      writeFileSync(path, whatIfPage(result, rate, title));
+    } catch (cause) {
+      throw new SluiceError('FILE', `cannot write ${path}: ${(cause as Error).message}`, { cause });
+    }
+  }
+}
