@@ -1,5 +1,5 @@
 import { DECODED_REASONS, Decoded, IpProto } from '../packet/decode.ts';
-import type { Packet } from '../packet/packet.ts';
+import { Packet } from '../packet/packet.ts';
 import { Absorber, addPayload } from './absorb.ts';
 import { Carriers, type InnerHost } from './carriers.ts';
 import { Counts } from './counts.ts';
@@ -127,6 +127,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly #tunnels: Tunnels;
   readonly #carriers: Carriers;
   readonly #gwlb: GwlbNotes;
+  /** The packet that came in, whatever of what is in it is in work. */
+  #arrived = new Packet();
   readonly #keyed: boolean;
   readonly #sightings: readonly Sighting[];
   /** Made with the first batch; null where there is no addon. */
@@ -270,6 +272,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
       this.#now = ts;
       if (ts >= this.#lifetimes.wheel.next || ts >= this.#tunnels.sweepAt) this.#runTimers();
     } else if (ts < this.#now - this.#settings.clockStep) this.#stepBack(ts);
+    this.#arrived = packet;
     const tunnels = this.#tunnels;
     if ((packet.tunnel | tunnels.vxlan | tunnels.geneve) !== 0) tunnels.arrive(packet);
     if (sighting.verdict === Decoded.ok) {
@@ -632,7 +635,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     const slot = this.#take(sighting.key, sighting.size, sighting.hash);
     this.stats.opened++;
     this.#opener.open(slot, packet, sighting, this.#now);
-    this.#gwlb.opened(slot, packet);
+    this.#gwlb.opened(slot, this.#arrived);
     const tunnels = this.#tunnels;
     if ((tunnels.depth | tunnels.vxlan | tunnels.geneve) !== 0)
       tunnels.opened(slot, sighting.side, this.#now);

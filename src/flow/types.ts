@@ -72,6 +72,18 @@ export interface ConnRecord {
   /** Network identifiers of the innermost VXLAN and GENEVE tunnels that were first around it, a mirror's included. */
   vxlanVni?: number | undefined;
   geneveVni?: number | undefined;
+  /** Of its first packet. */
+  gwlb?: GwlbInfo | undefined;
+}
+
+/** What AWS Gateway Load Balancer says of a packet in its GENEVE options. */
+export interface GwlbInfo {
+  /** VPC endpoint that it came through: `vpce-0…`. */
+  endpoint: string;
+  /** 16 hexadecimal digits. */
+  attachment: string;
+  /** The same for both directions of a flow. */
+  cookie: number;
 }
 
 /** Kinds of tunnels, and what happens to them, as Zeek's tunnel.log names them (behind `Tunnel::`). */

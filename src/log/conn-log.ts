@@ -42,6 +42,8 @@ export interface ConnLogOptions {
   vlan?: boolean;
   /** id.ctx.vxlan_vni and id.ctx.geneve_vni: of the innermost tunnels that were first around it. */
   vni?: boolean;
+  /** gwlb_endpoint, gwlb_attachment and gwlb_cookie. */
+  gwlb?: boolean;
   /** community_id (Zeek: policy/protocols/conn/community-id-logging). */
   communityId?: boolean;
 }
@@ -69,6 +71,7 @@ export function connSchema(options: ConnLogOptions = {}): LogSchema<ConnLogRecor
     count('ip_proto', (r) => r.ipProto),
   ];
   if (options.vlan === true) fields.push(...vlanFields);
+  if (options.gwlb === true) fields.push(...gwlbFields);
   if (options.communityId === true) fields.push(text('community_id', (r) => r.communityId));
   if (options.shunts === true) fields.push(...shuntFields);
   return { log: 'conn', fields };
@@ -97,6 +100,13 @@ const vniFields: readonly F[] = [
 const vlanFields: readonly F[] = [
   number('vlan', 'int', (r) => r.vlan),
   number('inner_vlan', 'int', (r) => r.innerVlan),
+];
+
+/** What AWS Gateway Load Balancer said of the first packet. */
+const gwlbFields: readonly F[] = [
+  text('gwlb_endpoint', (r) => r.gwlb?.endpoint),
+  text('gwlb_attachment', (r) => r.gwlb?.attachment),
+  count('gwlb_cookie', (r) => r.gwlb?.cookie),
 ];
 
 const shuntFields: readonly F[] = [

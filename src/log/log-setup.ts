@@ -16,14 +16,16 @@ export interface LogSettings {
   vlanKey: boolean;
   vni: boolean;
   tunnelKey: boolean;
+  gwlb: boolean;
   communityId: boolean;
   communityIdSeed: number;
 }
 
 /** These settings alone, so that they can be sent to a thread. */
 export function logSettings(settings: LogSettings): LogSettings {
-  const { logFormat, jsonTimestamps, vlan, vlanKey, vni, tunnelKey, communityId, communityIdSeed } = settings;
-  return { logFormat, jsonTimestamps, vlan, vlanKey, vni, tunnelKey, communityId, communityIdSeed };
+  const { logFormat, jsonTimestamps, communityId, communityIdSeed } = settings;
+  const { vlan, vlanKey, vni, tunnelKey, gwlb } = settings;
+  return { logFormat, jsonTimestamps, vlan, vlanKey, vni, tunnelKey, gwlb, communityId, communityIdSeed };
 }
 
 /** How lines are written, for `LogWriter`. */
@@ -37,6 +39,7 @@ export function connSchemaOf(settings: LogSettings, options: ConnLogOptions = {}
     ...options,
     vlan: settings.vlan || settings.vlanKey,
     vni: settings.vni || settings.tunnelKey,
+    gwlb: settings.gwlb,
     communityId: settings.communityId,
   });
 }

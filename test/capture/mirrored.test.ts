@@ -11,7 +11,15 @@ import { PcapReader } from '../../src/packet/pcap.ts';
 import { PcapngReader } from '../../src/packet/pcapng.ts';
 import { Read } from '../../src/packet/reader.ts';
 import { corpusRoot, readCases } from '../flow/support/corpus.ts';
-import { MIRROR, type MirrorShape, MOST_INSIDE, SHAPES, VNI, wrapCut } from '../support/mirror-frames.ts';
+import {
+  GWLB,
+  MIRROR,
+  type MirrorShape,
+  MOST_INSIDE,
+  SHAPES,
+  VNI,
+  wrapCut,
+} from '../support/mirror-frames.ts';
 
 interface Frame {
   ts: number;
@@ -137,6 +145,7 @@ describe.skipIf(root === undefined)('conn.log of a mirror is that of the plain f
         ...record,
         vxlanVni: record.vxlanVni ?? shape.vnis.vxlanVni,
         geneveVni: record.geneveVni ?? shape.vnis.geneveVni,
+        gwlb: shape.gwlb === true ? GWLB : undefined,
       }));
       expect(actual, name).toEqual(withVni);
       expect(source.counts(), name).toEqual({ packets: sent.length, frames: sent.length, left: {} });

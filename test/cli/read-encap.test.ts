@@ -10,7 +10,7 @@ import { eth } from '../../src/packet/build.ts';
 import { conversation } from '../../src/packet/conversation.ts';
 import { type FrameToWrite, pcapFile } from '../../src/packet/pcap.ts';
 import { type Child, type Outcome, sluice, start } from '../support/command.ts';
-import { SHAPES } from '../support/mirror-frames.ts';
+import { gwlbOptions, SHAPES } from '../support/mirror-frames.ts';
 
 let dir: string;
 let logs: string;
@@ -151,6 +151,43 @@ describe('sluice read --encap', () => {
     ]);
     const together = await seen();
     expect(together.map(([vni, packets]) => [vni, packets])).toEqual([[undefined, 2 * half]]);
+  });
+
+  test('--gwlb: what AWS Gateway Load Balancer says of the first packet of a connection', async () => {
+    const frames = trace(2);
+    const mirror = write(
+      'mirror.pcap',
+      pcapFile(
+        frames.map(({ ts, bytes }, i) => ({
+          ts,
+          bytes: eth()
+            .ipv4()
+            .udp({ dport: 6081 })
+            // Another cookie for each packet, and none with those of the second connection.
+            .geneve({
+              vni: 0,
+              protocol: 0x0800,
+              options: Number(ts) < START + 0.01 ? gwlbOptions(7 + i) : [],
+            })
+            .payload(bytes.subarray(14))
+            .bytes(),
+        })),
+      ),
+    );
+    expect(await sluice('read', mirror, '--encap', 'geneve', '--gwlb', '--log-dir', logs)).toMatchObject({
+      code: 0,
+    });
+    const told = conns().map((record) => [
+      record['gwlb_endpoint'],
+      record['gwlb_attachment'],
+      record['gwlb_cookie'],
+    ]);
+    expect(told).toEqual([
+      ['vpce-00a1b2c3d4e5f6071', '0000000000001234', 7],
+      [undefined, undefined, undefined],
+    ]);
+    await sluice('read', mirror, '--encap', 'geneve', '--log-dir', logs);
+    expect(conns()[0]).not.toHaveProperty('gwlb_endpoint');
   });
 
   test('what holds no frame is told by its reason', async () => {

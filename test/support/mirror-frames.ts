@@ -18,6 +18,13 @@ export function gwlbOptions(cookie = 0xdeadbeef) {
   ];
 }
 
+/** The same as conn.log has it. */
+export const GWLB = {
+  endpoint: 'vpce-00a1b2c3d4e5f6071',
+  attachment: '0000000000001234',
+  cookie: 0xdeadbeef,
+};
+
 const over4 = (dport: number) => eth().ipv4(MIRROR).udp({ sport: 50_123, dport });
 const over6 = (dport: number) => eth().ipv6(MIRROR6).udp({ sport: 50_123, dport });
 const etherType = (frame: Uint8Array) => (frame[12] << 8) | frame[13];
@@ -27,6 +34,8 @@ export interface MirrorShape {
   encap: string;
   /** What the connections inside have in the log. */
   vnis: { vxlanVni?: number; geneveVni?: number };
+  /** It has options of AWS Gateway Load Balancer. */
+  gwlb?: boolean;
   /** The mirror carries IP alone: Ethernet headers get lost. */
   ipOnly?: boolean;
   wrap: (frame: Uint8Array) => PacketBuilder;
@@ -53,24 +62,26 @@ export const SHAPES: Readonly<Record<string, MirrorShape>> = {
   'GENEVE around IP (AWS Gateway Load Balancer)': {
     encap: 'geneve',
     vnis: { geneveVni: 0 },
+    gwlb: true,
     ipOnly: true,
     wrap: (frame) =>
       over4(6081)
         .geneve({ vni: 0, protocol: etherType(frame), options: gwlbOptions() })
         .payload(frame.subarray(14)),
   },
-  'GENEVE around IP with a larger header (GCP Network Security Integration)': {
+  'GENEVE around IP (Google Cloud Network Security Integration)': {
     encap: 'geneve',
-    vnis: { geneveVni: GENEVE_VNI },
+    vnis: { geneveVni: 0 },
     ipOnly: true,
     wrap: (frame) =>
       over4(6081)
         .geneve({
-          vni: GENEVE_VNI,
+          vni: 0,
           protocol: etherType(frame),
           options: [
-            { class: 0x0163, type: 1, data: new Uint8Array(4) },
-            { class: 0x0163, type: 2, data: new Uint8Array(12) },
+            { class: 0x0132, type: 1, data: Uint8Array.of(0x12, 0x34, 0x56, 0x71) },
+            { class: 0x0132, type: 2, data: new Uint8Array(8).fill(0x5a) },
+            { class: 0x0132, type: 3, data: new Uint8Array(8).fill(0x01) },
           ],
         })
         .payload(frame.subarray(14)),
@@ -78,6 +89,7 @@ export const SHAPES: Readonly<Record<string, MirrorShape>> = {
   'GENEVE+VXLAN over IPv4 (AWS Traffic Mirroring through a Gateway Load Balancer)': {
     encap: 'geneve+vxlan',
     vnis: { vxlanVni: VNI, geneveVni: 0 },
+    gwlb: true,
     wrap: (frame) =>
       over4(6081)
         .geneve({ vni: 0, protocol: 0x0800, options: gwlbOptions() })

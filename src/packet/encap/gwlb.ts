@@ -46,15 +46,16 @@ export class GwlbMetadata {
     }
     return 0;
   }
+}
 
-  /** As AWS names it: `vpce-` and 16 (a 17-digit id: AWS puts a 0 before) hexadecimal digits. */
-  get endpoint(): string {
-    return `vpce-0${hex(this.endpointHigh)}${hex(this.endpointLow)}`;
-  }
+/** A VPC endpoint as AWS names it, from the two words of its id: 17 hexadecimal digits, of which the first is 0. */
+export function endpointText(high: number, low: number): string {
+  return `vpce-0${hex(high)}${hex(low)}`;
+}
 
-  get attachment(): string {
-    return `${hex(this.attachmentHigh)}${hex(this.attachmentLow)}`;
-  }
+/** An attachment, from the two words of its id. */
+export function attachmentText(high: number, low: number): string {
+  return `${hex(high)}${hex(low)}`;
 }
 
 function word(u8: Uint8Array, at: number): number {

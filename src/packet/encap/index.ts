@@ -1,5 +1,5 @@
 export { Decapsulator } from './decapsulator.ts';
-export { GwlbMetadata } from './gwlb.ts';
+export { attachmentText, endpointText, GwlbMetadata } from './gwlb.ts';
 export {
   defaultPort,
   type EncapKind,

@@ -44,7 +44,9 @@ function decapsulatorTarget(name: string, frame: Uint8Array): Target {
           check(packet.wirelen >= packet.caplen, 'more was captured than sent');
           check(packet.offset + packet.wirelen <= before + bytes.length, 'more was sent than there is');
           check(packet.optionsAt + packet.optionsBytes <= packet.offset, 'options within the frame');
-          const told = metadata.read(packet) ? `${metadata.endpoint} ${metadata.flowCookie}` : '';
+          const told = metadata.read(packet)
+            ? `${metadata.endpointHigh} ${metadata.attachmentLow} ${metadata.flowCookie}`
+            : '';
           return [
             packet.offset - before,
             packet.caplen,
