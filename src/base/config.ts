@@ -427,6 +427,23 @@ export const CONFLICTS: readonly Conflict[] = [
     why: 'AF_XDP gets what an XDP program passes on',
   },
   {
+    keys: ['fanout', 'capture'],
+    verb: EXCLUDES,
+    broken: (c) =>
+      c.capture === 'afxdp' &&
+      ((c.fanout !== undefined && c.fanout !== 'auto') ||
+        c.fanoutKey === 'pair' ||
+        c.fanoutInner === true ||
+        c.fanoutRollover === true),
+    why: "with AF_XDP the card's queues say which worker a frame goes to",
+  },
+  {
+    keys: ['snaplen', 'capture'],
+    verb: EXCLUDES,
+    broken: (c) => c.capture === 'afxdp' && c.snaplen !== undefined && c.snaplen !== 'off',
+    why: 'AF_XDP hands over whole frames',
+  },
+  {
     keys: ['lease', 'shuntIdle'],
     verb: EXCLUDES,
     broken: (c) => c.lease === 'off' && c.shuntIdle === 'off',

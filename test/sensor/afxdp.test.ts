@@ -141,6 +141,8 @@ kernelTest('what AF_XDP cannot do is refused with the next step', [...FEATURES],
     using logs = new LogDir();
     for (const [options, message, help] of [
       [['--workers', '2'], /afxdp: \w+ has 1 receive queue,/, /ethtool -L \w+ combined 2/],
+      [['--fanout', 'hash'], /--fanout does not go together with --capture/, /docs/],
+      [['--snaplen', '256'], /--snaplen does not go together with --capture/, /docs/],
       [['--no-gate'], /--no-gate does not go .*gets what the gate passes on/, /docs/],
     ] as const) {
       const ended = await runOn(a, logs, '--capture', 'afxdp', ...options).ended;
