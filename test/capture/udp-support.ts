@@ -201,17 +201,21 @@ export class DatagramSender {
 
   /** Each payload with a source port of its own. */
   send(payloads: readonly Uint8Array[], sourcePort: (index: number) => number): void {
-    const frames = payloads.map((payload, index) =>
+    this.sendFrames(this.frames(payloads, sourcePort));
+  }
+
+  frames(payloads: readonly Uint8Array[], sourcePort: (index: number) => number): Uint8Array[] {
+    return payloads.map((payload, index) =>
       eth({ dst: '00:00:00:00:00:00' })
         .ipv4({ src: '192.0.2.7', dst: LISTENER })
         .udp({ sport: sourcePort(index), dport: this.#port })
         .payload(payload)
         .bytes(),
     );
-    this.sendFrames(frames);
   }
 
-  sendFrames(frames: readonly Uint8Array[]): void {
+  /** How many there are. */
+  sendFrames(frames: readonly Uint8Array[]): number {
     const bytes = new Uint8Array(frames.reduce((sum, { length }) => sum + length, 0));
     const offsets = new Uint32Array(frames.length + 1);
     for (const [index, frame] of frames.entries()) {
@@ -219,6 +223,7 @@ export class DatagramSender {
       offsets[index + 1] = offsets[index] + frame.length;
     }
     for (let sent = 0; sent < frames.length; ) sent += this.#sender.send(bytes, offsets, sent);
+    return frames.length;
   }
 
   close(): void {
@@ -228,4 +233,19 @@ export class DatagramSender {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** Datagrams for an encapsulation: bytes without sense, and frames of which some bytes are wrong or are missing. */
+export function noise({ payload }: Kind, count: number, random: (below: number) => number): Uint8Array[] {
+  const turns = Array.from({ length: 8 }, (_, turn) =>
+    payload(randomEnd(random), randomEnd(random), turn).bytes(),
+  );
+  return Array.from({ length: count }, (_, n) => {
+    if (n % 2 === 0) return Uint8Array.from({ length: random(120) }, () => random(256));
+    const good = turns[random(turns.length)];
+    const bytes = good.slice(0, n % 3 === 0 ? random(good.length + 1) : good.length);
+    for (let errors = random(4); errors > 0 && bytes.length > 0; errors--)
+      bytes[random(bytes.length)] = random(256);
+    return bytes;
+  });
 }

@@ -6,7 +6,7 @@ import { eth, PacketBuilder } from '../../src/packet/build.ts';
 import { DecapReason } from '../../src/packet/encap/index.ts';
 import type { Packet } from '../../src/packet/packet.ts';
 import { kernelTest, ownNetns, until } from '../support/kernel.ts';
-import { addListener, DatagramSender, KINDS, LISTENER, randomEnd, randomNumbers } from './udp-support.ts';
+import { addListener, DatagramSender, KINDS, LISTENER, noise, randomNumbers } from './udp-support.ts';
 
 ownNetns();
 addListener();
@@ -316,19 +316,11 @@ describe.each(['recvmmsg', 'io_uring'] as const)('over %s', (implementation) => 
 
   kernelTest('random datagrams at full rate into every encapsulation: all counted', [], async () => {
     const random = randomNumbers(5);
-    for (const { encapsulation, payload } of KINDS) {
-      const { receiver, source } = open(encapsulation);
+    for (const kind of KINDS) {
+      const { receiver, source } = open(kind.encapsulation);
       try {
         using sender = new DatagramSender(receiver.port);
-        const good = payload(randomEnd(random), randomEnd(random), 1).bytes();
-        const datagrams = Array.from({ length: 600 }, (_, n) => {
-          // Noise, and frames of which some bytes are noise or are missing.
-          if (n % 2 === 0) return Uint8Array.from({ length: random(120) }, () => random(256));
-          const bytes = good.slice(0, n % 3 === 0 ? random(good.length + 1) : good.length);
-          for (let errors = random(4); errors > 0 && bytes.length > 0; errors--)
-            bytes[random(bytes.length)] = random(256);
-          return bytes;
-        });
+        const datagrams = noise(kind, 600, random);
         let shown = 0;
         sender.send(datagrams, () => 1024 + random(60_000));
         await until(() => {
