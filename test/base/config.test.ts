@@ -36,6 +36,7 @@ describe('the configuration', () => {
       tap: false,
       duration: undefined,
       workers: 1,
+      capture: 'ring',
       ringBytes: 64 * 2 ** 20,
       ringBlock: 131_072,
       retire: 0.01,

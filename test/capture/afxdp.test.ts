@@ -12,10 +12,16 @@ import {
   attachTcx,
   attachXdp,
   type BpfLink,
+  BpfMap,
+  type BpfProgram,
   interfaceInfo,
+  loadInstructions,
   loadObject,
+  MapType,
   openPacketRing,
   PacketSender,
+  ProgramFlag,
+  ProgramType,
   rxQueues,
   XdpSocket,
 } from '../../src/kernel/index.ts';
@@ -49,6 +55,27 @@ function send(sender: PacketSender, frames: readonly Uint8Array[]): void {
 }
 
 const range = (from: number, count: number): number[] => Array.from({ length: count }, (_, i) => from + i);
+
+/** A program that redirects by the queue's number and leaves no note: what is to be had where a driver has no metadata. */
+function plainRedirect(map: BpfMap): BpfProgram {
+  const code: [opcode: number, registers: number, offset: number, imm: number][] = [
+    [0x61, 0x12, 16, 0], // r2 = ctx->rx_queue_index
+    [0x18, 0x11, 0, map.fd], // r1 = the map
+    [0, 0, 0, 0],
+    [0xb7, 0x03, 0, 2], // r3 = XDP_PASS
+    [0x85, 0, 0, 51], // bpf_redirect_map
+    [0x95, 0, 0, 0],
+  ];
+  const bytes = new Uint8Array(code.length * 8);
+  const view = new DataView(bytes.buffer);
+  for (const [i, [opcode, registers, offset, imm]] of code.entries()) {
+    view.setUint8(i * 8, opcode);
+    view.setUint8(i * 8 + 1, registers);
+    view.setInt16(i * 8 + 2, offset, true);
+    view.setInt32(i * 8 + 4, imm, true);
+  }
+  return loadInstructions(bytes, { type: ProgramType.xdp, flags: ProgramFlag.xdpHasFrags });
+}
 
 /** Sockets on every queue of one end of a veth, and a sender at the other. */
 class Rig {
@@ -313,6 +340,38 @@ kernelTest('in generic mode frames come with the time of the program', FEATURES,
   expect(times).toEqual(times.toSorted((x, y) => x - y));
   expect(times[0]).toBeGreaterThan(before - 0.01);
   expect(times[19]).toBeLessThan(after + 0.01);
+});
+
+kernelTest('frames without a note get the time of the look', FEATURES, async () => {
+  const { a, b, remove } = vethPair();
+  const { index } = interfaceInfo(a);
+  const map = BpfMap.create({ type: MapType.xskmap, keySize: 4, valueSize: 4, maxEntries: 1 });
+  using program = plainRedirect(map);
+  const socket = XdpSocket.open({ ifindex: index, queue: 0, bytes: 1 << 18 });
+  const source = new AfXdpSource([socket], a, { map });
+  const link = attachXdp({ program, ifindex: index, mode: 'native' });
+  try {
+    using sender = new PacketSender(b);
+    send(
+      sender,
+      range(0, 20).map((n) => numbered(n)),
+    );
+    await until(() => source.received() === 20, 'frames are missing');
+    const before = Date.now() / 1000;
+    const found: { n: number; ts: number; checksum: number }[] = [];
+    source.drain((p) => found.push({ n: numberOf(p), ts: p.ts, checksum: p.checksum }), DEEP);
+    const after = Date.now() / 1000;
+    expect(found.map(({ n }) => n)).toEqual(range(0, 20));
+    for (const { ts, checksum } of found) {
+      expect(ts).toBeGreaterThan(before - 0.002);
+      expect(ts).toBeLessThan(after + 0.002);
+      expect(checksum).toBe(Checksum.unknown);
+    }
+  } finally {
+    source.close();
+    link.close();
+    remove();
+  }
 });
 
 kernelTest('readiness: the first frame and those behind it', FEATURES, async () => {
