@@ -11,8 +11,12 @@
 #include "common.h"
 #include "maps.h"
 
-/* Enough for all but headers with many options. */
+/* Enough for all but headers with many options, or a tunnel in a tunnel. */
+#ifdef SLUICE_TUNNELS
+#define COPY_FIRST 512
+#else
 #define COPY_FIRST 192
+#endif
 /* More than any header that is parsed. */
 #define COPY_MOST 4096
 /* Any 16-bit offset is in it, which is what the verifier knows of offsets. */

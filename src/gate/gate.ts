@@ -157,13 +157,12 @@ export class Gate {
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
       const features = { ...NO_FEATURES, fragments, rules, tunnels };
-      const madeOf = objectOf(kind, features);
-      object = parts.load(bpfObjectPath(madeOf.object), {
-        constants: { ...constantsOf(madeOf.features, vlanKey), ...snapConstant(kind, options.snaplen) },
+      object = parts.load(bpfObjectPath(objectOf(kind, features)), {
+        constants: { ...constantsOf(features, vlanKey), ...snapConstant(kind, options.snaplen) },
         reuseMaps: Object.fromEntries(tookOver ? kept : slots),
         mapSizes: tookOver ? notes : { ...sizes, ...notes },
       });
-      if (kind === 'xdp') installOwn(object.map('rules'), object);
+      installOwn(object.map('rules'), object);
       writeMeta(object.map('meta'), home, keyed);
       const tables = { 4: object.map('flows4'), 6: object.map('flows6'), side: object.map('side') };
       const leftovers =
@@ -229,6 +228,7 @@ export class Gate {
   becomeSocketFilter(): void {
     if (this.#kind === 'socket') return;
     const programs = this.#load(this.#features, {}, 'socket');
+    installOwn(programs.map('rules'), programs);
     this.detach();
     this.#kind = 'socket';
     for (const name of KINDS.xdp.pinned) if (isSlotMap(name)) this.#pins.unpin(name);
@@ -313,7 +313,7 @@ export class Gate {
     if (sameFeatures(features, this.#features)) return;
     const programs = this.#load(features, {});
     try {
-      if (this.#kind === 'xdp') installOwn(this.#object.map('rules'), programs);
+      installOwn((this.#sameKind(this.#kind) ? this.#object : programs).map('rules'), programs);
       this.#links.update(programs.program(KINDS[this.#kind].program), this.program);
     } catch (error) {
       programs.close();
@@ -324,9 +324,15 @@ export class Gate {
     this.#pinAgain(programs.programs);
   }
 
-  /** What they need of maps of their own they hold. */
+  /** Whether programs of this kind go on to each other by the slots of the tables' own object. */
+  #sameKind(kind: GateKind): boolean {
+    return this.#object.programs.has(KINDS[kind].program);
+  }
+
+  /** What they need of maps of their own they hold; what is in slots is there for as long as somebody has them open. */
   #replacePrograms(programs: BpfObject): void {
-    for (const map of programs.maps.values()) map.close();
+    const slots = this.#sameKind(this.#kind);
+    for (const [name, map] of programs.maps) if (slots || !isSlotMap(name)) map.close();
     this.#programs?.close();
     this.#programs = programs;
   }
@@ -334,17 +340,13 @@ export class Gate {
   /** The same gate once more, over the same tables save those that get a new size. */
   #load(features: Features, sizes: Readonly<Record<string, number>>, kind = this.#kind): BpfObject {
     const parts = KINDS[kind];
-    const sameKind = this.#object.programs.has(parts.program);
+    const sameKind = this.#sameKind(kind);
     const same = [...this.#object.maps].filter(
-      ([name]) =>
-        !name.includes('.') &&
-        !Object.hasOwn(sizes, name) &&
-        (sameKind || !(isSlotMap(name) || TUNNEL_MAPS.has(name))),
+      ([name]) => !name.includes('.') && !Object.hasOwn(sizes, name) && (sameKind || !isSlotMap(name)),
     );
-    const madeOf = objectOf(kind, features);
-    return parts.load(bpfObjectPath(madeOf.object), {
+    return parts.load(bpfObjectPath(objectOf(kind, features)), {
       constants: {
-        ...constantsOf(madeOf.features, this.#vlanKey),
+        ...constantsOf(features, this.#vlanKey),
         ...snapConstant(kind, this.#snaplen),
       },
       reuseMaps: Object.fromEntries(same),

@@ -10,7 +10,7 @@ interface KindParts {
   /** Of bpf/. */
   object: string;
   /** The same, looking into tunnels. */
-  tunnels: string | undefined;
+  tunnels: string;
   program: string;
   load: (path: string, options: ObjectOptions) => BpfObject;
   /** Sizes of the maps that only this kind has. */
@@ -34,7 +34,7 @@ export const KINDS: Readonly<Record<GateKind, KindParts>> = {
   },
   socket: {
     object: 'filter',
-    tunnels: undefined,
+    tunnels: 'filter_tunnels',
     program: 'sluice_filter',
     load: loadObject,
     sizes: () => ({ copies: possibleCpus() }),
@@ -46,15 +46,10 @@ export const KINDS: Readonly<Record<GateKind, KindParts>> = {
 /** Maps that only a gate has that looks into tunnels. */
 export const TUNNEL_MAPS: ReadonlySet<string> = new Set(['way', 'mirrors']);
 
-/** The object of a gate with these features, and those of them that it has: not every kind looks into tunnels. */
-export function objectOf(
-  kind: GateKind,
-  features: Readonly<Features>,
-): { object: string; features: Features } {
+/** The object of a gate with these features. */
+export function objectOf(kind: GateKind, features: Readonly<Features>): string {
   const { object, tunnels } = KINDS[kind];
-  if (features.tunnels === undefined || tunnels === undefined)
-    return { object, features: { ...features, tunnels: undefined } };
-  return { object: tunnels, features: { ...features } };
+  return features.tunnels === undefined ? object : tunnels;
 }
 
 /** What a filter on sockets is told of what the rings keep of a frame. */

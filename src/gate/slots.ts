@@ -51,10 +51,13 @@ export function occupy(map: BpfMap, index: number, program: BpfProgram | undefin
   });
 }
 
-/** The gate's own programs that rules and the gate itself go on to. Those of an earlier object over the same tables do the same. */
+/**
+ * The gate's own programs that rules and the gate itself go on to, as many of them as it has. Those of an earlier object over the
+ * same tables do the same.
+ */
 export function installOwn(rules: BpfMap, object: BpfObject): void {
-  occupy(rules, RulesSlot.shunt, object.program('sluice_shunt'));
-  occupy(rules, RulesSlot.exit, object.program('sluice_exit'));
+  occupy(rules, RulesSlot.shunt, object.programs.get('sluice_shunt'));
+  occupy(rules, RulesSlot.exit, object.programs.get('sluice_exit'));
   occupy(rules, RulesSlot.inner, object.programs.get('sluice_inner'));
 }
 

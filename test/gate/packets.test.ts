@@ -1,7 +1,6 @@
 import { afterAll, describe, expect } from 'vitest';
 import { AfPacketSource } from '../../src/capture/afpacket.ts';
 import type { GateOptions } from '../../src/gate/gate.ts';
-import { type GateKind, KINDS } from '../../src/gate/kind.ts';
 import { SlPairKey } from '../../src/gate/layout.gen.ts';
 import { State } from '../../src/gate/layout.ts';
 import { Pairs } from '../../src/gate/pairs.ts';
@@ -118,14 +117,12 @@ function behindRules(place: Place): Place {
 }
 
 /**
- * Those that a gate of this kind can tell, in an order in which the fewest have to be opened. On a wire, of the tunnels the
- * forms alone: each place of its own takes a while.
+ * All, in an order in which the fewest places have to be opened. On a wire, of the tunnels the forms alone: each place of
+ * its own takes a while.
  */
-function rowsOf(kind: GateKind, most: number, live = false): PacketRow[] {
+function rowsOf(most: number, live = false): PacketRow[] {
   const inTunnels = TUNNEL_TABLE.filter(
-    ({ tunnels, name, vlanKey }) =>
-      (tunnels === undefined || KINDS[kind].tunnels !== undefined) &&
-      (!live || (tunnels === ALL_TUNNELS && !vlanKey && / over IPv/.test(name))),
+    ({ tunnels, name, vlanKey }) => !live || (tunnels === ALL_TUNNELS && !vlanKey && / over IPv/.test(name)),
   );
   const rows = [...PACKET_TABLE, ...inTunnels].filter(({ bytes }) => bytes.length <= most);
   const gates = [...new Set(rows.map(({ tunnels }) => tunnels))];
@@ -142,10 +139,9 @@ for (const [where, open, most = Number.POSITIVE_INFINITY] of [
   ['socket filter', (options) => wire('socket', { ...options, kind: 'socket' })],
 ] as [string, (options: Partial<GateOptions>) => Place, number?][]) {
   describe(where, () => {
-    const kind = where.includes('socket') ? 'socket' : 'xdp';
     const places = oneOf(open);
     afterAll(() => places.close());
-    for (const row of rowsOf(kind, most, !where.startsWith('test run'))) {
+    for (const row of rowsOf(most, !where.startsWith('test run'))) {
       kernelTest(`${row.name}: ${row.verdict}`, [...FEATURES], async () => {
         const { gate, run } = places.with(row);
         const { key, bytes, verdict, counted } = row;
@@ -185,7 +181,7 @@ describe.each(['xdp', 'socket'] as const)('by address pair, %s', (kind) => {
   });
   afterAll(() => gates.close());
   const most = kind === 'socket' ? FILTER_FRAME : Number.POSITIVE_INFINITY;
-  for (const row of rowsOf(kind, most)) {
+  for (const row of rowsOf(most)) {
     kernelTest(`${row.name}: ${row.pair}`, [...FEATURES], () => {
       const { gate } = gates.with(row);
       const pairs = new Pairs(gate.gate.table('pairs'), gate.client.ops, membarrier);

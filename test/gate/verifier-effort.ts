@@ -67,7 +67,6 @@ export function verifierEffort(directory: string): Record<string, Effort> {
     const { object: plain, tunnels, load } = KINDS[kind];
     for (const [label, { vlanKey = false, ...features }] of Object.entries(VARIANTS)) {
       const name = features.tunnels === undefined ? plain : tunnels;
-      if (name === undefined) continue;
       const object = load(join(directory, `${name}.bpf.o`), {
         constants: constantsOf({ ...NO_FEATURES, ...features }, vlanKey),
         mapSizes: { ledger: 1, flows4: 16, flows6: 16, ops: 16 },
