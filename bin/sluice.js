@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 import { existsSync } from 'node:fs';
+import module from 'node:module';
+import { fileURLToPath } from 'node:url';
 
 const [major, minor] = process.versions.node.split('.').map(Number);
 const built = new URL('../dist/src/cli/main.js', import.meta.url);
@@ -18,6 +20,8 @@ if (major < 22 || (major === 22 && minor < 12)) {
 } else if (!existsSync(built)) {
   refuse('SETUP', 'Sluice has not been built', 'in a checkout: npm run setup');
 } else {
+  // Beside what it was made from, not in the folder for temporary files, where others could put what root then runs.
+  module.enableCompileCache(fileURLToPath(new URL('../build/compile-cache', import.meta.url)));
   const { main } = await import(built.href);
   process.exitCode = await main(process.argv.slice(2), process.env);
 }

@@ -27,6 +27,8 @@ constexpr int32_t kSteadyMask = STATE_MASK | Ep_inStep | Ep_didClose | Ep_finSee
 constexpr int32_t kSteady = Tcp_established | Ep_inStep;
 constexpr int32_t kNotInStep = Ep_didClose | Ep_finSeen | Ep_skip | Ep_didEof;
 constexpr int32_t kTalked = (Seen_data | Seen_ack) << 16 | Seen_data | Seen_ack;
+constexpr uint32_t kPlaceWords = 4;
+constexpr int32_t kEthernet = 1;
 // What TypeScript has to look at, whatever the packet.
 constexpr int32_t kSpecial = Flag_marked | Flag_carrier | Flag_tunnelled | Flag_bypassed;
 
@@ -65,14 +67,13 @@ class ShortWays {
   const Double* inactivity;
   // attempt, close, halfClosedCheck, dns, clockStep
   const Double* timeouts;
-  // The packets: three words each (offset, bytes captured, bytes on the wire), and times.
-  const Word* places;
-  const Double* times;
+  // The packets in work: four words each (offset, bytes captured, bytes on the wire, link type), and times.
+  const Word* places = nullptr;
+  const Double* times = nullptr;
   // now, and the time from which on timers are due
   Double* clock;
   uint32_t mask = 0;
   int32_t capacity = 0;
-  uint32_t most = 0;  // packets at a time
   bool checksums = false;
   // Without recognizers, flows can be opened and closed here.
   bool bare = false;
@@ -121,11 +122,11 @@ class ShortWays {
     end_ = std::min<uint32_t>(count, from + MOST_FETCHED);
     uint32_t n = end_ - begin_;
     for (uint32_t i = 0; i < n; i++) {
-      const Word* place = places + 3 * (begin_ + i);
+      const Word* place = places + kPlaceWords * (begin_ + i);
       uint64_t offset = static_cast<uint32_t>(place[0]);
       uint64_t captured = static_cast<uint32_t>(place[1]);
       Frame& frame = frames_[i];
-      if (offset + captured > size) {
+      if (offset + captured > size || place[3] != kEthernet) {
         frame.plain = false;
         continue;
       }
@@ -601,14 +602,19 @@ class ShortWays {
 
 // An array's memory; it must not be moved or freed as long as the short ways are used, which `held` sees to.
 template <typename T>
-bool memory_of(napi_env env, napi_value object, const char* name, napi_typedarray_type wanted, T** out, size_t* count) {
-  napi_value value = nullptr;
+bool array_of(napi_env env, napi_value value, napi_typedarray_type wanted, T** out, size_t* count) {
   napi_typedarray_type type;
   void* data = nullptr;
-  if (napi_get_named_property(env, object, name, &value) != napi_ok) return false;
   if (napi_get_typedarray_info(env, value, &type, count, &data, nullptr, nullptr) != napi_ok) return false;
   *out = static_cast<T*>(data);
   return type == wanted && data != nullptr;
+}
+
+template <typename T>
+bool memory_of(napi_env env, napi_value object, const char* name, napi_typedarray_type wanted, T** out, size_t* count) {
+  napi_value value = nullptr;
+  if (napi_get_named_property(env, object, name, &value) != napi_ok) return false;
+  return array_of(env, value, wanted, out, count);
 }
 
 struct Handle {
@@ -662,8 +668,6 @@ napi_value short_ways(napi_env env, napi_callback_info info) {
   doubles("inactivity", &ways.inactivity, 6);
   doubles("timeouts", &ways.timeouts, 5);
   doubles("clock", &ways.clock, 2);
-  ways.most = static_cast<uint32_t>(doubles("times", &ways.times, 1));
-  words("places", &ways.places, 3 * static_cast<size_t>(ways.most));
   ports("udpServers", &ways.udp_servers);
   ports("dnsPorts", &ways.dns_ports);
   ports("interactive", &ways.interactive);
@@ -688,30 +692,44 @@ napi_value short_ways(napi_env env, napi_callback_info info) {
   return out;
 }
 
-// (ways, memory, from, count, fresh) -> the number of the first packet that was not taken, or count
-napi_value short_take(napi_env env, napi_callback_info info) {
-  Args args(env, info, 5);
+// The first argument; nullptr and an exception when it is something else.
+Handle* handle_of(napi_env env, Args& args) {
   void* data = nullptr;
-  napi_get_value_external(env, args.value(0), &data);
+  if (args.ok && (napi_get_value_external(env, args.value(0), &data) != napi_ok || data == nullptr)) {
+    args.ok = false;
+    napi_throw_type_error(env, nullptr, "argument 0: short ways");
+  }
+  return static_cast<Handle*>(data);
+}
+
+// (ways, memory, places, times, from, count, fresh) -> the number of the first packet that was not taken, or count
+napi_value short_take(napi_env env, napi_callback_info info) {
+  Args args(env, info, 7);
+  Handle* handle = handle_of(env, args);
   Bytes memory = args.bytes(1);
-  uint32_t from = args.u32(2);
-  uint32_t count = args.u32(3);
-  bool fresh = args.boolean(4);
-  if (!args.ok || data == nullptr) return nullptr;
-  ShortWays& ways = static_cast<Handle*>(data)->ways;
-  return number(env, ways.take(memory.data, memory.size, from, std::min(count, ways.most), fresh));
+  uint32_t from = args.u32(4);
+  uint32_t count = args.u32(5);
+  bool fresh = args.boolean(6);
+  if (!args.ok) return nullptr;
+  ShortWays& ways = handle->ways;
+  size_t words = 0;
+  size_t times = 0;
+  if (!array_of(env, args.value(2), napi_int32_array, &ways.places, &words) || words < kPlaceWords * static_cast<size_t>(count) ||
+      !array_of(env, args.value(3), napi_float64_array, &ways.times, &times) || times < count) {
+    napi_throw_type_error(env, nullptr, "fewer places or times than packets");
+    return nullptr;
+  }
+  return number(env, ways.take(memory.data, memory.size, from, count, fresh));
 }
 
 // (ways, slot, out, at) -> bytes of the line of conn.log written at out[at], or 0
 napi_value short_line(napi_env env, napi_callback_info info) {
   Args args(env, info, 4);
-  void* data = nullptr;
-  napi_get_value_external(env, args.value(0), &data);
+  Handle* handle = handle_of(env, args);
   uint32_t slot = args.u32(1);
   Bytes out = args.bytes(2);
   uint32_t at = args.u32(3);
-  if (!args.ok || data == nullptr) return nullptr;
-  auto* handle = static_cast<Handle*>(data);
+  if (!args.ok) return nullptr;
   ShortWays& ways = handle->ways;
   if (!ways.bare || slot >= static_cast<uint32_t>(ways.capacity) || out.size < kLongestLine || at > out.size - kLongestLine)
     return number(env, 0);

@@ -1,4 +1,5 @@
 import { SluiceError } from '../base/errors.ts';
+import { BLOCK_PACKETS, type BlockSink, PacketBlock } from '../packet/block.ts';
 import { type BatchSink, Packet, type PacketSink } from '../packet/packet.ts';
 import { isPcapMagic, PcapReader } from '../packet/pcap.ts';
 import { PCAPNG_MAGIC, PcapngReader } from '../packet/pcapng.ts';
@@ -38,6 +39,7 @@ export class FileSource implements StoredSource {
   /** The frame that `pull` has shown last. */
   readonly packet = new Packet();
   readonly #one: readonly Packet[] = [this.packet];
+  readonly #block = new PacketBlock();
   readonly #batch: readonly Packet[] = Array.from({ length: BATCH_PACKETS }, () => new Packet());
 
   readonly #path: string;
@@ -135,7 +137,33 @@ export class FileSource implements StoredSource {
     return true;
   }
 
+  drainBlocks(sink: BlockSink, maxPackets: number): boolean {
+    const block = this.#block;
+    for (let left = maxPackets; left > 0; ) {
+      if (this.#fill(Math.min(left, BLOCK_PACKETS)) === 0) {
+        const state = this.pull();
+        if (state !== Read.packet) return state === Read.more;
+        block.count = 0;
+        block.add(this.packet);
+      }
+      left -= block.count;
+      sink(block);
+    }
+    return true;
+  }
+
   /** As many frames as are in the buffer, up to `most`. */
+  #fill(most: number): number {
+    const reader = this.#reader;
+    const block = this.#block;
+    if (reader instanceof PcapReader) return reader.fill(block, most);
+    block.count = 0;
+    if (reader !== undefined)
+      while (block.count < most && reader.next(this.packet) === Read.packet) block.add(this.packet);
+    return block.count;
+  }
+
+  /** Likewise. */
   #gather(most: number): number {
     const reader = this.#reader;
     const batch = this.#batch;

@@ -1,4 +1,5 @@
 import type { SluiceError } from '../base/errors.ts';
+import type { BlockSink } from '../packet/block.ts';
 import type { BatchSink, PacketSink } from '../packet/packet.ts';
 
 /** Where packets come from. A source owns one `Packet` cursor; what it shows is valid only during the call of the sink. */
@@ -62,6 +63,8 @@ export interface LiveSource extends PacketSource, RingPosition {
 export interface StoredSource extends PacketSource {
   /** As `drain`, several packets at a time; each is valid until the call of the sink returns. */
   drainBatches(sink: BatchSink, maxPackets: number): boolean;
+  /** As `drain`, in blocks; absent where frames do not come so. A block is valid until the call of the sink returns. */
+  drainBlocks?(sink: BlockSink, maxPackets: number): boolean;
   /** Bytes read from files so far; of compressed ones the compressed bytes. */
   readonly readBytes: number;
   /** `drain` stopped early, as nothing more has arrived yet: `wait`, then go on. */

@@ -1,4 +1,5 @@
-import { DECODED_REASONS, Decoded, IpProto } from '../packet/decode.ts';
+import { PacketBlock } from '../packet/block.ts';
+import { DECODED_REASONS, Decoded, IpProto, LinkType } from '../packet/decode.ts';
 import { Packet } from '../packet/packet.ts';
 import { Absorber, addPayload } from './absorb.ts';
 import { Carriers, type InnerHost } from './carriers.ts';
@@ -133,6 +134,8 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   readonly #sightings: readonly Sighting[];
   /** Made with the first batch; null where there is no addon. */
   #short: ShortWays | null | undefined;
+  readonly #block = new PacketBlock();
+  readonly #shown: readonly Packet[] = Array.from({ length: MOST_FETCHED }, () => new Packet());
   readonly #hashes = new Int32Array(MOST_FETCHED);
   readonly #sought = new Uint8Array(KEY6_BYTES);
   readonly #soughtWords = new Int32Array(this.#sought.buffer);
@@ -200,29 +203,43 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
   }
 
   processBatch(packets: readonly Packet[], count: number): void {
-    if (this.#short === undefined) this.#short = this.#shortWays() ?? null;
-    const short = this.#short;
-    if (short === null) {
-      this.#longWay(packets, 0, count);
-      return;
-    }
+    const block = this.#block;
     for (let from = 0; from < count; ) {
-      const described = short.describe(packets, from, count);
-      if (described === 0) {
-        const begin = from++;
-        while (from < count && !short.describes(packets[from])) from++;
-        this.#longWay(packets, begin, from);
+      const begin = from;
+      block.count = 0;
+      while (from < count && block.add(packets[from])) from++;
+      if (from > begin) {
+        this.processBlock(block);
         continue;
       }
-      for (let at = 0; at < described; at++) {
-        at = this.#takeShort(short, packets[from], at, described);
-        if (at < described) this.process(packets[from + at]);
-      }
-      from += described;
+      // What cannot stand in a block.
+      do {
+        block.count = 0;
+        from++;
+      } while (from < count && !block.add(packets[from]));
+      this.#longWay(packets, begin, from);
+    }
+  }
+
+  processBlock(block: PacketBlock): void {
+    if (this.#short === undefined) this.#short = this.#shortWays() ?? null;
+    const short = this.#short;
+    const { count } = block;
+    if (short === null || block.places[3] !== LinkType.ethernet) {
+      this.#longBlock(block);
+      return;
+    }
+    for (let at = 0; at < count; at++) {
+      at = this.#takeShort(short, block, at);
+      if (at === count) return;
+      block.show(at, this.#shown[0]);
+      this.process(this.#shown[0]);
     }
   }
 
   #shortWays(): ShortWays | undefined {
+    // Datagrams are more than counted.
+    if (this.#dnsNames !== undefined) return undefined;
     return ShortWays.over({
       table: this.#table,
       wheel: this.#lifetimes.wheel,
@@ -235,23 +252,32 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     });
   }
 
-  /** `packet` is one of them. */
-  #takeShort(short: ShortWays, packet: Packet, from: number, count: number): number {
+  #takeShort(short: ShortWays, block: PacketBlock, from: number): number {
     const tunnels = this.#tunnels;
-    if ((tunnels.vxlan | tunnels.geneve) !== 0) tunnels.arrive(packet);
+    // The packet before came out of a mirror's tunnel.
+    tunnels.vxlan = 0;
+    tunnels.geneve = 0;
     const before = this.#table.active;
     const due = Math.min(this.#lifetimes.wheel.next, tunnels.sweepAt);
-    const to = short.take(packet.u8, from, count, this.#now, due);
+    const to = short.take(block, from, this.#now, due);
     this.#now = short.now;
     this.stats.packets += to - from;
     this.stats.opened += this.#table.active - before;
     return to;
   }
 
+  #longBlock(block: PacketBlock): void {
+    const shown = this.#shown;
+    for (let from = 0; from < block.count; from += MOST_FETCHED) {
+      const size = Math.min(MOST_FETCHED, block.count - from);
+      for (let i = 0; i < size; i++) block.show(from + i, shown[i]);
+      this.#longWay(shown, 0, size);
+    }
+  }
+
   /** In batches whose memory is fetched together. */
   #longWay(packets: readonly Packet[], begin: number, end: number): void {
     const sightings = this.#sightings;
-    const table = this.#table;
     const hashes = this.#hashes;
     for (let from = begin; from < end; from += MOST_FETCHED) {
       const size = Math.min(MOST_FETCHED, end - from);
@@ -260,7 +286,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
         this.#see(packets[from + i], sighting);
         hashes[i] = sighting.hash;
       }
-      table.fetch(hashes, size);
+      this.#table.fetch(hashes, size);
       for (let i = 0; i < size; i++) this.#arrive(packets[from + i], sightings[i]);
     }
   }

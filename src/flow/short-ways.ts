@@ -1,14 +1,11 @@
 import { NativeShortWays } from '../kernel/short-ways.ts';
-import { LinkType } from '../packet/link/types.ts';
-import { Checksum, type Packet, Tunnelled } from '../packet/packet.ts';
+import type { PacketBlock } from '../packet/block.ts';
 import type { FlowSettings } from './settings.ts';
 import type { FlowTable } from './table.ts';
 import { timeoutTable } from './timeouts.ts';
 import type { TimerWheel } from './timers.ts';
 import type { UidSource } from './uid.ts';
 
-/** Packets that are described to the native code at a time. */
-const MOST_PACKETS = 32;
 const NOW = 0;
 const DUE = 1;
 
@@ -31,14 +28,10 @@ export interface ShortWayParts {
  */
 export class ShortWays {
   readonly #native: NativeShortWays;
-  readonly #places: Int32Array;
-  readonly #times: Float64Array;
   readonly #clock: Float64Array;
 
-  private constructor(native: NativeShortWays, places: Int32Array, times: Float64Array, clock: Float64Array) {
+  private constructor(native: NativeShortWays, clock: Float64Array) {
     this.#native = native;
-    this.#places = places;
-    this.#times = times;
     this.#clock = clock;
   }
 
@@ -53,8 +46,6 @@ export class ShortWays {
     tunnelPorts,
     asked,
   }: ShortWayParts): ShortWays | undefined {
-    const places = new Int32Array(3 * MOST_PACKETS);
-    const times = new Float64Array(MOST_PACKETS);
     const clock = new Float64Array(2);
     const { attempt, close, halfClosedCheck, dns } = settings.timeouts;
     const native = NativeShortWays.over(
@@ -76,14 +67,12 @@ export class ShortWays {
         nets6: settings.localNets.packed(16),
         inactivity: timeoutTable(settings.timeouts),
         timeouts: Float64Array.of(attempt, close, halfClosedCheck, dns, settings.clockStep),
-        places,
-        times,
         clock,
       },
       settings.checksums,
       !settings.services && !asked,
     );
-    return native && new ShortWays(native, places, times, clock);
+    return native && new ShortWays(native, clock);
   }
 
   /** Packet time after `take`. */
@@ -91,41 +80,14 @@ export class ShortWays {
     return this.#clock[NOW];
   }
 
-  /** Whether a packet can be for a short way at all. */
-  describes(packet: Packet): boolean {
-    return (
-      packet.linkType === LinkType.ethernet &&
-      packet.vlanTci < 0 &&
-      packet.checksum === Checksum.unknown &&
-      packet.tunnel === Tunnelled.none
-    );
-  }
-
-  /** Describes packets[from…] as far as they lie in one piece of memory and can be for a short way: how many. */
-  describe(packets: readonly Packet[], from: number, count: number): number {
-    const places = this.#places;
-    const times = this.#times;
-    const most = Math.min(count - from, MOST_PACKETS);
-    const { u8 } = packets[from];
-    for (let i = 0; i < most; i++) {
-      const packet = packets[from + i];
-      if (packet.u8 !== u8 || !this.describes(packet)) return i;
-      places[3 * i] = packet.offset;
-      places[3 * i + 1] = packet.caplen;
-      places[3 * i + 2] = packet.wirelen;
-      times[i] = packet.ts;
-    }
-    return most;
-  }
-
   /**
-   * Accounts the packets described, from number `from` on, up to one that is not for a short way: its number, or `count`.
+   * Accounts the frames of a block from number `from` on, up to one that is not for a short way: its number, or the count.
    * `now` is packet time, `due` when timers have to be run.
    */
-  take(memory: Uint8Array, from: number, count: number, now: number, due: number): number {
+  take(block: PacketBlock, from: number, now: number, due: number): number {
     this.#clock[NOW] = now;
     this.#clock[DUE] = due;
-    return this.#native.take(memory, from, count, from === 0);
+    return this.#native.take(block.u8, block.places, block.times, from, block.count, from === 0);
   }
 
   /** See FlowEngineApi.line. */

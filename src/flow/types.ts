@@ -1,3 +1,4 @@
+import type { PacketBlock } from '../packet/block.ts';
 import type { Packet } from '../packet/packet.ts';
 
 /**
@@ -196,6 +197,8 @@ export interface FlowEngineApi {
   process(packet: Packet): number;
   /** Accounts the first `count` of these packets one after the other, quicker than one by one. */
   processBatch(packets: readonly Packet[], count: number): void;
+  /** Likewise for the frames of a block. */
+  processBlock(block: PacketBlock): void;
   /** Runs the timers up to this time (seconds since the epoch). `process` does so by itself with packet time. */
   advance(now: number): void;
   /** Ends every flow, in the order of the table; `closed` is called for each. */

@@ -177,7 +177,15 @@ export interface Addon {
 
   shortWays(tables: ShortWayTables, checksums: boolean, bare: boolean): RawShortWays;
   shortLine(ways: RawShortWays, slot: number, out: Uint8Array, at: number): number;
-  shortTake(ways: RawShortWays, memory: Uint8Array, from: number, count: number, fresh: boolean): number;
+  shortTake(
+    ways: RawShortWays,
+    memory: Uint8Array,
+    places: Int32Array,
+    times: Float64Array,
+    from: number,
+    count: number,
+    fresh: boolean,
+  ): number;
 
   /** A struct ethtool_rxnfc, in which the answer is. 0, or a negative errno. */
   nicRules(ifname: string, command: Uint8Array): number;
@@ -225,9 +233,6 @@ export interface ShortWayTables {
   readonly inactivity: Float64Array;
   /** Unanswered attempt, close, look at half-closed ones, DNS, and how far the clock may go back. */
   readonly timeouts: Float64Array;
-  /** Of each packet the offset, bytes captured, bytes on the wire; and its time. */
-  readonly places: Int32Array;
-  readonly times: Float64Array;
   /** Packet time, and the time from which on timers are due. */
   readonly clock: Float64Array;
 }

@@ -29,11 +29,19 @@ export class NativeShortWays {
   }
 
   /**
-   * Accounts the packets [from, count) that lie in `memory` and are described in the tables, up to one that is not for a
-   * short way: its number, or `count`. `fresh`: these are others than those of the call before.
+   * Accounts the packets [from, count) that lie in `memory`, up to one that is not for a short way: its number, or
+   * `count`. `places` has four words a packet: offset, bytes captured, bytes on the wire, link type. `fresh`: these are
+   * others than those of the call before.
    */
-  take(memory: Uint8Array, from: number, count: number, fresh: boolean): number {
-    return this.#addon.shortTake(this.#ways, memory, from, count, fresh);
+  take(
+    memory: Uint8Array,
+    places: Int32Array,
+    times: Float64Array,
+    from: number,
+    count: number,
+    fresh: boolean,
+  ): number {
+    return this.#addon.shortTake(this.#ways, memory, places, times, from, count, fresh);
   }
 
   /**

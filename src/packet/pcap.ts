@@ -1,3 +1,4 @@
+import { type PacketBlock, PLACE_WORDS } from './block.ts';
 import type { Packet } from './packet.ts';
 import {
   CaptureDamage,
@@ -98,6 +99,40 @@ export class PcapReader implements CaptureReader {
     this.position = at + header + caplen;
     this.packets++;
     return Read.packet;
+  }
+
+  /**
+   * Fills a block with frames, at most `most`, as far as they are whole in the window: how many; 0 also when `next` has
+   * something to say.
+   */
+  fill(block: PacketBlock, most: number): number {
+    block.count = 0;
+    if (this.damage !== undefined || !this.#started) return 0;
+    const { places, times } = block;
+    const view = this.#view;
+    const little = this.#little;
+    const header = this.#recordHeader;
+    const units = this.#units;
+    const end = this.#end;
+    let at = this.position;
+    let count = 0;
+    for (; count < most && at + header <= end; count++) {
+      const caplen = view.getUint32(at + 8, little);
+      if (caplen > this.#frameLimit || at + header + caplen > end) break;
+      const wirelen = view.getUint32(at + 12, little);
+      const place = PLACE_WORDS * count;
+      places[place] = at + header;
+      places[place + 1] = caplen;
+      places[place + 2] = wirelen > caplen ? wirelen : caplen;
+      places[place + 3] = this.linkType;
+      times[count] = view.getUint32(at, little) + view.getUint32(at + 4, little) / units;
+      at += header + caplen;
+    }
+    block.u8 = this.#u8;
+    block.count = count;
+    this.position = at;
+    this.packets += count;
+    return count;
   }
 
   finish(): CaptureDamage | undefined {

@@ -7,7 +7,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { SluiceError } from '../../src/base/errors.ts';
 import { FileSource } from '../../src/capture/file.ts';
 import { conversation } from '../../src/packet/conversation.ts';
-import type { BatchSink } from '../../src/packet/packet.ts';
+import { type BatchSink, Packet } from '../../src/packet/packet.ts';
 import { type FrameToWrite, pcapFile } from '../../src/packet/pcap.ts';
 import { pcapngFile } from '../../src/packet/pcapng-writer.ts';
 
@@ -80,6 +80,51 @@ describe('drainBatches', () => {
     source.close();
     expect(packets).toBe(frames.length - 1);
     expect(source.problem?.message).toMatch(/a record cut off/);
+  });
+});
+
+describe('drainBlocks', () => {
+  const cut = frames.map((frame, i) => ({ ...frame, wirelen: frame.bytes.length + (i % 3) }));
+  const whole = pcapFile(cut);
+  test.each([
+    ['pcap', whole],
+    ['pcap, the other byte order, nanoseconds', pcapFile(cut, { bigEndian: true, nano: true })],
+    ['pcap of another link type', pcapFile(cut, { linkType: 101 })],
+    ['pcapng', pcapngFile(cut)],
+    ['pcap that is cut off', whole.subarray(0, -10)],
+    ['pcap with a packet of impossible length', Buffer.from(whole).fill(0xff, 24 + 8, 24 + 12)],
+  ])('shows what drain shows: %s', (name, bytes) => {
+    const path = file(`blocks of ${name.replaceAll(/\W/g, '-')}`, bytes);
+    const seen = (packet: Packet) => ({
+      ...packet,
+      u8: undefined,
+      offset: undefined,
+      bytes: Buffer.from(packet.u8.subarray(packet.offset, packet.offset + packet.caplen)).toString('hex'),
+    });
+    const single = FileSource.open(path);
+    const one: unknown[] = [];
+    while (single.drain((packet) => one.push(seen(packet)), 1000));
+    single.close();
+    for (const chunkBytes of [64, 3000, 1_048_576]) {
+      for (const most of [1, 7, 100_000]) {
+        const source = FileSource.open(path, { chunkBytes });
+        const blocks: unknown[] = [];
+        const packet = new Packet();
+        while (
+          source.drainBlocks((block) => {
+            expect(block.count).toBeLessThanOrEqual(most);
+            for (let i = 0; i < block.count; i++) {
+              block.show(i, packet);
+              blocks.push(seen(packet));
+            }
+          }, most)
+        );
+        source.close();
+        expect(blocks).toEqual(one);
+        expect(source.packets).toBe(single.packets);
+        expect(source.problem?.message).toBe(single.problem?.message);
+      }
+    }
   });
 });
 

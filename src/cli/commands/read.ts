@@ -14,6 +14,7 @@ import { noticeSchema } from '../../log/other-logs.ts';
 import { sslSchema } from '../../log/ssl-log.ts';
 import type { LogTotals } from '../../log/target.ts';
 import { tunnelSchema } from '../../log/tunnel-log.ts';
+import { type BlockSink, type PacketBlock, PLACE_WORDS } from '../../packet/block.ts';
 import type { BatchSink, Packet } from '../../packet/packet.ts';
 import type { WhatIf, WhatIfResult } from '../../sensor/what-if.ts';
 import type { WhatIfTrial } from '../../sensor/what-if-trial.ts';
@@ -69,6 +70,7 @@ class Reader {
   readonly #logs: LogFiles;
   readonly #writer: LogWriter;
   readonly #sink: BatchSink;
+  readonly #blockSink: BlockSink;
   packets = 0;
   bytes = 0;
   flows = 0;
@@ -140,6 +142,10 @@ class Reader {
       if (whatIf === undefined) engine.processBatch(packets, count);
       else for (let i = 0; i < count; i++) this.#try(whatIf, packets[i]);
     };
+    this.#blockSink = (block) => {
+      this.#noteBlock(block);
+      engine.processBlock(block);
+    };
   }
 
   #try(whatIf: WhatIf, packet: Packet): void {
@@ -162,13 +168,28 @@ class Reader {
     }
   }
 
+  #noteBlock({ places, times, count }: PacketBlock): void {
+    this.packets += count;
+    for (let i = 0; i < count; i++) {
+      this.bytes += places[PLACE_WORDS * i + 2] >>> 0;
+      if (times[i] < this.first) this.first = times[i];
+      if (times[i] > this.last) this.last = times[i];
+    }
+  }
+
+  #drain(source: StoredSource): boolean {
+    return source.drainBlocks === undefined
+      ? source.drainBatches(this.#sink, TURN_PACKETS)
+      : source.drainBlocks(this.#blockSink, TURN_PACKETS);
+  }
+
   /** Reads until the end or until it is told to stop. Errors: those of a defect of ours only. */
   async read(source: StoredSource, total: number | undefined): Promise<void> {
     const { stop } = this.#io;
     const progress = new ReadProgress(this.#io, total);
     const waiting = new SourceWait(source, stop);
     let flushed = performance.now();
-    while (!stop.aborted && source.drainBatches(this.#sink, TURN_PACKETS)) {
+    while (!stop.aborted && this.#drain(source)) {
       progress.show(source.readBytes, this.packets);
       if (!source.starved) {
         await turn();
