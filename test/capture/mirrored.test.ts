@@ -122,18 +122,25 @@ const traces = (root === undefined ? [] : readCases(root))
   }))
   .filter(({ frames }) => frames.length > 0 && frames.every(({ wirelen }) => wirelen <= MOST_INSIDE));
 
+/** Connections of traces as they are: the same for all encapsulations. */
+const plain = new Map<string, ConnRecord[]>();
+
 describe.skipIf(root === undefined)('conn.log of a mirror is that of the plain file, with the VNI', () => {
   it.each(Object.entries(SHAPES))('%s', (_, shape) => {
     let compared = 0;
     let conns = 0;
-    for (const { name, checksums, frames } of traces) {
+    // Encapsulations that differ from another one by little: a third of the traces.
+    const some = traces.filter((_trace, index) => index % 3 === 0 || shape.variant !== true);
+    for (const { name, checksums, frames } of some) {
       const dlt = dltOf(frames);
       // GENEVE names what is inside by itself, of the three.
       if (dlt === undefined || (dlt !== '' && (shape.ipOnly === true || shape.encap === 'geneve'))) continue;
       const ip = frames.filter(isIp);
       if (shape.ipOnly === true && frames.some((frame) => !isIp(frame) && !isArp(frame))) continue;
       const sent = shape.ipOnly === true ? ip : frames;
-      const expected = connections(new Frames(sent), checksums);
+      const key = `${name} ${sent.length}`;
+      const expected = plain.get(key) ?? connections(new Frames(sent), checksums);
+      plain.set(key, expected);
       const source = new MirroredSource(
         new Frames(mirrorOf(shape, sent)),
         parseEncap(`${shape.encap}${dlt}`),
@@ -153,8 +160,8 @@ describe.skipIf(root === undefined)('conn.log of a mirror is that of the plain f
       conns += expected.length;
     }
     // Of 116 traces, those with another link type or with frames larger than a datagram are left out.
-    expect(compared).toBeGreaterThanOrEqual(shape.ipOnly === true ? 60 : 90);
-    expect(conns).toBeGreaterThan(200);
+    expect(compared).toBeGreaterThanOrEqual(shape.variant === true ? 30 : shape.ipOnly === true ? 60 : 90);
+    expect(conns).toBeGreaterThan(shape.variant === true ? 60 : 200);
   });
 });
 

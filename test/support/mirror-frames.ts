@@ -36,6 +36,8 @@ export interface MirrorShape {
   vnis: { vxlanVni?: number; geneveVni?: number };
   /** It has options of AWS Gateway Load Balancer. */
   gwlb?: boolean;
+  /** Much the same as another one. */
+  variant?: boolean;
   /** The mirror carries IP alone: Ethernet headers get lost. */
   ipOnly?: boolean;
   wrap: (frame: Uint8Array) => PacketBuilder;
@@ -51,6 +53,7 @@ export const SHAPES: Readonly<Record<string, MirrorShape>> = {
   },
   'VXLAN over IPv6, on the port of older Linux': {
     encap: 'vxlan,port=8472',
+    variant: true,
     vnis: { vxlanVni: VNI },
     wrap: (frame) => over6(8472).vxlan({ vni: VNI }).payload(frame),
   },
@@ -104,6 +107,7 @@ export const SHAPES: Readonly<Record<string, MirrorShape>> = {
   'GENEVE+VXLAN over IPv6': {
     encap: 'geneve+vxlan',
     vnis: { vxlanVni: VNI, geneveVni: GENEVE_VNI },
+    variant: true,
     wrap: (frame) =>
       over4(6081)
         .geneve({ vni: GENEVE_VNI, protocol: 0x86dd })
@@ -111,10 +115,11 @@ export const SHAPES: Readonly<Record<string, MirrorShape>> = {
           ipv6(MIRROR6).udp({ sport: 65_000, dport: 4789 }).vxlan({ vni: VNI }).payload(frame).bytes(),
         ),
   },
-  raw: { encap: 'raw,port=9999', vnis: {}, wrap: (frame) => over4(9999).payload(frame) },
+  raw: { encap: 'raw,port=9999', vnis: {}, variant: true, wrap: (frame) => over4(9999).payload(frame) },
   'behind a header of 12 bytes': {
     encap: 'skip=12,port=9999',
     vnis: {},
+    variant: true,
     wrap: (frame) => over4(9999).payload(new Uint8Array(12)).payload(frame),
   },
 };
