@@ -193,11 +193,11 @@ export async function benchCapture(
   } finally {
     for (const stand of stands) await stand.close();
   }
+  const all = (i: number): number[] => trials[i].slice(1).map((t) => t.receiverNs + t.senderNs);
   const rows = cases.map(({ kind, size }, at) => {
     // The first round is a warm-up.
     const of = (key: 'receiverNs' | 'senderNs'): number[] => trials[at].slice(1).map((trial) => trial[key]);
     const ring = at - (at % 2);
-    const all = (i: number): number[] => trials[i].slice(1).map((t) => t.receiverNs + t.senderNs);
     return {
       name: kind,
       size,
