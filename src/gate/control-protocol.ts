@@ -50,6 +50,7 @@ const flow = z.strictObject({
   vlan: vlan.default(0),
   innerVlan: vlan.default(0),
   vni: z.number().int().min(0).max(0xffffff).default(0),
+  geneveVni: z.number().int().min(0).max(0xffffff).optional(),
 });
 
 function isPrefix(text: string): boolean {
@@ -210,6 +211,7 @@ export interface ShuntRow {
   vlan: number;
   innerVlan: number;
   vni: number;
+  geneveVni?: number | undefined;
   /** Empty: made by hand. */
   owner: string;
   trigger: string;

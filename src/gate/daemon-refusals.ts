@@ -17,6 +17,13 @@ export function noVlans(): SluiceError {
   });
 }
 
+/** Tunnel ids for a gate that does not tell them apart. */
+export function noTunnelIds(): SluiceError {
+  return new SluiceError('REFUSED', 'tunnel ids are not part of the key of this gate', {
+    help: 'leave them out, or start the gate with --tunnels and --tunnel-key',
+  });
+}
+
 /** An address of this host. */
 export function ownTraffic(): SluiceError {
   return new SluiceError('REFUSED', 'an endpoint is an address of this host', {

@@ -4,7 +4,7 @@ import { type PairRow, type Request, type RequestOf, type ShuntRow } from './con
 import type { Conversation, Peer } from './control-server.ts';
 import type { AuditLog } from './daemon-audit.ts';
 import { excepted, type PairKeeper } from './daemon-pairs.ts';
-import { addError, failure, noVlans, ownTraffic, unlimited } from './daemon-refusals.ts';
+import { addError, failure, noTunnelIds, noVlans, ownTraffic, unlimited } from './daemon-refusals.ts';
 import type { Shunt, Wanted } from './daemon-shunt.ts';
 import type { ShuntTable } from './daemon-table.ts';
 import { type Exceptions, mappedAddress, prefixTest } from './exceptions.ts';
@@ -25,6 +25,7 @@ const LISTED = 256;
 
 export interface RequestParts {
   vlanKey: boolean;
+  tunnelKey?: boolean | undefined;
   table: ShuntTable;
   owners: Owners;
   pairs: PairKeeper;
@@ -37,6 +38,7 @@ export interface RequestParts {
 /** What is asked of the entries of a gate, worked out one by one. */
 export class DaemonRequests {
   readonly #vlanKey: boolean;
+  readonly #tunnelKey: boolean;
   readonly #table: ShuntTable;
   readonly #owners: Owners;
   readonly #pairs: PairKeeper;
@@ -48,6 +50,7 @@ export class DaemonRequests {
 
   constructor(parts: RequestParts) {
     this.#vlanKey = parts.vlanKey;
+    this.#tunnelKey = parts.tunnelKey === true;
     this.#table = parts.table;
     this.#owners = parts.owners;
     this.#pairs = parts.pairs;
@@ -194,11 +197,7 @@ export class DaemonRequests {
     if (!this.#vlanKey && (flow.vlan !== 0 || flow.innerVlan !== 0)) {
       throw noVlans();
     }
-    if (flow.vni !== 0) {
-      throw new SluiceError('REFUSED', 'this gate does not look into tunnels', {
-        help: 'shunt the outer flow of the tunnel instead',
-      });
-    }
+    if (!this.#tunnelKey && (flow.vni !== 0 || (flow.geneveVni ?? 0) !== 0)) throw noTunnelIds();
     const key = flowKey(flow);
     if (hasLocalEndpoint(this.#localAddresses(), key.family, key.bytes)) {
       throw ownTraffic();

@@ -155,6 +155,7 @@ export class GateDaemon {
     );
     const requests = new DaemonRequests({
       vlanKey: this.#options.vlanKey,
+      tunnelKey: this.#options.tunnels?.inKey === true,
       table: this.#table,
       owners: this.#owners,
       pairs: keeper,

@@ -17,8 +17,10 @@ export interface FlowName {
   /** VLAN ids; 0 unless they are part of the key. */
   vlan: number;
   innerVlan: number;
-  /** VXLAN network identifier; 0: not in a tunnel. */
+  /** VXLAN network identifier; 0: not in such a tunnel. */
   vni: number;
+  /** The same of GENEVE: another one, though the numbers be the same. */
+  geneveVni?: number | undefined;
 }
 
 export interface FlowKey {
@@ -34,6 +36,9 @@ const NAMES = new Map(Object.entries(PROTOCOLS).map(([name, number]) => [number,
 /** Echo request and reply: what ICMP without types means. */
 const ECHO = { icmp: [8, 0], icmp6: [128, 129] } as const;
 const IPPROTO_TCP = 6;
+/** In the top byte of a tunnel's word: there is one of its kind. */
+const TUNNEL_ID = 0x0100_0000;
+const MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 /** The number of a protocol by its name or number; undefined when there is none such. */
 export function protocolNumber(name: string): number | undefined {
@@ -61,10 +66,16 @@ export function flowKey(flow: FlowName): FlowKey {
   const out = new Int32Array(12);
   const word = keyWord(protocol, flow.vlan, flow.innerVlan);
   const bytes = a.length === 4 ? 4 : 16;
-  const side = writeGateKey(out, bytes, both, 0, bytes, flow.a.port, flow.b.port, word, flow.vni, 0);
-  const family = bytes === 16 || flow.vni !== 0 ? 6 : 4;
+  const [vxlan, geneve] = [tunnelId(flow.vni), tunnelId(flow.geneveVni ?? 0)];
+  const side = writeGateKey(out, bytes, both, 0, bytes, flow.a.port, flow.b.port, word, vxlan, geneve);
+  const family = bytes === 16 || (vxlan | geneve) !== 0 ? 6 : 4;
   const key = new Uint8Array(out.buffer, 0, family === 4 ? 16 : 48).slice();
   return { family, bytes: key, tcp: protocol === IPPROTO_TCP, sideOfA: side };
+}
+
+/** As it stands in a key; 0: in no tunnel of this kind. */
+function tunnelId(vni: number): number {
+  return vni === 0 ? 0 : TUNNEL_ID | vni;
 }
 
 /** The flow that a key names; `a` is the low side. */
@@ -74,13 +85,19 @@ export function flowOfKey(family: 4 | 6, key: Uint8Array): FlowName & { tcp: boo
   const ports = 2 * size;
   const word = view.getUint32(ports + 4, true);
   const protocol = word & 0xff;
+  const vni = family === 6 ? view.getUint32(40, true) & 0xffffff : 0;
+  const geneveVni = family === 6 ? view.getUint32(44, true) & 0xffffff : 0;
+  // IPv4 in a tunnel is mapped.
+  const isMapped = vni + geneveVni > 0 && MAPPED.every((byte, i) => key[i] === byte && key[16 + i] === byte);
+  const addr = (at: number): string => (isMapped ? ipText(key, at + 12, 4) : ipText(key, at, size));
   return {
     proto: NAMES.get(protocol) ?? String(protocol),
-    a: { addr: ipText(key, 0, size), port: view.getUint16(ports) },
-    b: { addr: ipText(key, size, size), port: view.getUint16(ports + 2) },
+    a: { addr: addr(0), port: view.getUint16(ports) },
+    b: { addr: addr(size), port: view.getUint16(ports + 2) },
     vlan: (word >>> 8) & 0xfff,
     innerVlan: word >>> 20,
-    vni: family === 6 ? view.getUint32(40, true) & 0xffffff : 0,
+    vni,
+    ...(geneveVni === 0 ? {} : { geneveVni }),
     tcp: protocol === IPPROTO_TCP,
   };
 }
@@ -95,7 +112,10 @@ export function keyText(key: Uint8Array): string {
  * type stands for the sender's port and the type that answers it for the other's; without them it is an echo.
  * @throws SluiceError USAGE
  */
-export function parseFlow(text: string, tags: { vlan: number; innerVlan: number; vni: number }): FlowName {
+export function parseFlow(
+  text: string,
+  tags: { vlan: number; innerVlan: number; vni: number; geneveVni?: number | undefined },
+): FlowName {
   const parts = text.trim().split(/\s+/);
   if (parts.length !== 3) throw usage(`'${text}' does not name a flow`);
   const [proto = '', first = '', second = ''] = parts;
@@ -127,10 +147,11 @@ function endpointText({ addr, port }: Endpoint): string {
 }
 
 /** The same flow for people. */
-export function flowText({ proto, a, b, vlan, innerVlan, vni }: FlowName): string {
+export function flowText({ proto, a, b, vlan, innerVlan, vni, geneveVni = 0 }: FlowName): string {
   const tags = [
     vlan === 0 ? '' : ` vlan ${vlan}${innerVlan === 0 ? '' : `.${innerVlan}`}`,
     vni === 0 ? '' : ` vni ${vni}`,
+    geneveVni === 0 ? '' : ` geneve-vni ${geneveVni}`,
   ];
   return `${proto} ${endpointText(a)} ${endpointText(b)}${tags.join('')}`;
 }

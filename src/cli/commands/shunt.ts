@@ -17,6 +17,7 @@ interface Selection {
   pairs?: boolean;
   vlan?: [number, number];
   vni?: number;
+  geneveVni?: number;
   why?: string;
 }
 
@@ -192,7 +193,13 @@ interface PairSelection {
   innerVlan: number;
 }
 
-function selectedPair({ pair, flow, vlan = [0, 0], vni: tunnel }: Selection): PairSelection | undefined {
+function selectedPair({
+  pair,
+  flow,
+  vlan = [0, 0],
+  vni: tunnel,
+  geneveVni,
+}: Selection): PairSelection | undefined {
   if ((pair === undefined) === (flow === undefined))
     throw new SluiceError('USAGE', 'name either a --flow or a --pair', {
       help: "--pair 10.0.0.1 10.0.0.2, or --flow 'tcp 10.0.0.1:443 10.0.0.2:51000'",
@@ -203,7 +210,8 @@ function selectedPair({ pair, flow, vlan = [0, 0], vni: tunnel }: Selection): Pa
     throw new SluiceError('USAGE', 'a pair is two addresses or two networks', {
       help: '--pair 10.0.0.1 10.0.0.2',
     });
-  if (tunnel !== undefined) throw new SluiceError('USAGE', '--pair does not go together with --vni');
+  if (tunnel !== undefined || geneveVni !== undefined)
+    throw new SluiceError('USAGE', '--pair does not go together with --vni');
   return { a, b, vlan: vlan[0], innerVlan: vlan[1] };
 }
 
@@ -237,13 +245,20 @@ function withFlow(command: Command): void {
       ),
     )
     .addOption(new Option('--vlan <ID[.INNER]>', 'In this VLAN (gates with --vlan-key).').argParser(vlanIds))
-    .addOption(new Option('--vni <N>', 'In the VXLAN tunnel with this identifier.').argParser(vni))
+    .addOption(
+      new Option(
+        '--vni <N>',
+        'In the VXLAN tunnel with this identifier (gates with --tunnel-key).',
+      ).argParser(vni),
+    )
+    .addOption(new Option('--geneve-vni <N>', 'The same of GENEVE.').argParser(vni))
     .addOption(new Option('--why <TEXT>', 'Reason, for the audit log.'));
   withGate(command);
 }
 
-function selected({ flow = '', vlan = [0, 0], vni: tunnel = 0 }: Selection): FlowName {
-  return parseFlow(flow, { vlan: vlan[0], innerVlan: vlan[1], vni: tunnel });
+function selected({ flow = '', vlan = [0, 0], vni: tunnel = 0, geneveVni }: Selection): FlowName {
+  const tags = { vlan: vlan[0], innerVlan: vlan[1], vni: tunnel };
+  return parseFlow(flow, geneveVni === undefined ? tags : { ...tags, geneveVni });
 }
 
 async function connect(ifname: string | undefined): Promise<ControlClient> {
