@@ -5,15 +5,22 @@ import { PolicyError } from './error.ts';
 import { type CounterField, type FactAddress, FIELDS, type FieldAbout, type FlowFacts } from './fields.ts';
 import { type Comparison, type Expression, parseCondition, suggestion, type Word } from './language.ts';
 import { hasAddress, type PrefixTable, PrefixTableBuilder, parsePrefix } from './prefix-set.ts';
+import type { SignatureTable } from './suricata/table.ts';
 
 /** Sets that conditions may name with @. */
 export interface PolicySets {
   readonly prefixes: ReadonlyMap<string, PrefixTable>;
   readonly domains: ReadonlyMap<string, DomainTable>;
   readonly words: ReadonlyMap<string, ReadonlySet<string>>;
+  readonly signatures: ReadonlyMap<string, SignatureTable>;
 }
 
-export const NO_SETS: PolicySets = { prefixes: new Map(), domains: new Map(), words: new Map() };
+export const NO_SETS: PolicySets = {
+  prefixes: new Map(),
+  domains: new Map(),
+  words: new Map(),
+  signatures: new Map(),
+};
 
 /** What a look at a connection comes to. */
 export const Truth = {
@@ -179,6 +186,7 @@ class Compiler {
     switch (about.kind) {
       case 'flag':
       case 'counter':
+      case 'signature':
         return this.#fail(field, `'${field.text}' is not one of several values`, example(field.text, about));
       case 'number': {
         const ranges = values.map((value) => this.#range(value));
@@ -249,6 +257,7 @@ class Compiler {
       return new Fact(false, addressTest(about.of, of('prefixes', this.#sets.prefixes)), negated);
     if (about.kind === 'domain')
       return new Fact(learned, domainTest(about.of, of('domains', this.#sets.domains)), negated);
+    if (about.kind === 'signature') return new Signed(of('signatures', this.#sets.signatures), negated);
     if (about.kind === 'text')
       return new Fact(learned, textTest(about.of, of('words', this.#sets.words)), negated);
     return this.#fail(field, `'${field.text}' is not looked up in sets`, example(field.text, about));
@@ -277,6 +286,26 @@ const textTest =
     return text !== undefined && texts.has(text);
   };
 
+/** One of many signatures. */
+class Signed implements Condition {
+  readonly watch = new Watch();
+  readonly #table: SignatureTable;
+  readonly #negated: boolean;
+
+  constructor(table: SignatureTable, negated: boolean) {
+    this.#table = table;
+    this.#negated = negated;
+    this.watch.news = true;
+  }
+
+  look(facts: FlowFacts): Truth {
+    if ((this.#table.match(facts) !== undefined) !== this.#negated) return Truth.holds;
+    const heard = facts.origPackets > 0 && facts.respPackets > 0;
+    this.watch.packets = heard ? Number.POSITIVE_INFINITY : facts.origPackets + facts.respPackets + 1;
+    return facts.learning || !heard ? Truth.later : Truth.never;
+  }
+}
+
 function ordered(op: Comparison, limit: number): (n: number) => boolean {
   if (op === '<') return (n) => n < limit;
   if (op === '<=') return (n) => n <= limit;
@@ -286,6 +315,7 @@ function ordered(op: Comparison, limit: number): (n: number) => boolean {
 
 function example(field: string, about: FieldAbout): string {
   if (about.kind === 'flag') return `write ${field}, or not ${field}`;
+  if (about.kind === 'signature') return `write ${field} in @SET, a set of Suricata's rules`;
   if (about.kind === 'address') return `write ${field} in 10.0.0.0/8, or ${field} in @SET`;
   if (about.kind !== 'counter') return `write ${field} == VALUE or ${field} in {VALUE, VALUE}`;
   const value = { bytes: '1MB', packets: '100', seconds: '30s', rate: '100Mb/s' }[about.unit];

@@ -61,6 +61,8 @@ export type FieldAbout =
   | { kind: 'domain'; change: FieldChange; help: string; of(f: FlowFacts): string | undefined }
   | { kind: 'number'; change: 'fixed'; help: string; of: readonly ((f: FlowFacts) => number)[] }
   | { kind: 'address'; change: 'fixed'; help: string; of: readonly ((f: FlowFacts) => FactAddress)[] }
+  /** Looked up in sets of signatures alone. */
+  | { kind: 'signature'; change: 'learned'; help: string }
   | CounterField;
 
 /** Only grows, save for `rate`. */
@@ -238,6 +240,14 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
       change: 'learned',
       help: 'no service, and random-looking bytes in both directions',
       of: (f) => f.opaque,
+    },
+  ],
+  [
+    'signature',
+    {
+      kind: 'signature',
+      change: 'learned',
+      help: "in a set of Suricata's signatures with bypass: one of them matches",
     },
   ],
   ['bytes', bytes('IP bytes of both sides', (f) => f.origBytes + f.respBytes)],

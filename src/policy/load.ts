@@ -8,6 +8,9 @@ import { MAX_PREFIXES, type PrefixTable, PrefixTableBuilder, parsePrefix } from 
 import { presetPolicy } from './presets.ts';
 import { parseSchedule } from './schedule.ts';
 import { type PolicySpec, policyFileSchema, type SetSpec } from './spec.ts';
+import { readSignatures } from './suricata/read.ts';
+import type { Signature } from './suricata/signature.ts';
+import { SignatureTable } from './suricata/table.ts';
 
 /** Policies with the sets that they name: plain data and shared memory, which goes to workers as it is. */
 export interface PolicyPlan {
@@ -15,6 +18,7 @@ export interface PolicyPlan {
   prefixes: readonly (readonly [name: string, table: PrefixTable])[];
   domains: readonly (readonly [name: string, table: DomainTable])[];
   words: readonly (readonly [name: string, words: readonly string[]])[];
+  signatures: readonly (readonly [name: string, signatures: readonly Signature[]])[];
 }
 
 /** Words that a set may hold, and bytes of one of its lines. */
@@ -22,7 +26,7 @@ const MAX_WORDS = 1_000_000;
 const MAX_LINE = 4096;
 /** Lines between two turns of the event loop. */
 const LINES_A_TURN = 20_000;
-const MAX_FILE = 16 * 1024 * 1024;
+const MAX_FILE = 256 * 1024 * 1024;
 
 /** The sets of a plan, as conditions want them. */
 export function setsOf(plan: PolicyPlan): PolicySets {
@@ -30,6 +34,7 @@ export function setsOf(plan: PolicyPlan): PolicySets {
     prefixes: new Map(plan.prefixes),
     domains: new Map(plan.domains),
     words: new Map(plan.words.map(([name, words]) => [name, new Set(words)])),
+    signatures: new Map(plan.signatures.map(([name, signatures]) => [name, new SignatureTable(signatures)])),
   };
 }
 
@@ -59,7 +64,7 @@ export function parsePolicies(texts: readonly string[]): PolicySpec[] {
 
 /** A plan of presets alone. */
 export function planOf(specs: readonly PolicySpec[]): PolicyPlan {
-  return { specs, prefixes: [], domains: [], words: [] };
+  return { specs, prefixes: [], domains: [], words: [], signatures: [] };
 }
 
 /**
@@ -67,7 +72,7 @@ export function planOf(specs: readonly PolicySpec[]): PolicyPlan {
  * @throws SluiceError FILE, FILE_FORMAT, USAGE; PolicyError
  */
 export async function loadPolicies(texts: readonly string[], files: readonly string[]): Promise<PolicyPlan> {
-  const plan: Mutable = { specs: [], prefixes: [], domains: [], words: [] };
+  const plan: Mutable = { specs: [], prefixes: [], domains: [], words: [], signatures: [] };
   for (const file of files) await readPolicyFile(file, plan);
   plan.specs.push(...parsePolicies(texts));
   const names = new Set<string>();
@@ -92,6 +97,7 @@ type Mutable = {
   prefixes: (readonly [string, PrefixTable])[];
   domains: (readonly [string, DomainTable])[];
   words: (readonly [string, readonly string[]])[];
+  signatures: (readonly [string, readonly Signature[]])[];
 };
 
 /** An error gets the policy's name in front. */
@@ -108,19 +114,7 @@ function named<T>(name: string, run: () => T): T {
 }
 
 async function readPolicyFile(path: string, plan: Mutable): Promise<void> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (cause) {
-    throw new SluiceError('FILE', `cannot read the policy file ${path}: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
-  if (text.length > MAX_FILE)
-    throw new SluiceError('FILE_FORMAT', `${path} is larger than ${MAX_FILE} bytes`, {
-      help: 'put long lists into sets',
-    });
-  const document = parseDocument(text);
+  const document = parseDocument(await textOf(path));
   const problem = document.errors[0];
   if (problem !== undefined)
     throw new SluiceError('FILE_FORMAT', `${path} is not YAML: ${problem.message}`, { cause: problem });
@@ -162,6 +156,9 @@ async function readSet(from: string, name: string, spec: SetSpec, plan: Mutable)
       return undefined;
     });
     plan.domains.push([name, domainTable(Array.from(domains, (domain) => [domain, 0] as const))]);
+  } else if ('suricata' in spec) {
+    const { signatures } = await readSignatures(await textOf(of(spec.suricata)), spec.vars);
+    plan.signatures.push([name, signatures]);
   } else {
     const words = new Set<string>();
     await eachLine(of(spec.words), MAX_WORDS, (text) => {
@@ -170,6 +167,19 @@ async function readSet(from: string, name: string, spec: SetSpec, plan: Mutable)
     });
     plan.words.push([name, [...words]]);
   }
+}
+
+/** @throws SluiceError FILE, FILE_FORMAT */
+export async function textOf(path: string): Promise<string> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new SluiceError('FILE', `cannot read ${path}: ${(cause as Error).message}`, { cause });
+  }
+  if (text.length > MAX_FILE)
+    throw new SluiceError('FILE_FORMAT', `${path} is larger than ${MAX_FILE} bytes`);
+  return text;
 }
 
 /** Gives the first word of each line that has one and is no comment; what `take` answers is wrong with it is told. */

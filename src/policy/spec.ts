@@ -72,6 +72,8 @@ const setSchema = z.union([
   z.strictObject({ prefixes: z.string() }),
   z.strictObject({ domains: z.string() }),
   z.strictObject({ words: z.string() }),
+  /** Suricata's rules; `vars` as in suricata.yaml. */
+  z.strictObject({ suricata: z.string(), vars: z.record(z.string(), z.string()).default({}) }),
 ]);
 
 /** A policy file. */
