@@ -13,8 +13,8 @@ const MAX_HEADER_BYTES = 4096;
 
 /** Every worker has finished a turn a short while ago. */
 export function isHealthy(stations: readonly Station[], now = monotonicSeconds()): boolean {
-  const workers = stations.flatMap(({ stats }) => stats);
-  return workers.length > 0 && workers.every((stats) => now - stats[Stat.lastTurn] < STALE_SECONDS);
+  const alive = (stats: Float64Array): boolean => now - stats[Stat.lastTurn] < STALE_SECONDS;
+  return stations.length > 0 && stations.every(({ stats }) => stats.length > 0 && stats.every(alive));
 }
 
 /**

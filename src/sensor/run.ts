@@ -1,5 +1,5 @@
 import type { RunConfig } from '../base/config.ts';
-import { asSluiceError, type SluiceError } from '../base/errors.ts';
+import { asSluiceError, SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
 import { parseUdpUrl } from '../capture/udp-url.ts';
 import { chooseKind } from '../gate/choose.ts';
@@ -47,7 +47,7 @@ export async function runSensor(config: RunConfig, io: CommandIo): Promise<Sluic
     checkPrivilege(gate);
     checkKernel(gate);
   }
-  for (const source of config.source) parseUdpUrl(source);
+  checkSources(config.source);
   const sensor = new Sensor(config, io, infos);
   let summary: RunSummary;
   try {
@@ -59,6 +59,20 @@ export async function runSensor(config: RunConfig, io: CommandIo): Promise<Sluic
   }
   io.out(config.json ? `${JSON.stringify(summary)}\n` : summaryText(summary, io));
   return sensor.failure;
+}
+
+/** Errors: USAGE. */
+function checkSources(sources: readonly string[]): void {
+  const ports = new Map<string, string>();
+  for (const source of sources) {
+    const { address, port } = parseUdpUrl(source);
+    const other = ports.get(`${address} ${port}`);
+    if (other !== undefined)
+      throw new SluiceError('USAGE', `'${other}' and '${source}' listen on the same port of one address`, {
+        help: 'give each mirror a port of its own; several workers share one by --workers',
+      });
+    ports.set(`${address} ${port}`, source);
+  }
 }
 
 class Sensor {
@@ -117,13 +131,13 @@ class Sensor {
     for (const torn of this.#log.torn)
       this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
     const host = this.#stationHost(this.#log, policies);
-    this.#stations.push(
-      ...this.#infos.map((info) => new InterfaceStation(host, info)),
-      ...this.#config.source.map((source) => new UdpStation(host, source)),
-    );
+    const taps = this.#infos.map((info) => new InterfaceStation(host, info));
+    const mirrors = this.#config.source.map((source) => new UdpStation(host, source));
+    this.#stations.push(...taps, ...mirrors);
     if (this.#config.healthPort !== undefined)
       this.#health = await HealthPort.open(this.#config.healthPort, () => isHealthy(this.#stations));
-    for (const station of this.#stations) await station.start();
+    for (const tap of taps) await tap.start();
+    await Promise.all(mirrors.map((mirror) => mirror.start()));
     process.on(RELOAD, this.#reload);
     this.#started = performance.now() / 1000;
     this.#io.say('ready');

@@ -17,6 +17,7 @@ const stationWith = (...lastTurns: number[]): Station =>
 
 test('healthy: every worker of every source has finished a turn a short while ago', () => {
   expect(isHealthy([], 100)).toBe(false);
+  expect(isHealthy([stationWith(99), stationWith()], 100)).toBe(false);
   expect(isHealthy([stationWith(99.9, 99), stationWith(98)], 100)).toBe(true);
   expect(isHealthy([stationWith(99.9, 99), stationWith(80)], 100)).toBe(false);
   // One that has not begun.

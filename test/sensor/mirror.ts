@@ -77,7 +77,8 @@ export async function freePort(): Promise<number> {
 const BURST = 64;
 /** What the kernel charges a socket for a datagram beside twice its bytes, rather too much. */
 const OVERHEAD = 1500;
-const PROBE = '198.51.100.1';
+const PROBES_NET = '198.51.100.';
+let senders = 0;
 /** So many that each of a few workers gets some. */
 const PROBES = 16;
 
@@ -85,9 +86,9 @@ const PROBES = 16;
 const AHEAD = Math.min(Number(readFileSync('/proc/sys/net/core/rmem_max', 'latin1')), 2 ** 24);
 
 /** A connection attempt with this sequence number; each ends the one before, which is a line of conn.log then. */
-function probe(nth: number, round: number): Uint8Array {
+function probe(src: string, nth: number, round: number): Uint8Array {
   return eth()
-    .ipv4({ src: PROBE, dst: '198.51.100.2' })
+    .ipv4({ src, dst: `${PROBES_NET}254` })
     .tcp({ sport: 1000 + nth, dport: 9, seq: 1000 * round, flags: 'S' })
     .bytes();
 }
@@ -100,7 +101,8 @@ const LINKS = {
 } as const;
 
 /** Of conn.log, without the probes. */
-export const connOf = (logs: LogDir): ConnLine[] => logs.read('conn').filter((r) => r['id.orig_h'] !== PROBE);
+export const connOf = (logs: LogDir): ConnLine[] =>
+  logs.read('conn').filter((r) => r['id.resp_h'] !== `${PROBES_NET}254`);
 
 /** What a sender sends to. */
 export interface MirrorTarget {
@@ -124,6 +126,7 @@ export class MirrorSender {
   readonly #logs: LogDir;
   readonly #target: MirrorTarget;
   readonly #sockets: Socket[];
+  readonly #probe = `${PROBES_NET}${++senders}`;
   #ahead = 0;
   #round = 0;
 
@@ -169,12 +172,14 @@ export class MirrorSender {
       this.#round++;
       await Promise.all(
         Array.from({ length: PROBES }, (_, nth) =>
-          this.#one(this.#wrapped(LINKS[this.#target.link ?? 'ethernet'](probe(nth, this.#round)), 1)),
+          this.#one(
+            this.#wrapped(LINKS[this.#target.link ?? 'ethernet'](probe(this.#probe, nth, this.#round)), 1),
+          ),
         ),
       );
     }
     const lines = (this.#round - 1) * PROBES;
-    const ended = (): boolean => connLines(this.#logs).split(`"${PROBE}"`).length > lines;
+    const ended = (): boolean => connLines(this.#logs).split(`"${this.#probe}"`).length > lines;
     await until(ended, `nobody reads UDP port ${this.#target.port}`, 40);
     this.#ahead = 0;
   }

@@ -278,6 +278,7 @@ describe('refused, with the exit code of the command line', () => {
       1,
       /TCP/,
     ],
+    ['one port twice', () => ['udp://127.0.0.1:9999', 'udp::127.0.0.1:9999:geneve'], 'USAGE', 2, /same port/],
     ['a tap without an interface', () => ['udp://127.0.0.1:9999', '--tap'], 'USAGE', 2, /interface/],
   ])('%s', async (_name, args, code, exit, text) => {
     using logs = new LogDir();
