@@ -225,7 +225,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     if (this.#short === undefined) this.#short = this.#shortWays() ?? null;
     const short = this.#short;
     const { count } = block;
-    if (short === null || block.places[3] !== LinkType.ethernet) {
+    if (short === null || this.#gwlb.isUsed || block.places[3] !== LinkType.ethernet) {
       this.#longBlock(block);
       return;
     }

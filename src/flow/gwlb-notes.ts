@@ -15,6 +15,11 @@ export class GwlbNotes {
     this.#capacity = capacity;
   }
 
+  /** There has been a note of some flow: every flow that begins has to be told of. */
+  get isUsed(): boolean {
+    return this.#words !== undefined;
+  }
+
   /** A flow begins with this packet. */
   opened(slot: number, packet: Packet): void {
     if (packet.optionsBytes === 0 && this.#words === undefined) return;

@@ -51,5 +51,7 @@ export class PacketBlock {
     packet.tunnel = Tunnelled.none;
     packet.vni = -1;
     packet.outerVni = -1;
+    packet.optionsAt = 0;
+    packet.optionsBytes = 0;
   }
 }

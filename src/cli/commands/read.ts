@@ -178,7 +178,7 @@ class Reader {
   }
 
   #drain(source: StoredSource): boolean {
-    return source.drainBlocks === undefined
+    return source.drainBlocks === undefined || this.#whatIf !== undefined
       ? source.drainBatches(this.#sink, TURN_PACKETS)
       : source.drainBlocks(this.#blockSink, TURN_PACKETS);
   }
