@@ -15,6 +15,8 @@ export interface XdpSocketOptions {
   mode?: 'auto' | 'copy' | 'zerocopy';
   /** Frames that are longer than a chunk come in several pieces; default where the kernel can (Linux 6.6). */
   multiBuffer?: boolean;
+  /** MTU of the interface, if it is known: a driver that has zero copy only for whole frames then does it for short ones. */
+  mtu?: number;
 }
 
 export interface XdpSocketStats {
@@ -61,7 +63,11 @@ export const FILL_WORDS = FILL_ENTRY / 4;
 export const PACKET_CONTINUES = 1;
 const SMALL_CHUNK = 2048;
 const LARGE_CHUNK = 4096;
+/** Of a chunk, before the frame; and the longest header of a frame whose payload is the MTU (Ethernet, two tags). */
+const HEADROOM = 256;
+const LINK_HEADER = 22;
 const EINVAL = 22;
+const EOPNOTSUPP = 95;
 
 /**
  * An AF_XDP socket for receiving, bound to one queue. What an XDP program redirects to it lies in `memory`; walk `rx` from
@@ -71,6 +77,7 @@ export class XdpSocket {
   readonly ifindex: number;
   readonly queue: number;
   readonly zeroCopy: boolean;
+  /** Frames may come in several pieces. */
   readonly multiBuffer: boolean;
   readonly chunk: number;
   /** Chunks in `memory`; each has 256 bytes of headroom before the frame. */
@@ -85,12 +92,11 @@ export class XdpSocket {
   #watch: Watch | undefined;
   #stats: XdpSocketStats = { dropped: 0, ringFull: 0, fillEmpty: 0 };
 
-  private constructor(options: XdpSocketOptions, multiBuffer: boolean) {
-    const { ifindex, queue, bytes, mode = 'auto' } = options;
+  private constructor(options: XdpSocketOptions, small: boolean) {
+    const { ifindex, queue, bytes } = options;
     this.ifindex = ifindex;
     this.queue = queue;
-    this.multiBuffer = multiBuffer;
-    this.chunk = multiBuffer ? SMALL_CHUNK : LARGE_CHUNK;
+    this.chunk = small ? SMALL_CHUNK : LARGE_CHUNK;
     this.chunks = Math.floor(bytes / LARGE_CHUNK) * (LARGE_CHUNK / this.chunk);
     if (this.chunks < 1 || this.chunks * this.chunk >= 2 ** 32)
       throw new RangeError(`${bytes} bytes for frames`);
@@ -110,11 +116,8 @@ export class XdpSocket {
       for (let n = 0; n < this.chunks; n++)
         this.fill.words[this.fill.first + n * FILL_WORDS] = n * this.chunk;
       Atomics.store(this.fill.words, this.fill.producer, this.chunks);
-      const flags =
-        XDP_USE_NEED_WAKEUP |
-        (multiBuffer ? XDP_USE_SG : 0) |
-        (mode === 'copy' ? XDP_COPY : mode === 'zerocopy' ? XDP_ZEROCOPY : 0);
-      check('xsk.open', addon().xskBind(this.#fd, ifindex, queue, flags), () => what);
+      const flags = this.#bind(options, small, what);
+      this.multiBuffer = (flags & XDP_USE_SG) !== 0;
       this.zeroCopy = (check('xsk.open', addon().xskOptions(this.#fd), () => what) & OPTIONS_ZEROCOPY) !== 0;
     } catch (error) {
       this.#release();
@@ -133,6 +136,24 @@ export class XdpSocket {
       if (!(error instanceof KernelError) || error.errno !== EINVAL) throw error;
       return new XdpSocket(options, false);
     }
+  }
+
+  /** The best that the driver can; what it answers to the last is thrown. */
+  #bind({ mode = 'auto', mtu }: XdpSocketOptions, small: boolean, what: string): number {
+    const pieces = small ? XDP_USE_SG : 0;
+    const whole = mtu !== undefined && mtu + LINK_HEADER <= this.chunk - HEADROOM;
+    const ways = [
+      ...(mode === 'copy' ? [] : [XDP_ZEROCOPY | pieces]),
+      ...(mode === 'copy' || !whole || !small ? [] : [XDP_ZEROCOPY]),
+      ...(mode === 'zerocopy' ? [] : [XDP_COPY | pieces]),
+    ];
+    let result = 0;
+    for (const way of ways) {
+      result = addon().xskBind(this.#fd, this.ifindex, this.queue, way | XDP_USE_NEED_WAKEUP);
+      if (result === 0) return way;
+      if (result !== -EINVAL && result !== -EOPNOTSUPP) break;
+    }
+    return check('xsk.open', result, () => what);
   }
 
   #ring(offsets: DataView, at: number, pgoff: number, entries: number, entryBytes: number): XdpRing {

@@ -3,7 +3,14 @@ import { SluiceError } from '../base/errors.ts';
 import { AfXdpSource } from '../capture/afxdp.ts';
 import { FrameStage } from '../gate/frame-stage.ts';
 import type { Gate } from '../gate/index.ts';
-import { BpfMap, type InterfaceInfo, Promiscuity, rxQueues, XdpSocket } from '../kernel/index.ts';
+import {
+  BpfMap,
+  type InterfaceInfo,
+  interfaceInfo,
+  Promiscuity,
+  rxQueues,
+  XdpSocket,
+} from '../kernel/index.ts';
 import { type FrameSource, Stat } from './setup.ts';
 
 /** What workers with AF_XDP sockets count beside the rest (SOURCE_STATS): their queues, and those without a copy. */
@@ -74,7 +81,9 @@ export function openFrames(setup: FrameSource): {
   const sockets: XdpSocket[] = [];
   try {
     const bytes = Math.floor(setup.ringBytes / setup.queues.length);
-    for (const queue of setup.queues) sockets.push(XdpSocket.open({ ifindex: setup.ifindex, queue, bytes }));
+    const { mtu } = interfaceInfo(setup.ifname);
+    for (const queue of setup.queues)
+      sockets.push(XdpSocket.open({ ifindex: setup.ifindex, queue, bytes, mtu }));
     const zeroCopy = sockets.filter((socket) => socket.zeroCopy).length;
     const source = new AfXdpSource(sockets, setup.ifname, {
       map: BpfMap.adopt(setup.sockets),
