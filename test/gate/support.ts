@@ -4,7 +4,7 @@ import { Entry } from '../../src/gate/entry.ts';
 import { Gate, type GateOptions } from '../../src/gate/gate.ts';
 import type { Verdict } from '../../src/gate/layout.ts';
 import type { Ledger } from '../../src/gate/ledger.ts';
-import type { OpName } from '../../src/gate/ops.ts';
+import type { OpName, OpTunnels } from '../../src/gate/ops.ts';
 import { ipBytes } from '../../src/packet/address.ts';
 import type { PacketBuilder } from '../../src/packet/build.ts';
 
@@ -80,12 +80,13 @@ export class TestGate {
       cookie?: number;
       first?: [number, number];
       second?: [number, number];
+      tunnels?: OpTunnels | undefined;
     } = {},
   ): number {
-    const { owner = 1, idleMs = 0, cookie = 0, first = [0, 0], second = [0, 0] } = options;
+    const { owner = 1, idleMs = 0, cookie = 0, first = [0, 0], second = [0, 0], tunnels } = options;
     const { ops } = this.client;
     ops.clear();
-    const row = ops.push(name, key.family, key.bytes, owner, idleMs, cookie, first, second);
+    const row = ops.push(name, key.family, key.bytes, owner, idleMs, cookie, first, second, tunnels);
     ops.run();
     return ops.result(row);
   }
@@ -100,11 +101,12 @@ export class TestGate {
       seq?: [number, number];
       ack?: [number, number];
       rexmits?: [number, number];
+      tunnels?: OpTunnels;
     } = {},
   ): void {
     const { seq = [0, 0], ack = [0, 0], rexmits = [0, 0], ...rest } = options;
     const armed = this.op('arm', key, { ...rest, first: seq, second: ack });
-    const flipped = this.op('flip', key, { first: rexmits });
+    const flipped = this.op('flip', key, { first: rexmits, tunnels: options.tunnels });
     if (armed !== 0 || flipped !== 0) throw new Error(`arm ${armed}, flip ${flipped}`);
   }
 
