@@ -62,7 +62,7 @@ const LONG = 60;
 const SHORT = 960;
 
 /**
- * Connections of 1.5 to 2.5 MB, and short ones among them, with and without tags, retransmissions and exchanged
+ * Connections of 2.5 to 3.5 MB, and short ones among them, with and without tags, retransmissions and exchanged
  * segments, ended in every way.
  */
 function trace(): Uint8Array {
@@ -81,7 +81,7 @@ function trace(): Uint8Array {
       mss: 1400,
       turns: [
         { from: 'client', data: 300 },
-        { from: 'server', data: long ? 1_500_000 : 9000 },
+        { from: 'server', data: long ? 2_500_000 : 9000 },
         { from: 'client', data: long && i % 2 === 1 ? 1_000_000 : 10 },
         { from: 'server', data: 3000 },
       ],

@@ -9,7 +9,7 @@ import { readLog } from '../../src/log/reader.ts';
 import type { RunSummary } from '../../src/sensor/report.ts';
 import type { ConnLine } from './compare.ts';
 
-const READY_SECONDS = 30;
+const READY_SECONDS = 90;
 const END_SECONDS = 30;
 
 /** `sluice run` as a user would start it, inside a tap's namespace. */
