@@ -15,7 +15,7 @@ import type { ConnLine } from './compare.ts';
 
 const PINS = '/sys/fs/bpf/sluice';
 const LOCKS = '/run/sluice';
-const READY_SECONDS = 30;
+const READY_SECONDS = 90;
 const END_SECONDS = 30;
 
 /** The command that starts `sluice` as a user would. */
