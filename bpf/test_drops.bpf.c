@@ -115,7 +115,7 @@ int test_drops(struct xdp_md *ctx)
 
 /* Longer than the headers that are looked at; in a map, where the verifier lets offsets vary. */
 struct beginning {
-	__u8 bytes[256];
+	__u8 bytes[320];
 };
 
 struct {
@@ -133,12 +133,14 @@ int test_filtered(struct __sk_buff *ctx)
 
 	if (!b)
 		return 0;
-	if (n > 128)
-		n = 128;
+	if (n > 192)
+		n = 192;
 	asm volatile("" : "+r"(n));
-	if (n == 0 || n > 128 || bpf_skb_load_bytes(ctx, 0, b->bytes, n))
+	if (n == 0 || n > 192 || bpf_skb_load_bytes(ctx, 0, b->bytes, n))
 		return 0;
-	note_drop(b->bytes, b->bytes + n, 1);
+	note_drop(b->bytes, b->bytes + n, cfg_tunnel ? 0 : 1);
+	if (cfg_tunnel && cfg_tunnel < 64)
+		note_drop(b->bytes + cfg_tunnel, b->bytes + n, 1);
 	return 0;
 }
 

@@ -180,8 +180,12 @@ describe.each(['xdp', 'socket'] as const)('by address pair, %s', (kind) => {
     return place;
   });
   afterAll(() => gates.close());
-  const most = kind === 'socket' ? FILTER_FRAME : Number.POSITIVE_INFINITY;
-  for (const row of rowsOf(most)) {
+  // The search is the same in both; so are tunnels before it.
+  const rows =
+    kind === 'xdp'
+      ? rowsOf(Number.POSITIVE_INFINITY)
+      : rowsOf(FILTER_FRAME).filter((row) => row.tunnels === undefined);
+  for (const row of rows) {
     kernelTest(`${row.name}: ${row.pair}`, [...FEATURES], () => {
       const { gate } = gates.with(row);
       const pairs = new Pairs(gate.gate.table('pairs'), gate.client.ops, membarrier);

@@ -1,4 +1,5 @@
 import { expect } from 'vitest';
+import { eth } from '../../src/packet/build.ts';
 import { lossless } from '../sensor/lossless.ts';
 import { kernelTest } from '../support/kernel.ts';
 
@@ -62,6 +63,18 @@ kernelTest(
   [...FEATURES],
   async () => {
     const result = await lossless(WAITING, { gated: SOCKET, slow: true });
+    expect(result.shunted).toBeGreaterThan(100);
+  },
+);
+
+kernelTest(
+  'lossless through a socket filter in VXLAN: the tunnel and what is in it',
+  [...FEATURES],
+  async () => {
+    const ends = { src: '172.16.0.1', dst: '172.16.0.2' };
+    const headers = eth().ipv4(ends).udp({ checksum: 0 }).vxlan({ vni: 77 }).bytes();
+    const both = ['--tunnels', 'vxlan', '--tunnel-key'];
+    const result = await lossless({ ...WAITING, tunnel: { headers, sources: 4 } }, { gated: SOCKET, both });
     expect(result.shunted).toBeGreaterThan(100);
   },
 );
