@@ -147,3 +147,31 @@ kernelTest(
   },
   60_000,
 );
+
+kernelTest(
+  'frames taken by AF_XDP: those for which a sensor that stands still has no room are in the books',
+  [...FEATURES],
+  async () => {
+    const { a, b, remove } = vethPair();
+    try {
+      using logs = new LogDir();
+      const options = [...GATED, '--policy', 'none', '--ring-bytes', '1MiB'];
+      await using run = await runOn(a, logs, ...options).ready();
+      using ledger = new LedgerReader(a);
+      run.process.kill('SIGSTOP');
+      await new Feed(b, frames.slice(0, 2000)).done;
+      await until(() => ledger.read().passed.pkts === 2000, 'frames are missing');
+      run.process.kill('SIGCONT');
+      await pause(100);
+      const { ring, ledger: books } = documentOf(await run.stop());
+      expect(ring.drops).toBeGreaterThan(1000);
+      expect(ring.drops).toBeLessThan(2000);
+      expect(ring.packets).toBe(books?.passed.pkts);
+      expect(sumOf(logs.read('conn'), 'orig_pkts', 'resp_pkts')).toBe(2000 - ring.drops);
+      expect(logs.read('stats').at(-1)).toMatchObject({ pkts_dropped: ring.drops, pkts_link: 2000 });
+    } finally {
+      remove();
+    }
+  },
+  60_000,
+);
