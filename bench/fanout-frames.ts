@@ -112,50 +112,54 @@ const outer6 = (b: PacketBuilder, there: boolean): PacketBuilder =>
   there
     ? b.ipv6({ src: '2001:db8:f::1', dst: '2001:db8:f::2' })
     : b.ipv6({ src: '2001:db8:f::2', dst: '2001:db8:f::1' });
-const sport = (there: boolean): number => (there ? 50_001 : 61_234);
+const sport = (there: boolean, flow = 0): number => (there ? 50_001 : 61_234) + flow;
 
 export const TUNNELS: readonly {
   name: string;
-  enter: (b: PacketBuilder, there: boolean, port?: number) => PacketBuilder;
+  enter: (b: PacketBuilder, there: boolean, flow?: number) => PacketBuilder;
 }[] = [
   {
     name: 'VXLAN',
-    enter: (b, there, port = sport(there)) => outer(b, there).udp({ sport: port }).vxlan({ vni: 5 }).eth(),
+    enter: (b, there, flow) =>
+      outer(b, there)
+        .udp({ sport: sport(there, flow) })
+        .vxlan({ vni: 5 })
+        .eth(),
   },
   {
     name: 'VXLAN over IPv6, tagged inside',
-    enter: (b, there) =>
+    enter: (b, there, flow) =>
       outer6(b, there)
-        .udp({ sport: sport(there) })
+        .udp({ sport: sport(there, flow) })
         .vxlan({ vni: 5 })
         .eth()
         .vlan(9),
   },
   {
     name: 'GENEVE with options',
-    enter: (b, there) =>
+    enter: (b, there, flow) =>
       outer(b, there)
-        .udp({ sport: sport(there) })
+        .udp({ sport: sport(there, flow) })
         .geneve({ vni: 5, options: [option] })
         .eth(),
   },
   {
     name: 'GENEVE around IP',
-    enter: (b, there) =>
+    enter: (b, there, flow) =>
       outer(b, there)
-        .udp({ sport: sport(there) })
+        .udp({ sport: sport(there, flow) })
         .geneve({ vni: 5 }),
   },
   {
     name: 'VXLAN in GENEVE',
-    enter: (b, there) =>
+    enter: (b, there, flow) =>
       outer6(
         outer(b, there)
-          .udp({ sport: sport(there) })
+          .udp({ sport: sport(there, flow) })
           .geneve({ vni: 5 }),
         there,
       )
-        .udp({ sport: sport(there) })
+        .udp({ sport: sport(there, flow) })
         .vxlan({ vni: 6 })
         .eth(),
   },
@@ -177,9 +181,9 @@ export const TUNNELS: readonly {
   { name: 'IP in IPv6', enter: (b, there) => outer6(b, there) },
   {
     name: 'GTP-U',
-    enter: (b, there) =>
+    enter: (b, there, flow) =>
       outer(b, there)
-        .udp({ sport: sport(there), dport: 2152 })
+        .udp({ sport: sport(there, flow), dport: 2152 })
         .payload(GTPU),
   },
 ];

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { cpus } from 'node:os';
 import { SluiceError } from '../src/base/errors.ts';
 import { type FanoutKey, type FanoutMode, loadFanout } from '../src/capture/fanout.ts';
+import { SnapFilter } from '../src/capture/snap.ts';
 import {
   type BpfProgram,
   errnoName,
@@ -35,7 +36,8 @@ const SETTLES = 200;
 interface ProgramCase {
   name: string;
   data: Uint8Array;
-  key: FanoutKey | undefined;
+  /** Of the load-balancing program; 'snap': the filter of `--snaplen auto`. */
+  key: FanoutKey | 'snap' | undefined;
 }
 
 const flow: FanoutKey = { key: 'flow', inner: false, vlanKey: false };
@@ -58,6 +60,12 @@ function programCases(): ProgramCase[] {
     { name: 'later fragment', data: later, key: flow },
     { name: 'VXLAN, outer flow', data: tunnelled, key: flow },
     { name: 'VXLAN, inner flow', data: tunnelled, key: { ...flow, inner: true } },
+    {
+      name: '--snaplen auto: no payload',
+      data: packetOf(eth(), { ...ends4, protocol: 'tcp' }, 0).bytes(),
+      key: 'snap',
+    },
+    { name: '--snaplen auto: 1,400 bytes', data: packetOf(eth(), ends4, 1400).bytes(), key: 'snap' },
   ];
 }
 
@@ -71,8 +79,13 @@ function bare(): BpfProgram {
 
 async function costs(rounds: number, repeat: number, io: BenchIo): Promise<Table> {
   const cases = programCases().map((one) => {
-    const object = one.key === undefined ? undefined : loadFanout(one.key, 1);
-    return { ...one, object, program: object?.program('sluice_fanout') ?? bare() };
+    if (one.key === undefined) return { ...one, object: undefined, program: bare() };
+    if (one.key !== 'snap') {
+      const object = loadFanout(one.key, 1);
+      return { ...one, object, program: object.program('sluice_fanout') };
+    }
+    const { object } = new SnapFilter(false);
+    return { ...one, object, program: object.program('sluice_snap') };
   });
   try {
     const ns = await interleaved(cases, rounds, io, ({ program, data }) => {

@@ -7,116 +7,28 @@
  * Received packets begin with the network header here: the kernel has taken off the link-layer header and the outermost tag.
  */
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-#include <linux/ppp_defs.h>
 #include "fanout.h"
+#include "walk.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define PACKET_OUTGOING 4
 #define ETH_P_ERSPAN1 0x88be
 #define ETH_P_ERSPAN3 0x22eb
 #define VXLAN_PORT 4789
 #define GENEVE_PORT 6081
 #define GTPU_PORT 2152
 
-/* How far a packet has been followed. */
-struct walk {
-	__u32 at;    /* offset of what is next */
-	__u32 type;  /* its EtherType, in host order */
-	__u32 base;  /* what offsets count from: BPF_HDR_START_* */
-	__u32 vlans; /* ids of the two outermost tags that have one, if they belong to the flow */
+/* A packet, and what is known of it so far. */
+struct packet {
+	struct walk walk;
 	__u32 hash;
-	__u32 proto; /* of the transport header */
-	__u32 first; /* this is the first of several fragments, with this key */
+	__u32 first; /* it is the first of several fragments, with this key */
 	struct fanout_fragment fragment;
 };
-
-static __always_inline bool load(struct __sk_buff *skb, const struct walk *w, __u32 offset, void *to, __u32 size)
-{
-	return bpf_skb_load_bytes_relative(skb, offset, to, size, w->base) == 0;
-}
-
-static __always_inline void add_tag(struct walk *w, __u32 tci)
-{
-	__u32 id = tci & 0xfff;
-
-	if (!cfg_vlan || !id)
-		return;
-	if (!(w->vlans & 0xfff))
-		w->vlans |= id;
-	else if (!(w->vlans >> 12))
-		w->vlans |= id << 12;
-}
-
-static __always_inline bool is_ip(__u32 type)
-{
-	return type == ETH_P_IP || type == ETH_P_IPV6;
-}
-
-/* What begins with an IP header begins with its version. */
-static __always_inline __u32 by_version(__u8 first)
-{
-	return first >> 4 == 4 ? ETH_P_IP : first >> 4 == 6 ? ETH_P_IPV6 : 0;
-}
-
-/* To the IP header, past tags, PPPoE (RFC 2516) and MPLS labels. Whether there is one. */
-__noinline int to_ip(struct __sk_buff *skb, struct walk *w)
-{
-	__u8 b[8];
-
-	if (!w)
-		return 0;
-	for (int i = 0; i < FANOUT_MAX_STEPS; i++) {
-		switch (w->type) {
-		case ETH_P_IP:
-		case ETH_P_IPV6:
-			return 1;
-		case ETH_P_8021Q:
-		case ETH_P_8021AD:
-		case ETH_P_QINQ1:
-			if (!load(skb, w, w->at, b, 4))
-				return 0;
-			add_tag(w, b[0] << 8 | b[1]);
-			w->type = b[2] << 8 | b[3];
-			w->at += 4;
-			break;
-		case ETH_P_PPP_SES:
-			if (!load(skb, w, w->at, b, 8) || b[0] != 0x11 || b[1] != 0)
-				return 0;
-			w->at += 8;
-			switch (b[6] << 8 | b[7]) {
-			case PPP_IP:
-				w->type = ETH_P_IP;
-				break;
-			case PPP_IPV6:
-				w->type = ETH_P_IPV6;
-				break;
-			case PPP_MPLS_UC:
-				w->type = ETH_P_MPLS_UC;
-				break;
-			default:
-				return 0;
-			}
-			break;
-		case ETH_P_MPLS_UC:
-		case ETH_P_MPLS_MC:
-			if (!load(skb, w, w->at, b, 5))
-				return 0;
-			w->at += 4;
-			if (b[2] & 1)
-				w->type = by_version(b[4]);
-			break;
-		default:
-			return 0;
-		}
-	}
-	return 0;
-}
 
 /* Goes on behind an Ethernet header. */
 static __always_inline int in_ethernet(struct __sk_buff *skb, struct walk *w, __u32 at)
@@ -236,55 +148,37 @@ __noinline int to_inner(struct __sk_buff *skb, struct walk *w, __u32 at, __u32 p
 	return 0;
 }
 
-/* TCP, UDP, DCCP, SCTP and UDP-Lite begin with two ports. */
-static __always_inline bool has_ports(__u32 proto)
-{
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_DCCP ||
-	       proto == IPPROTO_UDPLITE;
-}
-
-static __always_inline __u32 port(const __u8 *b)
-{
-	return b[0] << 8 | b[1];
-}
-
-/* The two ends are added up: neither comes first. */
-static __always_inline __u32 both(const struct walk *w, __u32 src, __u32 dst, __u32 proto)
-{
-	return mix(src + dst, proto | w->vlans << 8);
-}
-
 /* With the ports, if there are any: they are answered, as one word. */
-static __always_inline __u32 transport(struct __sk_buff *skb, struct walk *w, __u32 at, __u32 src, __u32 dst,
+static __always_inline __u32 transport(struct __sk_buff *skb, struct packet *p, __u32 at, __u32 src, __u32 dst,
 				       __u8 *b, bool loaded)
 {
-	if (!has_ports(w->proto) || (!loaded && !load(skb, w, at, b, 4)))
+	if (!has_ports(p->walk.proto) || (!loaded && !load(skb, &p->walk, at, b, 4)))
 		__builtin_memset(b, 0, 4);
 	if (cfg_pair)
-		w->hash = both(w, src, dst, 0);
+		p->hash = both(&p->walk, src, dst, 0);
 	else
-		w->hash = both(w, mix(src, port(b)), mix(dst, port(b + 2)), w->proto);
+		p->hash = both(&p->walk, mix(src, port(b)), mix(dst, port(b + 2)), p->walk.proto);
 	return port(b) << 16 | port(b + 2);
 }
 
 /* A later fragment, at which nothing more can be seen. */
-static __always_inline int follow_first(struct walk *w, __u32 src, __u32 dst)
+static __always_inline int follow_first(struct packet *p, __u32 src, __u32 dst)
 {
-	__u32 *hash = bpf_map_lookup_elem(&fragments, &w->fragment);
+	__u32 *hash = bpf_map_lookup_elem(&fragments, &p->fragment);
 
 	if (hash) {
-		w->hash = *hash;
+		p->hash = *hash;
 		count(FANOUT_FOLLOWED);
 	} else {
 		/* It came before the first one, or the note of that was displaced. */
-		w->hash = both(w, src, dst, 0);
+		p->hash = both(&p->walk, src, dst, 0);
 		count(FANOUT_UNKNOWN);
 	}
 	return 0;
 }
 
 /* Both return 0 when nothing more is to be looked at, 1 with what is behind it, 2 when this was not IP. */
-__noinline int in_ipv4(struct __sk_buff *skb, struct walk *w)
+__noinline int in_ipv4(struct __sk_buff *skb, struct packet *p)
 {
 	struct {
 		struct iphdr ip;
@@ -293,43 +187,43 @@ __noinline int in_ipv4(struct __sk_buff *skb, struct walk *w)
 	__u32 src, dst, at, ports;
 	bool whole;
 
-	if (!w)
+	if (!p)
 		return 2;
-	whole = load(skb, w, w->at, &h, sizeof(h));
-	if (!whole && !load(skb, w, w->at, &h.ip, sizeof(h.ip)))
+	whole = load(skb, &p->walk, p->walk.at, &h, sizeof(h));
+	if (!whole && !load(skb, &p->walk, p->walk.at, &h.ip, sizeof(h.ip)))
 		return 2;
 	if (h.ip.version != 4 || h.ip.ihl < 5)
 		return 2;
-	at = w->at + h.ip.ihl * 4;
-	w->proto = h.ip.protocol;
+	at = p->walk.at + h.ip.ihl * 4;
+	p->walk.proto = h.ip.protocol;
 	src = mix(cfg_seed, bpf_ntohl(h.ip.saddr));
 	dst = mix(cfg_seed, bpf_ntohl(h.ip.daddr));
 	if (unlikely(h.ip.frag_off & bpf_htons(0x3fff)) && (!cfg_pair || cfg_inner)) {
-		__builtin_memset(&w->fragment, 0, sizeof(w->fragment));
-		w->fragment.src[0] = h.ip.saddr;
-		w->fragment.dst[0] = h.ip.daddr;
-		w->fragment.id = h.ip.id;
-		w->fragment.word = w->proto | w->vlans << 8;
+		__builtin_memset(&p->fragment, 0, sizeof(p->fragment));
+		p->fragment.src[0] = h.ip.saddr;
+		p->fragment.dst[0] = h.ip.daddr;
+		p->fragment.id = h.ip.id;
+		p->fragment.word = p->walk.proto | p->walk.vlans << 8;
 		if (h.ip.frag_off & bpf_htons(0x1fff))
-			return follow_first(w, src, dst);
-		w->first = 1;
+			return follow_first(p, src, dst);
+		p->first = 1;
 	}
-	if (unlikely(w->proto == IPPROTO_AH)) {
+	if (unlikely(p->walk.proto == IPPROTO_AH)) {
 		__u8 b[2];
 
 		/* RFC 4302: in clear text what is behind it. */
-		if (load(skb, w, at, b, 2)) {
-			w->proto = b[0];
+		if (load(skb, &p->walk, at, b, 2)) {
+			p->walk.proto = b[0];
 			at += (b[1] + 2) * 4;
 		}
 		whole = false;
 	}
-	ports = transport(skb, w, at, src, dst, h.ports, whole && h.ip.ihl == 5);
-	return cfg_inner ? to_inner(skb, w, at, ports) : 0;
+	ports = transport(skb, p, at, src, dst, h.ports, whole && h.ip.ihl == 5);
+	return cfg_inner ? to_inner(skb, &p->walk, at, ports) : 0;
 }
 
 /* Walks extension headers. 1: a later fragment. */
-static __always_inline int extensions(struct __sk_buff *skb, struct walk *w, __u32 *offset)
+static __always_inline int extensions(struct __sk_buff *skb, struct packet *p, __u32 *offset)
 {
 	__u32 at = *offset;
 	__u8 b[8];
@@ -337,45 +231,45 @@ static __always_inline int extensions(struct __sk_buff *skb, struct walk *w, __u
 	for (int i = 0; i < FANOUT_MAX_EXT_HEADERS; i++) {
 		__u32 size;
 
-		switch (w->proto) {
+		switch (p->walk.proto) {
 		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:
 		case IPPROTO_DSTOPTS:
-			if (!load(skb, w, at, b, 8))
+			if (!load(skb, &p->walk, at, b, 8))
 				return 0;
 			size = (b[1] + 1) * 8;
 			break;
 		case IPPROTO_AH:
-			if (!load(skb, w, at, b, 8))
+			if (!load(skb, &p->walk, at, b, 8))
 				return 0;
 			size = (b[1] + 2) * 4;
 			break;
 		case IPPROTO_FRAGMENT:
-			if (!load(skb, w, at, b, 8))
+			if (!load(skb, &p->walk, at, b, 8))
 				return 0;
 			size = 8;
 			/* The protocol of a later fragment is that of the first one: both are of the fragment header. */
-			__builtin_memcpy(&w->fragment.id, b + 4, 4);
-			w->fragment.word = b[0] | w->vlans << 8;
+			__builtin_memcpy(&p->fragment.id, b + 4, 4);
+			p->fragment.word = b[0] | p->walk.vlans << 8;
 			if (b[2] | (b[3] & 0xf8)) {
-				w->proto = b[0];
+				p->walk.proto = b[0];
 				return 1;
 			}
 			/* RFC 6946: an atomic fragment is a whole datagram. */
-			w->first = b[3] & 1;
+			p->first = b[3] & 1;
 			break;
 		default:
 			*offset = at;
 			return 0;
 		}
-		w->proto = b[0];
+		p->walk.proto = b[0];
 		at += size;
 	}
 	*offset = at;
 	return 0;
 }
 
-__noinline int in_ipv6(struct __sk_buff *skb, struct walk *w)
+__noinline int in_ipv6(struct __sk_buff *skb, struct packet *p)
 {
 	struct {
 		struct ipv6hdr ip;
@@ -384,63 +278,55 @@ __noinline int in_ipv6(struct __sk_buff *skb, struct walk *w)
 	__u32 src = cfg_seed, dst = cfg_seed, at, ports;
 	bool whole;
 
-	if (!w)
+	if (!p)
 		return 2;
-	whole = load(skb, w, w->at, &h, sizeof(h));
-	if (!whole && !load(skb, w, w->at, &h.ip, sizeof(h.ip)))
+	whole = load(skb, &p->walk, p->walk.at, &h, sizeof(h));
+	if (!whole && !load(skb, &p->walk, p->walk.at, &h.ip, sizeof(h.ip)))
 		return 2;
 	if (h.ip.version != 6)
 		return 2;
-	at = w->at + sizeof(h.ip);
-	w->proto = h.ip.nexthdr;
+	at = p->walk.at + sizeof(h.ip);
+	p->walk.proto = h.ip.nexthdr;
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		src = mix(src, bpf_ntohl(h.ip.saddr.s6_addr32[i]));
 		dst = mix(dst, bpf_ntohl(h.ip.daddr.s6_addr32[i]));
 	}
-	if (!has_ports(w->proto) && (!cfg_pair || cfg_inner)) {
+	if (!has_ports(p->walk.proto) && (!cfg_pair || cfg_inner)) {
 		__u32 before = at;
 
-		__builtin_memcpy(w->fragment.src, &h.ip.saddr, 16);
-		__builtin_memcpy(w->fragment.dst, &h.ip.daddr, 16);
-		if (extensions(skb, w, &at))
-			return follow_first(w, src, dst);
+		__builtin_memcpy(p->fragment.src, &h.ip.saddr, 16);
+		__builtin_memcpy(p->fragment.dst, &h.ip.daddr, 16);
+		if (extensions(skb, p, &at))
+			return follow_first(p, src, dst);
 		if (at != before)
 			whole = false;
 	}
-	ports = transport(skb, w, at, src, dst, h.ports, whole);
-	return cfg_inner ? to_inner(skb, w, at, ports) : 0;
+	ports = transport(skb, p, at, src, dst, h.ports, whole);
+	return cfg_inner ? to_inner(skb, &p->walk, at, ports) : 0;
 }
 
 SEC("socket")
 int sluice_fanout(struct __sk_buff *skb)
 {
 	struct fanout_fragment first[FANOUT_MAX_LEVELS];
-	struct walk w = {};
+	struct packet p = {};
 	__u32 firsts = 0;
 
-	w.type = bpf_ntohs(skb->protocol);
-	w.base = BPF_HDR_START_NET;
-	if (skb->vlan_present)
-		add_tag(&w, skb->vlan_tci);
-	/* What this host sends may have its tags in front of what the kernel calls the network header. */
-	if (unlikely(skb->pkt_type == PACKET_OUTGOING && !is_ip(w.type))) {
-		w.base = BPF_HDR_START_MAC;
-		w.at = ETH_HLEN;
-	}
+	walk_from(skb, &p.walk);
 #pragma unroll
 	for (int i = 0; i < FANOUT_MAX_LEVELS; i++) {
 		int more;
 
-		if (unlikely(!is_ip(w.type)) && !to_ip(skb, &w))
+		if (unlikely(!is_ip(p.walk.type)) && !to_ip(skb, &p.walk))
 			break;
-		more = w.type == ETH_P_IP ? in_ipv4(skb, &w) : in_ipv6(skb, &w);
+		more = p.walk.type == ETH_P_IP ? in_ipv4(skb, &p) : in_ipv6(skb, &p);
 		if (more == 2)
 			break;
-		if (unlikely(w.first)) {
-			first[i] = w.fragment;
+		if (unlikely(p.first)) {
+			first[i] = p.fragment;
 			firsts |= 1 << i;
-			w.first = 0;
+			p.first = 0;
 		}
 		if (!cfg_inner || !more)
 			break;
@@ -449,9 +335,9 @@ int sluice_fanout(struct __sk_buff *skb)
 #pragma unroll
 		for (int i = 0; i < FANOUT_MAX_LEVELS; i++)
 			if (firsts & 1 << i) {
-				bpf_map_update_elem(&fragments, &first[i], &w.hash, BPF_ANY);
+				bpf_map_update_elem(&fragments, &first[i], &p.hash, BPF_ANY);
 				count(FANOUT_FIRST);
 			}
 	}
-	return w.hash;
+	return p.hash;
 }

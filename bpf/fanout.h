@@ -8,18 +8,13 @@
 #include <bpf/bpf_helpers.h>
 #include "common.h"
 
-/* Headers between the link layer and IP, and extension headers of IPv6, that are followed. */
-#define FANOUT_MAX_STEPS 10
+/* Extension headers of IPv6 that are followed. */
 #define FANOUT_MAX_EXT_HEADERS 6
 /* A packet, and what it carries: GENEVE over VXLAN has three. */
 #define FANOUT_MAX_LEVELS 3
 
-/* Secret, so that nobody can choose flows that all go to one ring. */
-const volatile __u32 cfg_seed = 0;
 /* By the pair of addresses alone. */
 const volatile __u8 cfg_pair = 0;
-/* VLAN ids belong to the flow. */
-const volatile __u8 cfg_vlan = 0;
 /* By what VXLAN, GENEVE, GRE, ERSPAN, IP in IP and GTP-U carry. */
 const volatile __u8 cfg_inner = 0;
 
@@ -55,17 +50,6 @@ static __always_inline void count(__u32 what)
 
 	if (value)
 		__sync_fetch_and_add(value, 1);
-}
-
-/* One word into a hash (the end of MurmurHash3). */
-static __always_inline __u32 mix(__u32 hash, __u32 word)
-{
-	hash ^= word;
-	hash ^= hash >> 16;
-	hash *= 0x85ebca6b;
-	hash ^= hash >> 13;
-	hash *= 0xc2b2ae35;
-	return hash ^ hash >> 16;
 }
 
 #endif

@@ -124,8 +124,8 @@ const source = {
   }),
   snaplen: key(snapLength(128, 262_144).prefault('off'), {
     group: 'Source',
-    arg: 'BYTES|off',
-    help: 'Bytes of each frame that a capture ring keeps. Services and names of TLS are found in what is kept, and the checksums of cut packets are not validated.',
+    arg: 'BYTES|auto|off',
+    help: 'Bytes of each frame that a capture ring keeps. auto: whole frames while the content of a connection is looked at, then headers. Services and names are found in what is kept, and the checksums of cut packets are not validated.',
   }),
   pinWorkers: key(cpuChoice.prefault('off'), {
     group: 'Source',
@@ -472,6 +472,18 @@ export const CONFLICTS: readonly Conflict[] = [
     verb: EXCLUDES,
     broken: (c) => c.fanoutInner === true && isKernelMode(c.fanout),
     why: 'the modes of the kernel do not look into all tunnels',
+  },
+  {
+    keys: ['snaplen', 'mode'],
+    verb: EXCLUDES,
+    broken: (c) => c.snaplen === 'auto' && c.mode === 'socket',
+    why: 'a ring has one filter, and that is the gate then',
+  },
+  {
+    keys: ['snaplen', 'capture'],
+    verb: EXCLUDES,
+    broken: (c) => c.snaplen !== undefined && c.snaplen !== 'off' && c.capture === 'afxdp',
+    why: 'AF_XDP has no filter behind the gate',
   },
   {
     keys: ['fanoutRollover', 'fanout'],

@@ -128,11 +128,13 @@ export const cpuChoice = z.string().regex(/^(off|auto|\d{1,4}(-\d{1,4})?(,\d{1,4
   error: 'must be off, auto or a list of CPUs, for instance 2-5,8',
 });
 
-/** Bytes of a frame, or 'off' for all of it. */
+/** Bytes of a frame; 'off' for all of it, 'auto' for as much as somebody looks at. */
 export const snapLength = (min: number, max: number) =>
   z
-    .union([z.literal('off'), count(min, max)], { error: 'must be a number of bytes, or off' })
-    .refine((n) => n === 'off' || (n >= min && n <= max), { error: `must be from ${min} to ${max}, or off` });
+    .union([z.enum(['off', 'auto']), count(min, max)], { error: 'must be a number of bytes, auto or off' })
+    .refine((n) => typeof n === 'string' || (n >= min && n <= max), {
+      error: `must be from ${min} to ${max}, auto or off`,
+    });
 
 /** An address with a prefix length: 192.0.2.0/24, 2001:db8::/32. */
 export const network = z.string().refine(

@@ -158,7 +158,7 @@ export class FlowEngine implements FlowEngineApi, TcpHost, InnerHost {
     if (settings.dnsNames > 0) this.#dnsNames = new DnsNames(settings.dnsNames);
     this.#uids = new UidSource(settings.seed.subarray(3));
     this.#gaps = new GapTracker(this.#endpoints, new RangePool(RANGE_NODES), this.#histories);
-    this.#tcp = new TcpTracker(this.#endpoints, this.#gaps, this.#histories, this.#settings.timeouts, this);
+    this.#tcp = new TcpTracker(this.#endpoints, this.#gaps, this.#histories, this.#settings, this);
     this.#lifetimes = new Lifetimes(
       this.#table,
       this.#tcp,

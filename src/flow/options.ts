@@ -19,6 +19,8 @@ export interface FlowEngineOptions {
   tunnelPorts?: TunnelPorts;
   /** Tunnels that the gate looks into: flows inside of them may be shunted. None unless told. */
   shuntInside?: readonly TunnelKind[];
+  /** Frames of connections at whose content nobody looks are cut on purpose: what is not there is no gap. False unless told. */
+  cutFrames?: boolean;
   /** Memory for IP datagrams of which fragments are missing; 16 MiB unless told. */
   fragmentBytes?: number;
   /** Networks that count as local beside the private and special-purpose ranges. */

@@ -28,6 +28,7 @@ export interface FlowSettings {
   readonly tunnelInKey: boolean;
   readonly tunnelPorts: TunnelPorts;
   readonly shuntInside: ReadonlySet<TunnelType>;
+  readonly cutFrames: boolean;
   readonly fragmentBytes: number;
   readonly services: boolean;
   /** UDP flows to DNS ports have the timeout of DNS. */
@@ -60,6 +61,7 @@ export function completeOptions(options: FlowEngineOptions): FlowSettings {
     tunnelInKey: options.tunnelInKey ?? false,
     tunnelPorts: options.tunnelPorts ?? DEFAULT_TUNNEL_PORTS,
     shuntInside: new Set((options.shuntInside ?? []).map((kind) => TYPE_OF[kind])),
+    cutFrames: options.cutFrames ?? false,
     fragmentBytes: options.fragmentBytes ?? 16_777_216,
     services: options.services ?? !bare,
     dns: !bare,

@@ -25,6 +25,9 @@ import type { Side } from './types.ts';
 const LETTER_A = 0x41;
 const LETTER_D = 0x44;
 
+/** Flag.payloadWanted of either side. */
+export const PAYLOAD_WANTED = Flag.payloadWanted * 3;
+
 /** An endpoint for which nothing but its numbers can change. */
 const STEADY = Tcp.established | Ep.inStep;
 const STEADY_MASK = STATE_MASK | Ep.inStep | Ep.didClose | Ep.finSeen | Ep.skip | Ep.didEof;
@@ -40,8 +43,10 @@ export class SteadySegments {
   readonly #doubles: Float64Array;
   readonly #endpoints: Endpoints;
   readonly #histories: Histories;
+  readonly #cutFrames: boolean;
 
-  constructor(endpoints: Endpoints, histories: Histories) {
+  constructor(endpoints: Endpoints, histories: Histories, cutFrames: boolean) {
+    this.#cutFrames = cutFrames;
     this.#words = endpoints.words;
     this.#doubles = endpoints.doubles;
     this.#endpoints = endpoints;
@@ -79,7 +84,9 @@ export class SteadySegments {
     let relative = 0;
     if (bytes > 0) {
       const unacked = distance(last, words[ep + EP_ACK]);
-      if (unacked < 0 || unacked > MAX_IN_STEP || decoder.captured < decoder.transportBytes) return -1;
+      if (unacked < 0 || unacked > MAX_IN_STEP) return -1;
+      if (decoder.captured < decoder.transportBytes && !(this.#cutFrames && (flags & PAYLOAD_WANTED) === 0))
+        return -1;
       // Nobody has acknowledged data yet: beyond some data, that is watched.
       const heard = (words[ep + EP_ACK] - words[ep + EP_START]) | 0;
       if ((heard === 0 || heard === 1) && this.#endpoints.relativeLast(ep) + bytes > WITHOUT_ACKS) return -1;

@@ -22,10 +22,10 @@ import {
   Seen,
   WORDS,
 } from './layout.ts';
+import type { FlowSettings } from './settings.ts';
 import { TcpCloser } from './tcp-close.ts';
 import { TcpFlag, type TcpHost, TcpStates } from './tcp-states.ts';
-import { SteadySegments } from './tcp-steady.ts';
-import type { FlowTimeouts } from './timeouts.ts';
+import { PAYLOAD_WANTED, SteadySegments } from './tcp-steady.ts';
 import type { Side } from './types.ts';
 
 /** Sequence numbers that leap further are not believed on SYN and RST, nor an acknowledgement of 0. */
@@ -60,14 +60,16 @@ export class TcpTracker {
   readonly #states: TcpStates;
   readonly #closer: TcpCloser;
   readonly #steady: SteadySegments;
+  readonly #cutFrames: boolean;
 
   constructor(
     endpoints: Endpoints,
     gaps: GapTracker,
     histories: Histories,
-    timeouts: FlowTimeouts,
+    { timeouts, cutFrames }: Pick<FlowSettings, 'timeouts' | 'cutFrames'>,
     host: TcpHost,
   ) {
+    this.#cutFrames = cutFrames;
     this.#words = endpoints.words;
     this.#doubles = endpoints.doubles;
     this.#endpoints = endpoints;
@@ -75,7 +77,7 @@ export class TcpTracker {
     this.#histories = histories;
     this.#states = new TcpStates(endpoints, histories, timeouts, host);
     this.#closer = new TcpCloser(endpoints, gaps, timeouts, host);
-    this.#steady = new SteadySegments(endpoints, histories);
+    this.#steady = new SteadySegments(endpoints, histories, cutFrames);
   }
 
   /** Prepares a new flow. */
@@ -197,7 +199,8 @@ export class TcpTracker {
     this.dataSeq = 0;
     if (
       bytes > 0 &&
-      decoder.captured >= decoder.transportBytes &&
+      (decoder.captured >= decoder.transportBytes ||
+        (this.#cutFrames && (this.#words[slot * WORDS + FLAGS] & PAYLOAD_WANTED) === 0)) &&
       (flags & TcpFlag.rst) === 0 &&
       relative >= 0
     ) {

@@ -82,8 +82,8 @@ export {
   setThreadAffinity,
   unshareNetns,
 } from './system.ts';
-export { type UdpImplementation, type UdpOptions, UdpReceiver } from './udp.ts';
 export { allowedCpus, coresFirst, nodeCpus, numaNode, parseCpuList } from './topology.ts';
+export { type UdpImplementation, type UdpOptions, UdpReceiver } from './udp.ts';
 export { Watch } from './watch.ts';
 export {
   FILL_WORDS,

@@ -69,6 +69,8 @@ export interface StatsRecord {
   pktsDropped?: number | undefined;
   /** How often the capture ring was full. */
   ringFreezes?: number | undefined;
+  /** Connections of which the rings kept the headers alone from some packet on. */
+  cutConns?: number | undefined;
   /** Packets that reached the link, dropped and shunted ones included. */
   pktsLink?: number | undefined;
   /** Connections that are open, of all protocols. */
@@ -114,6 +116,7 @@ export function statsSchema({ verdicts = [], udp = [] }: StatsColumns): LogSchem
       count('bytes_recv', (r) => r.bytesRecv),
       count('pkts_dropped', (r) => r.pktsDropped),
       count('ring_freezes', (r) => r.ringFreezes),
+      count('cut_conns', (r) => r.cutConns),
       count('pkts_link', (r) => r.pktsLink),
       count('active_conns', (r) => r.activeConns),
       count('conns', (r) => r.conns),

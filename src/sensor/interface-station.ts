@@ -1,6 +1,7 @@
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
 import { FanoutGroup } from '../capture/fanout.ts';
+import { SnapFilter } from '../capture/snap.ts';
 import { chooseKind, rulesOutXdp } from '../gate/choose.ts';
 import { Gate, type GateOptions, type Joined } from '../gate/index.ts';
 import { gateTunnels } from '../gate/tunnels.ts';
@@ -30,6 +31,7 @@ export class InterfaceStation implements Station {
   readonly #info: InterfaceInfo;
   readonly #crew: Crew;
   #offloads: Offloads | undefined;
+  #snap: SnapFilter | undefined;
   #frames: FrameCapture | undefined;
   #returning: Returning | undefined;
   /** The kernel says that the interface went down: what it is now is looked up until it is up again. */
@@ -129,7 +131,7 @@ export class InterfaceStation implements Station {
       vlanKey: c.vlanKey,
       tunnels: gateTunnels(c),
       fragments: c.fragments === 'follow',
-      ...(c.snaplen === 'off' ? {} : { snaplen: c.snaplen }),
+      ...(typeof c.snaplen === 'number' ? { snaplen: c.snaplen } : {}),
       workers: c.workers,
       join: isUsable,
     };
@@ -173,6 +175,7 @@ export class InterfaceStation implements Station {
     const { name, index } = this.#info;
     const retireMs = Math.max(1, Math.round(c.retire * 1000));
     using group = c.workers > 1 && this.#frames === undefined ? this.#makeGroup() : undefined;
+    if (c.snaplen === 'auto') this.#snap = new SnapFilter(c.vlanKey);
     const cpus = workerCpus(c.pinWorkers, name);
     // Interfaces that are near the same CPUs share them.
     const firstCpu = c.interface.indexOf(name) * c.workers;
@@ -187,7 +190,8 @@ export class InterfaceStation implements Station {
           ringBlock: c.ringBlock,
           retireMs,
           fanout: group?.ticket,
-          snaplen: c.snaplen === 'off' ? undefined : c.snaplen,
+          snaplen: typeof c.snaplen === 'number' ? c.snaplen : undefined,
+          snap: this.#snap?.handles,
           cpu: cpus?.[(firstCpu + number) % cpus.length],
         },
         holdMs: retireMs,
@@ -270,6 +274,7 @@ export class InterfaceStation implements Station {
 
   async close(): Promise<void> {
     await this.#crew.close();
+    this.#snap?.close();
     // Connections of an earlier run that nobody has gone on with are left to the next one.
     this.gate?.close(this.#returning !== undefined && areLeft(this.#returning));
     this.#frames?.close();

@@ -33,6 +33,7 @@ function openInterface(setup: InterfaceSource): OpenedSource {
     ...(setup.fanout === undefined ? {} : { fanout: setup.fanout }),
     ...(setup.snaplen === undefined ? {} : { snaplen: setup.snaplen }),
   });
+  if (setup.snap !== undefined) ring.filterBy({ fd: setup.snap.program });
   return { source: new AfPacketSource(ring, setup.ifname), publish: () => {} };
 }
 

@@ -1,5 +1,6 @@
 import type { TunnelKind, TunnelPorts } from '../base/tunnels.ts';
 import type { FanoutTicket } from '../capture/fanout.ts';
+import type { SnapHandles } from '../capture/snap.ts';
 import type { UdpAddress } from '../capture/udp-url.ts';
 import type { FlowTimeouts } from '../flow/index.ts';
 import type { GateHandles } from '../gate/ops.ts';
@@ -20,6 +21,8 @@ export interface InterfaceSource {
   fanout: FanoutTicket | undefined;
   /** Bytes of each frame to keep. */
   snaplen: number | undefined;
+  /** The filter that keeps headers of flows at whose content nobody looks any more. */
+  snap: SnapHandles | undefined;
   /** The worker runs on this CPU, and its ring is made there. */
   cpu: number | undefined;
 }
@@ -116,10 +119,12 @@ export const Stat = {
   early: 22,
   /** How often the ring was full. */
   ringFreezes: 23,
+  /** Connections of which the ring kept the headers alone from some packet on. */
+  cutConnections: 24,
   /** Of the source, by its kind; SOURCE_STATS. */
-  source: 24,
+  source: 25,
   /** For each policy, see PolicyStat. */
-  policies: 56,
+  policies: 57,
 } as const;
 export const SOURCE_STATS = Stat.policies - Stat.source;
 

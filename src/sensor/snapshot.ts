@@ -34,6 +34,8 @@ export interface Snapshot {
   ringPackets: number;
   ringDrops: number;
   ringFreezes: number;
+  /** Connections of which headers alone were kept from some packet on. */
+  cutConnections: number;
   /** Datagrams that UDP sockets had no room for. */
   socketDrops: number;
   /** Connections, packets that were counted and not analysed, their IP bytes. */
@@ -85,6 +87,7 @@ export function takeSnapshot(stations: readonly Station[], policyNames: readonly
     ringPackets: sum(Stat.ringPackets, 'interface'),
     ringDrops: sum(Stat.ringDrops, 'interface'),
     ringFreezes: sum(Stat.ringFreezes, 'interface'),
+    cutConnections: sum(Stat.cutConnections, 'interface'),
     socketDrops: sum(Stat.source + UdpStat.dropped, 'udp'),
     localBypass: {
       connections: sum(Stat.bypassedConnections),

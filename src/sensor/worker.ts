@@ -9,6 +9,7 @@ import { hasLocalEndpoint } from '../gate/local.ts';
 import { coarseStep, realtimeOffset } from '../kernel/index.ts';
 import type { Packet } from '../packet/packet.ts';
 import { SPARED } from '../policy/index.ts';
+import { ContentCut } from './content-cut.ts';
 import { Decider } from './decider.ts';
 import type { ShuntTotals } from './episode.ts';
 import { isOneWay } from './one-way.ts';
@@ -54,6 +55,7 @@ class CaptureWorker {
   readonly #engine: FlowEngine;
   readonly #gate: GateClient | undefined;
   readonly #shunter: Shunter | undefined;
+  readonly #cut: ContentCut | undefined;
   readonly #recovery: Recovery | undefined;
   readonly #decider: Decider;
   /** By the decider's index: where the counters of a policy are (PolicyBook). */
@@ -82,6 +84,7 @@ class CaptureWorker {
     const { source, publish } = openSource(setup);
     this.#source = source;
     this.#publishSource = publish;
+    const snap = setup.source.kind === 'interface' ? setup.source.snap : undefined;
     let shunter: Shunter | undefined;
     const hooks: FlowHooks = {
       beforePacket: (slot, side, flags, now) => shunter?.beforePacket(slot, side, flags, now),
@@ -101,6 +104,7 @@ class CaptureWorker {
         localNets: setup.localNets,
         ...knowledgeFor(setup.policies.plan),
         maxFlows: setup.maxFlows,
+        cutFrames: snap !== undefined,
         timeouts: setup.timeouts,
         clockStep: CLOCK_STEP,
       },
@@ -125,9 +129,16 @@ class CaptureWorker {
       gate.lease.renew();
     }
     this.#shunter = shunter;
+    const cut = snap === undefined ? undefined : new ContentCut(engine, snap, setup.maxFlows);
+    this.#cut = cut;
     if (this.#gate !== undefined) this.#sink = (p) => this.#watch(p);
     else if (setup.localBypass) this.#sink = (p) => this.#countOrWatch(p);
-    else this.#sink = (p) => void engine.process(p);
+    else if (cut === undefined) this.#sink = (p) => void engine.process(p);
+    else
+      this.#sink = (p) => {
+        const slot = engine.process(p);
+        if (slot >= 0) cut.look(slot);
+      };
   }
 
   #makeShunter(gate: GateClient): Shunter {
@@ -217,6 +228,7 @@ class CaptureWorker {
     const engine = this.#engine;
     const slot = engine.process(packet);
     if (slot < 0) return;
+    this.#cut?.look(slot);
     if (engine.isMarked(slot)) {
       this.#shunter?.afterPacket(slot);
       return;
@@ -231,7 +243,9 @@ class CaptureWorker {
   #countOrWatch(packet: Packet): void {
     const engine = this.#engine;
     const slot = engine.process(packet);
-    if (slot >= 0 && this.#decider.look(slot, packet.ts) >= 0) this.#bypass(slot);
+    if (slot < 0) return;
+    this.#cut?.look(slot);
+    if (this.#decider.look(slot, packet.ts) >= 0) this.#bypass(slot);
   }
 
   #bypass(slot: number): void {
@@ -305,6 +319,7 @@ class CaptureWorker {
     s[Stat.ringPackets] = ring.packets - this.#early;
     s[Stat.ringDrops] = ring.drops;
     s[Stat.ringFreezes] = ring.freezes;
+    s[Stat.cutConnections] = this.#cut?.flows ?? 0;
     s[Stat.early] = this.#early;
     this.#publishSource(this.#sourceStats);
     const { bypassedPackets, bypassedBytes } = this.#engine.stats;
@@ -317,6 +332,7 @@ class CaptureWorker {
   #closed(slot: number): void {
     const shunted = this.#shunter?.closed(slot);
     this.#decider.closed(slot);
+    this.#cut?.closed(slot);
     const oneWay = isOneWay(this.#logs.ended(this.#engine, slot, shunted));
     const s = this.#stats;
     s[Stat.connections]++;
@@ -355,6 +371,7 @@ class CaptureWorker {
     this.#publish(monotonicSeconds());
     this.#gate?.lease.drop();
     this.#source.close();
+    this.#cut?.close();
     this.#gate?.close();
     this.#logs.close();
     return Float64Array.from(this.#delays);

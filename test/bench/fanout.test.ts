@@ -11,7 +11,7 @@ kernelTest(
     const io = { progress: () => {}, stop: new AbortController().signal };
     const sizes = { flows: 40, repeat: 1000, rings: [2] };
     const [cost, { rows }] = (await benchFanout(1, io, sizes)).tables;
-    expect(cost.rows).toHaveLength(10);
+    expect(cost.rows).toHaveLength(12);
     expect(rows).toHaveLength(7);
     const of = (mode: string) => rows.find((row) => row['mode'] === mode);
     expect(of('ebpf')).toMatchObject({ split: 0, pieces: 0 });
