@@ -12,6 +12,7 @@ import { barsTable } from './gate-bars.ts';
 import { A, ack, B, type Case, KEYS, packets, run, TCP_KEY } from './gate-case.ts';
 import { filterCases } from './gate-filter.ts';
 import { optionCases } from './gate-options.ts';
+import { tunnelCases } from './gate-tunnels.ts';
 import {
   type BenchIo,
   difference,
@@ -299,6 +300,7 @@ export async function benchGate(
     ...bareCases(bare, spread),
     ...programs.flatMap(({ prefix, tables }) => gateCases(prefix, tables, bare, spread)),
     ...optionCases(bpfObjectPath('gate'), stack),
+    ...tunnelCases(bpfObjectPath('gate_tunnels'), stack),
     ...filterCases(bare, entries, stack),
     ...xdpFilterCases(filter.object),
   ];

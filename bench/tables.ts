@@ -60,7 +60,7 @@ export class GateTables {
     path: string,
     max4: number,
     max6: number,
-    constants: Record<string, number> = {},
+    constants: Record<string, number | Uint8Array> = {},
     notes?: number,
     more: Record<string, number> = {},
   ) {

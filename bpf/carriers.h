@@ -34,7 +34,7 @@ static __always_inline bool is_open(struct sl_flow *f, __u32 dir, __u32 owner, _
 	return true;
 }
 
-/* Not static, as what follows: the verifier looks at it once. */
+/* Several of them. Not static, as what follows: the verifier looks at it once. */
 __noinline int carriers_open(const struct sl_way *w, __u32 owner, __u64 now)
 {
 	if (!w)
@@ -48,32 +48,35 @@ __noinline int carriers_open(const struct sl_way *w, __u32 owner, __u64 now)
 	return 1;
 }
 
+static __always_inline void count_carrier(struct sl_flow *f, const struct sl_carrier *c, __u32 cpu, __u64 now)
+{
+	struct sl_dir *d = c->dir ? &f->dir[1] : &f->dir[0];
+
+	WRITE_ONCE(d->last, now);
+	if (unlikely(!READ_ONCE(f->first)))
+		WRITE_ONCE(f->first, now);
+	if (likely(owns(d, READ_ONCE(d->cpu), cpu + 1))) {
+		WRITE_ONCE(d->pkts, d->pkts + 1);
+		WRITE_ONCE(d->ip_bytes, d->ip_bytes + c->ip_len);
+		WRITE_ONCE(d->seq, d->seq + c->payload);
+	} else {
+		struct sl_spare *s = c->dir ? &f->spare[1] : &f->spare[0];
+
+		__sync_fetch_and_add(&s->pkts, 1);
+		__sync_fetch_and_add(&s->ip_bytes, c->ip_len);
+		__sync_fetch_and_add(c->dir ? &f->log[1] : &f->log[0], c->payload);
+	}
+}
+
 __noinline int count_carriers(const struct sl_way *w, __u32 cpu, __u64 now)
 {
 	if (!w)
 		return 0;
 	for (__u32 i = 0; i < SL_MAX_TUNNELS && i < w->carriers; i++) {
-		const struct sl_carrier *c = &w->carrier[i];
 		struct sl_flow *f = carrier_of(w, i);
-		struct sl_dir *d;
 
-		if (!f)
-			continue;
-		d = c->dir ? &f->dir[1] : &f->dir[0];
-		WRITE_ONCE(d->last, now);
-		if (unlikely(!READ_ONCE(f->first)))
-			WRITE_ONCE(f->first, now);
-		if (likely(owns(d, READ_ONCE(d->cpu), cpu + 1))) {
-			WRITE_ONCE(d->pkts, d->pkts + 1);
-			WRITE_ONCE(d->ip_bytes, d->ip_bytes + c->ip_len);
-			WRITE_ONCE(d->seq, d->seq + c->payload);
-		} else {
-			struct sl_spare *s = c->dir ? &f->spare[1] : &f->spare[0];
-
-			__sync_fetch_and_add(&s->pkts, 1);
-			__sync_fetch_and_add(&s->ip_bytes, c->ip_len);
-			__sync_fetch_and_add(c->dir ? &f->log[1] : &f->log[0], c->payload);
-		}
+		if (f)
+			count_carrier(f, &w->carrier[i], cpu, now);
 	}
 	return 0;
 }

@@ -139,16 +139,29 @@ static __always_inline int shunt_inner(struct sl_packet *p, const struct sl_key6
 	if (!f)
 		return on_pairs(p, key, mine, SL_V_PASS_NO_ENTRY);
 	now = clock(mine);
-	if (w->carriers) {
+	if (w->carriers && READ_ONCE(f->dir[0].cpu) & SL_TIED) {
 		__u32 state = READ_ONCE(f->dir[0].state);
-		bool tied = READ_ONCE(f->dir[0].cpu) & SL_TIED;
+		bool one = w->carriers == 1, open = false;
+		struct sl_flow *carrier = 0;
 
-		if (tied && STATE(state) == SL_SHUNT && !carriers_open(w, OWNER(state), now)) {
+		/* Mostly there is one, which is looked up once. */
+		if (likely(one)) {
+			carrier = carrier_of(w, 0);
+			if (carrier)
+				open = is_open(carrier, w->carrier[0].dir, OWNER(state), now);
+		} else {
+			open = carriers_open(w, OWNER(state), now);
+		}
+		if (STATE(state) == SL_SHUNT && !open) {
 			end_flow(f, SL_END_TUNNEL);
 			return SL_V_PASS_CARRIER;
 		}
 		verdict = on_hit(f, p, cpu, now);
-		if (tied && verdict == SL_V_SHUNTED)
+		if (verdict != SL_V_SHUNTED)
+			return verdict;
+		if (carrier)
+			count_carrier(carrier, &w->carrier[0], cpu, now);
+		else
 			count_carriers(w, cpu, now);
 		return verdict;
 	}
