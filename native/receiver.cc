@@ -157,8 +157,7 @@ napi_value receiver_open(napi_env env, napi_callback_info info) {
   if (receiver == nullptr) return throw_errno(env, error, step);
   napi_value memory = receiver->arena.share(env);
   if (memory == nullptr) return nullptr;
-  // The kernel, or the headers of recvmmsg, write there as long as the receiver is.
-  napi_create_reference(env, memory, 1, &receiver->memory);
+  receiver->keep(env, memory);
   napi_value out = nullptr;
   napi_create_object(env, &out);
   std::shared_ptr<State> state = state_of(env);
@@ -188,14 +187,10 @@ napi_value receiver_clocks(napi_env env, napi_callback_info info) {
 napi_value receiver_close(napi_env env, napi_callback_info info) {
   Args args(env, info, 1);
   uint32_t id = args.u32(0);
-  Receiver* receiver = receiver_of(env, id);
-  if (receiver != nullptr) {
-    napi_ref memory = receiver->memory;
-    state_of(env)->handles.erase(id);
-    napi_delete_reference(env, memory);
-  }
+  bool there = receiver_of(env, id) != nullptr;
+  if (there) state_of(env)->handles.erase(id);
   napi_value out = nullptr;
-  napi_get_boolean(env, receiver != nullptr, &out);
+  napi_get_boolean(env, there, &out);
   return out;
 }
 

@@ -65,10 +65,23 @@ constexpr uint32_t stride_for(uint32_t bytes) { return ((bytes + 63) / 64 | 1) *
 class Receiver : public Handle {
  public:
   Receiver(uint32_t slots, uint32_t stride) : arena(slots, stride) {}
+  ~Receiver() override {
+    if (memory_ != nullptr) napi_delete_reference(env_, memory_);
+  }
+  Receiver(const Receiver&) = delete;
+  Receiver& operator=(const Receiver&) = delete;
+  // The kernel, or the headers of recvmmsg, write there as long as the receiver is.
+  void keep(napi_env env, napi_value memory) {
+    env_ = env;
+    napi_create_reference(env, memory, 1, &memory_);
+  }
   // Rows filled, or a negative errno. What the last call has shown is overwritten.
   virtual int receive() = 0;
   Arena arena;
-  napi_ref memory = nullptr;
+
+ private:
+  napi_env env_ = nullptr;
+  napi_ref memory_ = nullptr;
 };
 
 // Throws nothing: on failure null, with `error` and `step`.
