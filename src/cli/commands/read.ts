@@ -150,7 +150,7 @@ class Reader {
 
   #try(whatIf: WhatIf, packet: Packet): void {
     const slot = this.#engine.process(packet);
-    if (slot >= 0) whatIf.packet(slot, packet.ts);
+    if (slot >= 0 && this.#engine.isOpen(slot)) whatIf.packet(slot, packet.ts);
   }
 
   /** To be called behind `finish`. */
