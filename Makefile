@@ -57,9 +57,10 @@ build/sluice-san.node: $(SAN_OBJ)
 	mv $@.tmp $@
 
 # Built beside the old one and then exchanged, so that a failed build leaves what ran before.
-dist/.built: $(TS_SRC) tsconfig.json package.json
+dist/.built: $(TS_SRC) scripts/bundle-read.ts tsconfig.json package.json
 	@rm -rf build/ts
 	tsc -p tsconfig.json --outDir build/ts
+	@node scripts/bundle-read.ts build/ts/src/cli
 	@rm -rf dist && mv build/ts dist && touch $@
 
 clean:

@@ -4,7 +4,8 @@ import module from 'node:module';
 import { fileURLToPath } from 'node:url';
 
 const [major, minor] = process.versions.node.split('.').map(Number);
-const built = new URL('../dist/src/cli/main.js', import.meta.url);
+const program = process.argv[2] === 'read' ? 'read.js' : 'main.js';
+const built = new URL(`../dist/src/cli/${program}`, import.meta.url);
 
 function refuse(code, message, help) {
   process.stderr.write(`error[${code}]: ${message}\nhelp: ${help}\n`);
