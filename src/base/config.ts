@@ -438,12 +438,6 @@ export const CONFLICTS: readonly Conflict[] = [
     why: "with AF_XDP the card's queues say which worker a frame goes to",
   },
   {
-    keys: ['snaplen', 'capture'],
-    verb: EXCLUDES,
-    broken: (c) => c.capture === 'afxdp' && c.snaplen !== undefined && c.snaplen !== 'off',
-    why: 'AF_XDP hands over whole frames',
-  },
-  {
     keys: ['lease', 'shuntIdle'],
     verb: EXCLUDES,
     broken: (c) => c.lease === 'off' && c.shuntIdle === 'off',

@@ -35,6 +35,14 @@ export class FrameCapture {
     gate.setNext(this.#stage.program);
   }
 
+  /** What is lost to this host by it; undefined: nothing. */
+  get warning(): string | undefined {
+    const { name, addresses } = this.#info;
+    const own = addresses.map(({ address }) => address).filter((address) => !address.startsWith('fe80:'));
+    if (own.length === 0) return undefined;
+    return `${name} has the address ${own.join(', ')}: with --capture afxdp this host cannot be reached over it`;
+  }
+
   /** What the worker with this number, from 0, receives from. */
   source(number: number): FrameSource {
     const queues: number[] = [];

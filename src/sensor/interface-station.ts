@@ -70,6 +70,7 @@ export class InterfaceStation implements Station {
     if (gate !== undefined) this.#tellLeftovers(gate);
     if (gate !== undefined && this.#config.capture === 'afxdp')
       this.#frames = new FrameCapture(gate, this.#info, this.#config);
+    if (this.#frames?.warning !== undefined) this.#host.warn(this.#frames.warning);
     await this.#startWorkers();
     // Attached last: from the first packet that the gate judges there is someone to see what passes.
     if (gate !== undefined) await this.#attach(gate);

@@ -83,7 +83,10 @@ kernelTest(
       expect(xdpAttachment(interfaceInfo(a).index)).toBeUndefined();
       {
         using logs = new LogDir();
-        await using run = await runOn(a, logs, ...OPTIONS).ready();
+        ip(`addr add 192.0.2.77/32 dev ${a}`);
+        await using run = await runOn(a, logs, ...OPTIONS, '--tap').ready();
+        expect(run.stderr).toMatch(/192\.0\.2\.77: with --capture afxdp this host cannot be reached/);
+        ip(`addr del 192.0.2.77/32 dev ${a}`);
         await new Feed(b, frames.slice(0, 100)).done;
         using ledger = new LedgerReader(a);
         await until(() => ledger.read().passed.pkts === 100, 'frames are missing');
