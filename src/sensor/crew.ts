@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { ERROR_CODES, type ErrorCode, SluiceError } from '../base/errors.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
+import type { PairRequest } from './pair-shunts.ts';
 import type { PlacedPlan } from './policy-book.ts';
 import type { EndStep, FromWorker, ToWorker, WorkerSetup } from './setup.ts';
 
@@ -19,6 +20,8 @@ interface CrewMember {
 export interface CrewEvents {
   /** One of them cannot go on. */
   failed(error: SluiceError): void;
+  /** A policy says to shunt all between two addresses. */
+  pair?(pair: PairRequest): void;
   /** What the source is fed by may have changed. */
   link(): void;
 }
@@ -82,6 +85,7 @@ export class Crew {
       else if (message.kind === 'going') going.resolve();
       else if (message.kind === 'filtered') filtered.resolve();
       else if (message.kind === 'link') this.#events.link();
+      else if (message.kind === 'pair') this.#events.pair?.(message.pair);
       else if (message.kind === 'reached') reached[message.step].resolve(message.delays);
       else failed(fromWorker(message));
     });

@@ -11,6 +11,7 @@ import { captureText, FrameCapture } from './frames.ts';
 import { isUsable } from './notes.ts';
 import { type Offloads, settleOffloads } from './offloads.ts';
 import { orphanRecord } from './orphans.ts';
+import { PairShunts } from './pair-shunts.ts';
 import { workerCpus } from './placement.ts';
 import type { PlacedPlan } from './policy-book.ts';
 import { areLeft, type Returning, returningFlows } from './recovery.ts';
@@ -33,6 +34,7 @@ export class InterfaceStation implements Station {
   #offloads: Offloads | undefined;
   #snap: SnapFilter | undefined;
   #frames: FrameCapture | undefined;
+  #pairs: PairShunts | undefined;
   #returning: Returning | undefined;
   /** The kernel says that the interface went down: what it is now is looked up until it is up again. */
   #suspect = false;
@@ -46,6 +48,7 @@ export class InterfaceStation implements Station {
     this.name = info.name;
     this.#crew = new Crew({
       failed: (error) => this.#host.failed(error),
+      pair: (pair) => this.#pairs?.add(pair),
       link: () => {
         this.#suspect = true;
         this.#checkLink();
@@ -71,6 +74,11 @@ export class InterfaceStation implements Station {
     if (gate !== undefined && this.#config.capture === 'afxdp')
       this.#frames = new FrameCapture(gate, this.#info, this.#config);
     if (this.#frames?.warning !== undefined) this.#host.warn(this.#frames.warning);
+    if (gate !== undefined)
+      this.#pairs = new PairShunts(gate, this.#config.workers, {
+        log: (record) => this.#host.logShunt(record),
+        refused: (message) => this.#host.notice('Sluice::Pair', `${name}: ${message}`),
+      });
     await this.#startWorkers();
     // Attached last: from the first packet that the gate judges there is someone to see what passes.
     if (gate !== undefined) await this.#attach(gate);
@@ -133,7 +141,8 @@ export class InterfaceStation implements Station {
       tunnels: gateTunnels(c),
       fragments: c.fragments === 'follow',
       ...(typeof c.snaplen === 'number' ? { snaplen: c.snaplen } : {}),
-      workers: c.workers,
+      // And one for the pairs of policies.
+      workers: c.workers + 1,
       join: isUsable,
     };
     const choice = chooseKind(c);
@@ -234,6 +243,7 @@ export class InterfaceStation implements Station {
 
   lookAfter(): void {
     this.#checkLink();
+    this.#pairs?.lookAfter();
     this.gate?.lookAfterCaptures();
   }
 
@@ -274,6 +284,8 @@ export class InterfaceStation implements Station {
   }
 
   async close(): Promise<void> {
+    await this.#pairs?.close();
+    this.#pairs = undefined;
     await this.#crew.close();
     this.#snap?.close();
     // Connections of an earlier run that nobody has gone on with are left to the next one.

@@ -235,7 +235,9 @@ class CaptureWorker {
     }
     const index = this.#decider.look(slot, packet.ts);
     if (index < 0) return;
-    if (this.#decider.policies.action(index) === 'bypass') this.#bypass(slot);
+    const action = this.#decider.policies.action(index);
+    if (action === 'bypass') this.#bypass(slot);
+    else if (action === 'pair') this.#pair(slot, index);
     else this.#shunter?.request(slot, this.#places[index], packet.ts);
   }
 
@@ -250,6 +252,29 @@ class CaptureWorker {
 
   #bypass(slot: number): void {
     if (this.#engine.bypass(slot)) this.#stats[Stat.bypassedConnections]++;
+  }
+
+  /** All between the addresses of this connection. Its own record has nothing of what is dropped then. */
+  #pair(slot: number, index: number): void {
+    const engine = this.#engine;
+    engine.setSettled(slot, true);
+    const { family, bytes } = engine.key(slot);
+    const spec = this.#decider.policies.specs[index];
+    if (hasLocalEndpoint(this.#local, family, bytes) || spec.for === undefined) return;
+    const { origHost: orig, respHost: resp, vlan, innerVlan } = engine.record(slot);
+    const keyed = this.#setup.vlanKey;
+    post({
+      kind: 'pair',
+      pair: {
+        orig,
+        resp,
+        vlan: keyed ? (vlan ?? 0) : 0,
+        innerVlan: keyed ? (innerVlan ?? 0) : 0,
+        seconds: spec.for,
+        trigger: this.#decider.policies.trigger(index),
+      },
+    });
+    this.#stats[this.#statsOf(index) + PolicyStat.connections]++;
   }
 
   /** Where the counters of the policy with this index of the decider begin. */
