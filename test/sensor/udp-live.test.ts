@@ -110,8 +110,9 @@ kernelTest(
       }
     } finally {
       for (const device of ['vx4', 'vx6']) ip(`link del ${device}`);
-      await tap.close();
+      // Before the namespace of its other end goes, and takes both with it.
       remove();
+      await tap.close();
     }
   },
 );
