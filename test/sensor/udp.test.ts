@@ -159,9 +159,9 @@ describe('a mirror over UDP, as nobody and without a capability', () => {
       await sender.send(sent(10_000, (i) => i >= 10));
       // One-way connections have no end of their own, unless the same ports begin anew.
       await sender.send(sent(10_000, () => true));
-      await until(noted('Sluice::One_Way'), 'nobody names the mirror');
+      await until(noted('Sluice::One_Way'), 'nobody names the mirror', 30);
       await sender.send(sent(10_000, () => true));
-      await until(noted('Sluice::Both_Ways'), 'nobody says that it is whole');
+      await until(noted('Sluice::Both_Ways'), 'nobody says that it is whole', 30);
       const { directions } = documentOf(await run.stop());
       expect(directions).toEqual({ judged: 90, oneWay: 10 });
     },
