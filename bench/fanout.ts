@@ -120,6 +120,13 @@ interface Traffic {
   here: Uint8Array[];
 }
 
+/** The first frame of each flow, then the second one of each. */
+const byTurns = (frames: readonly Uint8Array[]): Uint8Array[] =>
+  frames
+    .map((frame, i) => ({ frame, turn: i % TURNS }))
+    .toSorted((a, b) => a.turn - b.turn)
+    .map(({ frame }) => frame);
+
 function traffic(flows: number, fragments: boolean): Traffic {
   const random = randomOf(6);
   const there: Uint8Array[] = [];
@@ -134,13 +141,7 @@ function traffic(flows: number, fragments: boolean): Traffic {
       while (out.length < (i + 1) * TURNS) out.push(packetOf(numbered(i), way, 60).bytes());
     }
   }
-  // By turns: the first frame of each flow, then the second one of each.
-  const mix = (frames: Uint8Array[]): Uint8Array[] =>
-    frames
-      .map((frame, i) => ({ frame, turn: i % TURNS }))
-      .toSorted((a, b) => a.turn - b.turn)
-      .map(({ frame }) => frame);
-  return { there: mix(there), here: mix(here) };
+  return { there: byTurns(there), here: byTurns(here) };
 }
 
 interface Shared {

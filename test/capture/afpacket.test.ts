@@ -46,6 +46,11 @@ kernelTest('what has reached the ring is known before it is handed over', ['pack
   }
 });
 
+function tags(packet: Packet): unknown {
+  const decoder = new Decoder(true);
+  return [decoder.decode(packet), decoder.vlan, decoder.innerVlan, decoder.sourcePort];
+}
+
 kernelTest('the tag that the kernel takes out is put back', ['packetRing'], async () => {
   const { a, b, remove } = vethPair();
   const ring = openPacketRing({ interface: a, blockSize: 1 << 16, blocks: 4, retireMs: 1 });
@@ -60,10 +65,6 @@ kernelTest('the tag that the kernel takes out is put back', ['packetRing'], asyn
       eth().vlan(0),
       eth(),
     ].map((start) => start.ipv4(ends).udp({ sport: 1, dport: 2 }).payload(100).bytes());
-    const tags = (packet: Packet): unknown => {
-      const decoder = new Decoder(true);
-      return [decoder.decode(packet), decoder.vlan, decoder.innerVlan, decoder.sourcePort];
-    };
     const offsets = new Uint32Array(frames.length + 1);
     for (const [i, bytes] of frames.entries()) offsets[i + 1] = offsets[i] + bytes.length;
     using sender = new PacketSender(b);

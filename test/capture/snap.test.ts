@@ -22,6 +22,8 @@ ownNetns();
 const FLOWS = 60;
 const PAYLOAD = 300;
 
+const marked = (i: number): boolean => i % 3 !== 0;
+
 /** As the flow engine has it. */
 function keyOf(ends: Ends, vlans: readonly number[]): Uint8Array {
   const { src, dst, sport, dport, protocol } = flowOf(ends, vlans);
@@ -67,7 +69,6 @@ kernelTest(
           return bytes.map((each) => (each.size === 1 ? [...each][0] : -1));
         };
         expect(new Set(await kept())).toEqual(new Set([PAYLOAD]));
-        const marked = (i: number): boolean => i % 3 !== 0;
         for (const [i, { ends, key }] of flows.entries()) if (marked(i)) table.mark(ends.family, key);
         expect(await kept()).toEqual(flows.map((_, i) => (marked(i) ? 0 : PAYLOAD)));
         // A SYN comes whole, and so does what follows.

@@ -9,15 +9,23 @@ ownNetns();
 
 const text = (from: Turn['from'], data: string): Turn => ({ from, data: Buffer.from(data) });
 
+const ends = (i: number, port: number) => ({
+  client: { address: i % 3 === 0 ? '2001:db8::1' : '192.0.2.1', port: 20_000 + i },
+  server: { address: i % 3 === 0 ? '2001:db8::2' : '192.0.2.2', port },
+});
+
+/** Lines of a log, uids left out. */
+const without = (log: LogDir, name: string): string[] =>
+  log
+    .read(name)
+    .map((line) => JSON.stringify({ ...line, uid: undefined }))
+    .toSorted((x, y) => x.localeCompare(y));
+
 kernelTest(
   '--snaplen auto: the records are those of whole frames, and connections were cut',
   ['packetRing'],
   async () => {
     const tls = await capture({ servername: 'cut.test.example' }, {}, 60_000);
-    const ends = (i: number, port: number) => ({
-      client: { address: i % 3 === 0 ? '2001:db8::1' : '192.0.2.1', port: 20_000 + i },
-      server: { address: i % 3 === 0 ? '2001:db8::2' : '192.0.2.2', port },
-    });
     const kinds: ((i: number) => ReturnType<typeof conversation>)[] = [
       (i) =>
         conversation({
@@ -67,11 +75,6 @@ kernelTest(
       await until(() => interfaceCounters(b).rxPackets >= frames.length, 'frames are missing');
       const summaries = [documentOf(await one.stop()), documentOf(await other.stop())];
       for (const { ring } of summaries) expect(ring).toMatchObject({ packets: frames.length, drops: 0 });
-      const without = (log: LogDir, name: string) =>
-        log
-          .read(name)
-          .map(({ uid: _, ...rest }) => JSON.stringify(rest))
-          .toSorted((x, y) => x.localeCompare(y));
       expect(without(cut, 'conn')).toEqual(without(whole, 'conn'));
       expect(without(cut, 'ssl')).toEqual(without(whole, 'ssl'));
       expect(whole.read('conn')).toHaveLength(48);
