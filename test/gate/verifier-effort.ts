@@ -79,5 +79,6 @@ export function verifierEffort(directory: string): Record<string, Effort> {
     if (!file.endsWith('.bpf.o') || GATES.has(name) || FOR_TESTS.test(name)) continue;
     note(efforts, name, loadObject(join(directory, file)));
   }
+  note(efforts, 'xsk, on a veth', loadObject(join(directory, 'xsk.bpf.o'), { constants: { cfg_peek: 1 } }));
   return efforts;
 }
