@@ -58,6 +58,8 @@ static __always_inline int decided(frame_ctx *ctx, struct sl_ledger *mine, const
 		return 0;
 	}
 	bpf_tail_call_static(ctx, &hook, XDP_PASS);
+	/* How much of the frame to keep, where that is not the same for all. */
+	bpf_tail_call_static(ctx, &next, 0);
 	return cfg_snaplen;
 }
 

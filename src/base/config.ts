@@ -468,12 +468,6 @@ export const CONFLICTS: readonly Conflict[] = [
     why: 'the modes of the kernel do not look into all tunnels',
   },
   {
-    keys: ['snaplen', 'mode'],
-    verb: EXCLUDES,
-    broken: (c) => c.snaplen === 'auto' && c.mode === 'socket',
-    why: 'a ring has one filter, and that is the gate then',
-  },
-  {
     keys: ['snaplen', 'capture'],
     verb: EXCLUDES,
     broken: (c) => c.snaplen !== undefined && c.snaplen !== 'off' && c.capture === 'afxdp',

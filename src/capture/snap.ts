@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import { type BpfMap, type BpfObject, loadObject, packageRoot } from '../kernel/index.ts';
+import { type BpfMap, type BpfObject, type BpfProgram, loadObject, packageRoot } from '../kernel/index.ts';
 
 const WORDS = 2;
 const WIDE_ADDRESS = 16;
@@ -27,9 +27,13 @@ export class SnapFilter {
     });
   }
 
+  get program(): BpfProgram {
+    return this.object.program('sluice_snap');
+  }
+
   get handles(): SnapHandles {
-    const { object, seed } = this;
-    return { program: object.program('sluice_snap').fd, slots: object.map('slots').fd, seed };
+    const { object, program, seed } = this;
+    return { program: program.fd, slots: object.map('slots').fd, seed };
   }
 
   close(): void {

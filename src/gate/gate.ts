@@ -256,11 +256,13 @@ export class Gate {
   }
 
   /**
-   * A program that runs after our pass verdict, unless a capture sits in the hook's pass slot.
+   * A program of the gate's kind that runs after our pass verdict, unless a capture sits in the hook's pass slot. That of a socket
+   * filter says how many bytes of the frame are kept.
    * @throws SluiceError PROGRAM_UNFIT
    */
   setNext(program: BpfProgram | undefined): void {
-    occupy(this.#object.map('next'), 0, program);
+    const slots = this.#sameKind(this.#kind) ? this.#object : this.#programs;
+    if (slots !== undefined) occupy(slots.map('next'), 0, program);
   }
 
   /**

@@ -103,6 +103,8 @@ export class InterfaceStation implements Station {
         this.#tellFilter(why);
       }
     }
+    // A socket has one filter: that of the gate goes on to the one that says how much of a frame to keep.
+    if (this.#snap !== undefined) gate.setNext(this.#snap.program);
     await this.#crew.filterBy(gate.program);
     this.mode = 'socket';
   }
