@@ -1,6 +1,6 @@
 import { FileSource } from '../src/capture/file.ts';
 import { createFlowEngine } from '../src/flow/index.ts';
-import type { BatchSink } from '../src/packet/packet.ts';
+import type { BlockSink } from '../src/packet/block.ts';
 
 /** One pass over a capture file within this process. */
 export interface ReadPass {
@@ -28,12 +28,11 @@ export function readPass(path: string, what: ReadPass['what']): ReadPass {
             },
           },
         );
-  const sink: BatchSink =
-    engine === undefined ? () => {} : (packets, count) => engine.processBatch(packets, count);
+  const sink: BlockSink = engine === undefined ? () => {} : (block) => engine.processBlock(block);
   const source = FileSource.open(path);
   try {
     const start = performance.now();
-    while (source.drainBatches(sink, 65_536));
+    while (source.drainBlocks(sink, 65_536));
     engine?.finish();
     const seconds = (performance.now() - start) / 1000;
     if (source.problem !== undefined) throw source.problem;
@@ -54,13 +53,13 @@ export function heapGrowth(path: string): number {
       { beforePacket: () => {}, mayExpire: () => true, closed: () => {} },
     );
     const source = FileSource.open(path);
-    const sink: BatchSink = (packets, count) => engine.processBatch(packets, count);
+    const sink: BlockSink = (block) => engine.processBlock(block);
     let packets = 0;
     let grown = 0;
     try {
       for (;;) {
         const before = process.memoryUsage().heapUsed;
-        const more = source.drainBatches(sink, 65_536);
+        const more = source.drainBlocks(sink, 65_536);
         const growth = process.memoryUsage().heapUsed - before;
         if (!more) return { packets, grown };
         // A collection has been in between: that piece does not count.

@@ -1,7 +1,7 @@
 // The flow engine's short ways: what nearly all packets of ordinary connections are (begin, handshake, data in order,
 // acknowledgements, close, UDP), accounted in the tables of src/flow, which this shares. Each is a part of what
 // src/flow does with such a packet, with the same result to the bit; before anything that is not exactly such a one it
-// stops without having changed anything, and TypeScript goes on (docs/adr/0030-native-short-ways.md).
+// stops without having changed anything, and TypeScript goes on (docs/adr/0032-native-short-ways.md).
 #include <algorithm>
 #include <cmath>
 #include <cstring>
