@@ -103,7 +103,7 @@ static __always_inline int go_inside(frame_ctx *ctx, struct sl_packet *p, struct
 
 	*decided = cfg_mirror;
 	if (!kind)
-		return cfg_mirror ? SL_V_PASS_HOST : verdict;
+		return cfg_mirror && verdict != SL_V_PASS_FRAGMENT ? SL_V_PASS_HOST : verdict;
 	/* What is between the ends of the tunnel counts before what is inside. */
 	if (cfg_pairs || cfg_prefixes) {
 		int by_pair = on_pairs(p, key, mine, SL_V_PASS_NO_ENTRY);
@@ -187,6 +187,9 @@ static __always_inline int look_inside(frame_ctx *ctx, struct sl_packet *p, stru
 	kind = w->kind;
 	limit = s->l3 + s->ip_len;
 	at = s->l4 + (kind & (SL_TUNNEL_VXLAN | SL_TUNNEL_GENEVE) ? 8 : 0);
+	/* A socket is given what UDP says. */
+	if (cfg_mirror && !w->depth)
+		limit = at + s->payload;
 	found = open_tunnel(ctx, kind, s->proto, at, limit);
 	if (INSIDE_WHAT(found) != INSIDE_PACKET) {
 		__builtin_memcpy(p, s, __builtin_offsetof(struct sl_packet, key));

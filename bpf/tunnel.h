@@ -16,6 +16,10 @@
 #define VXLAN_HEADER 8
 #define VXLAN_FLAG_VNI 0x08
 #define GENEVE_HEADER 8
+#define GENEVE_CONTROL 0x80
+#define GENEVE_CRITICAL 0x40
+/* Of a mirror's frame; with more it passes. */
+#define GENEVE_MAX_OPTIONS 16
 
 /* GRE (RFC 2784, 2890; the acknowledgement of RFC 2637), first 16 bits in host order. */
 #define GRE_CHECKSUM 0x8000
@@ -107,6 +111,21 @@ static __always_inline __u64 open_gre(__u8 *header, void *end, __u32 at, __u32 l
 	return inside(type, at + size, limit, 0);
 }
 
+/* Whether options fill their room exactly: whoever ends a mirror looks into no other. */
+static __always_inline bool options_fill(const __u8 *options, const void *end, __u32 room)
+{
+	__u32 at = 0;
+
+	for (int i = 0; i < GENEVE_MAX_OPTIONS; i++) {
+		const __u8 *option = options + (at & 0xff);
+
+		if (at + 4 > room || (const void *)(option + 4) > end)
+			break;
+		at += 4 + (option[3] & 0x1f) * 4;
+	}
+	return at == room;
+}
+
 /*
  * Opens the tunnel of this kind whose header is at offset `at`, in a packet that ends at `limit`. `proto`: of the IP
  * header before. Apart, so that it is verified once.
@@ -140,6 +159,10 @@ __noinline __u64 open_tunnel(frame_ctx *ctx, __u32 kind, __u32 proto, __u32 at, 
 	size = GENEVE_HEADER + (header[0] & 0x3f) * 4;
 	if (at + size > limit)
 		return INSIDE(INSIDE_VIOLATION, 0, 0, 0);
+	/* As in src/packet/encap: what is no frame for the source is none here. */
+	if (cfg_mirror && (header[1] & (GENEVE_CONTROL | GENEVE_CRITICAL) ||
+			   !options_fill(header + GENEVE_HEADER, end, size - GENEVE_HEADER)))
+		return INSIDE(INSIDE_NOTHING, 0, 0, 0);
 	return inside(header[2] << 8 | header[3], at + size, limit, vni_of(header));
 }
 

@@ -51,6 +51,12 @@ const source = {
     },
     'list',
   ),
+  mirrorGate: key(interfaceName.optional(), {
+    group: 'Source',
+    arg: 'IFACE',
+    help: 'Attach a gate to the interface on which the mirrors of udp:// arrive: what is shunted is dropped before the sockets. Nothing but datagrams to their addresses and ports is looked at there.',
+    otherwise: 'none: shunted connections are counted and no longer analysed',
+  }),
   tap: flag(false, {
     group: 'Source',
     help: "The interfaces are taps: capture there although an address, a route or a master is set. Without it an interface with the host's own traffic is refused.",
@@ -448,6 +454,18 @@ export const CONFLICTS: readonly Conflict[] = [
     verb: 'does not divide',
     broken: (c) => c.ringBlock !== undefined && c.ringBytes !== undefined && c.ringBytes % c.ringBlock !== 0,
     why: 'a ring is a whole number of blocks',
+  },
+  {
+    keys: ['mirrorGate', 'gate'],
+    verb: EXCLUDES,
+    broken: (c) => c.mirrorGate !== undefined && c.gate === false,
+    why: 'one asks for a gate, the other for none',
+  },
+  {
+    keys: ['mirrorGate', 'source'],
+    verb: 'needs',
+    broken: (c) => c.mirrorGate !== undefined && c.source?.length !== 1,
+    why: 'the gate stands before one mirror (udp://…)',
   },
   {
     keys: ['tap', 'interface'],

@@ -1,5 +1,11 @@
 /** Sizes and offsets in bytes of the structures in bpf/gate.h. Written by scripts/gen-layouts.ts: do not edit. */
 
+/** struct sl_carrier */
+export const SlCarrier = {
+  size: 64,
+  members: { key: 0, family: 48, dir: 52, ip_len: 56, payload: 60 },
+} as const;
+
 /** struct sl_count */
 export const SlCount = { size: 16, members: { pkts: 0, bytes: 8 } } as const;
 
@@ -57,6 +63,9 @@ export const SlMeta = {
   size: 48,
   members: { layout: 0, flags: 4, instance: 8, boot_id: 16, pid: 32, netns: 36, ifindex: 40, pad: 44 },
 } as const;
+
+/** struct sl_mirror_key */
+export const SlMirrorKey = { size: 20, members: { addr: 0, port: 16, pad: 18 } } as const;
 
 /** struct sl_op */
 export const SlOp = {
@@ -150,3 +159,9 @@ export const SlValue4 = { size: 192, members: { flow: 0 } } as const;
 
 /** struct sl_value6 */
 export const SlValue6 = { size: 224, members: { pad: 0, flow: 32 } } as const;
+
+/** struct sl_way */
+export const SlWay = {
+  size: 320,
+  members: { depth: 0, kind: 4, tie: 8, carriers: 12, vxlan: 16, geneve: 20, pad: 24, carrier: 64 },
+} as const;

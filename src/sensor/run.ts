@@ -47,6 +47,10 @@ export async function runSensor(config: RunConfig, io: CommandIo): Promise<Sluic
     checkPrivilege(gate);
     checkKernel(gate);
   }
+  if (config.mirrorGate !== undefined) {
+    checkPrivilege('xdp');
+    checkKernel('xdp');
+  }
   checkSources(config.source);
   const sensor = new Sensor(config, io, infos);
   let summary: RunSummary;
@@ -154,7 +158,10 @@ class Sensor {
       detail: (line) => this.#io.detail(line),
       warn: (line) => this.#io.warn(line),
       notice: (note, message) => this.#notice(note, message),
-      logShunt: (record) => this.#logShunt(record),
+      logShunt: (record) => {
+        this.#logShunt(record);
+        this.#writer?.flush();
+      },
       failed: (error) => this.#fail(error),
     };
   }

@@ -1,6 +1,8 @@
 import { parseUdpUrl, type UdpAddress } from '../capture/udp-url.ts';
+import type { Gate } from '../gate/index.ts';
 import { UdpReceiver } from '../kernel/index.ts';
 import { Crew } from './crew.ts';
+import { MirrorGate } from './mirror-gate.ts';
 import type { PlacedPlan } from './policy-book.ts';
 import { type EndStep, Stat, statsBuffer } from './setup.ts';
 import { commonSetup, type EarlyDrop, type Station, type StationHost } from './station.ts';
@@ -13,10 +15,8 @@ const BUFFER_BYTES = 16 * 2 ** 20;
 export class UdpStation implements Station {
   readonly kind = 'udp';
   readonly name: string;
-  /** What the mirror sends is here already when a socket filter sees it. */
-  readonly earlyDrop: EarlyDrop = 'none';
-  readonly gate = undefined;
-  readonly mode = 'none';
+  mode = 'none';
+  #mirrorGate: MirrorGate | undefined;
   readonly capture = 'udp';
   readonly #host: StationHost;
   readonly #address: UdpAddress;
@@ -30,8 +30,18 @@ export class UdpStation implements Station {
     this.#crew = new Crew({ failed: (error) => host.failed(error), link: () => {} });
   }
 
+  /** What the mirror sends is here already when a socket filter sees it; XDP is before that. */
+  get earlyDrop(): EarlyDrop {
+    return this.#mirrorGate === undefined ? 'none' : 'xdp';
+  }
+
+  get gate(): Gate | undefined {
+    return this.#mirrorGate?.gate;
+  }
+
   async start(): Promise<void> {
     const c = this.#host.config;
+    if (c.mirrorGate !== undefined) this.#mirrorGate = new MirrorGate(c, c.mirrorGate, this.name);
     const { address, port } = this.#address;
     // Sockets that share a port share it with those of another run of the same user too: that is found out before.
     if (c.workers > 1) new UdpReceiver({ address, port, slots: 1, slotBytes: 64 }).close();
@@ -42,15 +52,26 @@ export class UdpStation implements Station {
         holdMs: 0,
         number,
         workers: c.workers,
-        gate: undefined,
-        localBypass: c.gate,
+        gate: this.gate?.handles(number),
+        localBypass: c.gate && this.gate === undefined,
         returning: undefined,
         log: this.#host.log(),
         stats: statsBuffer(),
       });
     await this.#crew.go();
+    this.#attach();
     this.#checkBuffers();
     this.#host.detail(`${this.name}: ${c.workers} worker(s)`);
+  }
+
+  /** Last: from the first datagram that the gate judges there is someone to see what passes. */
+  #attach(): void {
+    const { gate } = this;
+    if (gate === undefined) return;
+    const { mode } = this.#host.config;
+    const [{ mode: attached, warning }] = gate.attach(mode === 'socket' ? 'auto' : mode);
+    this.mode = attached;
+    if (warning !== undefined) this.#host.warn(warning);
   }
 
   /** Without privilege the kernel grants no more than net.core.rmem_max. */
@@ -68,7 +89,10 @@ export class UdpStation implements Station {
     return this.#crew.stats;
   }
 
-  lookAfter(): void {}
+  lookAfter(): void {
+    this.#mirrorGate?.lookAfter();
+    this.gate?.lookAfterCaptures();
+  }
 
   setPolicies(policies: PlacedPlan): void {
     this.#crew.setPolicies(policies);
@@ -84,5 +108,6 @@ export class UdpStation implements Station {
 
   async close(): Promise<void> {
     await this.#crew.close();
+    this.gate?.close();
   }
 }

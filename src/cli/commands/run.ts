@@ -38,6 +38,9 @@ Examples:
   sluice run -i eth1 --tap --mode socket          no XDP: a filter on the sensor's own sockets
   sluice run -i eth1 --tap --no-gate              the sensor alone
   sluice run udp://0.0.0.0:4789                   a mirror in VXLAN, no privileges needed
+  sluice run udp://10.0.0.5:4789 --mirror-gate eth0
+                                                  shunted connections are dropped before the socket
+  sluice run -i eth1 --tap --tunnels vxlan,gre    connections in tunnels are shunted too
   sluice run 'udp://[::]:6081?encap=geneve' --health-port 8080
                                                   behind an AWS Gateway Load Balancer`,
   );
