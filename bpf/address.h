@@ -30,9 +30,12 @@ static __always_inline void mapped_ends(const struct sl_packet *p, const void *k
 {
 	if (p->family == 4 && !(cfg_tunnels && p->flags & SL_P_WIDE)) {
 		const struct sl_key4 *k = key;
+		__be32 low = k->low_addr, high = k->high_addr;
 
-		map4(src, p->dir ? k->high_addr : k->low_addr);
-		map4(dst, p->dir ? k->low_addr : k->high_addr);
+		/* Loaded before they are chosen: newer compilers choose the address by a bit operation, which the verifier refuses. */
+		asm volatile("" : "+r"(low), "+r"(high));
+		map4(src, p->dir ? high : low);
+		map4(dst, p->dir ? low : high);
 	} else {
 		const struct sl_key6 *k = key;
 
