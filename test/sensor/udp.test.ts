@@ -34,6 +34,28 @@ const talk = (n: number, bytes = 5000) =>
     }),
   );
 
+/** Frames of 30 connections; of those that are not `whole` the packets of the client only. */
+const sent = (from: number, whole: (i: number) => boolean) =>
+  Array.from({ length: 30 }, (_, i) =>
+    conversation({
+      client: { address: '192.0.2.1', port: from + i },
+      server: { address: '192.0.2.2', port: 443 },
+      turns: [{ from: 'server', data: 8000 }],
+    })
+      // Of one direction: those from the client.
+      .filter(({ bytes }) => whole(i) || bytes[14 + 15] === 1)
+      .map(({ bytes }) => bytes),
+  ).flat();
+
+const expectRefusal = (ended: Ended, code: string, exit: number, text: RegExp): void => {
+  expect(ended).toMatchObject({ code: exit, signal: null });
+  const { error } = JSON.parse(ended.stdout) as ErrorDocument;
+  expect(error.code).toBe(code);
+  expect(error.message).toMatch(text);
+  expect(error.help).toBeTruthy();
+  expect(ended.stderr).not.toMatch(/^ready$/m);
+};
+
 describe('a mirror over UDP, as nobody and without a capability', () => {
   mirrorTest('from start to end: every datagram in the books, every connection in the log', async () => {
     using logs = new LogDir();
@@ -145,17 +167,6 @@ describe('a mirror over UDP, as nobody and without a capability', () => {
       await using run = await runMirror([`udp://127.0.0.1:${port}?encap=raw`], logs).ready();
       using sender = new MirrorSender(logs, { port, wrap: WRAPS.raw });
       const noted = (note: string) => () => logs.read('notice').some((r) => r['note'] === note);
-      const sent = (from: number, of: (i: number) => boolean) =>
-        Array.from({ length: 30 }, (_, i) =>
-          conversation({
-            client: { address: '192.0.2.1', port: from + i },
-            server: { address: '192.0.2.2', port: 443 },
-            turns: [{ from: 'server', data: 8000 }],
-          })
-            // Of one direction: those from the client.
-            .filter(({ bytes }) => of(i) || bytes[14 + 15] === 1)
-            .map(({ bytes }) => bytes),
-        ).flat();
       await sender.send(sent(10_000, (i) => i >= 10));
       // One-way connections have no end of their own, unless the same ports begin anew.
       await sender.send(sent(10_000, () => true));
@@ -237,14 +248,6 @@ describe('a mirror over UDP, as nobody and without a capability', () => {
 });
 
 describe('refused, with the exit code of the command line', () => {
-  const expectRefusal = (ended: Ended, code: string, exit: number, text: RegExp): void => {
-    expect(ended).toMatchObject({ code: exit, signal: null });
-    const { error } = JSON.parse(ended.stdout) as ErrorDocument;
-    expect(error.code).toBe(code);
-    expect(error.message).toMatch(text);
-    expect(error.help).toBeTruthy();
-    expect(ended.stderr).not.toMatch(/^ready$/m);
-  };
   let holder: ReturnType<typeof createSocket>;
   const tcp = createServer();
   let taken = 0;
