@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { Namespace } from '../../lab/namespace.ts';
+import { eth } from '../../src/packet/build.ts';
 import { conversation } from '../../src/packet/conversation.ts';
 import { ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 import { booksOf, connOf, freePort, hiddenFromNobody, MirrorSender, runMirror, WRAPS } from './mirror.ts';
-import { documentOf, Feed, LogDir, mixed, Run, sumOf } from './run.ts';
+import { documentOf, Feed, LogDir, mixed, pause, Run, sumOf } from './run.ts';
 
 ownNetns();
 
@@ -60,6 +61,45 @@ test.skipIf(hidden !== undefined)(
     const workers = logs.read('stats').filter((line) => line['worker'] !== undefined);
     expect(workers).toHaveLength(4);
     for (const line of workers) expect(line['udp.frames']).toBeGreaterThan(0);
+  },
+);
+
+test.skipIf(hidden !== undefined)(
+  'workers that start under traffic: each flow is in one of them, and what came before is counted apart',
+  async () => {
+    using logs = new LogDir();
+    const port = await freePort();
+    const flows = 40;
+    // Both directions of each, by turns.
+    const frames = Array.from({ length: 2 * flows }, (_, i) => {
+      const [here, there] = ['192.0.2.1', '192.0.2.2'];
+      const from = i < flows;
+      return eth()
+        .ipv4({ src: from ? here : there, dst: from ? there : here })
+        .udp({ sport: from ? 2000 + (i % flows) : 53_000, dport: from ? 53_000 : 2000 + (i % flows) })
+        .payload(100)
+        .bytes();
+    });
+    await using run = runMirror([`udp://127.0.0.1:${port}`], logs, '--workers', '3');
+    using sender = new MirrorSender(logs, { port, wrap: WRAPS.vxlan, ports: 8 });
+    let ready = false;
+    const started = run.ready().then(() => {
+      ready = true;
+    });
+    while (!ready) {
+      await sender.flood(frames[sender.sent % frames.length], 1);
+      if (sender.sent % 16 === 0) await pause(1);
+    }
+    await started;
+    for (let i = 0; i < 2 * frames.length; i++) await sender.flood(frames[sender.sent % frames.length], 1);
+    const books = booksOf(documentOf(await run.stop()));
+    expect(books.dropped).toBe(0);
+    expect(books.frames).toBeGreaterThanOrEqual(2 * frames.length);
+    expect(books.datagrams).toBeLessThanOrEqual(sender.sent);
+    const conn = logs.read('conn');
+    expect(conn).toHaveLength(flows);
+    expect(conn.every((r) => Number(r['orig_pkts']) > 0 && Number(r['resp_pkts']) > 0)).toBe(true);
+    expect(sumOf(conn, 'orig_pkts', 'resp_pkts')).toBe(books.frames);
   },
 );
 

@@ -42,7 +42,6 @@ const sent = (from: number, whole: (i: number) => boolean) =>
       server: { address: '192.0.2.2', port: 443 },
       turns: [{ from: 'server', data: 8000 }],
     })
-      // Of one direction: those from the client.
       .filter(({ bytes }) => whole(i) || bytes[14 + 15] === 1)
       .map(({ bytes }) => bytes),
   ).flat();
