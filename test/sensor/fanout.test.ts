@@ -61,3 +61,27 @@ kernelTest('what contradicts itself, or names a CPU that is not there, is refuse
     remove();
   }
 });
+
+kernelTest(
+  'without leave to load programs: the hash of the kernel, which is told',
+  ['packetRing'],
+  async () => {
+    const { b, remove } = vethPair();
+    using logs = new LogDir();
+    try {
+      const lessRoot = ['setpriv', '--bounding-set=-bpf,-sys_admin'];
+      const args = ['run', '-i', b, '--no-gate', '--workers', '2', '--log-dir', logs.path];
+      const { code, stderr } = await new Run([...args, '--duration', '0.2'], lessRoot).end();
+      expect([code, stderr]).toEqual([
+        0,
+        expect.stringMatching(/fragments may come to another worker[^]*EPERM/),
+      ]);
+      expect(logs.read('notice')).toMatchObject([{ note: 'Sluice::Fanout' }]);
+      // Who asks for it by name is told that it cannot be had.
+      const asked = await new Run([...args, '--fanout', 'ebpf'], lessRoot).end();
+      expect([asked.code, asked.stderr]).toEqual([3, expect.stringMatching(/error\[PRIVILEGE\]/)]);
+    } finally {
+      remove();
+    }
+  },
+);
