@@ -41,7 +41,9 @@ export function statsOfAll(stations: readonly Station[], s: Snapshot): StatsReco
   const { reasons, ...verdicts } = s.ledger ?? emptyLedger();
   const mirrors = stations.filter(({ kind }) => kind === 'udp');
   const udp = mirrors.length === 0 ? undefined : udpBooks(mirrors.flatMap(({ stats }) => stats));
-  const link = (s.ledger?.seen.pkts ?? 0) + (udp?.datagrams ?? 0);
+  // What the sockets of a mirror got has passed its gate, where it has one.
+  const ungated = mirrors.filter(({ gate }) => gate === undefined).flatMap(({ stats }) => stats);
+  const link = (s.ledger?.seen.pkts ?? 0) + (ungated.length === 0 ? 0 : udpBooks(ungated).datagrams);
   return {
     ts: Date.now() / 1000,
     peer: peersOf(stations),
