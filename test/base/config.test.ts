@@ -40,7 +40,7 @@ describe('the configuration', () => {
       ringBytes: 64 * 2 ** 20,
       ringBlock: 131_072,
       retire: 0.01,
-      policy: ['tls', 'bulk=1MB'],
+      policy: ['tls', 'quic', 'bulk=1MB'],
       shuntFields: 'within',
       gate: true,
       mode: 'auto',

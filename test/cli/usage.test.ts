@@ -139,7 +139,7 @@ describe('sluice config', () => {
       lease: '3s',
       mode: 'generic',
       interface: ['eth1', 'eth2', 'eth3'],
-      policy: ['tls', 'bulk=1MB'],
+      policy: ['tls', 'quic', 'bulk=1MB'],
     });
     const again = await sluice('config', 'show', '--config', file('again.yaml', stdout), '--json');
     expect(JSON.parse(again.stdout)).toMatchObject({
