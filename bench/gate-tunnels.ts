@@ -44,6 +44,14 @@ function shuntInside(tables: GateTables, name: string): void {
   if (port !== undefined) give(key, CARRIER);
 }
 
+function hitAndMiss(name: string, tables: GateTables, hit: Uint8Array, miss: Uint8Array): Case[] {
+  const program = tables.object.program('sluice_gate');
+  return [
+    { name: `hit, ${name}`, program, data: hit, action: XdpAction.drop, floor: 'hit, IPv4 TCP' },
+    { name: `miss, ${name}`, program, data: miss, action: XdpAction.pass, floor: 'miss, IPv4 TCP' },
+  ];
+}
+
 /** The gate that looks into tunnels: packets outside of any, and hit and miss in each kind; what is made is the stack's. */
 export function tunnelCases(path: string, stack: DisposableStack): Case[] {
   const ports = { vxlan: [4789], geneve: [6081] };
@@ -56,21 +64,14 @@ export function tunnelCases(path: string, stack: DisposableStack): Case[] {
   };
   const plain = open();
   plain.shunt(KEYS);
-  const of = (name: string, tables: GateTables, hit: Uint8Array, miss: Uint8Array): Case[] => {
-    const program = tables.object.program('sluice_gate');
-    return [
-      { name: `hit, ${name}`, program, data: hit, action: XdpAction.drop, floor: 'hit, IPv4 TCP' },
-      { name: `miss, ${name}`, program, data: miss, action: XdpAction.pass, floor: 'miss, IPv4 TCP' },
-    ];
-  };
   const ip = { src: A.addr, dst: B.addr };
   return [
-    ...of('tunnels looked into, none there', plain, packets(true).ack, packets(false).ack),
+    ...hitAndMiss('tunnels looked into, none there', plain, packets(true).ack, packets(false).ack),
     ...Object.entries(TUNNELS).flatMap(([name, around]) => {
       const tables = open();
       shuntInside(tables, name);
       const segment = (port: number): Uint8Array => around().ipv4(ip).tcp(ack(A.port, port)).bytes();
-      return of(`in ${name}`, tables, segment(B.port), segment(444));
+      return hitAndMiss(`in ${name}`, tables, segment(B.port), segment(444));
     }),
   ];
 }

@@ -126,7 +126,11 @@ function rowsOf(most: number, live = false): PacketRow[] {
   );
   const rows = [...PACKET_TABLE, ...inTunnels].filter(({ bytes }) => bytes.length <= most);
   const gates = [...new Set(rows.map(({ tunnels }) => tunnels))];
-  return gates.flatMap((tunnels) => rows.filter((row) => row.tunnels === tunnels));
+  return gates.flatMap((tunnels) =>
+    [false, true].flatMap((vlanKey) =>
+      rows.filter((row) => row.tunnels === tunnels && row.vlanKey === vlanKey),
+    ),
+  );
 }
 
 for (const [where, open, most = Number.POSITIVE_INFINITY] of [

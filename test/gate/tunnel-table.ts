@@ -313,9 +313,10 @@ function nestedRows(rows: TunnelRows): void {
   );
 }
 
+const mapped = (addr: string): string => (addr.includes(':') ? addr : `::ffff:${addr}`);
+
 /** The key with ids, which a key of IPv4 has in the long form only. */
 export function keyWithIds(net: Net, vxlan: number, geneve: number): GateKey {
-  const mapped = (addr: string): string => (addr.includes(':') ? addr : `::ffff:${addr}`);
   const key = gateKey(6, { ...net.a, addr: mapped(net.a.addr) }, { ...net.b, addr: mapped(net.b.addr) });
   const view = new DataView(key.bytes.buffer);
   if (vxlan >= 0) view.setUint32(40, 0x0100_0000 | vxlan, true);

@@ -34,6 +34,9 @@ function heldBy(witness: DropWitness): Held {
 /** A tunnel over UDP, whose record has what was dropped inside of it as well. */
 const isCarrier = (line: ConnLine): boolean => /vxlan|geneve/.test(String(line['service']));
 
+const droppedOf = (lines: readonly ConnLine[]): number =>
+  sumOf(lines, 'orig_shunted_pkts', 'resp_shunted_pkts');
+
 /** Connections are in the same tunnels; and what was dropped inside of these is all that was dropped. */
 function expectTunnels(gated: Sensor, plain: Sensor, overUdp: boolean): void {
   const [a, b] = [gated, plain].map((sensor) => {
@@ -47,9 +50,7 @@ function expectTunnels(gated: Sensor, plain: Sensor, overUdp: boolean): void {
   expect(a.filter((line) => !line.endsWith(' in ')).length).toBeGreaterThanOrEqual(1000);
   if (!overUdp) return;
   const conn = gated.log('conn');
-  const dropped = (lines: readonly ConnLine[]): number =>
-    sumOf(lines, 'orig_shunted_pkts', 'resp_shunted_pkts');
-  expect(dropped(conn.filter(isCarrier))).toBe(dropped(conn.filter((line) => !isCarrier(line))));
+  expect(droppedOf(conn.filter(isCarrier))).toBe(droppedOf(conn.filter((line) => !isCarrier(line))));
 }
 
 /**

@@ -56,7 +56,12 @@ kernelTest(
     const args = (port: number, logs: LogDir, ...more: string[]): string[] => [
       'run',
       `udp://${HOST}:${port}`,
-      ...['--policy', 'bulk=100kB', '--tunnel-key', '--json', '--log-dir', logs.path],
+      '--policy',
+      'bulk=100kB',
+      '--tunnel-key',
+      '--json',
+      '--log-dir',
+      logs.path,
       ...more,
     ];
     const gated = await new Run(args(GATED, gatedLogs, '--mirror-gate', pair.a)).ready();

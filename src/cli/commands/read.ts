@@ -2,6 +2,7 @@ import { Argument } from 'commander';
 import { type ReadConfig, readSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
+import { tunnelPorts } from '../../base/tunnels.ts';
 import { clockText, scaled } from '../../base/units.ts';
 import type { MirrorCounts } from '../../capture/mirrored.ts';
 import type { StoredSource } from '../../capture/source.ts';
@@ -108,6 +109,7 @@ class Reader {
         bare: config.bare,
         vlanInKey: config.vlanKey,
         tunnelInKey: config.tunnelKey,
+        tunnelPorts: tunnelPorts(config.tunnelPorts),
         localNets: config.localNets,
         ...trial?.knowledge,
         maxFlows: config.maxFlows,
