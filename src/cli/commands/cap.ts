@@ -287,7 +287,7 @@ async function hooksOf(target: string): Promise<{ path: string; name: string }[]
     const path = join(pinPath(placeWith(index)?.name ?? gateName(index)), 'hook');
     if (existsSync(path)) return path;
     throw new SluiceError('GATE_DOWN', `no gate is up on ${name}`, {
-      help: '`sluice gate up` or `sluice run` brings one; the hook of another program is named by its pin',
+      help: '`sluice gate up` or `sluice run` brings one; the hook of another program is named by its pin. A gate on sockets (`run --mode socket`) has none: others see every packet there, by tcpdump for instance',
     });
   }
 }
