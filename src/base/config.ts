@@ -166,6 +166,16 @@ const policies = {
     },
     'list',
   ),
+  geo: key(
+    list(filePath).prefault([]),
+    {
+      group: 'Policies',
+      arg: 'FILE,…',
+      help: "Databases in MaxMind's format (MMDB) for orig.country, resp.country, orig.asn and resp.asn.",
+      otherwise: 'none',
+    },
+    'list',
+  ),
 };
 
 const XDP_MODES = ['auto', 'native', 'generic', 'offload'] as const;

@@ -131,7 +131,7 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
     {
       kind: 'text',
       change: 'fixed',
-      help: 'country of the originator (ISO 3166), from --geo files',
+      help: 'country of the originator (ISO 3166), from --geo',
       of: (f) => f.country('orig'),
     },
   ],

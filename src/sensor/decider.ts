@@ -30,7 +30,7 @@ const BITS = FlowFlag.settled | FlowFlag.news | FlowFlag.bypassed;
 export class Decider {
   readonly #engine: FlowEngine;
   readonly #events: DeciderEvents;
-  readonly #facts: EngineFacts;
+  #facts: EngineFacts;
   readonly #watches: Float64Array;
   /** Policies that were told of a flow. */
   readonly #told = new Map<number, Set<number>>();
@@ -63,7 +63,8 @@ export class Decider {
   }
 
   /** Other policies from now on: every flow is looked at anew. */
-  replace(plan: PolicyPlan): void {
+  replace(plan: PolicyPlan, geography?: Geography): void {
+    this.#facts = new EngineFacts(this.#engine, geography);
     this.#policies = new PolicySet(plan.specs, setsOf(plan));
     this.#watches.fill(0);
     this.#told.clear();

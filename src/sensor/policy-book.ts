@@ -2,6 +2,7 @@ import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
 import type { FlowEngineOptions } from '../flow/index.ts';
 import { loadPolicies, type PolicyPlan, triggerOf } from '../policy/index.ts';
+import { type GeoFiles, loadGeoFiles } from './geography.ts';
 
 /** Policies that a run can have had in all, those of earlier loads too: each keeps its counters. */
 export const POLICY_ROOM = 2048;
@@ -12,6 +13,7 @@ export interface PlacedPlan {
   places: readonly number[];
   /** How logs name the policy of each place, those that are not in use any more too. */
   triggers: readonly string[];
+  geo: GeoFiles;
 }
 
 /** Addresses of which the name is kept that led to them, where a policy asks for one. */
@@ -29,8 +31,13 @@ export class PolicyBook {
   readonly #triggers: string[] = [];
 
   /** @throws SluiceError for what is wrong with a policy or a file; what was loaded before stays as it is */
-  async load({ policy, policyFile }: Pick<RunConfig, 'policy' | 'policyFile'>): Promise<PlacedPlan> {
+  async load({
+    policy,
+    policyFile,
+    geo,
+  }: Pick<RunConfig, 'policy' | 'policyFile' | 'geo'>): Promise<PlacedPlan> {
     const plan = await loadPolicies(policy, policyFile);
+    const files = await loadGeoFiles(geo);
     const fresh = plan.specs.filter(({ name }) => !this.names.includes(name)).length;
     if (this.names.length + fresh > POLICY_ROOM)
       throw new SluiceError(
@@ -46,6 +53,6 @@ export class PolicyBook {
       this.#triggers[place] = triggerOf(spec);
       return place;
     });
-    return { plan, places, triggers: [...this.#triggers] };
+    return { plan, places, triggers: [...this.#triggers], geo: files };
   }
 }

@@ -3,6 +3,7 @@ import type { ReadConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
 import type { FlowEngine, FlowEngineOptions } from '../flow/index.ts';
 import { loadPolicies, type PolicyPlan } from '../policy/index.ts';
+import { type GeoFiles, loadGeoFiles, MmdbGeography } from './geography.ts';
 import { knowledgeFor } from './policy-book.ts';
 import { WhatIf, type WhatIfResult } from './what-if.ts';
 import { type SensorRate, scenariosOf, whatIfPage, whatIfText } from './what-if-report.ts';
@@ -12,14 +13,17 @@ export class WhatIfTrial {
   readonly #plan: PolicyPlan;
   readonly #delay: number;
 
-  private constructor(plan: PolicyPlan, delay: number) {
+  readonly #geo: GeoFiles;
+
+  private constructor(plan: PolicyPlan, geo: GeoFiles, delay: number) {
     this.#plan = plan;
+    this.#geo = geo;
     this.#delay = delay;
   }
 
   /** Errors: those of loadPolicies. */
-  static async load({ policy, policyFile }: ReadConfig, delay: number): Promise<WhatIfTrial> {
-    return new WhatIfTrial(await loadPolicies(policy, policyFile), delay);
+  static async load({ policy, policyFile, geo }: ReadConfig, delay: number): Promise<WhatIfTrial> {
+    return new WhatIfTrial(await loadPolicies(policy, policyFile), await loadGeoFiles(geo), delay);
   }
 
   /** What the engine has to find out beside what it always does. */
@@ -28,7 +32,13 @@ export class WhatIfTrial {
   }
 
   over(engine: FlowEngine): WhatIf {
-    return new WhatIf(engine, engine.capacity, scenariosOf(this.#plan), this.#delay);
+    return new WhatIf(
+      engine,
+      engine.capacity,
+      scenariosOf(this.#plan),
+      this.#delay,
+      new MmdbGeography(this.#geo),
+    );
   }
 
   text(result: WhatIfResult, rate: SensorRate): string {

@@ -3,6 +3,7 @@ import { FlowFlag } from '../flow/index.ts';
 import type { FlowHooks } from '../flow/types.ts';
 import { type PolicyPlan, SPARED, type SparedWhy } from '../policy/index.ts';
 import { Decider } from './decider.ts';
+import type { Geography } from './facts.ts';
 
 /** Policies that are tried together. */
 export interface Scenario {
@@ -88,7 +89,7 @@ class Trial {
   readonly shunted = new Map<number, Shunted>();
   filesCut = 0;
 
-  constructor(engine: FlowEngine, maxFlows: number, { name, plan }: Scenario) {
+  constructor(engine: FlowEngine, maxFlows: number, { name, plan }: Scenario, geography?: Geography) {
     this.name = name;
     this.policies = plan.specs.map((spec) => ({
       name: spec.name,
@@ -98,14 +99,20 @@ class Trial {
       noted: 0,
       spared: Object.fromEntries(SPARED.map((why) => [why, 0])) as Record<SparedWhy, number>,
     }));
-    this.decider = new Decider(engine, maxFlows, plan, {
-      noted: (_slot, index) => {
-        this.policies[index].noted++;
+    this.decider = new Decider(
+      engine,
+      maxFlows,
+      plan,
+      {
+        noted: (_slot, index) => {
+          this.policies[index].noted++;
+        },
+        spared: (_slot, index, why) => {
+          this.policies[index].spared[why]++;
+        },
       },
-      spared: (_slot, index, why) => {
-        this.policies[index].spared[why]++;
-      },
-    });
+      geography,
+    );
   }
 }
 
@@ -130,11 +137,17 @@ export class WhatIf {
   readonly #seen: Float64Array;
 
   /** `delay`: seconds from the triggering packet to the first that can be dropped. */
-  constructor(engine: FlowEngine, maxFlows: number, scenarios: readonly Scenario[], delay: number) {
+  constructor(
+    engine: FlowEngine,
+    maxFlows: number,
+    scenarios: readonly Scenario[],
+    delay: number,
+    geography?: Geography,
+  ) {
     this.#engine = engine;
     this.#delay = delay;
     this.#seen = new Float64Array(maxFlows);
-    this.#trials = scenarios.map((scenario) => new Trial(engine, maxFlows, scenario));
+    this.#trials = scenarios.map((scenario) => new Trial(engine, maxFlows, scenario, geography));
   }
 
   /** To be called where the engine calls the hooks of the same name. */

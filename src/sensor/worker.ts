@@ -12,6 +12,7 @@ import { SPARED } from '../policy/index.ts';
 import { ContentCut } from './content-cut.ts';
 import { Decider } from './decider.ts';
 import type { ShuntTotals } from './episode.ts';
+import { MmdbGeography } from './geography.ts';
 import { isOneWay } from './one-way.ts';
 import { openSource } from './open-source.ts';
 import { knowledgeFor, type PlacedPlan, POLICY_ROOM } from './policy-book.ts';
@@ -111,12 +112,18 @@ class CaptureWorker {
       hooks,
     );
     const engine = this.#engine;
-    this.#decider = new Decider(engine, setup.maxFlows, setup.policies.plan, {
-      noted: (slot, index) => this.#noted(slot, index),
-      spared: (_slot, index, why) => {
-        this.#stats[this.#statsOf(index) + PolicyStat.spared + SPARED.indexOf(why)]++;
+    this.#decider = new Decider(
+      engine,
+      setup.maxFlows,
+      setup.policies.plan,
+      {
+        noted: (slot, index) => this.#noted(slot, index),
+        spared: (_slot, index, why) => {
+          this.#stats[this.#statsOf(index) + PolicyStat.spared + SPARED.indexOf(why)]++;
+        },
       },
-    });
+      new MmdbGeography(setup.policies.geo),
+    );
     if (setup.gate !== undefined) {
       this.#local = localAddresses();
       const gate = new GateClient(setup.gate, setup.lease);
@@ -288,10 +295,10 @@ class CaptureWorker {
   }
 
   /** Other policies from now on; what is shunted stays so. */
-  setPolicies({ plan, places, triggers }: PlacedPlan): void {
+  setPolicies({ plan, places, triggers, geo }: PlacedPlan): void {
     this.#places = places;
     triggers.forEach((trigger, place) => this.#triggers.set(place, trigger));
-    this.#decider.replace(plan);
+    this.#decider.replace(plan, new MmdbGeography(geo));
   }
 
   /** One turn: what the ring holds, then what is due. The lease is renewed by turns that were finished. */
