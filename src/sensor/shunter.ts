@@ -5,6 +5,7 @@ import { monotonicSeconds } from '../gate/clock.ts';
 import { Entry, readEntry } from '../gate/entry.ts';
 import type { EndReason } from '../gate/layout.ts';
 import { Absorption } from './absorption.ts';
+import { Carriers } from './carriers.ts';
 import { Endings } from './endings.ts';
 import { type Books, type Episode, isLive, newBooks, newEpisode, type ShuntTotals } from './episode.ts';
 import { HandOff, RETRY_SECONDS } from './hand-off.ts';
@@ -65,6 +66,7 @@ export class Shunter {
   readonly #absorption: Absorption;
   readonly #handOff: HandOff;
   readonly #endings: Endings;
+  readonly #carriers: Carriers;
   readonly #notes: Notes;
 
   readonly #books = new Map<number, Books>();
@@ -127,9 +129,20 @@ export class Shunter {
         this.#toEnding(e);
       },
       dropped: (e) => this.#forget(e),
-      carried: (e) => this.#carried(e),
+      carried: (e) => this.#carriers.around(e),
       valid: (e) => this.#engine.generation(e.slot) === e.generation && this.#booksOf(e) !== undefined,
     });
+    this.#carriers = new Carriers(
+      { engine, gate, ring, isLocal: options.isLocal },
+      {
+        current: (slot) => this.#books.get(slot)?.current,
+        begin: (slot, inner) => this.#beginCarrier(slot, inner),
+        end: (e) => {
+          if (gate.read(e.family, e.key, e.tcp, this.#entry)) this.#endEpisode(e);
+        },
+        refused: (e) => this.#events.refused(e.slot, e.trigger, 'local'),
+      },
+    );
     this.#endings = new Endings(gate, absorption, {
       books: this.#booksOf,
       late: (pkts, ipBytes) => this.#events.late(pkts, ipBytes),
@@ -177,29 +190,12 @@ export class Shunter {
     }
   }
 
-  /**
-   * A flow inside of tunnels is shunted only once each of them that is a flow has books in the gate as well. They stay there
-   * for as long as the tunnel has traffic.
-   */
-  #carried(inner: Episode): 'yes' | 'wait' | 'never' {
-    const { carriers, ends } = this.#engine.tunnelsAround(inner.slot);
-    const local = ends.some((words) =>
-      this.#isLocal(
-        words.length === 2 ? 4 : 6,
-        new Uint8Array(words.buffer, words.byteOffset, words.byteLength),
-      ),
-    );
-    const states = carriers.map((slot) => this.#carrierState(slot, inner));
-    if (local || states.includes('never')) {
-      inner.phase = 'refused';
-      this.#events.refused(inner.slot, inner.trigger, 'local');
-      return 'never';
-    }
-    return states.includes('wait') ? 'wait' : 'yes';
+  /** What is in tunnels is not gone on with by another process: notes do not tell of tunnels. */
+  #noteDue(episode: Episode): void {
+    if (!episode.carrier && !this.#engine.isTunnelled(episode.slot)) this.#notes.due(episode);
   }
 
-  #carrierState(slot: number, { trigger, triggered }: Episode): 'yes' | 'wait' | 'never' {
-    if (slot < 0) return 'wait';
+  #beginCarrier(slot: number, { trigger, triggered }: Episode): void {
     let books = this.#books.get(slot);
     if (books === undefined) {
       books = newBooks(trigger);
@@ -208,26 +204,10 @@ export class Shunter {
       books.episodes = 1;
       this.#books.set(slot, books);
     }
-    const { current } = books;
-    if (current === undefined) {
-      const episode = this.#begin(slot, books, trigger, triggered, true);
-      this.#engine.setMark(slot, true);
-      if (this.#isLocal(episode.family, episode.key)) episode.phase = 'refused';
-      else this.#handOff.add(episode);
-    } else if (current.phase === 'refused') {
-      return 'never';
-    } else if (current.phase === 'shunted') {
-      if (!this.#gate.read(current.family, current.key, false, this.#entry)) return 'wait';
-      if (!this.#entry.ending) return 'yes';
-      // None of its own packets shows that: they pass uncounted.
-      if (this.#ring.position >= current.barrier) this.#endEpisode(current);
-    }
-    return 'wait';
-  }
-
-  /** What is in tunnels is not gone on with by another process: notes do not tell of tunnels. */
-  #noteDue(episode: Episode): void {
-    if (!episode.carrier && !this.#engine.isTunnelled(episode.slot)) this.#notes.due(episode);
+    const episode = this.#begin(slot, books, trigger, triggered, true);
+    this.#engine.setMark(slot, true);
+    if (this.#isLocal(episode.family, episode.key)) episode.phase = 'refused';
+    else this.#handOff.add(episode);
   }
 
   #begin(slot: number, books: Books, trigger: number, triggered: number, carrier = false): Episode {

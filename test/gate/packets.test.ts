@@ -194,8 +194,8 @@ describe.each(['xdp', 'socket'] as const)('by address pair, %s', (kind) => {
   // The search is the same in both; so are tunnels before it.
   const rows =
     kind === 'xdp'
-      ? rowsOf(Number.POSITIVE_INFINITY)
-      : rowsOf(FILTER_FRAME).filter((row) => row.tunnels === undefined);
+      ? rowsOf(Number.POSITIVE_INFINITY, 'one gate')
+      : rowsOf(FILTER_FRAME, 'one gate').filter((row) => row.tunnels === undefined);
   for (const row of rows) {
     kernelTest(`${row.name}: ${row.pair}`, [...FEATURES], () => {
       const { gate } = gates.with(row);
