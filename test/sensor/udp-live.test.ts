@@ -82,15 +82,11 @@ test.skipIf(hidden !== undefined)(
     });
     await using run = runMirror([`udp://127.0.0.1:${port}`], logs, '--workers', '3');
     using sender = new MirrorSender(logs, { port, wrap: WRAPS.vxlan, ports: 8 });
-    let ready = false;
-    const started = run.ready().then(() => {
-      ready = true;
-    });
-    while (!ready) {
+    while (!/^ready$/m.test(run.stderr)) {
+      if (!run.running) throw new Error(`not ready: ${run.stderr}`);
       await sender.flood(frames[sender.sent % frames.length], 1);
       if (sender.sent % 16 === 0) await pause(1);
     }
-    await started;
     for (let i = 0; i < 2 * frames.length; i++) await sender.flood(frames[sender.sent % frames.length], 1);
     const books = booksOf(documentOf(await run.stop()));
     expect(books.dropped).toBe(0);
