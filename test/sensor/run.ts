@@ -89,7 +89,11 @@ export class Run {
   async ready(): Promise<this> {
     const until = Date.now() + READY_SECONDS * 1000;
     while (!/^ready$/m.test(this.stderr)) {
-      if (!this.running || Date.now() > until) throw new Error(`not ready: ${this.stderr}`);
+      if (!this.running || Date.now() > until) {
+        // Nobody has it yet who would end it.
+        this.process.kill('SIGKILL');
+        throw new Error(`not ready: ${this.stderr}`);
+      }
       await pause(10);
     }
     return this;
