@@ -83,6 +83,23 @@ describe('drainBatches', () => {
   });
 });
 
+/** All that a cursor says of a frame that lies somewhere. */
+function seen({
+  u8,
+  offset,
+  caplen,
+  wirelen,
+  ts,
+  linkType,
+  vlanTci,
+  checksum,
+  tunnel,
+  vni,
+}: Packet): unknown {
+  const bytes = Buffer.from(u8.subarray(offset, offset + caplen)).toString('hex');
+  return { bytes, caplen, wirelen, ts, linkType, vlanTci, checksum, tunnel, vni };
+}
+
 describe('drainBlocks', () => {
   const cut = frames.map((frame, i) => ({ ...frame, wirelen: frame.bytes.length + (i % 3) }));
   const whole = pcapFile(cut);
@@ -95,12 +112,6 @@ describe('drainBlocks', () => {
     ['pcap with a packet of impossible length', Buffer.from(whole).fill(0xff, 24 + 8, 24 + 12)],
   ])('shows what drain shows: %s', (name, bytes) => {
     const path = file(`blocks of ${name.replaceAll(/\W/g, '-')}`, bytes);
-    const seen = (packet: Packet) => ({
-      ...packet,
-      u8: undefined,
-      offset: undefined,
-      bytes: Buffer.from(packet.u8.subarray(packet.offset, packet.offset + packet.caplen)).toString('hex'),
-    });
     const single = FileSource.open(path);
     const one: unknown[] = [];
     while (single.drain((packet) => one.push(seen(packet)), 1000));
