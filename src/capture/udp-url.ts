@@ -31,7 +31,7 @@ function part<T>(text: string, name: string, parse: () => T): T {
     return parse();
   } catch (error) {
     if (!(error instanceof SluiceError)) throw error;
-    wrong(text, `${name}: ${error.message}`, error.help);
+    return wrong(text, `${name}: ${error.message}`, error.help);
   }
 }
 

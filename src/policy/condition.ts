@@ -99,7 +99,7 @@ class Compiler {
         return this.#compare(expression.field, expression.op, expression.value, negated);
       case 'in':
         return this.#in(expression.field, expression.values, negated);
-      case 'inSet':
+      default:
         return this.#inSet(expression.field, expression.set, negated);
     }
   }
@@ -217,7 +217,7 @@ class Compiler {
         const texts = new Set(values.map(({ text }) => text));
         return new Fact(learned, textTest(about.of, texts), negated);
       }
-      case 'texts': {
+      default: {
         const texts = new Set(values.map(({ text }) => text));
         return new Fact(learned, (f) => about.of(f).some((name) => texts.has(name)), negated);
       }

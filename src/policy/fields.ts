@@ -55,10 +55,10 @@ export interface FactAddress {
 export type FieldChange = 'fixed' | 'learned' | 'counted';
 
 export type FieldAbout =
-  | { kind: 'flag'; change: FieldChange; help: string; of(f: FlowFacts): boolean }
-  | { kind: 'text'; change: FieldChange; help: string; of(f: FlowFacts): string | undefined }
-  | { kind: 'texts'; change: FieldChange; help: string; of(f: FlowFacts): readonly string[] }
-  | { kind: 'domain'; change: FieldChange; help: string; of(f: FlowFacts): string | undefined }
+  | { kind: 'flag'; change: FieldChange; help: string; of: (f: FlowFacts) => boolean }
+  | { kind: 'text'; change: FieldChange; help: string; of: (f: FlowFacts) => string | undefined }
+  | { kind: 'texts'; change: FieldChange; help: string; of: (f: FlowFacts) => readonly string[] }
+  | { kind: 'domain'; change: FieldChange; help: string; of: (f: FlowFacts) => string | undefined }
   | { kind: 'number'; change: 'fixed'; help: string; of: readonly ((f: FlowFacts) => number)[] }
   | { kind: 'address'; change: 'fixed'; help: string; of: readonly ((f: FlowFacts) => FactAddress)[] }
   /** Looked up in sets of signatures alone. */
@@ -71,7 +71,7 @@ export interface CounterField {
   change: 'counted';
   help: string;
   unit: 'bytes' | 'packets' | 'seconds' | 'rate';
-  of(f: FlowFacts): number;
+  of: (f: FlowFacts) => number;
 }
 
 const PROTOCOLS = new Map([

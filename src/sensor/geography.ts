@@ -90,7 +90,7 @@ export class MmdbGeography implements Geography {
 /** A damaged database knows nothing. */
 function look(reader: Reader<CountryResponse>, text: string): Entry | undefined {
   try {
-    return (reader.get(text) as Entry | null) ?? undefined;
+    return reader.get(text) ?? undefined;
   } catch {
     return undefined;
   }

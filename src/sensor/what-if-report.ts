@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { scaled } from '../base/units.ts';
 import { type PolicyPlan, parsePolicies } from '../policy/index.ts';
 import type { Outcome, Scenario, WhatIfResult } from './what-if.ts';
@@ -98,9 +97,8 @@ const escaped = (text: string) => text.replace(/[&<>"']/g, (c) => `&#${c.charCod
 
 /** The result as one HTML file that needs nothing else: the table, and the traffic over time. */
 export function whatIfPage(result: WhatIfResult, rate: SensorRate, title: string): string {
-  const require = createRequire(import.meta.url);
-  const script = readFileSync(require.resolve('uplot/dist/uPlot.iife.min.js'), 'utf8');
-  const style = readFileSync(require.resolve('uplot/dist/uPlot.min.css'), 'utf8');
+  const script = readFileSync(new URL(import.meta.resolve('uplot/dist/uPlot.iife.min.js')), 'utf8');
+  const style = readFileSync(new URL(import.meta.resolve('uplot/dist/uPlot.min.css')), 'utf8');
   const step = result.stepSeconds;
   const series = {
     x: result.total.map((_, i) => i * step),

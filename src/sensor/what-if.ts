@@ -239,7 +239,6 @@ export class WhatIf {
     const steps = this.#total.last + 1;
     const step = this.#stepSeconds;
     const total = this.#total.bytes.slice(0, steps);
-    const megabits = (bytes: number, time: number) => (time > 0 ? (bytes * 8) / time / 1e6 : 0);
     const peak = (bytes: Float64Array) =>
       megabits(
         bytes.reduce((a, b) => Math.max(a, b), 0),
@@ -270,6 +269,10 @@ export class WhatIf {
       }),
     };
   }
+}
+
+function megabits(bytes: number, seconds: number): number {
+  return seconds > 0 ? (bytes * 8) / seconds / 1e6 : 0;
 }
 
 function add(sum: WouldShunt, more: WouldShunt): void {

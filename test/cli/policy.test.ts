@@ -17,6 +17,9 @@ function file(name: string, content: string | Uint8Array): string {
   return path;
 }
 
+/** Connections without what is made anew each time. */
+const conn = (path: string) => readFileSync(join(path, 'conn.log'), 'utf8').replaceAll(/"uid":"\w+"/g, '');
+
 test('presets and fields: all of them, each with what it means', async () => {
   const presets = await sluice('policy', 'presets', '--json');
   expect(
@@ -81,7 +84,6 @@ test('read --what-if: a table, a document, a page; the logs are the same as with
   expect(told).toMatchObject({ code: 0 });
   expect(told.stdout).toMatch(/^bulk +1 /m);
   expect(existsSync(page)).toBe(true);
-  const conn = (path: string) => readFileSync(join(path, 'conn.log'), 'utf8').replaceAll(/"uid":"\w+"/g, '');
   expect(conn(tried)).toBe(conn(plain));
   const { whatIf } = JSON.parse((await sluice(...args, '--json')).stdout) as { whatIf: WhatIfResult };
   const [all, tls, bulk] = whatIf.scenarios;

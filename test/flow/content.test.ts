@@ -108,10 +108,11 @@ test('random bytes look random, what people and programs write does not', () => 
   }
 });
 
+/** No first byte that a protocol might begin with: it is looked at as it is. */
+const noise = () => Uint8Array.from([0xf7, ...randomBytes(200)]);
+
 test('a connection is opaque when the first payload of both sides looks random and nothing is recognized', () => {
   const harness = new Harness({ randomness: true });
-  // No first byte that a protocol might begin with: it is looked at as it is.
-  const noise = () => Uint8Array.from([0xf7, ...randomBytes(200)]);
   const one = talk(harness, [['client', noise()]]);
   expect(harness.engine.content.isOpaque(one)).toBe(false);
   harness.engine.finish();

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { DnsNames } from '../../src/flow/dns-names.ts';
 import { ipBytes } from '../../src/packet/address.ts';
@@ -24,8 +24,18 @@ function message(question: string, answers: readonly Answer[], flags = 0x8180): 
     ...Array.from(data),
   ]);
   return Uint8Array.from([
-    ...[...u16(7), ...u16(flags), ...u16(1), ...u16(answers.length), 0, 0, 0, 0],
-    ...[...name(question), 0, ...u16(1), ...u16(1)],
+    ...u16(7),
+    ...u16(flags),
+    ...u16(1),
+    ...u16(answers.length),
+    0,
+    0,
+    0,
+    0,
+    ...name(question),
+    0,
+    ...u16(1),
+    ...u16(1),
     ...records,
   ]);
 }

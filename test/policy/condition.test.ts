@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { compileCondition, Truth } from '../../src/policy/condition.ts';
 import { domainTable } from '../../src/policy/domain-set.ts';
@@ -228,8 +228,10 @@ test('a condition that is looked at only when its watch says becomes true at the
     fc.property(condition, fc.array(step, { minLength: 1, maxLength: 60 }), (text, steps) => {
       const always = compileCondition(text);
       const rarely = compileCondition(text);
-      const known = { ...facts(), origPackets: 0, origBytes: 0 } as {
-        -readonly [K in keyof FlowFacts]: FlowFacts[K];
+      const known: { -readonly [K in keyof FlowFacts]: FlowFacts[K] } = {
+        ...facts(),
+        origPackets: 0,
+        origBytes: 0,
       };
       let look = true;
       let truth: Truth = later;

@@ -28,6 +28,10 @@ function deciding(...written: readonly Written[]) {
 
 const TLS = { tlsEstablished: true, services: ['ssl'] };
 
+/** In whatever zone the machine is: a day of November 2026, of which the 21st is a Saturday. */
+const at = (day: number, hour: number, minute: number) =>
+  new Date(2026, 10, day, hour, minute).getTime() / 1000;
+
 describe('decisions', () => {
   test('the first that holds acts; higher priorities are asked first', () => {
     expect(deciding({ when: 'proto == udp' }, { when: 'proto == tcp' }, { when: 'service' }).decide()).toBe(
@@ -98,9 +102,6 @@ describe('decisions', () => {
   });
 
   test('a schedule: outside of it a connection waits until it opens', () => {
-    // A Saturday, in whatever zone the machine is.
-    const at = (day: number, hour: number, minute: number) =>
-      new Date(2026, 10, day, hour, minute).getTime() / 1000;
     const { set, decide } = deciding({
       when: 'proto == tcp',
       schedule: 'mon-fri 08:00-18:00, sat 22:00-02:00',

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { compileCondition, NO_SETS, Truth } from '../../src/policy/condition.ts';
 import type { FlowFacts } from '../../src/policy/fields.ts';

@@ -60,7 +60,7 @@ function database(networks: Record<string, Value>): Buffer {
   });
   return Buffer.from([
     ...tree,
-    ...new Array<number>(16).fill(0),
+    ...Array.from({ length: 16 }, () => 0),
     ...data,
     0xab,
     0xcd,

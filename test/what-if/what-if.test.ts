@@ -26,8 +26,8 @@ function trial(
     },
   );
   const scenarios = tried.every((one) => typeof one === 'string')
-    ? scenariosOf(planOf(parsePolicies(tried as readonly string[])))
-    : (tried as readonly Scenario[]);
+    ? scenariosOf(planOf(parsePolicies(tried)))
+    : tried.filter((one) => typeof one !== 'string');
   whatIf = new WhatIf(engine, MAX_FLOWS, scenarios, delay);
   feed((packet) => {
     const slot = engine.process(packet);

@@ -30,7 +30,7 @@ async function check(files: readonly string[], config: ReadConfig, io: CommandIo
     ),
   );
   for (const [name, table] of plan.prefixes)
-    io.detail(`set ${name}: ${table.first4.length} ranges of IPv4, ${table.first6.length / 4} of IPv6`);
+    io.detail(`set ${name}: ${table.ranges4.length / 2} ranges of IPv4, ${table.ranges6.length / 8} of IPv6`);
   for (const [name, table] of plan.domains) io.detail(`set ${name}: domains, ${table.text.length} bytes`);
   for (const [name, list] of plan.signatures) io.detail(`set ${name}: ${list.length} signatures`);
 }
@@ -126,7 +126,7 @@ export const registerPolicy: Register = (program, host) => {
     .option(
       '--var <NAME=VALUE>',
       'An address or port variable of suricata.yaml.',
-      (value: string, before: string[] = []) => [...before, value],
+      (value: string, before: string[] | undefined) => [...(before ?? []), value],
     )
     .description('Which signatures with bypass can be honoured, and why others cannot.')
     .action(async (files: string[], options: { var?: string[] }) => {
