@@ -1,15 +1,16 @@
 /** The measurements of `sluice bench`. Each is bounded in time, makes its own traffic, and compares within one run. */
 import { benchCap } from './cap.ts';
 import { benchCapture } from './capture.ts';
+import { benchChanges } from './changes.ts';
 import { benchDaemon } from './daemon.ts';
 import { benchEntries } from './entries.ts';
 import { benchFanout } from './fanout.ts';
 import { benchFilter } from './filter.ts';
 import { benchGate } from './gate.ts';
 import type { BenchIo, Table } from './measure.ts';
+import { benchPolicies } from './policies.ts';
 import { readTables } from './read-table.ts';
 import { benchRules } from './rules.ts';
-import { benchShunt } from './shunt.ts';
 import { benchSweep } from './sweep.ts';
 import { benchUdp } from './udp.ts';
 
@@ -55,10 +56,16 @@ export const BENCHES: readonly Bench[] = [
     run: (rounds, io) => benchDaemon(rounds, io),
   },
   {
-    name: 'shunt',
+    name: 'changes',
     about: 'entries armed, synchronized, flipped, ended, read and deleted per second',
     rounds: 7,
-    run: benchShunt,
+    run: benchChanges,
+  },
+  {
+    name: 'policies',
+    about: 'a decision over a million prefixes, 100,000 suffixes, 40,000 signatures; each further packet',
+    rounds: 5,
+    run: (rounds, io) => benchPolicies(rounds, io),
   },
   {
     name: 'read',

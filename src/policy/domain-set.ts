@@ -15,14 +15,14 @@ export function parseDomain(text: string): string | undefined {
 
 /** What a set is made of: numbers in shared memory. Each domain has a value; several values make a domain stand several times. */
 export interface DomainTable {
-  /** Open addressing, a power of two: hash of the domain, place in `text` + 1 (0: free), value. */
-  readonly hashes: Uint32Array;
-  readonly places: Uint32Array;
-  readonly values: Uint32Array;
+  /** Open addressing, a power of two of slots: hash of the domain, place in `text` + 1 (0: free), value, nothing. */
+  readonly slots: Uint32Array;
   /** Domains, each behind its length. */
   readonly text: Uint8Array;
   readonly seed: number;
 }
+
+const SLOT_WORDS = 4;
 
 /** Domains as parseDomain returns them, with the value of each. */
 export function domainTable(domains: readonly (readonly [name: string, value: number])[]): DomainTable {
@@ -30,27 +30,19 @@ export function domainTable(domains: readonly (readonly [name: string, value: nu
   let capacity = 16;
   while (capacity < domains.length * 2) capacity *= 2;
   const size = domains.reduce((sum, [name]) => sum + name.length + 1, 0);
-  const word = () => new Uint32Array(new SharedArrayBuffer(capacity * 4));
-  const table = {
-    hashes: word(),
-    places: word(),
-    values: word(),
-    text: new Uint8Array(new SharedArrayBuffer(Math.max(1, size))),
-    seed,
-  };
+  const slots = new Uint32Array(new SharedArrayBuffer(capacity * SLOT_WORDS * 4));
+  const text = new Uint8Array(new SharedArrayBuffer(Math.max(1, size)));
   let at = 0;
   for (const [name, value] of domains) {
     let hash = seed;
     for (let i = name.length - 1; i >= 0; i--) hash = step(hash, name.charCodeAt(i));
     let slot = home(hash, capacity);
-    while (table.places[slot] !== 0) slot = (slot + 1) & (capacity - 1);
-    table.hashes[slot] = hash;
-    table.places[slot] = at + 1;
-    table.values[slot] = value;
-    table.text[at++] = name.length;
-    for (let i = 0; i < name.length; i++) table.text[at++] = name.charCodeAt(i);
+    while (slots[slot * SLOT_WORDS + 1] !== 0) slot = (slot + 1) & (capacity - 1);
+    slots.set([hash, at + 1, value], slot * SLOT_WORDS);
+    text[at++] = name.length;
+    for (let i = 0; i < name.length; i++) text[at++] = name.charCodeAt(i);
   }
-  return table;
+  return { slots, text, seed };
 }
 
 /**
@@ -58,8 +50,8 @@ export function domainTable(domains: readonly (readonly [name: string, value: nu
  * true; whether it did. Letters match in any case; a dot at the end does not matter.
  */
 export function findDomains(table: DomainTable, name: string, found: (value: number) => boolean): boolean {
-  const { hashes, places, seed } = table;
-  const mask = hashes.length - 1;
+  const { slots, seed } = table;
+  const mask = slots.length / SLOT_WORDS - 1;
   let end = name.length;
   if (end > 0 && name.charCodeAt(end - 1) === DOT) end--;
   let hash = seed;
@@ -69,9 +61,13 @@ export function findDomains(table: DomainTable, name: string, found: (value: num
     if (i > 0 && name.charCodeAt(i - 1) !== DOT) continue;
     if (++labels > MAX_LABELS) return false;
     const wanted = hash >>> 0;
-    for (let slot = home(hash, mask + 1); places[slot] !== 0; slot = (slot + 1) & mask)
-      if (hashes[slot] === wanted && isAt(table, places[slot] - 1, name, i, end) && found(table.values[slot]))
+    for (let slot = home(hash, mask + 1); ; slot = (slot + 1) & mask) {
+      const word = slot * SLOT_WORDS;
+      const place = slots[word + 1];
+      if (place === 0) break;
+      if (slots[word] === wanted && isAt(table, place - 1, name, i, end) && found(slots[word + 2]))
         return true;
+    }
   }
   return false;
 }

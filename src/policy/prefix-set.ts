@@ -1,18 +1,19 @@
 import { ipBytes } from '../packet/address.ts';
+import { compareAddress, type PrefixTree, prefixTree, RANGE_WORDS, rangeBefore } from './prefix-tree.ts';
 
 /** Networks that a set may hold, of both families together. */
 export const MAX_PREFIXES = 8_000_000;
+const MOST_INDEX_BITS = 16;
 
 /** What a set is made of: plain numbers in shared memory, so that workers look into it without a copy. */
 export interface PrefixTable {
   /** Disjoint ranges of IPv4 addresses in order: first and last of each. */
-  readonly first4: Uint32Array;
-  readonly last4: Uint32Array;
-  /** By the upper 16 bits of an address: the first range that may hold it. */
+  readonly ranges4: Uint32Array;
+  /** By the upper bits of an address, as many as its length tells: the first range that may hold it. */
   readonly index4: Uint32Array;
-  /** Disjoint ranges of IPv6 addresses in order, four words each. */
-  readonly first6: Uint32Array;
-  readonly last6: Uint32Array;
+  /** Disjoint ranges of IPv6 addresses in order: first and last of each, four words each. */
+  readonly ranges6: Uint32Array;
+  readonly tree6: PrefixTree;
 }
 
 const CIDR = /^([0-9a-fA-F:.]+)(?:\/(\d{1,3}))?$/;
@@ -56,10 +57,9 @@ export class PrefixTableBuilder {
     return { ...this.#build4(), ...this.#build6() };
   }
 
-  #build4(): Pick<PrefixTable, 'first4' | 'last4' | 'index4'> {
+  #build4(): Pick<PrefixTable, 'ranges4' | 'index4'> {
     const keys = this.#keys4.subarray(0, this.#count4).sort();
-    const first = new Uint32Array(keys.length);
-    const last = new Uint32Array(keys.length);
+    const ranges = new Uint32Array(keys.length * 2);
     let count = 0;
     let end = -1;
     for (const key of keys) {
@@ -68,24 +68,25 @@ export class PrefixTableBuilder {
       const stop = start + 2 ** (32 - bits) - 1;
       if (stop <= end) continue;
       // Networks are disjoint or within each other; what follows without a gap is one range.
-      if (count > 0 && start === end + 1) last[count - 1] = stop;
+      if (count > 0 && start === end + 1) ranges[count * 2 - 1] = stop;
       else {
-        first[count] = start;
-        last[count++] = stop;
+        ranges[count * 2] = start;
+        ranges[count++ * 2 + 1] = stop;
       }
       end = stop;
     }
-    const index4 = shared(Uint32Array, 65_537);
+    const bits = Math.min(MOST_INDEX_BITS, Math.max(1, 32 - Math.clz32(count)));
+    const index4 = shared(2 ** bits + 1);
     let range = 0;
-    for (let high = 0; high < 65_536; high++) {
-      while (range < count && last[range] < high * 65_536) range++;
+    for (let high = 0; high < 2 ** bits; high++) {
+      while (range < count && ranges[range * 2 + 1] < high * 2 ** (32 - bits)) range++;
       index4[high] = range;
     }
-    index4[65_536] = count;
-    return { first4: copied(first, count), last4: copied(last, count), index4 };
+    index4[2 ** bits] = count;
+    return { ranges4: copied(ranges, count * 2), index4 };
   }
 
-  #build6(): Pick<PrefixTable, 'first6' | 'last6'> {
+  #build6(): Pick<PrefixTable, 'ranges6' | 'tree6'> {
     const words = this.#words6;
     const order = Uint32Array.from({ length: this.#count6 }, (_, i) => i);
     order.sort((a, b) => {
@@ -95,20 +96,23 @@ export class PrefixTableBuilder {
       }
       return 0;
     });
-    const first = new Uint32Array(order.length * 4);
-    const last = new Uint32Array(order.length * 4);
+    const ranges = new Uint32Array(order.length * RANGE_WORDS);
     let count = 0;
     for (const entry of order) {
       const at = entry * 5;
-      if (count > 0 && compare(words, at, last, (count - 1) * 4) <= 0) continue;
+      if (count > 0 && compareAddress(words, at, ranges, count * RANGE_WORDS - 4) <= 0) continue;
       const bits = words[at + 4];
+      const to = count++ * RANGE_WORDS;
       for (let i = 0; i < 4; i++) {
-        first[count * 4 + i] = words[at + i];
-        last[count * 4 + i] = words[at + i] | ~maskOf(bits - i * 32);
+        ranges[to + i] = words[at + i];
+        ranges[to + 4 + i] = words[at + i] | ~maskOf(bits - i * 32);
       }
-      count++;
     }
-    return { first6: copied(first, count * 4), last6: copied(last, count * 4) };
+    const { tree, root } = prefixTree(ranges, count);
+    return {
+      ranges6: copied(ranges, count * RANGE_WORDS),
+      tree6: { tree: copied(tree, tree.length), root },
+    };
   }
 }
 
@@ -117,43 +121,29 @@ export function hasAddress(table: PrefixTable, u8: Uint8Array, at: number, bytes
   return bytes === 4 ? has4(table, u8, at) : has6(table, u8, at);
 }
 
-function has4({ first4, last4, index4 }: PrefixTable, u8: Uint8Array, at: number): boolean {
-  const high = (u8[at] << 8) | u8[at + 1];
-  const address = high * 65_536 + ((u8[at + 2] << 8) | u8[at + 3]);
+function has4({ ranges4, index4 }: PrefixTable, u8: Uint8Array, at: number): boolean {
+  const address = ((u8[at] << 24) | (u8[at + 1] << 16) | (u8[at + 2] << 8) | u8[at + 3]) >>> 0;
+  const high = address >>> (1 + Math.clz32(index4.length - 1));
   let low = index4[high];
   // The last range that begins no later than the address.
-  let end = Math.min(first4.length, index4[high + 1] + 1);
+  let end = Math.min(ranges4.length >>> 1, index4[high + 1] + 1);
   while (low < end) {
     const middle = (low + end) >>> 1;
-    if (first4[middle] <= address) low = middle + 1;
+    if (ranges4[middle * 2] <= address) low = middle + 1;
     else end = middle;
   }
-  return low > 0 && last4[low - 1] >= address;
+  return low > 0 && ranges4[low * 2 - 1] >= address;
 }
 
 const ADDRESS = new Uint32Array(4);
 
-function has6({ first6, last6 }: PrefixTable, u8: Uint8Array, at: number): boolean {
+function has6({ ranges6, tree6 }: PrefixTable, u8: Uint8Array, at: number): boolean {
   for (let i = 0; i < 4; i++) {
     const o = at + i * 4;
     ADDRESS[i] = (u8[o] << 24) | (u8[o + 1] << 16) | (u8[o + 2] << 8) | u8[o + 3];
   }
-  let low = 0;
-  let end = first6.length >>> 2;
-  while (low < end) {
-    const middle = (low + end) >>> 1;
-    if (compare(first6, middle * 4, ADDRESS, 0) <= 0) low = middle + 1;
-    else end = middle;
-  }
-  return low > 0 && compare(last6, (low - 1) * 4, ADDRESS, 0) >= 0;
-}
-
-function compare(a: Uint32Array, at: number, b: Uint32Array, bt: number): number {
-  for (let i = 0; i < 4; i++) {
-    const difference = a[at + i] - b[bt + i];
-    if (difference !== 0) return difference;
-  }
-  return 0;
+  const behind = rangeBefore(tree6, ranges6, ranges6.length / RANGE_WORDS, ADDRESS);
+  return behind > 0 && compareAddress(ranges6, behind * RANGE_WORDS - 4, ADDRESS, 0) >= 0;
 }
 
 /** The upper `bits` of 32; none for 0 and less, all for 32 and more. */
@@ -169,12 +159,12 @@ function grown<T extends Numbers>(array: T, type: new (length: number) => T): T 
   return wider;
 }
 
-function shared(type: Uint32ArrayConstructor, length: number): Uint32Array {
-  return new type(new SharedArrayBuffer(length * 4));
+function shared(length: number): Uint32Array {
+  return new Uint32Array(new SharedArrayBuffer(length * 4));
 }
 
 function copied(array: Uint32Array, length: number): Uint32Array {
-  const copy = shared(Uint32Array, length);
+  const copy = shared(length);
   copy.set(array.subarray(0, length));
   return copy;
 }

@@ -71,11 +71,11 @@ describe('sluice bench', () => {
     expect((await sluice('bench', 'read', '--rounds', '0')).code).toBe(2);
   });
 
-  kernelTest('shunt: a report with command, machine and table', NEEDS, async () => {
-    const { code, stdout } = await sluice('bench', 'shunt', '--rounds', '1', '--json');
+  kernelTest('changes: a report with command, machine and table', NEEDS, async () => {
+    const { code, stdout } = await sluice('bench', 'changes', '--rounds', '1', '--json');
     expect(code).toBe(0);
     const report = JSON.parse(stdout) as { bench: string; command: string; machine: object; tables: Table[] };
-    expect(report).toMatchObject({ bench: 'shunt', command: 'sluice bench shunt --rounds 1' });
+    expect(report).toMatchObject({ bench: 'changes', command: 'sluice bench changes --rounds 1' });
     expect(report.machine).toMatchObject({ node: process.version, cpu: expect.any(String) });
     for (const each of report.tables[0].rows) expect(each['ns'], String(each['name'])).toBeGreaterThan(0);
   });

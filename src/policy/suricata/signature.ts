@@ -390,7 +390,20 @@ function listOf(text: string, variables: Variables): { negated: boolean; parts: 
   return refuse('a list with exceptions in it');
 }
 
+/** Tables by the text in the rule: thousands of rules have the same few. */
+const ADDRESSES = new WeakMap<Variables, Map<string, AddressSet | undefined>>();
+
 function addressesOf(text: string, variables: Variables): AddressSet | undefined {
+  let known = ADDRESSES.get(variables);
+  if (known === undefined) {
+    known = new Map();
+    ADDRESSES.set(variables, known);
+  }
+  if (!known.has(text)) known.set(text, addressTable(text, variables));
+  return known.get(text);
+}
+
+function addressTable(text: string, variables: Variables): AddressSet | undefined {
   const list = listOf(text, variables);
   if (list === undefined) return undefined;
   const builder = new PrefixTableBuilder();

@@ -25,7 +25,13 @@ export class SignatureTable {
   readonly #matchers: Record<Buffer, { matcher: Matcher; patterns: readonly number[] }>;
   /** Signatures without a content that must be there. */
   readonly #others: readonly number[];
-  readonly #hits = new Map<number, Set<number>>();
+  /** Of the connection that is asked about: patterns that were found, and how many by signature; NaN when one must not be. */
+  readonly #found = new Set<number>();
+  readonly #hits = new Map<number, number>();
+  #numbers: readonly number[] = [];
+  #dotted = '';
+  /** Made once: a decision leaves little behind. */
+  readonly #take = (index: number, end: number): void => this.#note(this.#numbers[index], end);
 
   constructor(signatures: readonly Signature[]) {
     this.#all = signatures.map((signature) => ({
@@ -57,14 +63,14 @@ export class SignatureTable {
 
   /** The sid of a signature that this connection matches; undefined when there is none yet. */
   match(facts: FlowFacts): number | undefined {
+    this.#found.clear();
     this.#hits.clear();
     this.#search('tls.sni', facts.serverName);
     this.#search('http.host', facts.httpHost);
-    for (const [owner, found] of this.#hits)
-      if (this.#holds(owner, found, facts)) return this.#all[owner].signature.sid;
+    for (const [owner, have] of this.#hits)
+      if (this.#holds(owner, have, facts)) return this.#all[owner].signature.sid;
     for (const owner of this.#others)
-      if (!this.#hits.has(owner) && this.#holds(owner, undefined, facts))
-        return this.#all[owner].signature.sid;
+      if (!this.#hits.has(owner) && this.#holds(owner, 0, facts)) return this.#all[owner].signature.sid;
     return undefined;
   }
 
@@ -73,28 +79,22 @@ export class SignatureTable {
     const { matcher, patterns } = this.#matchers[buffer];
     if (patterns.length === 0) return;
     // With the dot that dotprefix asks for; the others are told the place without it.
-    const dotted = `.${name}`;
-    matcher.find(dotted.toLowerCase(), (index, end) => {
-      const number = patterns[index];
-      const { pattern, owner } = this.#patterns[number];
-      if (!fits(pattern, dotted, end)) return;
-      let found = this.#hits.get(owner);
-      if (found === undefined) {
-        found = new Set();
-        this.#hits.set(owner, found);
-      }
-      found.add(number);
-    });
+    this.#dotted = `.${name}`;
+    this.#numbers = patterns;
+    matcher.find(this.#dotted.toLowerCase(), this.#take);
   }
 
-  #holds(owner: number, found: ReadonlySet<number> | undefined, facts: FlowFacts): boolean {
+  #note(number: number, end: number): void {
+    const { pattern, owner } = this.#patterns[number];
+    if (this.#found.has(number) || !fits(pattern, this.#dotted, end)) return;
+    this.#found.add(number);
+    const more = pattern.negated ? Number.NaN : 1;
+    this.#hits.set(owner, (this.#hits.get(owner) ?? 0) + more);
+  }
+
+  #holds(owner: number, have: number, facts: FlowFacts): boolean {
     const { signature, expressions, wanted } = this.#all[owner];
-    let have = 0;
-    for (const number of found ?? []) {
-      if (this.#patterns[number].pattern.negated) return false;
-      have++;
-    }
-    if (have < wanted || !headerHolds(signature, facts)) return false;
+    if (!(have >= wanted) || !headerHolds(signature, facts)) return false;
     return expressions.every(({ regexp, buffer, negated }) => {
       const name = buffer === 'tls.sni' ? facts.serverName : facts.httpHost;
       if (name === undefined || name.length > MAX_NAME) return false;
@@ -122,10 +122,8 @@ function headerHolds(s: Signature, facts: FlowFacts): boolean {
   if (s.services.some((name) => !services.includes(name))) return false;
   if (s.notServices.some((name) => services.includes(name))) return false;
   if (s.established && (facts.origPackets === 0 || facts.respPackets === 0)) return false;
-  const forth = () => sidesHold(s, facts.orig, facts.origPort, facts.resp, facts.respPort);
-  const back = () => sidesHold(s, facts.resp, facts.respPort, facts.orig, facts.origPort);
-  if (s.from === 'orig') return forth();
-  return s.from === 'resp' ? back() : forth() || back();
+  if (s.from !== 'resp' && sidesHold(s, facts.orig, facts.origPort, facts.resp, facts.respPort)) return true;
+  return s.from !== 'orig' && sidesHold(s, facts.resp, facts.respPort, facts.orig, facts.origPort);
 }
 
 function sidesHold(

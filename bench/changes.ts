@@ -25,7 +25,10 @@ function timed(work: () => number): number {
  * How fast entries are armed, synchronized, flipped, ended, read and deleted: changes in batches of 1,024 by the syscall
  * program, beside plain map updates and deletions with a system call each. Needs CAP_BPF and CAP_NET_ADMIN.
  */
-export async function benchShunt(rounds: number, io: BenchIo): Promise<{ tables: Table[]; notes: string[] }> {
+export async function benchChanges(
+  rounds: number,
+  io: BenchIo,
+): Promise<{ tables: Table[]; notes: string[] }> {
   using tables = new GateTables(bpfObjectPath('gate'), SHUNTS, SHUNTS);
   const { client, object } = tables;
   const keys = manyKeys(SHUNTS);
