@@ -74,7 +74,7 @@ describe('the machine', () => {
       { encoding: 'utf8' },
     );
     if (held.sysAdmin) expect(bare.stdout).toMatch(/CapEff:\s+0+$/m);
-    expect(Object.keys(held)).toEqual(['bpf', 'netAdmin', 'netRaw', 'sysAdmin']);
+    expect(Object.keys(held)).toEqual(['bpf', 'netAdmin', 'netRaw', 'perfmon', 'sysAdmin']);
   });
 });
 
