@@ -66,9 +66,9 @@ export interface Condition {
   look(facts: FlowFacts): Truth;
 }
 
-/** @throws PolicyError that points into the text */
-export function compileCondition(text: string, sets: PolicySets = NO_SETS): Condition {
-  return new Compiler(text, sets).compile(parseCondition(text), false);
+/** `negated`: holds when the text does not. @throws PolicyError that points into the text */
+export function compileCondition(text: string, sets: PolicySets = NO_SETS, negated = false): Condition {
+  return new Compiler(text, sets).compile(parseCondition(text), negated);
 }
 
 /** Holds always. */

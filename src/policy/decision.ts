@@ -17,8 +17,8 @@ export interface PolicyEvents {
   spared(index: number, why: SparedWhy): void;
 }
 
-/** A veto, a share below 1, a budget, a schedule that is closed. */
-export const SPARED = ['never', 'share', 'budget', 'schedule'] as const;
+/** A veto, a hold, a share below 1, a budget that is used up. */
+export const SPARED = ['never', 'hold', 'share', 'budget'] as const;
 export type SparedWhy = (typeof SPARED)[number];
 
 interface Compiled {
@@ -39,6 +39,8 @@ export class PolicySet {
   readonly watch = new Watch();
   readonly specs: readonly PolicySpec[];
   readonly #vetoes: readonly Compiled[];
+  /** With the conditions by which they are over. */
+  readonly #holds: readonly { policy: Compiled; over: Condition }[];
   readonly #others: readonly Compiled[];
   readonly #all: readonly Compiled[];
 
@@ -60,7 +62,10 @@ export class PolicySet {
     );
     const ordered = this.#all.toSorted((a, b) => b.spec.priority - a.spec.priority);
     this.#vetoes = ordered.filter(({ spec }) => spec.action === 'never');
-    this.#others = ordered.filter(({ spec }) => spec.action !== 'never');
+    this.#holds = ordered
+      .filter(({ spec }) => spec.action === 'hold')
+      .map((policy) => ({ policy, over: compileCondition(policy.spec.when, sets, true) }));
+    this.#others = ordered.filter(({ spec }) => spec.action !== 'never' && spec.action !== 'hold');
   }
 
   /** Nothing is ever done by it. */
@@ -114,12 +119,34 @@ export class PolicySet {
       events.spared(veto.index, 'never');
       return SETTLED;
     }
+    const held = this.#held(facts, told, events);
+    if (held !== undefined) return held;
     if (acting.budget !== undefined && !acting.budget.take(now)) {
       events.spared(acting.index, 'budget');
       watch.seconds = Math.min(watch.seconds, facts.duration + BUDGET_RETRY);
       return LATER;
     }
     return acting.index;
+  }
+
+  /** Somebody needs the connection as long as a condition holds: LATER, or SETTLED where that is for good. */
+  #held(facts: FlowFacts, told: Set<number>, events: PolicyEvents): number | undefined {
+    const { watch } = this;
+    let answer: number | undefined;
+    for (const { policy, over } of this.#holds) {
+      const truth = over.look(facts);
+      if (truth === Truth.holds) continue;
+      if (!told.has(policy.index)) {
+        told.add(policy.index);
+        events.spared(policy.index, 'hold');
+      }
+      if (truth === Truth.never) return SETTLED;
+      // Nothing else can make a difference before: the policy that wants it does already.
+      if (answer === undefined) watch.clear();
+      watch.join(over.watch);
+      answer = LATER;
+    }
+    return answer;
   }
 
   /** A connection that the policy has taken is not shunted any more. */

@@ -18,7 +18,7 @@ const seconds = z.union([z.string(), z.number()]).transform((value, ctx) => {
 });
 
 /** What happens to a connection for which a policy holds. */
-export const POLICY_ACTIONS = ['shunt', 'pair', 'bypass', 'never', 'log'] as const;
+export const POLICY_ACTIONS = ['shunt', 'pair', 'bypass', 'never', 'hold', 'log'] as const;
 export type PolicyAction = (typeof POLICY_ACTIONS)[number];
 
 /** One policy as it is written. */

@@ -15,12 +15,12 @@ const BULK_SIZES = ['512kB', '1MB', '4MB', '16MB'];
 /** What is tried: all policies together, each alone, and `bulk` with other sizes. */
 export function scenariosOf(plan: PolicyPlan): Scenario[] {
   const alone = plan.specs.length < 2 ? [] : plan.specs;
-  const vetoes = plan.specs.filter(({ action }) => action === 'never');
+  const vetoes = plan.specs.filter(({ action }) => action === 'never' || action === 'hold');
   const bulk = plan.specs.some(({ name }) => name === 'bulk');
   return [
     { name: 'all', plan },
     ...alone
-      .filter(({ action }) => action !== 'never' && action !== 'log')
+      .filter(({ action }) => action !== 'never' && action !== 'hold' && action !== 'log')
       .map((spec) => ({ name: spec.name, plan: { ...plan, specs: [...vetoes, spec] } })),
     ...(bulk ? BULK_SIZES : []).map((size) => ({
       name: `bulk=${size}`,

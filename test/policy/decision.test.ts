@@ -63,6 +63,22 @@ describe('decisions', () => {
     expect(deciding(veto).decide()).toBe(SETTLED);
   });
 
+  test('a hold keeps a connection until its condition is over, and is counted once', () => {
+    const hold = { when: 'service == http and bytes < 50kB', action: 'hold' } as const;
+    const { set, told, decide } = deciding({ when: 'bytes >= 1kB' }, hold);
+    const http = { services: ['http'], learning: false };
+    expect(decide({ ...http, respBytes: 2000 })).toBe(LATER);
+    expect(set.watch).toMatchObject({ news: false, bytes: 50_000, packets: Number.POSITIVE_INFINITY });
+    expect(decide({ ...http, respBytes: 30_000 })).toBe(LATER);
+    expect(told).toEqual(['hold 1']);
+    expect(decide({ ...http, respBytes: 50_000 })).toBe(0);
+    expect(decide({ services: ['ssl'], respBytes: 2000 })).toBe(0);
+    // What can never be over is a veto.
+    const forever = deciding({ when: 'proto == tcp' }, { when: 'port == 443', action: 'hold' });
+    expect(forever.decide()).toBe(SETTLED);
+    expect(forever.told).toEqual(['hold 1']);
+  });
+
   test('a dry run and a log are told once, and the next one acts', () => {
     const { told, decide } = deciding(
       { when: 'proto == tcp', dryRun: true },
