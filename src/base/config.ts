@@ -414,6 +414,9 @@ export interface Conflict {
 
 const EXCLUDES = 'does not go together with';
 
+const isMirrorsAlone = (c: Partial<RunConfig>): boolean =>
+  (c.source?.length ?? 0) > 0 && c.interface?.length === 0;
+
 const isKernelMode = (mode: RunConfig['fanout'] | undefined): boolean =>
   mode !== undefined && mode !== 'auto' && mode !== 'ebpf';
 
@@ -476,6 +479,25 @@ export const CONFLICTS: readonly Conflict[] = [
     verb: 'needs',
     broken: (c) => c.mirrorGate !== undefined && c.source?.length !== 1,
     why: 'the gate stands before one mirror (udp://…)',
+  },
+  {
+    keys: ['mode', 'mirrorGate'],
+    verb: EXCLUDES,
+    broken: (c) => c.mode === 'socket' && c.mirrorGate !== undefined && isMirrorsAlone(c),
+    why: 'a socket filter sees no more than the sensor does: the gate before a mirror is XDP',
+  },
+  {
+    keys: ['mode', 'interface'],
+    verb: 'needs',
+    broken: (c) =>
+      c.mode !== undefined && c.mode !== 'auto' && c.mirrorGate === undefined && isMirrorsAlone(c),
+    why: 'a mirror over UDP alone has no gate, unless --mirror-gate makes one',
+  },
+  {
+    keys: ['capture', 'interface'],
+    verb: 'needs',
+    broken: (c) => c.capture === 'afxdp' && isMirrorsAlone(c),
+    why: 'a mirror over UDP comes by sockets of its own',
   },
   {
     keys: ['tap', 'interface'],

@@ -112,6 +112,17 @@ describe('the configuration', () => {
     ['a ring of no whole blocks', { ringBytes: '3MiB', ringBlock: '2MiB' }, ['--ring-bytes', '--ring-block']],
     ['neither lease nor idle limit', { lease: 'off', shuntIdle: 'off' }, ['--lease', '--shunt-idle']],
     ['a tap without interface', { tap: true }, ['--tap', '--interface']],
+    [
+      'a mode without a gate to have it',
+      { source: ['udp://0.0.0.0'], mode: 'native' },
+      ['--mode', '--interface'],
+    ],
+    [
+      'a mirror behind a filter on its own socket',
+      { source: ['udp://0.0.0.0'], mode: 'socket', mirrorGate: 'eth0' },
+      ['--mode', '--mirror-gate'],
+    ],
+    ['AF_XDP for a mirror', { source: ['udp://0.0.0.0'], capture: 'afxdp' }, ['--capture', '--interface']],
     ['none beside another policy', { policy: ['none', 'tls'] }, ['--policy']],
   ])('refuses %s, naming both', (_, flags, names) => {
     const error = failure(() => run(flags));
