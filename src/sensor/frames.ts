@@ -43,8 +43,8 @@ export class FrameCapture {
     return `${name} has the address ${own.join(', ')}: with --capture afxdp this host cannot be reached over it`;
   }
 
-  /** What the worker with this number, from 0, receives from. */
-  source(number: number): FrameSource {
+  /** What the worker with this number, from 0, receives from, and the CPU that it is pinned to. */
+  source(number: number, cpu: number | undefined): FrameSource {
     const queues: number[] = [];
     for (let queue = number; queue < this.#queues; queue += this.#config.workers) queues.push(queue);
     return {
@@ -55,6 +55,7 @@ export class FrameCapture {
       retireMs: this.#config.retire * 1000,
       queues,
       sockets: this.#stage.sockets.fd,
+      cpu,
     };
   }
 

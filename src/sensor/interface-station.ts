@@ -191,10 +191,11 @@ export class InterfaceStation implements Station {
     const cpus = workerCpus(c.pinWorkers, name);
     // Interfaces that are near the same CPUs share them.
     const firstCpu = c.interface.indexOf(name) * c.workers;
-    for (let number = 0; number < c.workers; number++)
+    for (let number = 0; number < c.workers; number++) {
+      const cpu = cpus?.[(firstCpu + number) % cpus.length];
       this.#crew.start(`sluice-${name}-${number}`, {
         ...commonSetup(this.#host),
-        source: this.#frames?.source(number) ?? {
+        source: this.#frames?.source(number, cpu) ?? {
           kind: 'interface',
           ifname: name,
           ifindex: index,
@@ -204,7 +205,7 @@ export class InterfaceStation implements Station {
           fanout: group?.ticket,
           snaplen: typeof c.snaplen === 'number' ? c.snaplen : undefined,
           snap: this.#snap?.handles,
-          cpu: cpus?.[(firstCpu + number) % cpus.length],
+          cpu,
         },
         holdMs: retireMs,
         number,
@@ -215,6 +216,7 @@ export class InterfaceStation implements Station {
         log: this.#host.log(),
         stats: statsBuffer(),
       });
+    }
     // The place that was held moves when it is left: before the packets count.
     await this.#crew.go(() => group?.settle());
   }

@@ -17,12 +17,12 @@ export interface OpenedSource {
 
 export function openSource({ source, workers }: WorkerSetup): OpenedSource {
   if (source.kind === 'udp') return openMirror(source, workers);
+  // First: the kernel takes the memory of a ring, or of frames, from where this thread runs.
+  if (source.cpu !== undefined) setThreadAffinity(source.cpu);
   return source.kind === 'afxdp' ? openFrames(source) : openInterface(source);
 }
 
 function openInterface(setup: InterfaceSource): OpenedSource {
-  // First: the kernel takes the memory of the ring from where this thread runs.
-  if (setup.cpu !== undefined) setThreadAffinity(setup.cpu);
   const ring = openPacketRing({
     interface: setup.ifindex,
     blockSize: setup.ringBlock,

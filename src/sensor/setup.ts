@@ -47,6 +47,8 @@ export interface FrameSource {
   queues: readonly number[];
   /** Descriptor of the map by which the program behind the gate finds the sockets. */
   sockets: number;
+  /** The worker runs on this CPU, and the memory of its frames is made there. */
+  cpu: number | undefined;
 }
 
 /** What a worker receives from. */

@@ -1,6 +1,7 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { expect } from 'vitest';
 import { fragmentsOf, numbered, packetOf, randomEnds, randomOf } from '../../bench/fanout-frames.ts';
-import { interfaceCounters } from '../../src/kernel/index.ts';
+import { allowedCpus, interfaceCounters } from '../../src/kernel/index.ts';
 import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 import { documentOf, Feed, LogDir, Run, runOn, sumOf } from './run.ts';
 
@@ -42,6 +43,31 @@ kernelTest(
     }
   },
 );
+
+for (const [capture, features] of [
+  ['ring', ['packetRing']],
+  ['afxdp', ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing', 'xdpSocket']],
+] as const)
+  kernelTest(`a worker is pinned, with --capture ${capture}`, [...features], async () => {
+    const { b, remove } = vethPair();
+    using logs = new LogDir();
+    const allowed = allowedCpus();
+    // The last of them: no other thread of a run is confined to it.
+    const cpu = String(allowed[allowed.length - 1]);
+    try {
+      const options = ['--capture', capture, '--pin-workers', cpu];
+      await using run = await runOn(b, logs, ...options).ready();
+      const tasks = `/proc/${run.process.pid}/task`;
+      const confined = readdirSync(tasks).filter((id) =>
+        readFileSync(`${tasks}/${id}/status`, 'latin1').includes(`Cpus_allowed_list:\t${cpu}\n`),
+      );
+      // With one CPU to run on, all threads are.
+      expect(confined).toHaveLength(allowed.length === 1 ? readdirSync(tasks).length : 1);
+      await run.stop();
+    } finally {
+      remove();
+    }
+  });
 
 kernelTest('what contradicts itself, or names a CPU that is not there, is refused', [], async () => {
   const { b, remove } = vethPair();
