@@ -2,7 +2,8 @@ import { FlowEngine } from './engine.ts';
 import type { FlowEngineOptions } from './options.ts';
 import type { FlowHooks } from './types.ts';
 
-export { FlowEngine, type FlowStats } from './engine.ts';
+export type { FlowStats } from './accounting.ts';
+export { FlowEngine } from './engine.ts';
 export { KEY4_BYTES, KEY6_BYTES, keyWord, writeGateKey } from './keys.ts';
 export { FlowFlag } from './layout.ts';
 export type { FlowEngineOptions } from './options.ts';

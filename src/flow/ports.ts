@@ -35,3 +35,6 @@ export function portSet(ports: readonly number[]): Uint8Array {
   }
   return set;
 }
+
+/** Ports of the responder behind which somebody types: their connections may be silent for longer. */
+export const INTERACTIVE = portSet([21, 22, 23, 513]);
