@@ -25,12 +25,14 @@ kernelTest(
           }),
         ),
       );
-      const feed = new Feed(b, frames, 9000);
-      // All of them have begun.
-      while (feed.sent < CONNECTIONS * 40) await pause(10);
+      // All of them have begun, and go on slowly while the workers start, however long that takes.
+      const begun = CONNECTIONS * 40;
+      await new Feed(b, frames.slice(0, begun), 9000).done;
+      const slow = new Feed(b, frames.slice(begun, Math.floor(frames.length / 2)), 500);
       await using run = await runOn(a, logs, '--workers', '3', '--policy', 'bulk=100kB').ready();
-      const missed = feed.sent;
-      await feed.done;
+      await slow.stop();
+      const missed = begun + slow.sent;
+      await new Feed(b, frames.slice(missed), 9000).done;
       await pause(300);
       const summary = documentOf(await run.stop());
       expect(summary).toMatchObject({
