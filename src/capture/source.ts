@@ -55,6 +55,11 @@ export interface LiveSource extends PacketSource, RingPosition {
    * Others do not have it.
    */
   filterBy?(program: { readonly fd: number }): void;
+  /**
+   * Passes over what has reached it so far, and perhaps some of what comes just then; how many packets. Where it is not there
+   * `position` and `received` tell what has.
+   */
+  passOver?(): number;
   /** Lets nothing more come in: what is there can still be drained. */
   stopReceiving(): void;
 }

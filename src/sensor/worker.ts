@@ -210,25 +210,31 @@ class CaptureWorker {
    * that is handled.
    */
   go(): void {
-    if (this.#setup.workers > 1) {
-      const source = this.#source;
-      const sink = this.#sink;
-      const barrier = source.received();
-      this.#sink = (packet) => {
-        if (source.position <= barrier) {
-          this.#early++;
-          return;
-        }
-        this.#sink = sink;
-        sink(packet);
-      };
-    }
+    if (this.#setup.workers > 1) this.#passOver();
     this.#publish(monotonicSeconds());
     this.#tick = setInterval(() => this.turn(), TICK_MS);
     this.#source.onReadable((error) => {
       if (error !== 0) post({ kind: 'link' });
       this.turn();
     });
+  }
+
+  #passOver(): void {
+    const source = this.#source;
+    if (source.passOver !== undefined) {
+      this.#early = source.passOver();
+      return;
+    }
+    const sink = this.#sink;
+    const barrier = source.received();
+    this.#sink = (packet) => {
+      if (source.position <= barrier) {
+        this.#early++;
+        return;
+      }
+      this.#sink = sink;
+      sink(packet);
+    };
   }
 
   #watch(packet: Packet): void {

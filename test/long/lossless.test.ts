@@ -78,3 +78,15 @@ kernelTest(
     expect(result.shunted).toBeGreaterThan(100);
   },
 );
+
+kernelTest('lossless with a filter on the sockets in place of XDP', [...FEATURES], async () => {
+  const result = await lossless({ passOn: ['a', 'b'] }, { gated: ['--mode', 'socket'] });
+  expect(result.summary.interfaces).toMatchObject([{ mode: 'socket' }]);
+  expect(result.shunted).toBeGreaterThan(100);
+  expect(result.apart).toBe(0);
+});
+
+kernelTest('lossless when both directions carry two tags', [...FEATURES], async () => {
+  const result = await lossless({ vlan: { inner: 100, outer: 200 } });
+  expect(result.shunted).toBeGreaterThan(100);
+});

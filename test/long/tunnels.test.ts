@@ -36,3 +36,16 @@ kernelTest(
     expect(result.shunted).toBeGreaterThan(50);
   },
 );
+
+kernelTest(
+  'lossless in VXLAN with ids in the key, the tunnels and what is in them',
+  [...FEATURES],
+  async () => {
+    const headers = outer().udp({ checksum: 0 }).vxlan({ vni: 77 }).bytes();
+    const result = await lossless(
+      { tunnel: { headers, sources: 4 } },
+      { both: ['--tunnels', 'vxlan', '--tunnel-key'] },
+    );
+    expect(result.shunted).toBeGreaterThan(100);
+  },
+);
