@@ -48,7 +48,8 @@ kernelTest(
       const all = sumOf([r], 'orig_ip_bytes', 'resp_ip_bytes');
       const dropped = sumOf([r], 'orig_shunted_bytes', 'resp_shunted_bytes');
       const delay = ends.get(r['uid']);
-      expect(delay).toBeGreaterThan(0);
+      // By the gate's clock, which shows the tick before: at once may be within a tick.
+      expect(delay).toBeGreaterThanOrEqual(0);
       await annotate(
         `${percent(dropped, all)} of ${Math.round(all / 1e6)} MB in ${Number(r['duration']).toFixed(2)} s dropped, ` +
           `from ${ms(delay ?? 0)} after the triggering packet on`,
