@@ -11,15 +11,17 @@ import type { BenchIo, Table } from './measure.ts';
 import { benchPolicies } from './policies.ts';
 import { readTables } from './read-table.ts';
 import { benchRules } from './rules.ts';
+import { benchShunt } from './shunt.ts';
 import { benchSweep } from './sweep.ts';
 import { benchUdp } from './udp.ts';
 
 export { type BenchIo, type BenchReport, machine, reportText } from './measure.ts';
 
-/** Only `gate` looks at these; see GateBenchOptions. */
+/** Only `gate` looks at the first two (GateBenchOptions), only `shunt` at the last. */
 export interface BenchFiles {
   against: string | undefined;
   xdpFilter: string | undefined;
+  report: string | undefined;
 }
 
 export interface Bench {
@@ -60,6 +62,13 @@ export const BENCHES: readonly Bench[] = [
     about: 'entries armed, synchronized, flipped, ended, read and deleted per second',
     rounds: 7,
     run: benchChanges,
+  },
+  {
+    name: 'shunt',
+    about:
+      'what shunting saves in a mix of TLS: CPU per packet, highest rate without loss; our sensor and other tools',
+    rounds: 1,
+    run: (rounds, io, { report }) => benchShunt(rounds, io, report),
   },
   {
     name: 'policies',

@@ -12,6 +12,7 @@ interface BenchFlags {
   rounds?: number;
   against?: string;
   xdpFilter?: string;
+  report?: string;
 }
 
 function roundsOf(text: string): number {
@@ -37,6 +38,7 @@ export const registerBench: Register = (program, host) => {
         'gate: the object of xdp-filter (default: where xdp-tools has it).',
       ),
     )
+    .addOption(new Option('--report <FILE>', 'shunt: write a page that shows it over time.'))
     .action(async (name: string | undefined) => {
       const { config } = configOf(bench, outputSchema);
       await host.run(config, async (io) => {
@@ -45,7 +47,7 @@ export const registerBench: Register = (program, host) => {
           io.out(
             config.json
               ? `${JSON.stringify(list)}\n`
-              : list.map((each) => `${each.name.padEnd(8)}${each.about}\n`).join(''),
+              : list.map((each) => `${each.name.padEnd(9)}${each.about}\n`).join(''),
           );
           return undefined;
         }
@@ -57,9 +59,9 @@ export const registerBench: Register = (program, host) => {
             help: near === undefined ? `there are: ${names.join(', ')}` : `did you mean ${near}?`,
           });
         }
-        const { rounds = one.rounds, against, xdpFilter } = bench.opts<BenchFlags>();
+        const { rounds = one.rounds, against, xdpFilter, report: page } = bench.opts<BenchFlags>();
         const begun = performance.now();
-        const { tables, notes } = await one.run(rounds, io, { against, xdpFilter });
+        const { tables, notes } = await one.run(rounds, io, { against, xdpFilter, report: page });
         io.progressDone();
         const report = {
           bench: name,
@@ -67,6 +69,7 @@ export const registerBench: Register = (program, host) => {
             `sluice bench ${name} --rounds ${rounds}`,
             ...(against === undefined ? [] : [`--against ${against}`]),
             ...(xdpFilter === undefined ? [] : [`--xdp-filter ${xdpFilter}`]),
+            ...(page === undefined ? [] : [`--report ${page}`]),
           ].join(' '),
           machine: machine(),
           seconds: (performance.now() - begun) / 1000,
@@ -84,6 +87,7 @@ export const registerBench: Register = (program, host) => {
 Examples:
   sluice bench
   sluice bench gate --rounds 15
+  sluice bench shunt --report shunt.html
   sluice bench gate --against old/gate.bpf.o --json`,
   );
 };
