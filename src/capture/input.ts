@@ -100,7 +100,9 @@ export function fileError(name: string, error: unknown): SluiceError {
     case 'ENOTDIR':
       return new SluiceError('FILE', `there is no file ${name}`, {
         cause: error,
-        help: 'check the path; - reads standard input',
+        help: name.startsWith('udp:')
+          ? `sluice run '${name}' receives a mirror; sluice read --encap reads the recording of one`
+          : 'check the path; - reads standard input',
       });
     case 'EACCES':
     case 'EPERM':

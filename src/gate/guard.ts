@@ -42,7 +42,9 @@ export function checkPrivilege(kind: GateKind | 'none'): void {
   throw new SluiceError(
     'PRIVILEGE',
     `the process lacks ${missing.join(', ')}, which ${gate ? 'the gate and the capture need' : 'the capture needs'}`,
-    { help: `run as root. ${without}\`sluice read FILE\` needs no privilege` },
+    {
+      help: `run as root. ${without}\`sluice read FILE\` and a mirror alone, \`sluice run udp://…\`, need no privilege`,
+    },
   );
 }
 

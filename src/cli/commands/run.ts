@@ -6,7 +6,10 @@ import { addFlags, configOf } from '../flags.ts';
 export const registerRun: Register = (program, host) => {
   const run = program
     .command('run')
-    .argument('[SOURCE...]', 'mirrors to receive over UDP: udp://ADDRESS:PORT?encap=…&dlt=…')
+    .argument(
+      '[SOURCE...]',
+      'mirrors to receive over UDP: udp://ADDRESS[:PORT][?encap=…&dlt=…&skip=N&impl=…], or as Zeek has it udp::ADDRESS:PORT:ENCAP (docs/udp.md)',
+    )
     .description(
       'The main job: gate, sensor and logs, on interfaces, on mirrors that arrive over UDP, or (without either) in a test network of its own.',
     )
