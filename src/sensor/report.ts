@@ -10,8 +10,8 @@ export interface RunSummary {
   seconds: number;
   /** `drop`: where what is shunted is dropped; `capture`: ring, or afxdp with its mode. */
   interfaces: { interface: string; mode: string; drop: EarlyDrop; capture: string }[];
-  /** What became of each listener's datagrams. */
-  udp: ({ source: string; drop: EarlyDrop } & UdpBooks)[];
+  /** What became of each listener's datagrams; `mode` of the gate before it, or none. */
+  udp: ({ source: string; mode: string; drop: EarlyDrop } & UdpBooks)[];
   /** Undefined without a gate. */
   ledger: Ledger | undefined;
   /** The capture rings: frames that reached them, those they had no room for, and how often one was full. */
@@ -55,7 +55,12 @@ export function summarize(
       .map(({ name, mode, earlyDrop, capture }) => ({ interface: name, mode, drop: earlyDrop, capture })),
     udp: stations
       .filter(({ kind }) => kind === 'udp')
-      .map(({ name, earlyDrop, stats }) => ({ source: name, drop: earlyDrop, ...udpBooks(stats) })),
+      .map(({ name, mode, earlyDrop, stats }) => ({
+        source: name,
+        mode,
+        drop: earlyDrop,
+        ...udpBooks(stats),
+      })),
     ledger: end.ledger,
     ring: { packets: end.ringPackets, drops: end.ringDrops, freezes: end.ringFreezes },
     connections: end.connections,
@@ -130,7 +135,8 @@ export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string
       'interface',
       s.interfaces.map((i) => `${i.interface} (gate: ${i.mode}; capture: ${i.capture})`).join(', '),
     ]);
-  for (const { source, ...books } of s.udp) lines.push(['mirror', source], ...bookLines(books));
+  for (const { source, mode, ...books } of s.udp)
+    lines.push(['mirror', mode === 'none' ? source : `${source} (gate: ${mode})`], ...bookLines(books));
   lines.push(['time', `${s.seconds.toFixed(1)} s, ${s.cpuSeconds.toFixed(1)} s of CPU`]);
   if (ledger !== undefined) {
     const of = (c: { pkts: number; bytes: number }): string =>

@@ -86,7 +86,8 @@ export async function checkMirrorGate(mirror: Mirror): Promise<void> {
   ]);
   await new Feed(pair.b, sent, RATE).done;
   const [first, second] = await Promise.all([gated.stop(), plain.stop()]);
-  const { ledger } = documentOf(first);
+  const { ledger, udp } = documentOf(first);
+  expect(udp).toMatchObject([{ mode: 'native', drop: 'xdp', dropped: 0 }]);
   expect(second.code).toBe(0);
   const conn = gatedLogs.read('conn');
   const { differences, connections, shunted } = compare(conn, plainLogs.read('conn'));
