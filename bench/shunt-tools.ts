@@ -61,6 +61,7 @@ export class Sluice implements Listener {
   readonly pid: number;
   readonly logs: string;
   readonly #child: ChildProcess;
+  #said = '';
   #view = '';
   #views = 0;
 
@@ -69,6 +70,7 @@ export class Sluice implements Listener {
     this.pid = child.pid ?? 0;
     this.logs = logs;
     child.on('message', (text: string) => {
+      this.#said = text;
       this.#view = text.includes(' connections open') ? text : this.#view;
       this.#views++;
     });
@@ -87,7 +89,7 @@ export class Sluice implements Listener {
       child.on('message', (text: string) => {
         if (text.includes('ready')) resolve();
       });
-      child.once('exit', (code) => reject(new Error(`sluice run ended with ${code}: ${sluice.#view}`)));
+      child.once('exit', (code) => reject(new Error(`sluice run ended with ${code}: ${sluice.#said}`)));
     });
     await Promise.race([ready, pause(READY_MS, undefined, { ref: false })]);
     pin(sluice.pid, cpu);
