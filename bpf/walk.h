@@ -35,7 +35,12 @@ struct walk {
 
 static __always_inline bool load(struct __sk_buff *skb, const struct walk *w, __u32 offset, void *to, __u32 size)
 {
+#ifdef WALK_FROM_DATA
+	/* From where the hook lets the packet begin: there is no `base`. */
+	return bpf_skb_load_bytes(skb, offset, to, size) == 0;
+#else
 	return bpf_skb_load_bytes_relative(skb, offset, to, size, w->base) == 0;
+#endif
 }
 
 static __always_inline void add_tag(struct walk *w, __u32 tci)
@@ -59,6 +64,32 @@ static __always_inline bool is_ip(__u32 type)
 static __always_inline __u32 by_version(__u8 first)
 {
 	return first >> 4 == 4 ? ETH_P_IP : first >> 4 == 6 ? ETH_P_IPV6 : 0;
+}
+
+/* What PPP carries (RFC 1661): 0 if it is of no use here. */
+static __always_inline __u32 by_ppp(__u32 protocol)
+{
+	switch (protocol) {
+	case PPP_IP:
+		return ETH_P_IP;
+	case PPP_IPV6:
+		return ETH_P_IPV6;
+	case PPP_MPLS_UC:
+		return ETH_P_MPLS_UC;
+	}
+	return 0;
+}
+
+/* Goes on behind an Ethernet header. */
+static __always_inline int in_ethernet(struct __sk_buff *skb, struct walk *w, __u32 at)
+{
+	__u8 b[2];
+
+	if (!load(skb, w, at + 12, b, 2))
+		return 0;
+	w->type = b[0] << 8 | b[1];
+	w->at = at + ETH_HLEN;
+	return 1;
 }
 
 /* To the IP header, past tags, PPPoE (RFC 2516) and MPLS labels. Whether there is one. */
@@ -86,19 +117,9 @@ __noinline int to_ip(struct __sk_buff *skb, struct walk *w)
 			if (!load(skb, w, w->at, b, 8) || b[0] != 0x11 || b[1] != 0)
 				return 0;
 			w->at += 8;
-			switch (b[6] << 8 | b[7]) {
-			case PPP_IP:
-				w->type = ETH_P_IP;
-				break;
-			case PPP_IPV6:
-				w->type = ETH_P_IPV6;
-				break;
-			case PPP_MPLS_UC:
-				w->type = ETH_P_MPLS_UC;
-				break;
-			default:
+			w->type = by_ppp(b[6] << 8 | b[7]);
+			if (!w->type)
 				return 0;
-			}
 			break;
 		case ETH_P_MPLS_UC:
 		case ETH_P_MPLS_MC:

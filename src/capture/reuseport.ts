@@ -30,8 +30,6 @@ const PPP = 0x880b;
 const VXLAN_BYTES = 8;
 const UDP_BYTES = 8;
 const GENEVE_BYTES = 8;
-/** Ports whose datagrams carry other flows: Teredo, VXLAN, GENEVE, GTP-U. Outer ports of those need not be symmetric either. */
-const TUNNEL_PORTS = [4789, 6081, 2152, 3544];
 /** Protocols whose ports are part of a flow's identity. */
 const PORTED = [IpProto.tcp, IpProto.udp];
 
@@ -40,25 +38,31 @@ const PORTED = [IpProto.tcp, IpProto.udp];
  * it, the same for both directions, whatever the outer addresses and ports are. It runs over the payload of the UDP datagram
  * (reuseport_select_sock in net/core/sock_reuseport.c takes the header off). Inner flows are told apart by addresses,
  * protocol and ports; fragments, tunnels inside and protocols without ports by addresses and protocol. What holds no IP, or
- * ends too early, goes to the first socket.
+ * ends too early, goes to the first socket. `ports`: UDP ports that do not tell flows apart (oneSidedPorts).
  */
-export function balanceProgram(encapsulation: Encapsulation, sockets: number): CbpfProgram {
-  return new Balance(sockets).program(encapsulation);
+export function balanceProgram(
+  encapsulation: Encapsulation,
+  sockets: number,
+  ports: readonly number[],
+): CbpfProgram {
+  return new Balance(sockets, ports).program(encapsulation);
 }
 
 /** X is where the next header begins. */
 class Balance {
   readonly #asm = new Assembler();
   readonly #sockets: number;
+  readonly #ports: readonly number[];
   readonly #ethernet: Label;
   readonly #ppp: Label;
   readonly #ip: Label;
   readonly #mpls: Label;
   readonly #other: Label;
 
-  constructor(sockets: number) {
+  constructor(sockets: number, ports: readonly number[]) {
     const a = this.#asm;
     this.#sockets = sockets;
+    this.#ports = ports;
     this.#ethernet = a.label();
     this.#ppp = a.label();
     this.#mpls = a.label();
@@ -247,7 +251,7 @@ class Balance {
     a.need(IpProto.udp, mixed);
     for (const port of [SOURCE_PORT, DESTINATION_PORT]) {
       a.op(Op.LD_MEM, port);
-      for (const tunnel of TUNNEL_PORTS) a.branch(Op.JEQ_K, tunnel, { yes: portless });
+      for (const tunnel of this.#ports) a.branch(Op.JEQ_K, tunnel, { yes: portless });
     }
     a.jump(mixed);
 

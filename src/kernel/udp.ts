@@ -1,6 +1,5 @@
 import { addon } from './addon.ts';
 import { attempt, check, closedError, KernelError } from './errors.ts';
-import type { BpfProgram } from './program.ts';
 import { Watch } from './watch.ts';
 
 /** How datagrams are taken off the socket. */
@@ -215,7 +214,7 @@ export class UdpReceiver {
    * sk_reuseport program. It returns an index in the order in which they were opened; one that is not there falls back to the
    * kernel's hash.
    */
-  balance(program: Uint8Array | BpfProgram): void {
+  balance(program: Uint8Array | { readonly fd: number }): void {
     const classic = program instanceof Uint8Array;
     const result = classic
       ? addon().udpBalance(this.fd, program, -1)

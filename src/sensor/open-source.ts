@@ -1,4 +1,5 @@
 import { AfPacketSource } from '../capture/afpacket.ts';
+import { oneSidedPorts } from '../capture/balance.ts';
 import { balanceProgram } from '../capture/reuseport.ts';
 import type { LiveSource } from '../capture/source.ts';
 import { UdpSource } from '../capture/udp.ts';
@@ -15,8 +16,9 @@ export interface OpenedSource {
   publish: (out: Float64Array) => void;
 }
 
-export function openSource({ source, workers }: WorkerSetup): OpenedSource {
-  if (source.kind === 'udp') return openMirror(source, workers);
+export function openSource(setup: WorkerSetup): OpenedSource {
+  const { source } = setup;
+  if (source.kind === 'udp') return openMirror(source, setup);
   // First: the kernel takes the memory of a ring, or of frames, from where this thread runs.
   if (source.cpu !== undefined) setThreadAffinity(source.cpu);
   return source.kind === 'afxdp' ? openFrames(source) : openInterface(source);
@@ -37,7 +39,10 @@ function openInterface(setup: InterfaceSource): OpenedSource {
   return { source: new AfPacketSource(ring, setup.ifname), publish: () => {} };
 }
 
-function openMirror({ name, address, bufferBytes }: MirrorSource, workers: number): OpenedSource {
+function openMirror(
+  { name, address, bufferBytes, balancer }: MirrorSource,
+  { workers, tunnelPorts }: WorkerSetup,
+): OpenedSource {
   const receiver = new UdpReceiver({
     address: address.address,
     port: address.port,
@@ -46,7 +51,12 @@ function openMirror({ name, address, bufferBytes }: MirrorSource, workers: numbe
     bufferBytes,
   });
   // Each worker attaches the same program; it counts the sockets in the order in which they were opened.
-  if (workers > 1) receiver.balance(encodeCbpf(balanceProgram(address.encapsulation, workers)));
+  if (workers > 1)
+    receiver.balance(
+      balancer === undefined
+        ? encodeCbpf(balanceProgram(address.encapsulation, workers, oneSidedPorts(tunnelPorts)))
+        : { fd: balancer },
+    );
   const source = new UdpSource(receiver, address.encapsulation, name);
   return {
     source,

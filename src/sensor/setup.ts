@@ -34,6 +34,8 @@ export interface MirrorSource {
   name: string;
   address: UdpAddress;
   bufferBytes: number;
+  /** Descriptor of the eBPF program that shares the datagrams out; classic BPF does where there is none. */
+  balancer: number | undefined;
 }
 
 /** AF_XDP sockets on some of an interface's queues. */

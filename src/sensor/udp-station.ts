@@ -1,3 +1,5 @@
+import { tunnelPorts } from '../base/tunnels.ts';
+import { FlowBalancer, oneSidedPorts } from '../capture/balance.ts';
 import { parseUdpUrl, type UdpAddress } from '../capture/udp-url.ts';
 import type { Gate } from '../gate/index.ts';
 import { UdpReceiver } from '../kernel/index.ts';
@@ -45,10 +47,18 @@ export class UdpStation implements Station {
     const { address, port } = this.#address;
     // Sockets that share a port share it with those of another run of the same user too: that is found out before.
     if (c.workers > 1) new UdpReceiver({ address, port, slots: 1, slotBytes: 64 }).close();
+    // Once it is attached the sockets keep it.
+    using balancer = c.workers > 1 ? this.#makeBalancer() : undefined;
     for (let number = 0; number < c.workers; number++)
       this.#crew.start(`sluice-udp-${port}-${number}`, {
         ...commonSetup(this.#host),
-        source: { kind: 'udp', name: this.name, address: this.#address, bufferBytes: BUFFER_BYTES },
+        source: {
+          kind: 'udp',
+          name: this.name,
+          address: this.#address,
+          bufferBytes: BUFFER_BYTES,
+          balancer: balancer?.program?.fd,
+        },
         holdMs: 0,
         number,
         workers: c.workers,
@@ -62,6 +72,20 @@ export class UdpStation implements Station {
     this.#attach();
     this.#checkBuffers();
     this.#host.detail(`${this.name}: ${c.workers} worker(s)`);
+  }
+
+  /** For several workers: how datagrams are shared out among them. */
+  #makeBalancer(): FlowBalancer {
+    const { workers, tunnelPorts: ports } = this.#host.config;
+    const { address, encapsulation } = this.#address;
+    const balancer = new FlowBalancer(address, encapsulation, workers, oneSidedPorts(tunnelPorts(ports)));
+    const { problem } = balancer;
+    this.#host.detail(
+      problem === undefined
+        ? `${this.name}: ${workers} workers, shared out by eBPF`
+        : `${this.name}: ${workers} workers, shared out by classic BPF (no eBPF: ${problem.message})`,
+    );
+    return balancer;
   }
 
   /** Last: from the first datagram that the gate judges there is someone to see what passes. */

@@ -1,78 +1,31 @@
 import { describe, expect, it } from 'vitest';
+import { oneSidedPorts } from '../../src/capture/balance.ts';
 import { balanceProgram } from '../../src/capture/reuseport.ts';
 import { encodeCbpf, interpretCbpf } from '../../src/ebpf/index.ts';
-import { UdpReceiver } from '../../src/kernel/index.ts';
 import { eth, PacketBuilder } from '../../src/packet/build.ts';
 import { Decapsulator } from '../../src/packet/encap/index.ts';
 import { Packet } from '../../src/packet/packet.ts';
-import { kernelTest, ownNetns, until } from '../support/kernel.ts';
+import { kernelTest, ownNetns } from '../support/kernel.ts';
 import {
   addListener,
   DatagramSender,
-  type End,
+  datagrams,
+  familyOf,
   KINDS,
-  type Kind,
-  LISTENER,
-  randomEnd,
+  openSockets,
   randomNumbers,
+  received,
 } from './udp-support.ts';
 
 ownNetns();
 addListener();
 
 const SOCKETS = 4;
-const FLOWS = 120;
-const TURNS = 6;
 
-/** Both directions of each flow in turn, with the number of the flow behind the packet. */
-function datagrams({ payload }: Kind, seed: number): { flow: number; bytes: Uint8Array }[] {
-  const random = randomNumbers(seed);
-  const flows = Array.from({ length: FLOWS }, (): [End, End] => [randomEnd(random), randomEnd(random)]);
-  const out: { flow: number; bytes: Uint8Array }[] = [];
-  for (let turn = 0; turn < TURNS; turn++)
-    for (const [flow, [a, b]] of flows.entries()) {
-      const [from, to] = turn % 2 === 0 ? [a, b] : [b, a];
-      const packet = payload(from, to, turn).bytes();
-      const bytes = new Uint8Array(packet.length + 4);
-      bytes.set(packet);
-      new DataView(bytes.buffer).setUint32(packet.length, flow);
-      out.push({ flow, bytes });
-    }
-  return out;
-}
-
-/** The family may change with the turn (GENEVE around IP): those are flows of their own. */
-const familyOf = ({ name }: Kind, at: number) =>
-  name === 'GENEVE around IP' ? Math.floor(at / FLOWS) % 2 : 0;
-
-function open(count: number, address = LISTENER): UdpReceiver[] {
-  const first = new UdpReceiver({ address, port: 0, reusePort: true });
-  const others = Array.from(
-    { length: count - 1 },
-    () => new UdpReceiver({ address, port: first.port, reusePort: true }),
-  );
-  return [first, ...others];
-}
-
-/** Flow numbers that each socket received. */
-async function received(receivers: UdpReceiver[], total: number): Promise<number[][]> {
-  const got = receivers.map((): number[] => []);
-  let count = 0;
-  await until(() => {
-    for (const [index, receiver] of receivers.entries())
-      for (let rows = receiver.receive(); rows > 0; rows = receiver.receive())
-        for (let row = 0; row < rows; row++) {
-          const end = receiver.offsets[row] + receiver.captured[row];
-          got[index].push(new DataView(receiver.memory).getUint32(end - 4));
-          count++;
-        }
-    return count >= total;
-  }, 'datagrams are missing');
-  return got;
-}
+const PORTS = oneSidedPorts({ vxlan: [4789], geneve: [6081] });
 
 describe.each(KINDS)('$name', (kind) => {
-  const program = balanceProgram(kind.encapsulation, SOCKETS);
+  const program = balanceProgram(kind.encapsulation, SOCKETS, PORTS);
 
   it('what it is tested with is what the source takes frames out of', () => {
     const decapsulator = new Decapsulator(kind.encapsulation);
@@ -109,7 +62,7 @@ describe.each(KINDS)('$name', (kind) => {
   });
 
   kernelTest('in the kernel each flow reaches one socket, from random outer ports', [], async () => {
-    const receivers = open(SOCKETS);
+    const receivers = openSockets(SOCKETS);
     try {
       receivers[1].balance(encodeCbpf(program));
       using sender = new DatagramSender(receivers[0].port);
@@ -136,7 +89,7 @@ describe.each(KINDS)('$name', (kind) => {
 
 describe('what has no ports of its own', () => {
   const encapsulation = { kind: 'vxlan', skip: 0, linkType: 1 } as const;
-  const program = balanceProgram(encapsulation, 64);
+  const program = balanceProgram(encapsulation, 64, PORTS);
   const socket = (frame: Uint8Array) =>
     interpretCbpf(program, new PacketBuilder().vxlan().payload(frame).bytes());
   const [a, b] = ['10.1.2.3', '10.4.5.6'];
@@ -194,11 +147,12 @@ describe('what has no ports of its own', () => {
 });
 
 it('programs are far below the limit of classic BPF', () => {
-  for (const { encapsulation } of KINDS) expect(balanceProgram(encapsulation, 2).length).toBeLessThan(700);
+  for (const { encapsulation } of KINDS)
+    expect(balanceProgram(encapsulation, 2, PORTS).length).toBeLessThan(700);
 });
 
 kernelTest('IPv6 listeners, and a number without a socket falls back to the kernel’s hash', [], async () => {
-  const receivers = open(2, '::1');
+  const receivers = openSockets(2, '::1');
   try {
     // Always the tenth of two.
     receivers[0].balance(encodeCbpf([{ code: 0x06, jt: 0, jf: 0, k: 9 }]));

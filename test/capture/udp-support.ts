@@ -1,7 +1,7 @@
-import { PacketSender } from '../../src/kernel/index.ts';
+import { PacketSender, UdpReceiver } from '../../src/kernel/index.ts';
 import { eth, PacketBuilder } from '../../src/packet/build.ts';
 import type { Encapsulation } from '../../src/packet/encap/index.ts';
-import { ip, privileged } from '../support/kernel.ts';
+import { ip, privileged, until } from '../support/kernel.ts';
 
 /** Numbers that are the same in every run. */
 export function randomNumbers(seed: number): (below: number) => number {
@@ -248,4 +248,64 @@ export function noise({ payload }: Kind, count: number, random: (below: number) 
       bytes[random(bytes.length)] = random(256);
     return bytes;
   });
+}
+
+const FLOWS = 120;
+const TURNS = 6;
+
+/** A datagram, and which flow is inside of it. */
+export interface Numbered {
+  flow: number;
+  bytes: Uint8Array;
+}
+
+/** Both directions of each flow in turn, with the number of the flow behind the packet. */
+export function datagrams({ payload }: Kind, seed: number): Numbered[] {
+  const random = randomNumbers(seed);
+  const flows = Array.from({ length: FLOWS }, (): [End, End] => [randomEnd(random), randomEnd(random)]);
+  const out: Numbered[] = [];
+  for (let turn = 0; turn < TURNS; turn++)
+    for (const [flow, [a, b]] of flows.entries()) {
+      const [from, to] = turn % 2 === 0 ? [a, b] : [b, a];
+      out.push({ flow, bytes: withNumber(payload(from, to, turn).bytes(), flow) });
+    }
+  return out;
+}
+
+/** With a number behind it, which `received` reads. */
+export function withNumber(packet: Uint8Array, flow: number): Uint8Array {
+  const bytes = new Uint8Array(packet.length + 4);
+  bytes.set(packet);
+  new DataView(bytes.buffer).setUint32(packet.length, flow);
+  return bytes;
+}
+
+/** The family may change with the turn (GENEVE around IP): those are flows of their own. */
+export const familyOf = ({ name }: Kind, at: number) =>
+  name === 'GENEVE around IP' ? Math.floor(at / FLOWS) % 2 : 0;
+
+export function openSockets(count: number, address = LISTENER): UdpReceiver[] {
+  const first = new UdpReceiver({ address, port: 0, reusePort: true });
+  const others = Array.from(
+    { length: count - 1 },
+    () => new UdpReceiver({ address, port: first.port, reusePort: true }),
+  );
+  return [first, ...others];
+}
+
+/** Flow numbers that each socket received. */
+export async function received(receivers: UdpReceiver[], total: number): Promise<number[][]> {
+  const got = receivers.map((): number[] => []);
+  let count = 0;
+  await until(() => {
+    for (const [index, receiver] of receivers.entries())
+      for (let rows = receiver.receive(); rows > 0; rows = receiver.receive())
+        for (let row = 0; row < rows; row++) {
+          const end = receiver.offsets[row] + receiver.captured[row];
+          got[index].push(new DataView(receiver.memory).getUint32(end - 4));
+          count++;
+        }
+    return count >= total;
+  }, 'datagrams are missing');
+  return got;
 }

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { TUNNEL_KINDS } from '../../src/base/tunnels.ts';
+import { loadBalance, oneSidedPorts } from '../../src/capture/balance.ts';
 import { constantsOf, type Features, NO_FEATURES } from '../../src/gate/features.ts';
 import { type GateKind, KINDS } from '../../src/gate/kind.ts';
 import type { GateTunnels } from '../../src/gate/tunnels.ts';
@@ -79,6 +80,8 @@ export function verifierEffort(directory: string): Record<string, Effort> {
     if (!file.endsWith('.bpf.o') || GATES.has(name) || FOR_TESTS.test(name)) continue;
     note(efforts, name, loadObject(join(directory, file)));
   }
+  const mirror = { kind: 'geneve+vxlan', skip: 0, linkType: 1 } as const;
+  note(efforts, 'reuseport, GENEVE+VXLAN', loadBalance(mirror, 4, oneSidedPorts(TUNNELS.ports)));
   note(efforts, 'xsk, on a veth', loadObject(join(directory, 'xsk.bpf.o'), { constants: { cfg_peek: 1 } }));
   return efforts;
 }

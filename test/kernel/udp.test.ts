@@ -259,7 +259,13 @@ describe.each(IMPLEMENTATIONS)('%s', (implementation) => {
       expect(stderr).toBe('');
       expect(status).toBe(0);
       const { came, ...rest } = JSON.parse(stdout) as { came: number[][]; bufferBytes: number };
-      expect(rest).toMatchObject({ uid: NOBODY, capable: false, drops: [0, 0], refused: 'PRIVILEGE' });
+      expect(rest).toMatchObject({
+        uid: NOBODY,
+        capable: false,
+        drops: [0, 0],
+        refused: 'PRIVILEGE',
+        noEbpf: 'PRIVILEGE',
+      });
       const max = Number(readFileSync('/proc/sys/net/core/rmem_max', 'utf8'));
       expect(rest.bufferBytes).toBe(Math.min(max, 16 << 20));
       const [first = [], second = []] = came;

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { back, type Ends, fragmentsOf, packetOf } from '../../bench/fanout-frames.ts';
 import { Namespace } from '../../lab/namespace.ts';
 import { eth } from '../../src/packet/build.ts';
 import { conversation } from '../../src/packet/conversation.ts';
@@ -34,7 +35,8 @@ test.skipIf(hidden !== undefined)(
     ];
     const ports = await Promise.all(kinds.map(() => freePort()));
     const sources = kinds.map(({ encap }, i) => `udp://127.0.0.1:${ports[i]}?encap=${encap}`);
-    await using run = await runMirror(sources, logs, '--workers', '2').ready();
+    await using run = await runMirror(sources, logs, '--workers', '2', '--verbose').ready();
+    expect(run.stderr.match(/: 2 workers, shared out by classic BPF \(no eBPF: .*EPERM/g)).toHaveLength(2);
     let frames = 0;
     const sent: number[] = [];
     for (const [i, { wrap }] of kinds.entries()) {
@@ -98,6 +100,42 @@ test.skipIf(hidden !== undefined)(
     expect(sumOf(conn, 'orig_pkts', 'resp_pkts')).toBe(books.frames);
   },
 );
+
+kernelTest('with privileges eBPF keeps fragments with their flow', [], async () => {
+  using logs = new LogDir();
+  const port = await freePort();
+  const source = `udp://127.0.0.1:${port}?encap=geneve`;
+  const args = ['run', source, '--workers', '2', '--verbose', '--json', '--log-dir', logs.path];
+  await using run = await new Run(args).ready();
+  expect(run.stderr).toContain(`${source}: 2 workers, shared out by eBPF`);
+  const flows = Array.from({ length: 30 }, (_, i) => {
+    const ends: Ends = {
+      family: i % 2 === 0 ? 4 : 6,
+      client: [i % 2 === 0 ? '192.0.2.1' : '2001:db8::1', 5000 + 7 * i],
+      server: [i % 2 === 0 ? '192.0.2.2' : '2001:db8::2', 53],
+      protocol: 'udp',
+    };
+    const [first, ...later] = fragmentsOf(eth(), back(ends), i, 1300);
+    return {
+      before: [packetOf(eth(), ends).bytes(), first],
+      after: [...later, packetOf(eth(), back(ends)).bytes()],
+    };
+  });
+  using sender = new MirrorSender(logs, { port, wrap: WRAPS.geneve, ports: 8 });
+  await sender.send(flows.flatMap(({ before }) => before));
+  // Several sockets keep no order among them.
+  await sender.taken();
+  await sender.send(flows.flatMap(({ after }) => after));
+  expect(booksOf(documentOf(await run.stop()))).toMatchObject({
+    datagrams: sender.sent,
+    dropped: 0,
+    early: 0,
+  });
+  const conn = connOf(logs);
+  expect(conn).toHaveLength(flows.length);
+  // A datagram in fragments counts as one, and as none where a fragment is missing.
+  expect(sumOf(conn, 'orig_pkts', 'resp_pkts')).toBe(3 * flows.length);
+});
 
 kernelTest(
   'a VXLAN device of Linux feeds the source, over IPv4 and IPv6',
