@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "addon.h"
+#include "socket.h"
 
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
@@ -20,54 +21,26 @@ namespace sluice {
 
 namespace {
 
-// The socket of a failed set-up is closed; one option after the other, and the name of the one that failed.
-class Setup {
+class PacketSetup : public SocketSetup {
  public:
-  explicit Setup(int protocol) : fd_(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, protocol)) {
-    if (fd_ < 0) fail("socket");
-  }
-  ~Setup() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Setup(const Setup&) = delete;
-  Setup& operator=(const Setup&) = delete;
+  // Protocol 0: nothing is received before the socket is bound to its one interface.
+  PacketSetup() : SocketSetup(AF_PACKET, SOCK_RAW, 0) {}
 
   template <typename Value>
-  void option(int name, const Value& value, const char* step, int level = SOL_PACKET) {
-    if (error == 0 && setsockopt(fd_, level, name, &value, sizeof value) < 0) fail(step);
+  void packet_option(int name, const Value& value, const char* at) {
+    option(SOL_PACKET, name, value, at);
   }
   // A classic filter that lets nothing through.
   void deafen() {
     sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
-    option(SO_ATTACH_FILTER, sock_fprog{1, &nothing}, "SO_ATTACH_FILTER", SOL_SOCKET);
+    option(SOL_SOCKET, SO_ATTACH_FILTER, sock_fprog{1, &nothing}, "SO_ATTACH_FILTER");
   }
-  void bind_to(int ifindex, uint16_t protocol) {
+  void bind_to_interface(int ifindex, uint16_t protocol) {
     sockaddr_ll address = {};
     address.sll_family = AF_PACKET;
     address.sll_protocol = htons(protocol);
     address.sll_ifindex = ifindex;
-    if (error == 0 && bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) fail("bind");
-  }
-  // As far as the privileges go; a smaller one only means that sending waits more often.
-  void enlarge_send_buffer(int bytes) {
-    if (setsockopt(fd_, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0) {
-      setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    }
-  }
-  int release() {
-    int fd = fd_;
-    fd_ = -1;
-    return fd;
-  }
-
-  int error = 0;
-  const char* step = "";
-
- private:
-  int fd_;
-  void fail(const char* at) {
-    error = errno;
-    step = at;
+    bind_to(reinterpret_cast<sockaddr*>(&address), sizeof address);
   }
 };
 
@@ -89,27 +62,26 @@ napi_value packet_ring(napi_env env, napi_callback_info info) {
   if (request.tp_frame_size == 0) return throw_errno(env, EINVAL, "frame size");
   request.tp_frame_nr = request.tp_block_size / request.tp_frame_size * request.tp_block_nr;
 
-  // Protocol 0: nothing is received before the ring stands and the socket is bound to its one interface.
-  Setup setup(0);
-  setup.option(PACKET_VERSION, static_cast<int>(TPACKET_V3), "PACKET_VERSION");
+  PacketSetup setup;
+  setup.packet_option(PACKET_VERSION, static_cast<int>(TPACKET_V3), "PACKET_VERSION");
   if (filter.present) {
     sock_fprog program = {};
     program.len = static_cast<uint16_t>(filter.size / sizeof(sock_filter));
     std::vector<sock_filter> code(program.len);
     if (program.len > 0) memcpy(code.data(), filter.data, program.len * sizeof(sock_filter));
     program.filter = code.data();
-    setup.option(SO_ATTACH_FILTER, program, "SO_ATTACH_FILTER", SOL_SOCKET);
+    setup.option(SOL_SOCKET, SO_ATTACH_FILTER, program, "SO_ATTACH_FILTER");
   }
-  if (ignore_outgoing != 0) setup.option(PACKET_IGNORE_OUTGOING, ignore_outgoing, "PACKET_IGNORE_OUTGOING");
-  setup.option(PACKET_RX_RING, request, "PACKET_RX_RING");
+  if (ignore_outgoing != 0) setup.packet_option(PACKET_IGNORE_OUTGOING, ignore_outgoing, "PACKET_IGNORE_OUTGOING");
+  setup.packet_option(PACKET_RX_RING, request, "PACKET_RX_RING");
   if (promiscuous) {
     packet_mreq membership = {};
     membership.mr_ifindex = ifindex;
     membership.mr_type = PACKET_MR_PROMISC;
-    setup.option(PACKET_ADD_MEMBERSHIP, membership, "PACKET_ADD_MEMBERSHIP");
+    setup.packet_option(PACKET_ADD_MEMBERSHIP, membership, "PACKET_ADD_MEMBERSHIP");
   }
-  setup.bind_to(ifindex, ETH_P_ALL);
-  if (fanout >= 0) setup.option(PACKET_FANOUT, fanout, "PACKET_FANOUT");
+  setup.bind_to_interface(ifindex, ETH_P_ALL);
+  if (fanout >= 0) setup.packet_option(PACKET_FANOUT, fanout, "PACKET_FANOUT");
   if (setup.error != 0) return throw_errno(env, setup.error, setup.step);
   return number(env, own(env, setup.release()));
 }
@@ -125,19 +97,19 @@ napi_value packet_fanout(napi_env env, napi_callback_info info) {
   uint32_t members = args.u32(3);
   int program = args.i32(4);
   if (!args.ok) return nullptr;
-  Setup setup(0);
+  PacketSetup setup;
   setup.deafen();
-  setup.bind_to(ifindex, ETH_P_ALL);
+  setup.bind_to_interface(ifindex, ETH_P_ALL);
   if (id < 0) {
     mode |= PACKET_FANOUT_FLAG_UNIQUEID;
     fanout_args group = {};
     group.type_flags = static_cast<uint16_t>(mode);
     group.max_num_members = members;
-    setup.option(PACKET_FANOUT, group, "PACKET_FANOUT");
+    setup.packet_option(PACKET_FANOUT, group, "PACKET_FANOUT");
   } else {
-    setup.option(PACKET_FANOUT, static_cast<uint32_t>(id & 0xffff) | mode << 16, "PACKET_FANOUT");
+    setup.packet_option(PACKET_FANOUT, static_cast<uint32_t>(id & 0xffff) | mode << 16, "PACKET_FANOUT");
   }
-  if (program >= 0) setup.option(PACKET_FANOUT_DATA, program, "PACKET_FANOUT_DATA");
+  if (program >= 0) setup.packet_option(PACKET_FANOUT_DATA, program, "PACKET_FANOUT_DATA");
   if (setup.error != 0) return throw_errno(env, setup.error, setup.step);
   return number(env, own(env, setup.release()));
 }
@@ -184,10 +156,11 @@ napi_value packet_sender(napi_env env, napi_callback_info info) {
   int ifindex = args.i32(0);
   int bypass = args.boolean(1) ? 1 : 0;
   if (!args.ok) return nullptr;
-  Setup setup(0);
-  setup.enlarge_send_buffer(8 << 20);
-  if (bypass != 0) setup.option(PACKET_QDISC_BYPASS, bypass, "PACKET_QDISC_BYPASS");
-  setup.bind_to(ifindex, 0);
+  PacketSetup setup;
+  // A smaller one only means that sending waits more often.
+  setup.buffer(SO_SNDBUFFORCE, SO_SNDBUF, 8 << 20);
+  if (bypass != 0) setup.packet_option(PACKET_QDISC_BYPASS, bypass, "PACKET_QDISC_BYPASS");
+  setup.bind_to_interface(ifindex, 0);
   if (setup.error != 0) return throw_errno(env, setup.error, setup.step);
   return number(env, own(env, setup.release()));
 }

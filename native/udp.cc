@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "addon.h"
+#include "socket.h"
 
 #ifndef SO_MEMINFO
 #define SO_MEMINFO 55
@@ -20,47 +21,6 @@ namespace sluice {
 namespace {
 
 constexpr uint32_t kMemInfoWords = 9;  // SK_MEMINFO_VARS (linux/sock_diag.h)
-
-// The socket of a failed set-up is closed.
-class Opening {
- public:
-  explicit Opening(int family) : fd_(socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP)) {
-    if (fd_ < 0) fail("socket");
-  }
-  ~Opening() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Opening(const Opening&) = delete;
-  Opening& operator=(const Opening&) = delete;
-
-  void set(int level, int name, int value, const char* at) {
-    if (error == 0 && setsockopt(fd_, level, name, &value, sizeof value) < 0) fail(at);
-  }
-  // Beyond net.core.rmem_max only with CAP_NET_ADMIN; without it as much as there may be.
-  void receive_buffer(int bytes) {
-    if (setsockopt(fd_, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) < 0) {
-      set(SOL_SOCKET, SO_RCVBUF, bytes, "SO_RCVBUF");
-    }
-  }
-  void bind_to(const sockaddr* address, socklen_t size) {
-    if (error == 0 && bind(fd_, address, size) < 0) fail("bind");
-  }
-  int release() {
-    int fd = fd_;
-    fd_ = -1;
-    return fd;
-  }
-
-  int error = 0;
-  const char* step = "";
-
- private:
-  int fd_;
-  void fail(const char* at) {
-    error = errno;
-    step = at;
-  }
-};
 
 // (address, port, reusePort, bufferBytes) -> fd, bound. `::` takes IPv4 as well.
 napi_value udp_open(napi_env env, napi_callback_info info) {
@@ -78,12 +38,13 @@ napi_value udp_open(napi_env env, napi_callback_info info) {
   if (port > 65535 || getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) {
     return throw_errno(env, EINVAL, "address");
   }
-  Opening opening(found->ai_family);
-  if (found->ai_family == AF_INET6) opening.set(IPPROTO_IPV6, IPV6_V6ONLY, 0, "IPV6_V6ONLY");
-  if (reuse_port) opening.set(SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
-  if (opening.error == 0) opening.receive_buffer(buffer);
-  opening.set(SOL_SOCKET, SO_TIMESTAMPNS, 1, "SO_TIMESTAMPNS");
-  opening.set(SOL_SOCKET, SO_RXQ_OVFL, 1, "SO_RXQ_OVFL");
+  SocketSetup opening(found->ai_family, SOCK_DGRAM | SOCK_NONBLOCK, IPPROTO_UDP);
+  if (found->ai_family == AF_INET6) opening.option(IPPROTO_IPV6, IPV6_V6ONLY, 0, "IPV6_V6ONLY");
+  if (reuse_port) opening.option(SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
+  // Beyond net.core.rmem_max only with CAP_NET_ADMIN.
+  opening.buffer(SO_RCVBUFFORCE, SO_RCVBUF, buffer);
+  opening.option(SOL_SOCKET, SO_TIMESTAMPNS, 1, "SO_TIMESTAMPNS");
+  opening.option(SOL_SOCKET, SO_RXQ_OVFL, 1, "SO_RXQ_OVFL");
   opening.bind_to(found->ai_addr, found->ai_addrlen);
   freeaddrinfo(found);
   if (opening.error != 0) return throw_errno(env, opening.error, opening.step);

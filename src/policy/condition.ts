@@ -6,6 +6,8 @@ import { type CounterField, type FactAddress, FIELDS, type FieldAbout, type Flow
 import { type Comparison, type Expression, parseCondition, suggestion, type Word } from './language.ts';
 import { hasAddress, type PrefixTable, PrefixTableBuilder, parsePrefix } from './prefix-set.ts';
 import type { SignatureTable } from './suricata/table.ts';
+import { All, Any, AtLeast, Below, Fact, Signed } from './terms.ts';
+import type { Condition } from './watch.ts';
 
 /** Sets that conditions may name with @. */
 export interface PolicySets {
@@ -22,57 +24,10 @@ export const NO_SETS: PolicySets = {
   signatures: new Map(),
 };
 
-/** What a look at a connection comes to. */
-export const Truth = {
-  /** Whatever follows, it will not hold. */
-  never: -1,
-  /** It does not hold yet: look again when `watch` says. */
-  later: 0,
-  holds: 1,
-} as const;
-export type Truth = (typeof Truth)[keyof typeof Truth];
-
-/**
- * When to look again: as soon as any of these has come. Before that the condition cannot have become true, so nothing is
- * missed and no connection is looked at in vain at every packet.
- */
-export class Watch {
-  /** Something was learned of the content. */
-  news = false;
-  /** Packets and IP bytes of both sides, and seconds since the first packet. */
-  packets = Number.POSITIVE_INFINITY;
-  bytes = Number.POSITIVE_INFINITY;
-  seconds = Number.POSITIVE_INFINITY;
-
-  clear(): void {
-    this.news = false;
-    this.packets = Number.POSITIVE_INFINITY;
-    this.bytes = Number.POSITIVE_INFINITY;
-    this.seconds = Number.POSITIVE_INFINITY;
-  }
-
-  /** Also when `other` says so. */
-  join(other: Watch): void {
-    this.news ||= other.news;
-    this.packets = Math.min(this.packets, other.packets);
-    this.bytes = Math.min(this.bytes, other.bytes);
-    this.seconds = Math.min(this.seconds, other.seconds);
-  }
-}
-
-/** A compiled condition: pure, the same for every connection. `look` fills `watch` when it answers `later`. */
-export interface Condition {
-  readonly watch: Watch;
-  look(facts: FlowFacts): Truth;
-}
-
 /** `negated`: holds when the text does not. @throws PolicyError that points into the text */
 export function compileCondition(text: string, sets: PolicySets = NO_SETS, negated = false): Condition {
   return new Compiler(text, sets).compile(parseCondition(text), negated);
 }
-
-/** Holds always. */
-export const ALWAYS: Condition = { watch: new Watch(), look: () => Truth.holds };
 
 class Compiler {
   readonly #text: string;
@@ -286,26 +241,6 @@ const textTest =
     return text !== undefined && texts.has(text);
   };
 
-/** One of many signatures. */
-class Signed implements Condition {
-  readonly watch = new Watch();
-  readonly #table: SignatureTable;
-  readonly #negated: boolean;
-
-  constructor(table: SignatureTable, negated: boolean) {
-    this.#table = table;
-    this.#negated = negated;
-    this.watch.news = true;
-  }
-
-  look(facts: FlowFacts): Truth {
-    if ((this.#table.match(facts) !== undefined) !== this.#negated) return Truth.holds;
-    const heard = facts.origPackets > 0 && facts.respPackets > 0;
-    this.watch.packets = heard ? Number.POSITIVE_INFINITY : facts.origPackets + facts.respPackets + 1;
-    return facts.learning || !heard ? Truth.later : Truth.never;
-  }
-}
-
 function ordered(op: Comparison, limit: number): (n: number) => boolean {
   if (op === '<') return (n) => n < limit;
   if (op === '<=') return (n) => n <= limit;
@@ -320,130 +255,4 @@ function example(field: string, about: FieldAbout): string {
   if (about.kind !== 'counter') return `write ${field} == VALUE or ${field} in {VALUE, VALUE}`;
   const value = { bytes: '1MB', packets: '100', seconds: '30s', rate: '100Mb/s' }[about.unit];
   return `write ${field || 'it'} >= ${value}`;
-}
-
-class All implements Condition {
-  readonly watch = new Watch();
-  readonly #terms: readonly Condition[];
-
-  constructor(terms: readonly Condition[]) {
-    this.#terms = terms;
-  }
-
-  look(facts: FlowFacts): Truth {
-    let waiting: Condition | undefined;
-    for (const term of this.#terms) {
-      const truth = term.look(facts);
-      if (truth === Truth.never) return Truth.never;
-      if (truth === Truth.later) waiting ??= term;
-    }
-    if (waiting === undefined) return Truth.holds;
-    // It cannot hold before this one does: the others need no look until then.
-    this.watch.clear();
-    this.watch.join(waiting.watch);
-    return Truth.later;
-  }
-}
-
-class Any implements Condition {
-  readonly watch = new Watch();
-  readonly #terms: readonly Condition[];
-
-  constructor(terms: readonly Condition[]) {
-    this.#terms = terms;
-  }
-
-  look(facts: FlowFacts): Truth {
-    const { watch } = this;
-    watch.clear();
-    let some = false;
-    for (const term of this.#terms) {
-      const truth = term.look(facts);
-      if (truth === Truth.holds) return Truth.holds;
-      if (truth === Truth.never) continue;
-      some = true;
-      watch.join(term.watch);
-    }
-    return some ? Truth.later : Truth.never;
-  }
-}
-
-/** What is known from the first packet on, or is learned from the content. */
-class Fact implements Condition {
-  readonly watch = new Watch();
-  readonly #learned: boolean;
-  readonly #test: (f: FlowFacts) => boolean;
-  readonly #negated: boolean;
-
-  constructor(learned: boolean, test: (f: FlowFacts) => boolean, negated: boolean) {
-    this.#learned = learned;
-    this.#test = test;
-    this.#negated = negated;
-    this.watch.news = learned;
-  }
-
-  look(facts: FlowFacts): Truth {
-    if (this.#test(facts) !== this.#negated) return Truth.holds;
-    return this.#learned && facts.learning ? Truth.later : Truth.never;
-  }
-}
-
-class AtLeast implements Condition {
-  readonly watch = new Watch();
-  readonly #field: CounterField;
-  readonly #limit: number;
-
-  constructor(field: CounterField, limit: number) {
-    this.#field = field;
-    this.#limit = limit;
-  }
-
-  look(facts: FlowFacts): Truth {
-    const { watch } = this;
-    const value = this.#field.of(facts);
-    if (value >= this.#limit) return Truth.holds;
-    switch (this.#field.unit) {
-      case 'bytes':
-        // One side cannot reach it before both together have as many more.
-        watch.bytes = facts.origBytes + facts.respBytes + (this.#limit - value);
-        break;
-      case 'packets':
-        // Since a point of time that has not come: no sooner than it comes.
-        if (value < 0) {
-          watch.news = true;
-          return facts.learning ? Truth.later : Truth.never;
-        }
-        watch.news = false;
-        watch.packets = facts.origPackets + facts.respPackets + (this.#limit - value);
-        break;
-      case 'seconds':
-        watch.seconds = this.#limit;
-        break;
-      case 'rate':
-        // The time only grows: it takes at least this many bytes.
-        watch.bytes = facts.duration < 1 ? Number.POSITIVE_INFINITY : this.#limit * facts.duration;
-        watch.seconds = facts.duration < 1 ? 1 : Number.POSITIVE_INFINITY;
-        break;
-    }
-    return Truth.later;
-  }
-}
-
-class Below implements Condition {
-  readonly watch = new Watch();
-  readonly #field: CounterField;
-  readonly #limit: number;
-
-  constructor(field: CounterField, limit: number) {
-    this.#field = field;
-    this.#limit = limit;
-  }
-
-  look(facts: FlowFacts): Truth {
-    if (this.#field.of(facts) < this.#limit) return Truth.holds;
-    if (this.#field.unit !== 'rate') return Truth.never;
-    // No sooner than when nothing more has come.
-    this.watch.seconds = (facts.origBytes + facts.respBytes) / this.#limit;
-    return Truth.later;
-  }
 }

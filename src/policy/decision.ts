@@ -1,8 +1,9 @@
 import { Budget } from './budget.ts';
-import { type Condition, compileCondition, type PolicySets, Truth, Watch } from './condition.ts';
+import { compileCondition, type PolicySets } from './condition.ts';
 import type { FlowFacts } from './fields.ts';
 import { parseSchedule, type Schedule, untilOpen } from './schedule.ts';
 import type { PolicyAction, PolicySpec } from './spec.ts';
+import { type Condition, Truth, Watch } from './watch.ts';
 
 /** Nothing holds now: `PolicySet.watch` says when to look again. */
 export const LATER = -1;

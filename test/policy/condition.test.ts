@@ -1,10 +1,11 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { compileCondition, Truth } from '../../src/policy/condition.ts';
+import { compileCondition } from '../../src/policy/condition.ts';
 import { domainTable } from '../../src/policy/domain-set.ts';
 import { PolicyError } from '../../src/policy/error.ts';
 import type { FlowFacts } from '../../src/policy/fields.ts';
 import { PrefixTableBuilder, parsePrefix } from '../../src/policy/prefix-set.ts';
+import { Truth } from '../../src/policy/watch.ts';
 import { address, facts } from './facts.ts';
 
 const { holds, later, never } = Truth;

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { SluiceError } from '../../src/base/errors.ts';
-import { compileCondition, Truth } from '../../src/policy/condition.ts';
+import { compileCondition } from '../../src/policy/condition.ts';
 import type { FlowFacts } from '../../src/policy/fields.ts';
 import { PRESETS, parsePolicies } from '../../src/policy/index.ts';
+import { Truth } from '../../src/policy/watch.ts';
 import { facts } from './facts.ts';
 
 const one = (text: string) => parsePolicies([text])[0];

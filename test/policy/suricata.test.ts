@@ -1,11 +1,12 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { compileCondition, NO_SETS, Truth } from '../../src/policy/condition.ts';
+import { compileCondition, NO_SETS } from '../../src/policy/condition.ts';
 import type { FlowFacts } from '../../src/policy/fields.ts';
 import { Matcher } from '../../src/policy/suricata/matcher.ts';
 import { readSignatures } from '../../src/policy/suricata/read.ts';
 import { readSignature } from '../../src/policy/suricata/signature.ts';
 import { SignatureTable } from '../../src/policy/suricata/table.ts';
+import { Truth } from '../../src/policy/watch.ts';
 import { address, facts } from './facts.ts';
 
 const TALK = 'alert http any any -> any any (content:"netdevconf.org"; http_host; bypass; sid:6666; rev:1;)';

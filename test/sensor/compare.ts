@@ -3,7 +3,8 @@ import { coarseStep } from '../../src/kernel/index.ts';
 /** Record against record of two conn.logs of the same traffic, in every field that Zeek's own comparison looks at. */
 export type ConnLine = Record<string, unknown> & { ts: number };
 
-const EXACT = [
+/** What Zeek's own comparison looks at, times apart. */
+export const EXACT = [
   'id.orig_h',
   'id.orig_p',
   'id.resp_h',

@@ -6,6 +6,7 @@ import { eth, ipv4, ipv6, raw } from '../../src/packet/build.ts';
 import type { RunSummary } from '../../src/sensor/report.ts';
 import { until } from '../support/kernel.ts';
 import type { ConnLine } from './compare.ts';
+import { EXACT } from './compare.ts';
 import { type LogDir, Run } from './run.ts';
 
 const NOBODY_ID = 65_534;
@@ -222,25 +223,6 @@ export function booksOf(summary: RunSummary): RunSummary['udp'][number] {
   return books;
 }
 
-/** Fields that do not depend on when the packets came. */
-const TIMELESS = [
-  'id.orig_h',
-  'id.orig_p',
-  'id.resp_h',
-  'id.resp_p',
-  'proto',
-  'service',
-  'orig_bytes',
-  'resp_bytes',
-  'conn_state',
-  'history',
-  'missed_bytes',
-  'orig_pkts',
-  'orig_ip_bytes',
-  'resp_pkts',
-  'resp_ip_bytes',
-] as const;
-
 /** Connections as texts that can be compared, in an order of their own. */
 export const timeless = (records: readonly Readonly<Record<string, unknown>>[]): string[] =>
-  records.map((record) => JSON.stringify(TIMELESS.map((field) => record[field] ?? null))).sort();
+  records.map((record) => JSON.stringify(EXACT.map((field) => record[field] ?? null))).sort();
