@@ -72,9 +72,8 @@ enum sl_end_reason {
  * owner is behind: it reads a ring. So both take their count at the same packet, the first to advance sequence or
  * acknowledgement beyond a mark, and the one side proves to the other by the values after it that it was the same.
  */
-#define SL_SYNC_WAIT (1U << 18)    /* the mark is set */
-#define SL_SYNC_TOUCHED (1U << 19) /* a packet came that did not pass the mark */
-#define SL_SYNC_DONE (1U << 20)    /* the mark was passed: retransmissions and zero windows are being counted */
+#define SL_SYNC_WAIT (1U << 18) /* the mark is set: retransmissions and zero windows are being counted */
+#define SL_SYNC_DONE (1U << 20) /* the mark was passed: they are counted from the packet after the one that did */
 /* Made without sequence state (by hand): the first packet tells where the sequence stands. */
 #define SL_LEARN (1U << 21)
 /* Given by the owner with the entry (sl_op.flags), where the gate looks into tunnels. */
@@ -94,7 +93,7 @@ struct sl_dir {
 	__u64 last; /* CLOCK_MONOTONIC ns, coarse */
 	__u32 ack;  /* TCP: highest acknowledgement sent in this direction */
 	__u32 idle_ms; /* 0: no idle limit */
-	/* Retransmissions (T) and zero windows (W): since the synchronization; the flip adds those before it. */
+	/* Retransmissions (T) and zero windows (W): since the mark or the packet that passed it; the flip adds those before. */
 	__u32 rexmits;
 	__u32 zero_windows;
 	/* Armed: the mark, then the values after the packet that passed it. Shunted: see SL_TIED. */

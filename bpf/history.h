@@ -41,19 +41,21 @@ __noinline int on_sync(struct sl_dir *d, __u32 word, bool zero_window, bool rexm
 {
 	if (!d)
 		return 0;
-	if (word & SL_SYNC_DONE) {
-		if (zero_window)
-			__sync_fetch_and_add(&d->zero_windows, 1);
-		if (rexmit)
-			__sync_fetch_and_add(&d->rexmits, 1);
-	} else if ((__s32)((__u32)d->seq - d->sync_seq) > 0 || (__s32)(d->ack - d->sync_ack) > 0) {
+	if (!(word & SL_SYNC_DONE) &&
+	    ((__s32)((__u32)d->seq - d->sync_seq) > 0 || (__s32)(d->ack - d->sync_ack) > 0)) {
 		if (!(__sync_fetch_and_or(&d->cpu, SL_SYNC_DONE) & SL_SYNC_DONE)) {
 			WRITE_ONCE(d->sync_seq, (__u32)d->seq);
 			WRITE_ONCE(d->sync_ack, d->ack);
+			/* The owner has counted these, and this packet. */
+			WRITE_ONCE(d->rexmits, 0);
+			WRITE_ONCE(d->zero_windows, 0);
 		}
-	} else {
-		__sync_fetch_and_or(&d->cpu, SL_SYNC_TOUCHED);
+		return 0;
 	}
+	if (zero_window)
+		__sync_fetch_and_add(&d->zero_windows, 1);
+	if (rexmit)
+		__sync_fetch_and_add(&d->rexmits, 1);
 	return 0;
 }
 

@@ -96,7 +96,7 @@ static __noinline int sync(struct sl_op *op)
 	for (int i = 0; i < 2; i++) {
 		struct sl_dir *d = &f->dir[i];
 
-		__sync_fetch_and_and(&d->cpu, ~(SL_SYNC_WAIT | SL_SYNC_TOUCHED | SL_SYNC_DONE));
+		__sync_fetch_and_and(&d->cpu, ~(SL_SYNC_WAIT | SL_SYNC_DONE));
 		WRITE_ONCE(d->rexmits, 0);
 		WRITE_ONCE(d->zero_windows, 0);
 		op->seq[i] = READ_ONCE(d->seq);

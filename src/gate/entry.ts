@@ -1,6 +1,6 @@
 import type { ShuntEvent, Side } from '../flow/types.ts';
 import { SlDir, SlFlow, SlSpare, SlValue4, SlValue6 } from './layout.gen.ts';
-import { END_REASONS, type EndReason, LOG_EVENTS, State, SYNC_DONE, SYNC_TOUCHED } from './layout.ts';
+import { END_REASONS, type EndReason, LOG_EVENTS, State, SYNC_DONE } from './layout.ts';
 
 /** One direction of an entry as the gate counted it. Totals since the entry was armed. */
 export interface DirectionCounts {
@@ -16,11 +16,11 @@ export interface DirectionCounts {
   seqWraps: number;
   /** TCP: highest acknowledgement, 32 bits. */
   ack: number;
-  /** TCP: retransmissions and zero windows since the synchronization (bpf/gate.h). */
+  /** TCP: retransmissions and zero windows since the mark, or the packet that passed it (bpf/gate.h). */
   rexmits: number;
   zeroWindows: number;
-  /** Armed, TCP: how far the synchronization is, and what it shows: sequence end and acknowledgement after the mark. */
-  sync: 'none' | 'touched' | 'done';
+  /** Armed, TCP: whether a packet has passed the mark, and sequence end and acknowledgement after it. */
+  synced: boolean;
   syncSeq: number;
   syncAck: number;
   /** CLOCK_MONOTONIC seconds of the last packet, coarse (one kernel tick). */
@@ -38,7 +38,7 @@ const direction = (): DirectionCounts => ({
   ack: 0,
   rexmits: 0,
   zeroWindows: 0,
-  sync: 'none',
+  synced: false,
   syncSeq: 0,
   syncAck: 0,
   last: 0,
@@ -105,7 +105,7 @@ export function readEntry(view: DataView, at: number, family: 4 | 6, tcp: boolea
     dir.rexmits = view.getUint32(d + D.rexmits, true);
     dir.zeroWindows = view.getUint32(d + D.zero_windows, true);
     const flags = view.getUint32(d + D.cpu, true);
-    dir.sync = (flags & SYNC_DONE) !== 0 ? 'done' : (flags & SYNC_TOUCHED) !== 0 ? 'touched' : 'none';
+    dir.synced = (flags & SYNC_DONE) !== 0;
     dir.syncSeq = view.getUint32(d + D.sync_seq, true);
     dir.syncAck = view.getUint32(d + D.sync_ack, true);
     dir.last = u64(view, d + D.last) / 1e9;

@@ -21,7 +21,6 @@ export type EndReason = (typeof END_REASONS)[number];
 export const OpCode = { arm: 1, sync: 2, flip: 3, end: 4, pairEnd: 5, prefixEnd: 6 } as const;
 
 /** Bits of sl_dir.cpu, see bpf/gate.h. */
-export const SYNC_TOUCHED = 1 << 19;
 export const SYNC_DONE = 1 << 20;
 /** Bits of sl_op.flags. */
 export const TIED = 1 << 22;

@@ -10,12 +10,16 @@ import type { EndReason } from '../gate/layout.ts';
  */
 export type Phase = 'waiting' | 'armed' | 'syncing' | 'shunted' | 'ending' | 'refused';
 
-/** Sequence end, acknowledgement and letter counts of one side at one packet. */
-export interface SideCount {
-  seq: number;
-  ack: number;
+/** Retransmissions (T) and zero windows (W) of one side. */
+export interface LetterCount {
   rexmits: number;
   zeroWindows: number;
+}
+
+/** Sequence end, acknowledgement and letter counts of one side at one packet. */
+export interface SideCount extends LetterCount {
+  seq: number;
+  ack: number;
 }
 
 /** What of one direction has been taken into the flow engine. */
@@ -82,6 +86,8 @@ export interface Episode {
   /** Syncing: the marks, and what the engine had at the packet that passed them; by side. */
   readonly marks: [{ seq: number; ack: number }, { seq: number; ack: number }];
   readonly passed: [SideCount | undefined, SideCount | undefined];
+  /** Syncing: what the gate had counted since the mark, at the last look at a side that has not passed it. */
+  readonly looked: [LetterCount | undefined, LetterCount | undefined];
   /** T and W of each side up to the synchronization. */
   readonly base: [SideCount, SideCount];
   /** TCP: the engine's sequence end of each side when it was armed. */
@@ -133,6 +139,7 @@ export function newEpisode(
       { seq: 0, ack: 0 },
     ],
     passed: [undefined, undefined],
+    looked: [undefined, undefined],
     base: [zero(), zero()],
     armedSeq: [0, 0],
     begun: false,

@@ -10,7 +10,7 @@ import type { Episode, SideCount } from './episode.ts';
 
 const EEXIST = -17;
 const EAGAIN = -11;
-/** Turns for a synchronization before it is tried again; a side that only repeats itself is then taken as it is. */
+/** Turns for a synchronization before it is tried again; a side that never rests is then taken as it is. */
 const SYNC_TURNS = 10;
 /** A refused or ended shunt is not tried again before this many seconds. */
 export const RETRY_SECONDS = 5;
@@ -240,6 +240,7 @@ export class HandOff {
       for (const side of [0, 1] as const) {
         e.marks[side] = this.#gate.ops.marks(row, side);
         e.passed[side] = undefined;
+        e.looked[side] = undefined;
       }
       this.#syncing.push(e);
     });
@@ -252,29 +253,34 @@ export class HandOff {
     const due = this.#due(this.#syncing, 'syncing', keep);
     this.#syncing = keep;
     const agreed: Episode[] = [];
+    const resting: Episode[] = [];
     for (const e of due) {
       const state = this.#syncState(e);
       if (state === 'agreed') agreed.push(e);
-      else if (state === 'wait' && ++e.tries < SYNC_TURNS) keep.push(e);
-      else {
+      else if (state !== 'apart' && ++e.tries < SYNC_TURNS) {
+        keep.push(e);
+        if (state === 'rest') resting.push(e);
+      } else {
         // A packet between the mark and its becoming visible, or one lost in the ring: set another mark.
         e.phase = 'armed';
         this.#armed.push(e);
       }
     }
     this.#flip(agreed);
+    if (resting.length > 0) void this.#afterLook(resting);
   }
 
   /** Whether gate and engine have taken their counts at the same packet; sets the base if so. */
-  #syncState(e: Episode): 'agreed' | 'wait' | 'apart' {
+  #syncState(e: Episode): 'agreed' | 'wait' | 'rest' | 'apart' {
     const entry = this.#entry;
+    let rest = false;
     if (!this.#gate.read(e.family, e.key, true, entry)) return 'apart';
     // Ended meanwhile: the flip will find out, and nothing was dropped.
     if (entry.ending) return 'agreed';
     for (const side of [0, 1] as const) {
-      const { sync, syncSeq, syncAck } = entry.dirs[side];
+      const { synced, syncSeq, syncAck, rexmits, zeroWindows } = entry.dirs[side];
       const passed = e.passed[side];
-      if (sync === 'done') {
+      if (synced) {
         if (passed === undefined) {
           // It is on its way to the worker, behind all else that has reached the ring by now.
           e.barrier = this.#ring.openBlock();
@@ -282,12 +288,33 @@ export class HandOff {
         }
         if (passed.seq !== syncSeq || passed.ack !== syncAck) return 'apart';
         e.base[side] = passed;
-      } else if (sync === 'none' || e.tries >= SYNC_TURNS - 1) {
-        // Silent since the mark was set, or only repeating itself: what the engine has is all there is.
-        e.base[side] = this.#absorption.count(e.slot, side);
-      } else return 'wait';
+        continue;
+      }
+      // Silent since the mark was set, or only repeating itself. What the gate has not counted since, the engine has, once
+      // all is there that the gate let pass: nothing was added between two looks.
+      const looked = e.looked[side];
+      const still = looked?.rexmits === rexmits && looked.zeroWindows === zeroWindows;
+      if (still || e.tries >= SYNC_TURNS - 1) {
+        const now = this.#absorption.count(e.slot, side);
+        e.base[side] = {
+          ...now,
+          rexmits: Math.max(0, now.rexmits - rexmits),
+          zeroWindows: Math.max(0, now.zeroWindows - zeroWindows),
+        };
+      } else {
+        e.looked[side] = { rexmits, zeroWindows };
+        rest = true;
+      }
     }
-    return 'agreed';
+    return rest ? 'rest' : 'agreed';
+  }
+
+  /** What was passed before the look may still be on its way from the program to the ring. */
+  async #afterLook(episodes: readonly Episode[]): Promise<void> {
+    for (const e of episodes) e.barrier = Number.POSITIVE_INFINITY;
+    await this.#gate.grace();
+    const barrier = this.#ring.openBlock();
+    for (const e of episodes) if (e.phase === 'syncing') e.barrier = barrier;
   }
 
   #flip(episodes: readonly Episode[]): void {

@@ -46,13 +46,13 @@ kernelTest(
     expect(gate.op('sync', key, { first: [200, 800], second: [900, 120] })).toBe(0);
     expect(gate.client.ops.marks(0, 0)).toEqual({ seq: 200, ack: 900 });
     expect(gate.client.ops.marks(0, 1)).toEqual({ seq: 900, ack: 120 });
-    // A retransmission does not pass the mark; new data does, and from then on T and W are counted.
+    // A retransmission does not pass the mark and is counted; new data does pass it, and counting begins anew behind it.
     gate.run(data(0, 150, 900, 50));
-    expect(gate.read(key)?.dirs[0]).toMatchObject({ sync: 'touched', rexmits: 0 });
-    expect(gate.read(key)?.dirs[1].sync).toBe('none');
+    expect(gate.read(key)?.dirs[0]).toMatchObject({ synced: false, rexmits: 1 });
+    expect(gate.read(key)?.dirs[1]).toMatchObject({ synced: false, rexmits: 0 });
     gate.run(data(0, 200, 900, 50, 0));
     expect(gate.read(key)?.dirs[0]).toMatchObject({
-      sync: 'done',
+      synced: true,
       syncSeq: 250,
       syncAck: 900,
       rexmits: 0,
@@ -62,7 +62,7 @@ kernelTest(
     expect(gate.read(key)?.dirs[0]).toMatchObject({ rexmits: 1, zeroWindows: 1, syncSeq: 250 });
     // An acknowledgement that advances passes the mark of a side that sends no data.
     gate.run(data(1, 900, 250, 0));
-    expect(gate.read(key)?.dirs[1]).toMatchObject({ sync: 'done', syncSeq: 900, syncAck: 250 });
+    expect(gate.read(key)?.dirs[1]).toMatchObject({ synced: true, syncSeq: 900, syncAck: 250 });
     expect(gate.op('flip', key, { first: [8, 0], second: [0, 0] })).toBe(0);
     expect(gate.run(data(0, 250, 900, 50)).verdict).toBe('shunted');
     expect(gate.read(key)?.dirs[0]).toMatchObject({ pkts: 1, seq: 300, state: State.shunt, rexmits: 9 });
