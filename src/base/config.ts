@@ -338,7 +338,10 @@ const logs = {
     group: 'Logs',
     help: 'Write gwlb_endpoint, gwlb_attachment and gwlb_cookie to conn.log: what AWS Gateway Load Balancer says of a connection in a mirror.',
   }),
-  communityId: flag(false, { group: 'Logs', help: 'Write community_id (version 1) to conn.log.' }),
+  communityId: flag(false, {
+    group: 'Logs',
+    help: 'Write community_id (version 1) to conn.log, ssl.log and tunnel.log; shunt.log always has it.',
+  }),
   communityIdSeed: key(count(0, 65_535).prefault(0), {
     group: 'Logs',
     arg: 'N',
@@ -347,6 +350,11 @@ const logs = {
 };
 
 const liveLogs = {
+  communityId: flag(true, {
+    group: 'Logs',
+    help: 'Write community_id (version 1) to conn.log, ssl.log and tunnel.log; shunt.log always has it. Off by default in sluice read.',
+    off: 'Leave community_id out of conn.log, ssl.log and tunnel.log.',
+  }),
   shuntFields: key(z.enum(['within', 'added']).default('within'), {
     group: 'Logs',
     arg: 'HOW',

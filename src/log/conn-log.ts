@@ -1,6 +1,7 @@
 import type { ConnRecord } from '../flow/types.ts';
 import {
   bool,
+  communityIdField,
   connectionFields,
   count,
   type Field,
@@ -72,7 +73,7 @@ export function connSchema(options: ConnLogOptions = {}): LogSchema<ConnLogRecor
   ];
   if (options.vlan === true) fields.push(...vlanFields);
   if (options.gwlb === true) fields.push(...gwlbFields);
-  if (options.communityId === true) fields.push(text('community_id', (r) => r.communityId));
+  if (options.communityId === true) fields.push(communityIdField);
   if (options.shunts === true) fields.push(...shuntFields);
   return { log: 'conn', fields };
 }

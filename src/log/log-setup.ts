@@ -1,11 +1,12 @@
+import type { TunnelRecord } from '../flow/types.ts';
 import { CommunityIds } from './community-id.ts';
 import { type ConnLogOptions, type ConnLogRecord, connSchema } from './conn-log.ts';
 import type { JsonTimes } from './json-format.ts';
 import type { LineFormat } from './log-writer.ts';
 import { noticeSchema, type StatsColumns, shuntSchema, statsSchema } from './other-logs.ts';
 import type { LogSchema } from './schema.ts';
-import { sslSchema } from './ssl-log.ts';
-import { tunnelSchema } from './tunnel-log.ts';
+import { type SslLogRecord, sslSchema, sslSchemaWithId } from './ssl-log.ts';
+import { tunnelProtocol, tunnelSchema, tunnelSchemaWithId } from './tunnel-log.ts';
 import { type ZeekHeading, zeekHeading } from './zeek-format.ts';
 
 /** The settings that decide how logs look (src/base/config.ts). */
@@ -44,6 +45,16 @@ export function connSchemaOf(settings: LogSettings, options: ConnLogOptions = {}
   });
 }
 
+/** ssl.log likewise. */
+export function sslSchemaOf({ communityId }: LogSettings): LogSchema<SslLogRecord> {
+  return communityId ? sslSchemaWithId : sslSchema;
+}
+
+/** tunnel.log likewise. */
+export function tunnelSchemaOf({ communityId }: LogSettings): typeof tunnelSchema {
+  return communityId ? tunnelSchemaWithId : tunnelSchema;
+}
+
 /** Whether lines of conn.log are JSON without optional columns: what the flow engine can make by itself. */
 export function hasPlainLines(settings: LogSettings, conns: LogSchema<ConnLogRecord>): boolean {
   const { logFormat, jsonTimestamps } = settings;
@@ -61,8 +72,8 @@ export function headings(
   if (settings.logFormat !== 'zeek') return undefined;
   return [
     zeekHeading(conns),
-    zeekHeading(sslSchema),
-    zeekHeading(tunnelSchema),
+    zeekHeading(sslSchemaOf(settings)),
+    zeekHeading(tunnelSchemaOf(settings)),
     zeekHeading(shuntSchema),
     zeekHeading(statsSchema(stats)),
     zeekHeading(noticeSchema),
@@ -75,5 +86,15 @@ export function completer(settings: LogSettings): (record: ConnLogRecord) => voi
   const ids = new CommunityIds(settings.communityIdSeed);
   return (record) => {
     record.communityId = ids.of(record);
+  };
+}
+
+/** The same for lines of tunnel.log. */
+export function tunnelCompleter(settings: LogSettings): (record: TunnelRecord) => TunnelRecord {
+  if (!settings.communityId) return (record) => record;
+  const ids = new CommunityIds(settings.communityIdSeed);
+  return (record) => {
+    const ipProto = tunnelProtocol(record.type);
+    return ipProto === undefined ? record : { ...record, communityId: ids.of({ ...record, ipProto }) };
   };
 }

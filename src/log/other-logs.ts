@@ -1,5 +1,6 @@
 import {
   type Connected,
+  communityIdField,
   connectionFields,
   count,
   type Field,
@@ -34,6 +35,7 @@ export interface ShuntLogRecord extends Connected {
   delay?: number | undefined;
   /** Time of the last dropped packet. */
   last?: number | undefined;
+  communityId?: string | undefined;
 }
 
 export const shuntSchema: LogSchema<ShuntLogRecord> = {
@@ -51,6 +53,7 @@ export const shuntSchema: LogSchema<ShuntLogRecord> = {
     count('resp_shunted_bytes', (r) => r.respBytes),
     interval('delay', (r) => r.delay),
     time('last_packet', (r) => r.last),
+    communityIdField,
   ],
 };
 

@@ -97,6 +97,12 @@ export const connectionFields: readonly Field<Connected>[] = [
   number('id.resp_p', 'port', (r) => r.respPort),
 ];
 
+/** By which tools join their records (src/log/community-id.ts); the last column of each log that tells of connections. */
+export const communityIdField: Field<{ communityId?: string | undefined }> = text(
+  'community_id',
+  (r) => r.communityId,
+);
+
 /** Fields of what is a part of the record. */
 export function within<R, P>(fields: readonly Field<P>[], part: (record: R) => P): Field<R>[] {
   return fields.map((field) => ({ ...field, get: (record: R) => field.get(part(record)) }) as Field<R>);

@@ -1,10 +1,10 @@
 import type { ConnRecord, TlsInfo } from '../flow/types.ts';
-import { bool, connectionFields, type LogSchema, text, time, within } from './schema.ts';
+import { bool, communityIdField, connectionFields, type LogSchema, text, time, within } from './schema.ts';
 import { alertName, cipherName, groupName, versionName } from './tls-names.ts';
 
 /** A TLS, DTLS or QUIC handshake with the connection that it is part of. */
 export interface SslLogRecord {
-  conn: ConnRecord;
+  conn: ConnRecord & { communityId?: string | undefined };
   tls: TlsInfo;
 }
 
@@ -38,4 +38,10 @@ export const sslSchema: LogSchema<SslLogRecord> = {
     text('ja3s', (r) => r.tls.ja3s),
     text('ja4', (r) => r.tls.ja4),
   ],
+};
+
+/** The same with a community id. */
+export const sslSchemaWithId: LogSchema<SslLogRecord> = {
+  ...sslSchema,
+  fields: [...sslSchema.fields, ...within([communityIdField], (r: SslLogRecord) => r.conn)],
 };

@@ -6,6 +6,7 @@ import { chooseKind, rulesOutXdp } from '../gate/choose.ts';
 import { Gate, type GateOptions, type Joined } from '../gate/index.ts';
 import { gateTunnels } from '../gate/tunnels.ts';
 import { type InterfaceInfo, interfaceState, realtimeOffset } from '../kernel/index.ts';
+import { CommunityIds } from '../log/community-id.ts';
 import { Crew } from './crew.ts';
 import { captureText, FrameCapture } from './frames.ts';
 import { isUsable } from './notes.ts';
@@ -175,7 +176,8 @@ export class InterfaceStation implements Station {
         `goes on with ${joined.length} connections that an earlier run had shunted on ${ifname}`,
       );
     if (orphans.length === 0) return;
-    for (const orphan of orphans) this.#host.logShunt(orphanRecord(orphan));
+    const ids = new CommunityIds(this.#config.communityIdSeed);
+    for (const orphan of orphans) this.#host.logShunt(orphanRecord(orphan, ids));
     this.#host.notice(
       'Sluice::Orphans',
       `removed ${orphans.length} shunts that an earlier run had left on ${ifname}`,

@@ -1,12 +1,19 @@
 import type { FlowEngine } from '../flow/index.ts';
 import type { TunnelRecord } from '../flow/types.ts';
+import { CommunityIds } from '../log/community-id.ts';
 import type { ConnLogRecord } from '../log/conn-log.ts';
 import { LinkTarget } from '../log/log-link.ts';
-import { completer, connSchemaOf, lineFormat } from '../log/log-setup.ts';
+import {
+  completer,
+  connSchemaOf,
+  lineFormat,
+  sslSchemaOf,
+  tunnelCompleter,
+  tunnelSchemaOf,
+} from '../log/log-setup.ts';
 import { LogWriter } from '../log/log-writer.ts';
 import { type ShuntLogEvent, type ShuntLogRecord, shuntSchema } from '../log/other-logs.ts';
-import { type SslLogRecord, sslSchema } from '../log/ssl-log.ts';
-import { tunnelSchema } from '../log/tunnel-log.ts';
+import type { SslLogRecord } from '../log/ssl-log.ts';
 import type { ShuntTotals } from './episode.ts';
 import type { WorkerSetup } from './setup.ts';
 import type { ShuntedPart } from './shunter.ts';
@@ -30,6 +37,8 @@ export class WorkerLogs {
   readonly #conn: (record: ConnLogRecord) => void;
   readonly #ssl: (record: SslLogRecord) => void;
   readonly #shunt: (record: ShuntLogRecord) => void;
+  /** Lines of shunt.log always have one: others than us have the records that they belong to. */
+  readonly #ids: CommunityIds;
   readonly #triggerName: (index: number) => string;
 
   /** `triggerName`: how logs name the policy with this index. */
@@ -41,9 +50,12 @@ export class WorkerLogs {
     this.#conn = this.#writer.channel(
       connSchemaOf(setup.logs, { shuntFields: setup.shuntFields, shunts: true }),
     );
-    this.#ssl = this.#writer.channel(sslSchema);
+    this.#ssl = this.#writer.channel(sslSchemaOf(setup.logs));
     this.#shunt = this.#writer.channel(shuntSchema);
-    this.tunnel = this.#writer.channel(tunnelSchema);
+    const tunnel = this.#writer.channel(tunnelSchemaOf(setup.logs));
+    const complete = tunnelCompleter(setup.logs);
+    this.tunnel = (record) => tunnel(complete(record));
+    this.#ids = new CommunityIds(setup.logs.communityIdSeed);
   }
 
   /** A connection that has ended, with what of it was shunted; its record. */
@@ -82,6 +94,7 @@ export class WorkerLogs {
       respBytes: dropped?.respIpBytes,
       delay,
       last,
+      communityId: this.#ids.of(r),
     });
   }
 

@@ -5,8 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { SERVICES } from '../../src/flow/services/index.ts';
 import { connSchema } from '../../src/log/conn-log.ts';
 import { noticeSchema, shuntSchema, statsSchema } from '../../src/log/other-logs.ts';
-import { sslSchema } from '../../src/log/ssl-log.ts';
-import { tunnelSchema } from '../../src/log/tunnel-log.ts';
+import { sslSchemaWithId } from '../../src/log/ssl-log.ts';
+import { tunnelSchemaWithId } from '../../src/log/tunnel-log.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const pages = [
@@ -42,8 +42,8 @@ describe('documentation', () => {
   it('names every field of every log', () => {
     const schemas = [
       connSchema({ shunts: true, vlan: true, communityId: true }),
-      sslSchema,
-      tunnelSchema,
+      sslSchemaWithId,
+      tunnelSchemaWithId,
       shuntSchema,
       statsSchema({}),
       noticeSchema,

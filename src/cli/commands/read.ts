@@ -9,12 +9,19 @@ import type { StoredSource } from '../../capture/source.ts';
 import { createFlowEngine, type FlowEngine } from '../../flow/index.ts';
 import type { ConnLogRecord } from '../../log/conn-log.ts';
 import { LogFiles } from '../../log/log-files.ts';
-import { completer, connSchemaOf, hasPlainLines, headings, lineFormat } from '../../log/log-setup.ts';
+import {
+  completer,
+  connSchemaOf,
+  hasPlainLines,
+  headings,
+  lineFormat,
+  sslSchemaOf,
+  tunnelCompleter,
+  tunnelSchemaOf,
+} from '../../log/log-setup.ts';
 import { LogWriter } from '../../log/log-writer.ts';
 import { noticeSchema } from '../../log/other-logs.ts';
-import { sslSchema } from '../../log/ssl-log.ts';
 import type { LogTotals } from '../../log/target.ts';
-import { tunnelSchema } from '../../log/tunnel-log.ts';
 import { type BlockSink, type PacketBlock, PLACE_WORDS } from '../../packet/block.ts';
 import type { BatchSink, Packet } from '../../packet/packet.ts';
 import type { WhatIf, WhatIfResult } from '../../sensor/what-if.ts';
@@ -90,8 +97,8 @@ class Reader {
     });
     this.#writer = new LogWriter(this.#logs, lineFormat(config));
     const logConn = this.#writer.channel(conns);
-    const logSsl = this.#writer.channel(sslSchema);
-    const logTunnel = this.#writer.channel(tunnelSchema);
+    const logSsl = this.#writer.channel(sslSchemaOf(config));
+    const logTunnel = this.#writer.channel(tunnelSchemaOf(config));
     const logNotice = this.#writer.channel(noticeSchema);
     for (const { path, bytes } of this.#logs.torn) {
       const msg = `${path}: the last line was torn (${bytes} bytes) and has been cut off`;
@@ -99,6 +106,7 @@ class Reader {
       logNotice({ ts: Date.now() / 1000, note: 'Sluice::Torn_Line', msg });
     }
     const complete = completer(config);
+    const completeTunnel = tunnelCompleter(config);
     const writeLine = hasPlainLines(config, conns)
       ? this.#writer.inPlace('conn', (slot, bytes, at) => engine.line(slot, bytes, at))
       : undefined;
@@ -133,7 +141,7 @@ class Reader {
           const tls = engine.tls(slot);
           if (tls !== undefined) logSsl({ conn: record, tls });
         },
-        tunnel: logTunnel,
+        tunnel: (record) => logTunnel(completeTunnel(record)),
       },
     );
     this.#engine = engine;
