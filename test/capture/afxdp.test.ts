@@ -27,7 +27,7 @@ import {
 } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { Checksum, type Packet } from '../../src/packet/packet.ts';
-import { bpfObject, ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+import { bpfObject, ip, kernelTest, ownNetns, until, untilOperational, vethPair } from '../support/kernel.ts';
 
 ownNetns();
 
@@ -109,6 +109,7 @@ class Rig {
         ip(`link set ${name} addrgenmode none`);
         ip(`link set ${name} up`);
       }
+      untilOperational('tx0', 'tx1');
       this.#remove = () => void ip('link del tx0');
     }
     for (const name of [this.a, this.b]) ip(`link set ${name} mtu ${mtu}`);

@@ -15,7 +15,7 @@ import {
 } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { sluice } from '../support/command.ts';
-import { bpfObject, ip, kernelTest, ownNetns, until } from '../support/kernel.ts';
+import { bpfObject, ip, kernelTest, ownNetns, until, untilOperational } from '../support/kernel.ts';
 import { eventually, UpGate } from './daemon-support.ts';
 
 ownNetns();
@@ -433,6 +433,7 @@ kernelTest('an interface that goes down, gets another name and another MTU keeps
   ip(`link set ${gate.ifname} name ${other}`);
   ip(`link set ${other} mtu 1400`);
   ip(`link set ${other} up`);
+  untilOperational(other);
   expect(await statusOf(other)).toMatchObject({ interface: other, programId, mode: 'native' });
   gate.send(udp(), 3);
   expect(await statusOf(other)).toMatchObject({

@@ -3,7 +3,7 @@ import { AfPacketSource } from '../../src/capture/afpacket.ts';
 import { interfaceInfo, openPacketRing, xdpAttachment } from '../../src/kernel/index.ts';
 import { conversation } from '../../src/packet/conversation.ts';
 import type { RunSummary } from '../../src/sensor/report.ts';
-import { ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+import { ip, kernelTest, ownNetns, until, untilOperational, vethPair } from '../support/kernel.ts';
 import { documentOf, type ErrorDocument, Feed, LedgerReader, LogDir, mixed, runOn, sumOf } from './run.ts';
 
 const FEATURES = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing', 'xdpSocket'] as const;
@@ -121,6 +121,7 @@ kernelTest(
       ip(`link set ${name} addrgenmode none`);
       ip(`link set ${name} up`);
     }
+    untilOperational('xa', 'xb');
     try {
       using stack = new Stack('xa');
       using logs = new LogDir();

@@ -4,7 +4,7 @@ import { Namespace } from '../../lab/namespace.ts';
 import { interfaceInfo, xdpAttachment } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { conversation } from '../../src/packet/conversation.ts';
-import { ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+import { ip, kernelTest, ownNetns, until, untilOperational, vethPair } from '../support/kernel.ts';
 import { documentOf, Feed, LogDir, mixed, pause, places, Run, runOn, sumOf } from './run.ts';
 
 const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
@@ -102,6 +102,7 @@ kernelTest(
       ip(`link set ${renamed} up`);
       await until(() => run.stderr.includes('is up again'), 'it does not come up again');
       for (const name of [renamed, b]) ip(`link set ${name} mtu 9000`);
+      untilOperational(renamed, b);
       const after = download(8004);
       await new Feed(b, after, RATE).done;
       // A datagram that would not have fitted before.

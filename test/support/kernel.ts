@@ -92,7 +92,7 @@ export function ownNetns(): void {
 
 let pairs = 0;
 
-/** A new pair of virtual interfaces, both up, without IPv6 chatter; in the thread's namespace. */
+/** A new pair of virtual interfaces, both up and taking frames, without IPv6 chatter; in the thread's namespace. */
 export function vethPair(): { a: string; b: string; remove: () => void } {
   const a = `ta${pairs}`;
   const b = `tb${pairs}`;
@@ -102,7 +102,20 @@ export function vethPair(): { a: string; b: string; remove: () => void } {
     ip(`link set ${name} addrgenmode none`);
     ip(`link set ${name} up`);
   }
+  untilOperational(a, b);
   return { a, b, remove: () => void ip(`link del ${a}`) };
+}
+
+/**
+ * Waits until the kernel has started the queues of interfaces that were set up: up to a second later, and what is sent before
+ * is lost. Throws after ten.
+ */
+export function untilOperational(...names: readonly string[]): void {
+  const end = performance.now() + 10_000;
+  while (!names.every((name) => / state UP /.test(sh('ip', '-o', 'link', 'show', name)))) {
+    if (performance.now() > end) throw new Error(`not operational after 10 s: ${names.join(', ')}`);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+  }
 }
 
 /** A compiled object of bpf/, by its name without endings. */
