@@ -1,8 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import {
+  clientHello,
+  full,
+  message,
+  record,
+  serverHello,
+  serverHello13,
+  u24,
+} from '../../../lab/dtls-build.ts';
 import { DTLS } from '../../../src/flow/services/dtls.ts';
 import { ServiceNews } from '../../../src/flow/services/service.ts';
-import { clientHello, full, message, record, serverHello, serverHello13, u24 } from './dtls-build.ts';
 import { C, feed, S, type Said, stands, suggested, verdict } from './support.ts';
 
 describe('dtls', () => {

@@ -1,10 +1,10 @@
+import { bytesOf, C, hex, S, type Said } from '../../../lab/bytes.ts';
+import { full as dtls } from '../../../lab/dtls-build.ts';
+import { crypto, initial, short } from '../../../lab/quic-build.ts';
 import { SERVICES } from '../../../src/flow/services/index.ts';
 import type { Service } from '../../../src/flow/services/service.ts';
 import { capture } from '../tls-capture.ts';
 import { ber, integer, kerberos, NTLM_NEGOTIATE, spnego } from './ber-build.ts';
-import { bytesOf, C, hex, S, type Said } from './bytes.ts';
-import { full as dtls } from './dtls-build.ts';
-import { crypto, initial, short } from './quic-build.ts';
 
 /** A conversation as all recognizers together see it. */
 export interface Example {

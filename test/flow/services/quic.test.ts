@@ -1,9 +1,4 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { QUIC } from '../../../src/flow/services/quic.ts';
-import { InitialKeys, initialSecret, quicVersion } from '../../../src/flow/services/quic-crypto.ts';
-import { CryptoStream, readFrames } from '../../../src/flow/services/quic-frames.ts';
-import { ServiceNews } from '../../../src/flow/services/service.ts';
-import { capture } from '../tls-capture.ts';
 import {
   CLIENT_ID,
   crypto,
@@ -17,7 +12,12 @@ import {
   short,
   V1,
   V2,
-} from './quic-build.ts';
+} from '../../../lab/quic-build.ts';
+import { QUIC } from '../../../src/flow/services/quic.ts';
+import { InitialKeys, initialSecret, quicVersion } from '../../../src/flow/services/quic-crypto.ts';
+import { CryptoStream, readFrames } from '../../../src/flow/services/quic-frames.ts';
+import { ServiceNews } from '../../../src/flow/services/service.ts';
+import { capture } from '../tls-capture.ts';
 import { C, feed, hex, S, type Said, stands, suggested, verdict } from './support.ts';
 
 let clientHello = new Uint8Array(0);

@@ -1,9 +1,9 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { bytesOf, type Said } from '../../../lab/bytes.ts';
 import { type Service, ServiceNews, type ServiceParser } from '../../../src/flow/services/service.ts';
-import { bytesOf, type Said } from './bytes.ts';
 
-export { bytesOf, C, hex, S, type Said } from './bytes.ts';
+export { bytesOf, C, hex, S, type Said } from '../../../lab/bytes.ts';
 
 export interface Outcome {
   /** All ServiceNews bits. */

@@ -1,8 +1,8 @@
+import { bytesOf } from '../../../lab/bytes.ts';
 import type { Choice } from '../../../src/flow/services/choice.ts';
 import { CHOICES, SERVICES } from '../../../src/flow/services/index.ts';
 import { Recognition } from '../../../src/flow/services/recognition.ts';
 import { type Service, ServiceNews, type ServiceParser } from '../../../src/flow/services/service.ts';
-import { bytesOf } from '../../flow/services/bytes.ts';
 import { ANY_PORT, type Example, examples } from '../../flow/services/examples.ts';
 import { between, check, type Input, type Target } from './input.ts';
 
