@@ -264,6 +264,7 @@ NAPI_MODULE_INIT() {
   register_flow(env, exports);
   register_system(env, exports);
   register_ethtool(env, exports);
+  register_perf(env, exports);
   register_udp(env, exports);
   register_receiver(env, exports);
   return exports;

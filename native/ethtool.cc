@@ -1,4 +1,5 @@
-// What SIOCETHTOOL tells and sets: receive classification rules of a NIC (ntuple), its receive queues.
+// What SIOCETHTOOL tells and sets: receive classification rules of a NIC (ntuple), its receive queues, and by whole structures the
+// settings that src/kernel/ethtool.ts knows.
 #include <errno.h>
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include <cstddef>
+#include <vector>
 
 #include "addon.h"
 
@@ -72,10 +74,67 @@ napi_value rx_queues(napi_env env, napi_callback_info info) {
   return number(env, channels.rx_count + channels.combined_count);
 }
 
+// Some commands make the kernel write as much as the driver has, whatever it was asked for (statistics, names): no answer is longer.
+constexpr size_t kAnswerRoom = 4u << 20;
+
+bool is_setting_command(uint32_t command) {
+  switch (command) {
+    case ETHTOOL_GDRVINFO:
+    case ETHTOOL_GLINKSETTINGS:
+    case ETHTOOL_GRINGPARAM:
+    case ETHTOOL_SRINGPARAM:
+    case ETHTOOL_GCHANNELS:
+    case ETHTOOL_SCHANNELS:
+    case ETHTOOL_GCOALESCE:
+    case ETHTOOL_SCOALESCE:
+    case ETHTOOL_GPAUSEPARAM:
+    case ETHTOOL_SPAUSEPARAM:
+    case ETHTOOL_GSSET_INFO:
+    case ETHTOOL_GSTRINGS:
+    case ETHTOOL_GSTATS:
+    case ETHTOOL_GFEATURES:
+    case ETHTOOL_SFEATURES:
+    case ETHTOOL_GPFLAGS:
+    case ETHTOOL_SPFLAGS:
+    case ETHTOOL_GRSSH:
+    case ETHTOOL_SRSSH:
+    case ETHTOOL_GRXFH:
+    case ETHTOOL_SRXFH:
+    case ETHTOOL_GRXCLSRLCNT:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// (ifname, structure of a command): what the ioctl gives back (0, of some commands more), or a negative errno; the answer is in the bytes.
+napi_value ethtool(napi_env env, napi_callback_info info) {
+  Args args(env, info, 2);
+  std::string ifname = args.text(0);
+  Bytes bytes = args.bytes(1);
+  if (!args.ok) return nullptr;
+  uint32_t command = 0;
+  if (bytes.size < sizeof command || bytes.size > kAnswerRoom || ifname.size() >= IFNAMSIZ) return number(env, -EINVAL);
+  memcpy(&command, bytes.data, sizeof command);
+  if (!is_setting_command(command)) return number(env, -EINVAL);
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return number(env, -errno);
+  std::vector<uint8_t> room(kAnswerRoom);
+  memcpy(room.data(), bytes.data, bytes.size);
+  ifreq request = {};
+  memcpy(request.ifr_name, ifname.data(), ifname.size());
+  request.ifr_data = reinterpret_cast<char*>(room.data());
+  int result = ioctl(fd, SIOCETHTOOL, &request);
+  if (result < 0) result = -errno;
+  close(fd);
+  memcpy(bytes.data, room.data(), bytes.size);
+  return number(env, result);
+}
+
 }  // namespace
 
 void register_ethtool(napi_env env, napi_value exports) {
-  const Function functions[] = {{"nicRules", nic_rules}, {"rxQueues", rx_queues}};
+  const Function functions[] = {{"nicRules", nic_rules}, {"rxQueues", rx_queues}, {"ethtool", ethtool}};
   define(env, exports, functions, sizeof functions / sizeof functions[0]);
 }
 

@@ -1,4 +1,4 @@
-// One rtnetlink request and all of its answers, as bytes; src/kernel builds the one and reads the others. The socket
+// One netlink request and all of its answers, as bytes; src/kernel builds the one and reads the others. The socket
 // belongs to the network namespace of the calling thread, unlike /sys/class/net.
 #include <errno.h>
 #include <linux/netlink.h>
@@ -56,11 +56,7 @@ int exchange(int fd, const Bytes& request, uint32_t sequence, std::vector<uint8_
   }
 }
 
-// (request) -> Uint8Array of the answers. The request must ask for a dump or an acknowledgement, or it never ends.
-napi_value netlink(napi_env env, napi_callback_info info) {
-  Args args(env, info, 1);
-  Bytes request = args.bytes(0);
-  if (!args.ok) return nullptr;
+napi_value ask(napi_env env, const Bytes& request, int protocol) {
   nlmsghdr header;
   if (request.size < sizeof header) return throw_errno(env, EINVAL, "netlink request");
   memcpy(&header, request.data, sizeof header);
@@ -68,7 +64,7 @@ napi_value netlink(napi_env env, napi_callback_info info) {
   constexpr int kTries = 8;
   int error = 0;
   for (int i = 0; i < kTries; i++) {
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
     if (fd < 0) return throw_errno(env, errno, "netlink socket");
     int strict = 1;
     setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &strict, sizeof strict);
@@ -83,11 +79,26 @@ napi_value netlink(napi_env env, napi_callback_info info) {
   return throw_errno(env, error, "netlink");
 }
 
+// (request) -> Uint8Array of the answers of rtnetlink. The request must ask for a dump or an acknowledgement, or it never ends.
+napi_value netlink(napi_env env, napi_callback_info info) {
+  Args args(env, info, 1);
+  Bytes request = args.bytes(0);
+  return args.ok ? ask(env, request, NETLINK_ROUTE) : nullptr;
+}
+
+// (request, protocol) -> the same of another protocol of netlink, such as NETLINK_GENERIC.
+napi_value netlink_of(napi_env env, napi_callback_info info) {
+  Args args(env, info, 2);
+  Bytes request = args.bytes(0);
+  int protocol = args.i32(1);
+  return args.ok ? ask(env, request, protocol) : nullptr;
+}
+
 }  // namespace
 
 void register_netlink(napi_env env, napi_value exports) {
-  const Function functions[] = {{"netlink", netlink}};
-  define(env, exports, functions, 1);
+  const Function functions[] = {{"netlink", netlink}, {"netlinkOf", netlink_of}};
+  define(env, exports, functions, 2);
 }
 
 }  // namespace sluice

@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timex.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,6 +29,14 @@ napi_value coarse_step(napi_env env, napi_callback_info) {
   timespec step = {};
   clock_getres(CLOCK_MONOTONIC_COARSE, &step);
   return number(env, static_cast<double>(step.tv_sec) + static_cast<double>(step.tv_nsec) * 1e-9);
+}
+
+// Whether somebody keeps CLOCK_REALTIME right (NTP, PTP): 1, 0, or a negative errno.
+napi_value clock_synchronized(napi_env env, napi_callback_info) {
+  timex state = {};
+  int result = adjtimex(&state);
+  if (result < 0) return number(env, -errno);
+  return number(env, (state.status & STA_UNSYNC) == 0 ? 1 : 0);
 }
 
 int64_t nanoseconds(clockid_t clock) {
@@ -142,7 +151,7 @@ napi_value enter_netns(napi_env env, napi_callback_info info) {
 void register_system(napi_env env, napi_value exports) {
   const Function functions[] = {
       {"monotonic", monotonic},           {"realtimeOffset", realtime_offset},
-      {"coarseStep", coarse_step},
+      {"coarseStep", coarse_step},         {"clockSynchronized", clock_synchronized},
       {"membarrier", membarrier_global},  {"membarrierQuery", membarrier_query},
       {"lockFile", lock_file},            {"mountBpffs", mount_bpffs},
       {"setAffinity", set_affinity},      {"unshareNetns", unshare_netns},

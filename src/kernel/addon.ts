@@ -144,6 +144,8 @@ export interface Addon {
   /** A descriptor. */
   promiscuous(ifindex: number): number;
   netlink(request: Uint8Array): Uint8Array;
+  /** Of another protocol than NETLINK_ROUTE. */
+  netlinkOf(request: Uint8Array, protocol: number): Uint8Array;
 
   udpOpen(address: string, port: number, reusePort: boolean, bufferBytes: number): number;
   /** Ten words: SO_MEMINFO, the local port. */
@@ -190,10 +192,17 @@ export interface Addon {
   /** A struct ethtool_rxnfc, in which the answer is. 0, or a negative errno. */
   nicRules(ifname: string, command: Uint8Array): number;
   rxQueues(ifname: string): number;
+  /** A structure of linux/ethtool.h, in which the answer is. What the ioctl gives back, or a negative errno. */
+  ethtool(ifname: string, command: Uint8Array): number;
+  /** A descriptor, or a negative errno. */
+  perfOpen(cpu: number, config: number): number;
+  perfRead(fd: number): number;
 
   possibleCpus(): number;
   monotonic(): number;
   coarseStep(): number;
+  /** 1 or 0, or a negative errno. */
+  clockSynchronized(): number;
   realtimeOffset(): number;
   membarrier(): Promise<number>;
   membarrierQuery(): number;

@@ -47,6 +47,7 @@ export type Operation =
   | 'sender.send'
   | 'netlink'
   | 'nic.rule'
+  | 'ethtool'
   | 'membarrier'
   | 'bpffs.mount'
   | 'lock'
@@ -223,6 +224,17 @@ const TABLE: Partial<Record<Operation | '*', Record<string, Advice>>> = {
       help: 'the driver has no such rules, or `ethtool -K IFACE ntuple on` has to switch them on',
     },
     ENOSPC: { code: 'LIMIT', help: 'the table of the NIC is full: `ethtool -n IFACE` lists it' },
+  },
+  ethtool: {
+    EOPNOTSUPP: { code: 'KERNEL_FEATURE', help: 'the driver of this interface cannot do this' },
+    EINVAL: {
+      code: 'KERNEL_CALL',
+      help: 'the driver refuses this value; `ethtool IFACE` shows what it takes',
+    },
+    EBUSY: {
+      code: 'INTERFACE_BUSY',
+      help: 'the interface is in use in a way that forbids it: an XDP program, rules',
+    },
   },
   'ring.stats': { ENETDOWN: { code: 'KERNEL_CALL', help: 'the interface is down' } },
   'sender.send': {

@@ -21,6 +21,37 @@ export {
   XdpAction,
 } from './constants.ts';
 export { errnoName, KernelError, type Operation, VerifierError } from './errors.ts';
+export {
+  type ChannelCounts,
+  type Coalescing,
+  channelCounts,
+  coalescing,
+  type DriverInfo,
+  deviceFeatures,
+  driverCounters,
+  driverInfo,
+  type FeatureState,
+  HashFlow,
+  type HashFlowName,
+  hashFields,
+  linkSpeed,
+  type PauseFrames,
+  pauseFrames,
+  privateFlags,
+  type RingSizes,
+  type RssSettings,
+  ringSizes,
+  rssSettings,
+  ruleCount,
+  setChannels,
+  setCoalescing,
+  setFeature,
+  setHashFields,
+  setPauseFrames,
+  setPrivateFlag,
+  setRss,
+  setRxRing,
+} from './ethtool.ts';
 export { type FanoutOptions, FanoutPlace } from './fanout.ts';
 export {
   findInterface,
@@ -34,6 +65,7 @@ export {
   interfaces,
   rxQueues,
 } from './interfaces.ts';
+export { c1Latency, type IdleState, idleStates, LatencyRequest } from './latency.ts';
 export {
   attachTcx,
   attachXdp,
@@ -46,9 +78,12 @@ export {
   xdpAttachment,
 } from './link.ts';
 export { BatchCursor, BpfMap, type MapOptions } from './map.ts';
+export { type XdpFeatures, xdpFeatures } from './netdev.ts';
 export { FLOW_SPEC, NicRules } from './nic-rules.ts';
 export { BpfObject, loadObject, type ObjectOptions, type ProgramOptions } from './object.ts';
+export { type PacketSocket, packetSockets } from './packet-diag.ts';
 export { openPacketRing, PacketRing, type PacketRingOptions, type PacketRingStats } from './packet-ring.ts';
+export { Pmu, type PmuCounts } from './perf.ts';
 export { FEATURES, type Feature, type ProbeResult, probe, probeAll } from './probe.ts';
 export {
   BpfProgram,
@@ -66,6 +101,7 @@ export {
   bootId,
   type Capabilities,
   capabilities,
+  clockSynchronized,
   coarseStep,
   ensureBpffs,
   enterNetns,

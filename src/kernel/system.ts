@@ -25,6 +25,12 @@ export function coarseStep(): number {
   return addon().coarseStep();
 }
 
+/** Whether NTP or PTP keeps the wall clock right; undefined where the kernel does not say. */
+export function clockSynchronized(): boolean | undefined {
+  const told = addon().clockSynchronized();
+  return told < 0 ? undefined : told === 1;
+}
+
 /** CLOCK_MONOTONIC in nanoseconds. */
 export function monotonicNs(): bigint {
   return process.hrtime.bigint();
