@@ -51,6 +51,7 @@ export const ERROR_CODES = {
     meaning:
       'The gate does not shunt this: an endpoint of this host, an exception, or a key that it does not have.',
   },
+  HELD: { exit: Exit.failed, meaning: 'Somebody still needs the flow: it is not shunted until they let go.' },
   DENIED: { exit: Exit.failed, meaning: 'What was asked for belongs to another user or owner.' },
   EXISTS: { exit: Exit.failed, meaning: 'There is one already.' },
   NOT_FOUND: { exit: Exit.failed, meaning: 'There is no such entry, owner, pin or group.' },

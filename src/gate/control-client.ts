@@ -89,7 +89,7 @@ export class ControlClient {
         op === 'resize' || op.startsWith('rule.') ? LONG_MS : ANSWER_MS,
       );
       this.#waiting.set(id, { resolve, reject, page, event: undefined, timer });
-      this.#socket.write(`${JSON.stringify({ ...wish, id, op })}\n`);
+      this.#socket.write(`${JSON.stringify({ id, op, ...wish })}\n`);
     })) as T;
   }
 

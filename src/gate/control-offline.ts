@@ -123,6 +123,8 @@ export class OfflineGate {
         age: null,
         lapsed: new Lease(memory, owner.slot, 0).lapsed(),
       })),
+      holds: null,
+      control: null,
       slots: slotStatus((name) => this.#maps[name]),
       pins: Object.fromEntries(readdirSync(this.#path).map((name) => [name, join(this.#path, name)])),
     };

@@ -20,7 +20,9 @@ export const LIMITS = {
   requestsPerSecond: 1000,
   burst: 2000,
   clients: 64,
-  /** Of these, kept free for the superuser. */
+  /** Of these, most of one user who is not the superuser. */
+  clientsPerUser: 32,
+  /** And kept free for the superuser. */
   reservedClients: 8,
   /** Milliseconds until the first request. */
   silentMs: 10_000,
@@ -29,6 +31,9 @@ export const LIMITS = {
   /** Bytes that wait for a client that does not read; then events are left out. */
   backlog: 1_048_576,
   owners: 64,
+  /** Flows that are held, and those of one owner, or of one user by hand. */
+  holds: 16_384,
+  holdsPerHolder: 4096,
   /** Entries of one owner unless it asks for fewer. */
   entriesPerOwner: 65_536,
   /** Longest time of an entry made by hand. */
@@ -130,6 +135,21 @@ const requests = {
   'exception.add': { prefix, why: reason.optional() },
   'exception.remove': { prefix, why: reason.optional() },
   'exception.list': {},
+  /** Flows that somebody still needs; without an owner and without a time for 300 s. */
+  'hold.add': {
+    owner: name.optional(),
+    flows: z
+      .array(flow.extend({ ttl: ttl.optional() }))
+      .min(1)
+      .max(LIMITS.flows),
+    why: reason.optional(),
+  },
+  'hold.remove': {
+    owner: name.optional(),
+    flows: z.array(flow).min(1).max(LIMITS.flows),
+    why: reason.optional(),
+  },
+  'hold.list': { page: z.number().int().min(1).max(1024).default(256) },
   /** Each as the schema of a rule has it (docs/rules.md). `replace`: those that are there change. */
   'rule.add': {
     rules: z.array(z.record(z.string(), z.unknown())).min(1).max(LIMITS.rules),
@@ -249,6 +269,27 @@ export interface PairRow {
   ba: { pkts: number; ipBytes: number };
 }
 
+/** A flow that somebody still needs. Times in seconds since the epoch. */
+export interface HoldRow {
+  proto: string;
+  a: { addr: string; port: number };
+  b: { addr: string; port: number };
+  vlan: number;
+  innerVlan: number;
+  vni: number;
+  geneveVni?: number | undefined;
+  /** Empty: by hand. */
+  owner: string;
+  /** The owner, or which user. */
+  holder: string;
+  why: string;
+  since: number;
+  /** Null: as long as its owner's lease. */
+  expires: number | null;
+  /** How often it kept the flow from being shunted. */
+  kept: number;
+}
+
 export interface OwnerRow {
   name: string;
   slot: number;
@@ -303,6 +344,18 @@ export interface RulesAdded {
   offload: (OffloadState & { id: string })[];
 }
 
+/** Totals of the control socket. */
+export interface ControlCounts {
+  /** Connected now, those that were refused for want of room. */
+  clients: number;
+  clientsRefused: number;
+  requests: number;
+  /** Refused, as a client asked more often than it may. */
+  limited: number;
+  /** Lines that were no request. */
+  malformed: number;
+}
+
 export interface InterfaceRow {
   interface: string;
   ifindex: number;
@@ -324,6 +377,10 @@ export type StatusReport = Ledger &
     daemon: { alive: boolean; pid: number | null; socket: string; uptime: number | null };
     tables: Record<'flows4' | 'flows6', { entries: number; max: number }>;
     owners: OwnerRow[];
+    /** Holds that are live; shunts that holds have kept from beginning, and that they have ended. Null: no daemon. */
+    holds: { live: number; kept: number; released: number } | null;
+    /** What has come over the control socket since the start; `limited`: refused as too many. Null: no daemon. */
+    control: ControlCounts | null;
     slots: SlotStatus;
     pins: Record<string, string>;
   };

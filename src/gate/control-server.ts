@@ -2,7 +2,14 @@ import { chmodSync, chownSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { asSluiceError, SluiceError } from '../base/errors.ts';
 import { peerCredentials } from '../kernel/index.ts';
-import { type Id, LIMITS, parseRequest, type Request, type WatchEvent } from './control-protocol.ts';
+import {
+  type ControlCounts,
+  type Id,
+  LIMITS,
+  parseRequest,
+  type Request,
+  type WatchEvent,
+} from './control-protocol.ts';
 import { Queue } from './turns.ts';
 
 /** Who is at the other end, as the kernel says; both undefined when it did not. */
@@ -42,6 +49,7 @@ export class ControlServer {
   readonly #clients = new Set<Client>();
   /** A request may take some milliseconds: those that come together are not carried out in one go. */
   readonly #queue = new Queue();
+  readonly #counts: ControlCounts = { clients: 0, clientsRefused: 0, requests: 0, limited: 0, malformed: 0 };
 
   private constructor(path: string, perform: Perform) {
     this.path = path;
@@ -74,12 +82,35 @@ export class ControlServer {
   #welcome(socket: Socket): void {
     const peer = peerOf(socket);
     const room = LIMITS.clients - (peer.uid === 0 ? 0 : LIMITS.reservedClients);
-    const client = new Client(socket, peer, this.#queue, this.#perform, () => this.#clients.delete(client));
+    const client = new Client(socket, peer, this.#queue, this.#perform, this.#counts, () =>
+      this.#clients.delete(client),
+    );
+    if (peer.uid !== 0 && this.#connectionsOf(peer.uid) >= LIMITS.clientsPerUser) {
+      this.#counts.clientsRefused++;
+      client.refuse(
+        new SluiceError('LIMIT', `this user has ${LIMITS.clientsPerUser} connections already`, {
+          help: 'others need places too: use one connection for many requests',
+        }),
+      );
+      return;
+    }
     if (this.#clients.size >= room) {
+      this.#counts.clientsRefused++;
       client.refuse(new SluiceError('LIMIT', `${this.#clients.size} clients are connected already`));
       return;
     }
     this.#clients.add(client);
+  }
+
+  #connectionsOf(uid: number | undefined): number {
+    let found = 0;
+    for (const { peer } of this.#clients) if (peer.uid === uid) found++;
+    return found;
+  }
+
+  /** Totals since the start. */
+  get counts(): ControlCounts {
+    return { ...this.#counts, clients: this.#clients.size };
   }
 
   /** Clients that want to hear of changes. */
@@ -117,18 +148,27 @@ const GOODBYE_MS = 500;
 
 class Client {
   readonly #socket: Socket;
-  readonly #peer: Peer;
+  readonly peer: Peer;
   readonly #queue: Queue;
   readonly #perform: Perform;
+  readonly #counts: ControlCounts;
   #rest: Buffer = Buffer.alloc(0);
   #tokens: number = LIMITS.burst;
   #refilled = performance.now();
   #pending = 0;
   #watch: { id: Id; interval: number; next: number; lost: number } | undefined;
 
-  constructor(socket: Socket, peer: Peer, queue: Queue, perform: Perform, gone: () => void) {
+  constructor(
+    socket: Socket,
+    peer: Peer,
+    queue: Queue,
+    perform: Perform,
+    counts: ControlCounts,
+    gone: () => void,
+  ) {
     this.#socket = socket;
-    this.#peer = peer;
+    this.peer = peer;
+    this.#counts = counts;
     this.#queue = queue;
     this.#perform = perform;
     const silent = setTimeout(() => socket.destroy(), LIMITS.silentMs);
@@ -193,19 +233,25 @@ class Client {
     this.#tokens = Math.min(LIMITS.burst, this.#tokens + refill);
     this.#refilled = now;
     if (this.#tokens < 1) {
-      // Not even read: a flood costs as little as it can.
-      const message = `more than ${LIMITS.requestsPerSecond} requests per second`;
-      this.#answer(null, { error: document(new SluiceError('LIMIT', message)) });
+      // Not even parsed: a flood costs as little as it can.
+      this.#counts.limited++;
+      const error = new SluiceError('LIMIT', `more than ${LIMITS.requestsPerSecond} requests per second`, {
+        help: 'ask again after the seconds that `retryAfter` says, for many flows at a time',
+      });
+      const retryAfter = Math.ceil((1 - this.#tokens) / (LIMITS.requestsPerSecond / 1000)) / 1000;
+      this.#answer(idAtStart(line), { error: { ...document(error), retryAfter } });
       return;
     }
     this.#tokens--;
     const parsed = parseRequest(line);
     if ('problem' in parsed) {
+      this.#counts.malformed++;
       const error = new SluiceError('CONTROL', parsed.problem, { help: 'docs/control.md has the requests' });
       this.#answer(parsed.id, { error: document(error) });
       return;
     }
     const { request } = parsed;
+    this.#counts.requests++;
     this.#pending++;
     void this.#work(request).finally(() => {
       this.#pending--;
@@ -218,7 +264,7 @@ class Client {
     await this.#queue.turn();
     try {
       const result = await this.#perform(request, {
-        peer: this.#peer,
+        peer: this.peer,
         page: (rows) => this.#page(id, rows),
         watch: (interval) => (this.#watch = { id, interval, next: 0, lost: 0 }),
         unwatch: () => (this.#watch = undefined),
@@ -273,6 +319,13 @@ class Client {
 function document(error: SluiceError): { code: string; message: string; help?: string } {
   const { code, message, help } = error;
   return { code, message, ...(help === undefined ? {} : { help }) };
+}
+
+/** The id of a request that is not parsed, where it comes first, as clients of ours write it. */
+function idAtStart(line: string): Id {
+  const [, number, text] =
+    /^\s*\{\s*"id"\s*:\s*(?:(\d{1,15})|"([^"\\]{0,64})")/.exec(line.slice(0, 128)) ?? [];
+  return number === undefined ? (text ?? null) : Number(number);
 }
 
 /** Node.js shows the descriptor of a connection only inside of its handle. */

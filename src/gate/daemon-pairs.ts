@@ -2,8 +2,9 @@ import { SluiceError } from '../base/errors.ts';
 import { monotonicSeconds } from './clock.ts';
 import type { PairRow as Wire } from './control-protocol.ts';
 import { BY_HAND } from './daemon-shunt.ts';
-import { type Exceptions, mappedAddress, mappedPrefix, mappedText } from './exceptions.ts';
+import { type Exceptions, mappedAddress, mappedPrefix, mappedText, pairTest } from './exceptions.ts';
 import type { Features } from './features.ts';
+import type { FlowKey } from './flow-key.ts';
 import type { Owners } from './owners.ts';
 import type { PairRow, Pairs, PrefixPairs } from './pairs.ts';
 import { nextTurn, Portion } from './turns.ts';
@@ -151,6 +152,19 @@ export class PairKeeper {
     }
   }
 
+  /** Ends the pairs that hold one of these flows back; for each flow whether there was one. */
+  async release(keys: readonly FlowKey[], told: (pair: Wire, reason: string) => void): Promise<boolean[]> {
+    const was = keys.map(() => false);
+    for (const pair of await this.#all()) {
+      const covers = pairTest(pair.a, pair.b);
+      const over = keys.map(({ bytes }) => covers(bytes) && (pair.row !== undefined || inVlans(bytes, pair)));
+      if (!over.includes(true)) continue;
+      over.forEach((one, i) => (was[i] ||= one));
+      told(this.#wire((await this.#end(pair)) ?? pair), 'hold');
+    }
+    return was;
+  }
+
   #lapsed({ owner }: PairRow): boolean {
     return owner !== BY_HAND && this.#owners.lapsed(owner);
   }
@@ -162,6 +176,12 @@ export class PairKeeper {
       told(this.#wire((await this.#pairs.remove(pair.a, pair.b, pair)) ?? pair), 'exception');
     }
   }
+}
+
+/** The VLAN ids of a key are those of the pair. */
+function inVlans(key: Uint8Array, { vlan, innerVlan }: PairRow): boolean {
+  const word = new DataView(key.buffer, key.byteOffset).getUint32(key.length === 16 ? 12 : 36, true);
+  return ((word >>> 8) & 0xfff) === vlan && word >>> 20 === innerVlan;
 }
 
 /** As few rows as hold this one, in steps: each packet is held against all of them. */

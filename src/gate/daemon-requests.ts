@@ -3,10 +3,10 @@ import { ipBytes, ipText } from '../packet/address.ts';
 import { type PairRow, type Request, type RequestOf, type ShuntRow } from './control-protocol.ts';
 import type { Conversation, Peer } from './control-server.ts';
 import type { AuditLog } from './daemon-audit.ts';
+import { HoldKeeper, type HoldListener } from './daemon-holds.ts';
 import { excepted, type PairKeeper } from './daemon-pairs.ts';
 import { addError, failure, noTunnelIds, noVlans, ownTraffic, unlimited } from './daemon-refusals.ts';
-import type { Shunt, Wanted } from './daemon-shunt.ts';
-import type { ShuntTable } from './daemon-table.ts';
+import type { EntryTable, Shunt, Wanted } from './daemon-shunt.ts';
 import { type Exceptions, mappedAddress, prefixTest } from './exceptions.ts';
 import { flowKey, flowOfKey, flowText } from './flow-key.ts';
 import { localAddresses } from './guard.ts';
@@ -26,11 +26,14 @@ const LISTED = 256;
 export interface RequestParts {
   vlanKey: boolean;
   tunnelKey?: boolean | undefined;
-  table: ShuntTable;
+  table: EntryTable;
   owners: Owners;
   pairs: PairKeeper;
   exceptions: Exceptions;
-  audit: AuditLog;
+  audit: Pick<AuditLog, 'write'>;
+  /** Of requests over the tables before these: what is held stays held. */
+  holds?: HoldKeeper | undefined;
+  listener?: HoldListener | undefined;
   /** The owners have changed. */
   save(): void;
 }
@@ -39,11 +42,12 @@ export interface RequestParts {
 export class DaemonRequests {
   readonly #vlanKey: boolean;
   readonly #tunnelKey: boolean;
-  readonly #table: ShuntTable;
+  readonly #table: EntryTable;
   readonly #owners: Owners;
   readonly #pairs: PairKeeper;
   readonly #exceptions: Exceptions;
-  readonly #audit: AuditLog;
+  readonly #audit: Pick<AuditLog, 'write'>;
+  readonly holds: HoldKeeper;
   readonly #save: () => void;
   #local = new Set<string>();
   #localUntil = 0;
@@ -57,6 +61,15 @@ export class DaemonRequests {
     this.#exceptions = parts.exceptions;
     this.#audit = parts.audit;
     this.#save = () => parts.save();
+    this.holds =
+      parts.holds ??
+      new HoldKeeper({
+        ...parts,
+        tunnelKey: this.#tunnelKey,
+        pairEnded: (pair, reason) => this.notePairEnd(pair, reason),
+      });
+    const pairEnded = (pair: PairRow, reason: string): void => this.notePairEnd(pair, reason);
+    this.holds.follow({ ...parts, pairEnded });
     this.protectHost();
   }
 
@@ -102,6 +115,10 @@ export class DaemonRequests {
         return {};
       case 'exception.list':
         return { exceptions: this.#exceptions.list() };
+      case 'hold.add':
+      case 'hold.remove':
+      case 'hold.list':
+        return await this.holds.perform(request, conversation);
       default:
         throw new SluiceError('INTERNAL', `no work for ${request.op}`);
     }
@@ -130,7 +147,7 @@ export class DaemonRequests {
       const flows = request.flows.slice(from, from + ADDED);
       if (from > 0) await nextTurn();
       try {
-        results.push(...this.#addSome({ ...request, flows }, peer));
+        results.push(...(await this.#addSome({ ...request, flows }, peer)));
       } catch (error) {
         // The owner may have gone meanwhile: what was added before is answered for.
         if (from === 0 || !(error instanceof SluiceError)) throw error;
@@ -140,7 +157,7 @@ export class DaemonRequests {
     return results;
   }
 
-  #addSome(request: RequestOf<'add'>, peer: Peer): unknown[] {
+  async #addSome(request: RequestOf<'add'>, peer: Peer): Promise<unknown[]> {
     const owner = request.owner === undefined ? undefined : this.#owners.get(request.owner, peer.uid);
     const results: object[] = [];
     const wanted: Wanted[] = [];
@@ -159,7 +176,8 @@ export class DaemonRequests {
       }
       if (refusal !== undefined) this.#noteAdd(flow, request, peer, trigger, refusal);
     }
-    this.#table.add(wanted).forEach((result, i) => {
+    const added = await this.#table.add(wanted);
+    added.forEach((result, i) => {
       const place = places[i];
       const refusal = result === 0 ? undefined : addError(result);
       results[place] = refusal === undefined ? {} : failure(refusal);
@@ -204,6 +222,7 @@ export class DaemonRequests {
     }
     for (const { addr } of [flow.a, flow.b])
       if (this.#exceptions.covers(mappedAddress(addr))) throw excepted(addr);
+    this.holds.check(key, () => flowText(flow));
     const { seq, ack } = flow;
     const limit = flow.idle ?? owner?.idle ?? 'off';
     const idle = limit === 'off' ? undefined : limit;
@@ -262,7 +281,7 @@ export class DaemonRequests {
       for (const shunt of slice) {
         if (owner !== undefined && this.#table.ownerOf(shunt) !== owner) continue;
         // The table changes while a slow client reads.
-        if (this.#table.find(shunt.key) !== shunt) continue;
+        if (!this.#table.current(shunt)) continue;
         const row = this.#table.row(shunt);
         if (row === undefined) continue;
         entries++;
@@ -313,6 +332,7 @@ export class DaemonRequests {
       });
       if (local) throw ownTraffic();
       const ttl = request.ttl ?? (owner === undefined ? DEFAULT_TTL : undefined);
+      this.holds.checkPair(request.a, request.b);
       this.protectHost();
       this.#pairs.add(request, owner?.slot ?? 0, ttl);
     } catch (error) {

@@ -1,3 +1,4 @@
+import type { ShuntRow } from './control-protocol.ts';
 import { type FlowKey, keyText } from './flow-key.ts';
 
 /** The slot of nobody: an entry by hand. */
@@ -79,6 +80,26 @@ export class Shunt implements ShuntFacts {
   get key(): Uint8Array {
     return Buffer.from(this.text, 'latin1');
   }
+}
+
+/** The entries of a gate, as those who work on requests see them. */
+export interface EntryTable {
+  /** For each 0 or a negative errno. */
+  add(wanted: readonly Wanted[]): number[] | Promise<number[]>;
+  find(key: Uint8Array): Shunt | undefined;
+  /** It has not been replaced by another of its key. */
+  current(shunt: Shunt): boolean;
+  /** Undefined: it has gone. */
+  row(shunt: Shunt): ShuntRow | undefined;
+  /** Resolves when their last counts have been told of. */
+  end(shunts: readonly Shunt[], reason: string): Promise<void>;
+  /** How many there were. */
+  endWhere(meant: (shunt: Shunt) => boolean, reason: string): Promise<number>;
+  slices(size: number): AsyncGenerator<Shunt[]>;
+  /** Empty: made by hand. */
+  ownerOf(shunt: Shunt): string;
+  /** Entries without an idle limit of this owner. */
+  hasUnlimited(slot: number): boolean;
 }
 
 /** Parts of a second in which time limits are told apart. */

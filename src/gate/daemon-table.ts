@@ -4,7 +4,7 @@ import { monotonicSeconds } from './clock.ts';
 import type { ShuntRow } from './control-protocol.ts';
 import { shuntRow } from './control-row.ts';
 import { readShuntNote, writeShuntNote } from './daemon-notes.ts';
-import { BY_HAND, Shunt, sided, TimeLimits, type Wanted } from './daemon-shunt.ts';
+import { BY_HAND, type EntryTable, Shunt, sided, TimeLimits, type Wanted } from './daemon-shunt.ts';
 import { Entry, readEntry, reviveValue, VALUE_SIZE } from './entry.ts';
 import { keyText } from './flow-key.ts';
 import { OWNERS, State } from './layout.ts';
@@ -40,7 +40,7 @@ export interface TableEvents {
  * idle limit, or because the kernel has ended it), and takes the last count of each after a grace period. There may be
  * millions: nothing here goes through all of them in one turn of the event loop.
  */
-export class ShuntTable {
+export class ShuntTable implements EntryTable {
   #client: GateClient;
   readonly #owners: Owners;
   readonly #events: TableEvents;
@@ -148,6 +148,10 @@ export class ShuntTable {
   /** The name of its owner; empty for what was made by hand. */
   ownerOf({ slot }: Shunt): string {
     return slot === BY_HAND ? '' : (this.#owners.at(slot)?.name ?? `${slot}`);
+  }
+
+  current(shunt: Shunt): boolean {
+    return this.#shunts.get(shunt.text) === shunt;
   }
 
   find(key: Uint8Array): Shunt | undefined {

@@ -14,6 +14,7 @@ import {
 } from './control-protocol.ts';
 import { ControlServer, type Conversation, type Peer } from './control-server.ts';
 import { AuditLog } from './daemon-audit.ts';
+import type { HoldKeeper } from './daemon-holds.ts';
 import { InterfaceKeeper } from './daemon-interfaces.ts';
 import { PairKeeper } from './daemon-pairs.ts';
 import { DaemonRequests, keyOf } from './daemon-requests.ts';
@@ -140,7 +141,7 @@ export class GateDaemon {
   }
 
   /** What works on the tables as they are now. */
-  #assemble(): [PairKeeper, DaemonRequests] {
+  #assemble(holds?: HoldKeeper): [PairKeeper, DaemonRequests] {
     const gate = this.#gate;
     const client = this.#client;
     const grace = (): Promise<void> => client.grace();
@@ -161,6 +162,7 @@ export class GateDaemon {
       pairs: keeper,
       exceptions,
       audit: this.#audit,
+      holds,
       save: () => this.#saveState(),
     });
     return [keeper, requests];
@@ -186,7 +188,7 @@ export class GateDaemon {
     const before = this.#client;
     next.commit();
     this.#client = new GateClient(this.#gate.handles(0), 0);
-    [this.#pairs, this.#requests] = this.#assemble();
+    [this.#pairs, this.#requests] = this.#assemble(this.#requests.holds);
     this.#table.resume(this.#client);
     before.close();
     return this.#tables();
@@ -339,6 +341,7 @@ export class GateDaemon {
 
   #lookAfterPairs(): void {
     if (this.#exclusive !== undefined) return;
+    this.#requests.holds.expire();
     try {
       this.#requests.protectHost();
     } catch (error) {
@@ -495,6 +498,8 @@ export class GateDaemon {
       reasons,
       tables: this.#tables(),
       owners: this.#owners.rows(),
+      holds: this.#requests.holds.status(),
+      control: this.#server?.counts ?? null,
       slots: this.#gate.slots(),
       pins: this.#gate.pins,
     };

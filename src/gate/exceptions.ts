@@ -45,6 +45,18 @@ export function prefixTest(prefix: string): (bytes: Uint8Array, at: number, size
   };
 }
 
+/** Whether a flow, by its key in the gate, is between two addresses or networks, one way or the other. */
+export function pairTest(a: string, b: string): (key: Uint8Array) => boolean {
+  const [first, second] = [prefixTest(a), prefixTest(b)];
+  return (key) => {
+    // A key of 48 bytes has mapped addresses.
+    const size = key.length === 16 ? 4 : 16;
+    return (
+      (first(key, 0, size) && second(key, size, size)) || (second(key, 0, size) && first(key, size, size))
+    );
+  };
+}
+
 /** Addresses that are never shunted: what the gate asks before a pair or prefix drops, and user space before it adds. */
 export class Exceptions {
   readonly #map: BpfMap;

@@ -10,7 +10,7 @@ import type { CommandHost, Register } from '../command.ts';
 import { configOf } from '../flags.ts';
 import { withGate } from './gate.ts';
 
-interface Selection {
+export interface Selection {
   interface?: string;
   flow?: string;
   pair?: string[];
@@ -226,24 +226,33 @@ function pairText({ a, b, owner, expires, ab, ba }: PairRow): string {
   return `${a} ${b}  ${pkts} packets, ${scaled(ab.ipBytes + ba.ipBytes, 'B')} of IP (${owner === '' ? 'by hand' : owner}${left})\n`;
 }
 
-interface Results {
+export interface Results {
   results: { error?: { code: string; message: string; help?: string } }[];
 }
 
 function withFlow(command: Command): void {
   command
-    .addOption(
-      new Option(
-        '--flow <FLOW>',
-        "The flow: 'tcp A:PORT B:PORT', udp, sctp, 'icmp A B', or a protocol number; IPv6 in brackets.",
-      ),
-    )
+    .addOption(flowOption())
     .addOption(
       new Option(
         '--pair <ADDRESS...>',
         'Instead of a flow: everything between two addresses, or two networks.',
       ),
-    )
+    );
+  withTags(command);
+}
+
+/** How a flow is named. */
+export function flowOption(): Option {
+  return new Option(
+    '--flow <FLOW>',
+    "The flow: 'tcp A:PORT B:PORT', udp, sctp, 'icmp A B', or a protocol number; IPv6 in brackets.",
+  );
+}
+
+/** What there is to say about a flow beside its endpoints, and which gate. */
+export function withTags(command: Command): void {
+  command
     .addOption(new Option('--vlan <ID[.INNER]>', 'In this VLAN (gates with --vlan-key).').argParser(vlanIds))
     .addOption(
       new Option(
@@ -256,18 +265,18 @@ function withFlow(command: Command): void {
   withGate(command);
 }
 
-function selected({ flow = '', vlan = [0, 0], vni: tunnel = 0, geneveVni }: Selection): FlowName {
+export function selected({ flow = '', vlan = [0, 0], vni: tunnel = 0, geneveVni }: Selection): FlowName {
   const tags = { vlan: vlan[0], innerVlan: vlan[1], vni: tunnel };
   return parseFlow(flow, geneveVni === undefined ? tags : { ...tags, geneveVni });
 }
 
-async function connect(ifname: string | undefined): Promise<ControlClient> {
+export async function connect(ifname: string | undefined): Promise<ControlClient> {
   const { findPlace } = await import('../../gate/control-places.ts');
   const { ControlClient: Client } = await import('../../gate/control-client.ts');
   return await Client.connect(findPlace(ifname));
 }
 
-async function succeed({ 0: result }: Results['results']): Promise<void> {
+export async function succeed({ 0: result }: Results['results']): Promise<void> {
   if (result?.error === undefined) return;
   const { answerError } = await import('../../gate/control-client.ts');
   throw answerError(result.error);
@@ -350,5 +359,5 @@ function time(text: string, least: number, most: number): number {
   throw new InvalidArgumentError(`not a time from ${least} to ${most} seconds, such as 30 or 5m`);
 }
 
-const ttl = (text: string): number => time(text, 1, LONGEST);
+export const ttl = (text: string): number => time(text, 1, LONGEST);
 const interval = (text: string): number => time(text, 0, 3600);
