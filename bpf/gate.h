@@ -6,7 +6,7 @@
 #include <linux/types.h>
 
 /* A change of any layout below changes this number, and with it the directory of the pins. */
-#define SL_LAYOUT 5
+#define SL_LAYOUT 6
 
 #define SL_MAX_TAGS 4
 #define SL_MAX_LABELS 4
@@ -173,9 +173,25 @@ struct sl_ledger {
 	/* The clock: coarse CLOCK_MONOTONIC ns as first read in this jiffy. */
 	__u64 jiffy;
 	__u64 now;
-	__u64 pad[6];
+	struct sl_count steered; /* of what passes, what went to a CPU by its flow */
+	__u64 pad[4];
 };
 _Static_assert(sizeof(struct sl_ledger) == 384, "whole cache lines");
+
+/* CPUs that packets may be shared out to, and the counters of one that does so, for each of them: a row of cache lines. */
+#define SL_STEER_CPUS 256
+#define SL_STEER_STRIDE(cpus) (((cpus) + 3) & ~3U)
+
+/* What a CPU has seen of steering. */
+struct sl_steering {
+	struct sl_count arrived; /* from its queue */
+	/* Fragments that it sent on: first ones, later ones whose first one was known, others, which went by addresses alone. */
+	__u64 first;
+	__u64 followed;
+	__u64 unknown;
+	__u64 pad[3];
+};
+_Static_assert(sizeof(struct sl_steering) == 64, "one cache line");
 
 /* Bits of sl_packet.flags. */
 #define SL_P_FRAGMENT 1 /* a fragment: no ports, no key */

@@ -48,7 +48,7 @@ static __always_inline int parse_ipv4(void *l3, void *end, struct sl_packet *p, 
 		p->flags = ip->frag_off & bpf_htons(0x1fff) ? SL_P_FRAGMENT | SL_P_LATER : SL_P_FRAGMENT;
 		p->fragment = ip->id;
 		r = parse_fragment(l3 + header, end, p->ip_len - header, p);
-		if (cfg_fragments && p->flags & SL_P_FIRST)
+		if (cfg_first_fragments && p->flags & SL_P_FIRST)
 			finish4(ip, p, parts);
 		return r;
 	}

@@ -120,7 +120,7 @@ static __always_inline int parse_ipv6(frame_ctx *ctx, void *l3, void *end, struc
 		return SL_V_PASS_OTHER;
 	else
 		r = parse_transport(l3 + l4, end, left, p);
-	if (r != SL_V_SHUNTED && !(cfg_fragments && p->flags & SL_P_FIRST))
+	if (r != SL_V_SHUNTED && !(cfg_first_fragments && p->flags & SL_P_FIRST))
 		return r;
 	if (unlikely(src[0] == dst[0] && src[1] == dst[1]))
 		p->dir = bpf_ntohs(p->sport) > bpf_ntohs(p->dport);

@@ -6,6 +6,7 @@
 #include "common.h"
 #include "maps.h"
 #include "notes.h"
+#include "steer.h"
 #include "trace.h"
 
 static __always_inline int action_of(__u32 verdict)
@@ -59,6 +60,17 @@ static __always_inline int leave(struct xdp_md *ctx, struct sl_ledger *mine, con
 	if (cfg_trace)
 		tell_all(p, verdict, cpu);
 	count(mine, verdict, p->frame_len);
+#ifdef SLUICE_STEER
+	if (cfg_steer && action_of(verdict) == XDP_PASS && verdict != SL_V_PASS_TUNNEL && verdict != SL_V_PASS_HOST &&
+	    steer_packet(p, cpu) == XDP_REDIRECT) {
+		if (mine) {
+			mine->steered.pkts++;
+			mine->steered.bytes += p->frame_len;
+		}
+		bpf_tail_call_static(ctx, &hook, XDP_REDIRECT);
+		return XDP_REDIRECT;
+	}
+#endif
 	return hand_on(ctx, action_of(verdict));
 }
 

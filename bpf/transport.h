@@ -10,6 +10,14 @@
 #include <bpf/bpf_endian.h>
 #include "common.h"
 #include "maps.h"
+#include "steer.h"
+
+/* Ports are read from the first fragment of a datagram. */
+#ifdef SLUICE_STEER
+#define cfg_first_fragments (cfg_fragments || cfg_steer)
+#else
+#define cfg_first_fragments cfg_fragments
+#endif
 
 /* A part of a key is written in the width in which the look-up reads it: it would wait for narrower stores. */
 typedef __u64 __attribute__((may_alias)) key_part;
@@ -111,7 +119,7 @@ static __always_inline int parse_transport(void *l4, void *end, __u32 l4_len, st
 /* A fragment's transport header, if it is the first one and that is asked for. `l4_len`: what of the datagram is here. */
 static __always_inline int parse_fragment(void *l4, void *end, __u32 l4_len, struct sl_packet *p)
 {
-	if (!cfg_fragments)
+	if (!cfg_first_fragments)
 		return SL_V_PASS_FRAGMENT;
 	if (p->flags & SL_P_LATER)
 		p->payload = l4_len;

@@ -12,7 +12,7 @@ import { type Btf, readBtf } from '../src/kernel/btf.ts';
 /** Which structures of which object go where: names, or the beginning of names followed by a star. */
 const LAYOUTS = [
   {
-    object: 'build/bpf/gate_tunnels.bpf.o',
+    object: 'build/bpf/gate_steer.bpf.o',
     source: 'bpf/gate.h',
     out: 'src/gate/layout.gen.ts',
     structs: ['sl_*'],

@@ -209,6 +209,16 @@ const gate = {
     arg: 'HOW',
     help: 'Fragments of shunted connections: pass, which is exact, or follow their connection, which is not: datagrams are counted as their fragments, and what comes before a first fragment passes.',
   }),
+  steer: key(cpuChoice.prefault('off'), {
+    group: 'Gate',
+    arg: 'auto|CPUS|off',
+    help: 'Hand what passes to these CPUs by its flow, before the kernel builds a packet of it: both directions and all fragments to the same one. A list such as 2-5,8; auto: those of the NUMA node that the card is attached to.',
+  }),
+  steerQueue: key(count(64, 16_384).prefault(8192), {
+    group: 'Gate',
+    arg: 'N',
+    help: 'With --steer, packets that may wait at each CPU.',
+  }),
   lease: key(
     secondsOrOff(0.1, 3600).prefault('2s'),
     {
@@ -425,6 +435,8 @@ const EXCLUDES = 'does not go together with';
 const isMirrorsAlone = (c: Partial<RunConfig>): boolean =>
   (c.source?.length ?? 0) > 0 && c.interface?.length === 0;
 
+const isSteering = (c: Partial<RunConfig>): boolean => c.steer !== undefined && c.steer !== 'off';
+
 const isKernelMode = (mode: RunConfig['fanout'] | undefined): boolean =>
   mode !== undefined && mode !== 'auto' && mode !== 'ebpf';
 
@@ -469,6 +481,30 @@ export const CONFLICTS: readonly Conflict[] = [
     verb: EXCLUDES,
     broken: (c) => c.lease === 'off' && c.shuntIdle === 'off',
     why: 'somebody has to let go of a shunt some day: one of the two may be off',
+  },
+  {
+    keys: ['steer', 'gate'],
+    verb: EXCLUDES,
+    broken: (c) => isSteering(c) && c.gate === false,
+    why: 'the gate does it',
+  },
+  {
+    keys: ['steer', 'mode'],
+    verb: EXCLUDES,
+    broken: (c) => isSteering(c) && c.mode === 'socket',
+    why: 'at a socket a packet is at its CPU already',
+  },
+  {
+    keys: ['steer', 'capture'],
+    verb: EXCLUDES,
+    broken: (c) => isSteering(c) && c.capture === 'afxdp',
+    why: 'a packet goes to AF_XDP or on to a CPU',
+  },
+  {
+    keys: ['steer', 'interface'],
+    verb: 'needs',
+    broken: (c) => isSteering(c) && isMirrorsAlone(c),
+    why: 'the gate before a mirror does not steer',
   },
   {
     keys: ['ringBlock', 'ringBytes'],

@@ -126,6 +126,7 @@ export class OfflineGate {
       holds: null,
       control: null,
       slots: slotStatus((name) => this.#maps[name]),
+      steering: null,
       pins: Object.fromEntries(readdirSync(this.#path).map((name) => [name, join(this.#path, name)])),
     };
   }

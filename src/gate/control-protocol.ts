@@ -5,6 +5,7 @@ import type { Features } from './features.ts';
 import { protocolNumber } from './flow-key.ts';
 import type { Count, Ledger } from './ledger.ts';
 import type { SlotStatus } from './slots.ts';
+import type { SteeringReport } from './steer.ts';
 
 /** The control protocol (docs/control.md): JSON lines over a Unix socket, a request each, answered by its `id`. */
 export const PROTOCOL_VERSION = 1;
@@ -383,6 +384,8 @@ export type StatusReport = Ledger &
     control: ControlCounts | null;
     slots: SlotStatus;
     pins: Record<string, string>;
+    /** Null where the gate does not steer, or the daemon that knows is dead. */
+    steering: SteeringReport | null;
   };
 
 /** What a watcher is told. */

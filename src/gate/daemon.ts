@@ -30,6 +30,7 @@ import type { Attached } from './links.ts';
 import { Owners } from './owners.ts';
 import { Pairs, PrefixPairs } from './pairs.ts';
 import type { PinAccess } from './pins.ts';
+import type { GateSteering } from './steer.ts';
 import type { GateTunnels } from './tunnels.ts';
 
 export interface DaemonOptions extends GateInterface {
@@ -42,6 +43,8 @@ export interface DaemonOptions extends GateInterface {
   tunnels: GateTunnels | undefined;
   /** Fragments follow their flow. */
   fragments: boolean;
+  /** What passes is shared out to CPUs. */
+  steer: GateSteering | undefined;
   /** Where a program is pinned that runs behind the gate. */
   next?: string;
   /** What this node is, for the scopes of rules. */
@@ -501,6 +504,7 @@ export class GateDaemon {
       holds: this.#requests.holds.status(),
       control: this.#server?.counts ?? null,
       slots: this.#gate.slots(),
+      steering: this.#gate.steering() ?? null,
       pins: this.#gate.pins,
     };
   }

@@ -1,3 +1,4 @@
+import { type GateSteering, steerConstants } from './steer.ts';
 import { type GateTunnels, tunnelConstants } from './tunnels.ts';
 
 /** What is in the program only while it is used: each costs something with every packet (docs/bench.md), and nothing while it is off. */
@@ -16,6 +17,8 @@ export interface Features {
   notes: boolean;
   /** Look into tunnels. */
   tunnels: GateTunnels | undefined;
+  /** Share out what passes to CPUs. */
+  steer: GateSteering | undefined;
 }
 
 export const NO_FEATURES: Readonly<Features> = {
@@ -26,6 +29,7 @@ export const NO_FEATURES: Readonly<Features> = {
   trace: false,
   notes: false,
   tunnels: undefined,
+  steer: undefined,
 };
 
 /** SL_TELL_* of bpf/gate.h. */
@@ -44,6 +48,7 @@ export function constantsOf(
     cfg_fragments: features.fragments ? 1 : 0,
     cfg_trace: (features.trace ? Tell.trace : 0) | (features.notes ? Tell.notes : 0),
     ...tunnelConstants(features.tunnels),
+    ...steerConstants(features.steer),
   };
 }
 

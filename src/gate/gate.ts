@@ -22,6 +22,14 @@ import type { GateHandles } from './ops.ts';
 import { Found, noteMeta, writeMeta } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
 import { installOwn, occupant, occupy, type SlotStatus, slotStatus } from './slots.ts';
+import {
+  type GateSteering,
+  makeQueues,
+  STEER_MAPS,
+  SteerBooks,
+  type SteeringReport,
+  steerOptions,
+} from './steer.ts';
 import { filterRow, type TraceFilter, TraceReader } from './trace.ts';
 import type { GateTunnels } from './tunnels.ts';
 
@@ -41,6 +49,8 @@ export interface GateOptions extends GateInterface {
   tunnels?: GateTunnels | undefined;
   /** Fragments of shunted flows are dropped with them; without it fragments pass. */
   fragments?: boolean;
+  /** What passes is shared out to CPUs; not by a filter on sockets, and with nothing in the slot `next`. */
+  steer?: GateSteering | undefined;
   /** Bytes of a frame that rings keep: the filter on a socket says it. */
   snaplen?: number;
   /** Lease owners: one for each worker, numbered from 1. */
@@ -89,6 +99,7 @@ export class Gate {
   readonly #pins: PinDirectory;
   readonly #links: GateLinks;
   #ledger: Uint32Array;
+  #steerBooks: SteerBooks | undefined;
   #closed = false;
   /** The kernel did not take the program that leaves notes: not tried again. */
   #noNotes = false;
@@ -114,6 +125,7 @@ export class Gate {
     this.#pins = claims.pins;
     this.#links = before.links;
     this.#ledger = mapLedger(object);
+    if (options.steer !== undefined) this.#steerBooks = new SteerBooks(object, options.steer);
   }
 
   /**
@@ -122,7 +134,15 @@ export class Gate {
    */
   static open(options: GateOptions): Gate {
     if (options.workers >= OWNERS) throw new SluiceError('USAGE', `at most ${OWNERS - 1} workers`);
-    const { vlanKey, keep, fragments = false, home = options.ifindex, kind = 'xdp', tunnels } = options;
+    const {
+      vlanKey,
+      keep,
+      fragments = false,
+      home = options.ifindex,
+      kind = 'xdp',
+      tunnels,
+      steer,
+    } = options;
     const all = interfacesOf(options);
     const parts = KINDS[kind];
     const sizes = {
@@ -152,16 +172,20 @@ export class Gate {
       const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
       // Notes about fragments live as long as datagrams do, and are of another number with another option.
       const kept = [...(found?.maps ?? [])].filter(
-        ([name]) => name !== 'fragments' && (tunnels !== undefined || !TUNNEL_MAPS.has(name)),
+        ([name]) =>
+          name !== 'fragments' && !STEER_MAPS.has(name) && (tunnels !== undefined || !TUNNEL_MAPS.has(name)),
       );
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
-      const features = { ...NO_FEATURES, fragments, rules, tunnels };
+      const features = { ...NO_FEATURES, fragments, rules, tunnels, steer };
+      const { mapSizes: queues, programs } = steerOptions(steer);
       object = parts.load(bpfObjectPath(objectOf(kind, features)), {
         constants: { ...constantsOf(features, vlanKey), ...snapConstant(kind, options.snaplen) },
         reuseMaps: Object.fromEntries(tookOver ? kept : slots),
-        mapSizes: tookOver ? notes : { ...sizes, ...notes },
+        mapSizes: { ...(tookOver ? {} : sizes), ...notes, ...queues },
+        programs,
       });
+      if (steer !== undefined) makeQueues(object, steer);
       installOwn(object.map('rules'), object);
       writeMeta(object.map('meta'), home, keyed);
       const tables = { 4: object.map('flows4'), 6: object.map('flows6'), side: object.map('side') };
@@ -258,9 +282,14 @@ export class Gate {
   /**
    * A program of the gate's kind that runs after our pass verdict, unless a capture sits in the hook's pass slot. That of a socket
    * filter says how many bytes of the frame are kept.
-   * @throws SluiceError PROGRAM_UNFIT
+   * @throws SluiceError PROGRAM_UNFIT; USAGE where packets are steered
    */
   setNext(program: BpfProgram | undefined): void {
+    if (program !== undefined && this.#features.steer !== undefined) {
+      throw new SluiceError('USAGE', 'a gate that steers packets to CPUs has nothing behind it', {
+        help: 'leave out --steer, or the program behind the gate',
+      });
+    }
     const slots = this.#sameKind(this.#kind) ? this.#object : this.#programs;
     if (slots !== undefined) occupy(slots.map('next'), 0, program);
   }
@@ -344,7 +373,10 @@ export class Gate {
     const parts = KINDS[kind];
     const sameKind = this.#sameKind(kind);
     const same = [...this.#object.maps].filter(
-      ([name]) => !name.includes('.') && !Object.hasOwn(sizes, name) && (sameKind || !isSlotMap(name)),
+      ([name]) =>
+        !name.includes('.') &&
+        !Object.hasOwn(sizes, name) &&
+        (sameKind || !(isSlotMap(name) || STEER_MAPS.has(name))),
     );
     return parts.load(bpfObjectPath(objectOf(kind, features)), {
       constants: {
@@ -426,6 +458,11 @@ export class Gate {
 
   ledger(): Ledger {
     return readLedger(this.#ledger);
+  }
+
+  /** Undefined unless it steers. */
+  steering(): SteeringReport | undefined {
+    return this.#steerBooks?.report();
   }
 
   /**

@@ -11,6 +11,8 @@ interface KindParts {
   object: string;
   /** The same, looking into tunnels. */
   tunnels: string;
+  /** The same with all of that, handing packets to CPUs. */
+  steer?: string;
   program: string;
   load: (path: string, options: ObjectOptions) => BpfObject;
   /** Sizes of the maps that only this kind has. */
@@ -26,6 +28,7 @@ export const KINDS: Readonly<Record<GateKind, KindParts>> = {
   xdp: {
     object: 'gate',
     tunnels: 'gate_tunnels',
+    steer: 'gate_steer',
     program: 'sluice_gate',
     load: loadGate,
     sizes: () => ({}),
@@ -48,7 +51,8 @@ export const TUNNEL_MAPS: ReadonlySet<string> = new Set(['way', 'mirrors']);
 
 /** The object of a gate with these features. */
 export function objectOf(kind: GateKind, features: Readonly<Features>): string {
-  const { object, tunnels } = KINDS[kind];
+  const { object, tunnels, steer } = KINDS[kind];
+  if (features.steer !== undefined && steer !== undefined) return steer;
   return features.tunnels === undefined ? object : tunnels;
 }
 

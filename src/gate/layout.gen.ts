@@ -56,7 +56,10 @@ export const SlKey6 = {
 } as const;
 
 /** struct sl_ledger */
-export const SlLedger = { size: 384, members: { count: 0, jiffy: 320, now: 328, pad: 336 } } as const;
+export const SlLedger = {
+  size: 384,
+  members: { count: 0, jiffy: 320, now: 328, steered: 336, pad: 352 },
+} as const;
 
 /** struct sl_meta */
 export const SlMeta = {
@@ -144,6 +147,12 @@ export const SlSideKey = { size: 52, members: { family: 0, key: 4 } } as const;
 
 /** struct sl_spare */
 export const SlSpare = { size: 16, members: { pkts: 0, ip_bytes: 8 } } as const;
+
+/** struct sl_steering */
+export const SlSteering = {
+  size: 64,
+  members: { arrived: 0, first: 16, followed: 24, unknown: 32, pad: 40 },
+} as const;
 
 /** struct sl_trace */
 export const SlTrace = { size: 128, members: { time: 0, verdict: 8, cpu: 12, packet: 16 } } as const;

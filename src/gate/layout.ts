@@ -57,6 +57,6 @@ export const VERDICTS = [
 ] as const;
 export type Verdict = (typeof VERDICTS)[number];
 
-export const LAYOUT_VERSION = 5;
+export const LAYOUT_VERSION = 6;
 export const OWNERS = 256;
 export const LOG_EVENTS = 32;

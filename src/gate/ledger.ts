@@ -12,7 +12,7 @@ export type Ledger = Record<
   'seen' | 'passed' | 'shunted' | 'ruleDropped' | 'rateLimited' | 'steered' | 'aborted',
   Count
 > & {
-  /** Why what passed has passed. */
+  /** Why what passed, or was steered, was not dropped. */
   reasons: Partial<Record<Verdict, Count>>;
 };
 
@@ -60,7 +60,12 @@ export function addLedger(to: Ledger, what: Ledger): void {
 export function readLedger(words: Uint32Array): Ledger {
   const total = VERDICTS.map(count);
   const row = SlLedger.size / 4;
+  const steered = count();
   for (let at = 0; at + row <= words.length; at += row) {
+    // Before the verdicts, among which it is: what passes and is steered.
+    const s = at + SlLedger.members.steered / 4;
+    steered.pkts += counter(words, s + SlCount.members.pkts / 4);
+    steered.bytes += counter(words, s + SlCount.members.bytes / 4);
     for (let v = 0; v < VERDICTS.length; v++) {
       const c = at + (SlLedger.members.count + v * SlCount.size) / 4;
       total[v].pkts += counter(words, c + SlCount.members.pkts / 4);
@@ -87,10 +92,14 @@ export function readLedger(words: Uint32Array): Ledger {
       ledger.reasons[verdict] = value;
     }
   });
+  ledger.steered = steered;
+  ledger.passed.pkts -= steered.pkts;
+  ledger.passed.bytes -= steered.bytes;
   return ledger;
 }
 
-function counter(words: Uint32Array, at: number): number {
+/** A 64-bit counter at this word of mapped memory that the kernel writes. */
+export function counter(words: Uint32Array, at: number): number {
   for (;;) {
     const high = Atomics.load(words, at + 1);
     const low = Atomics.load(words, at);

@@ -141,6 +141,7 @@ const PROBES = {
       return (commands & MEMBARRIER_GLOBAL) === 0 ? -95 : 0;
     },
   },
+  cpumap: { since: '5.9', run: () => tryMap(MapType.cpumap, 4, 8, 1) },
   packetRing: { since: '3.2', run: tryRing },
   xdpSocket: { since: '5.4', run: tryXdpSocket },
 } as const satisfies Record<string, Probe>;

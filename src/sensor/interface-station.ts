@@ -4,6 +4,7 @@ import { FanoutGroup } from '../capture/fanout.ts';
 import { SnapFilter } from '../capture/snap.ts';
 import { chooseKind, rulesOutXdp } from '../gate/choose.ts';
 import { Gate, type GateOptions, type Joined } from '../gate/index.ts';
+import { gateSteering } from '../gate/steer.ts';
 import { gateTunnels } from '../gate/tunnels.ts';
 import { type InterfaceInfo, interfaceState, realtimeOffset } from '../kernel/index.ts';
 import { CommunityIds } from '../log/community-id.ts';
@@ -110,9 +111,10 @@ export class InterfaceStation implements Station {
     this.mode = 'socket';
   }
 
-  /** AF_XDP sockets get their frames from XDP. */
+  /** AF_XDP sockets get their frames from XDP, and queues of CPUs get theirs. */
   get #mayFallBack(): boolean {
-    return this.#config.mode === 'auto' && this.#config.capture !== 'afxdp';
+    const { mode, capture, steer } = this.#config;
+    return mode === 'auto' && capture !== 'afxdp' && steer === 'off';
   }
 
   /** Nobody has asked for it. */
@@ -125,7 +127,10 @@ export class InterfaceStation implements Station {
 
   /** Merged frames would be counted as one by the sensor and as several by the gate. What was switched off. */
   #settleOffloads(): readonly string[] {
-    const offloads = settleOffloads(this.name, this.#config.vlanKey || this.#config.capture === 'afxdp');
+    const offloads = settleOffloads(
+      this.name,
+      this.#config.vlanKey || this.#config.capture === 'afxdp' || this.#config.steer !== 'off',
+    );
     this.#offloads = offloads;
     if (offloads.problem !== undefined) this.#host.notice('Sluice::Offloads', offloads.problem);
     return offloads.changed;
@@ -143,6 +148,7 @@ export class InterfaceStation implements Station {
       vlanKey: c.vlanKey,
       tunnels: gateTunnels(c),
       fragments: c.fragments === 'follow',
+      steer: gateSteering(c, info.name),
       ...(typeof c.snaplen === 'number' ? { snaplen: c.snaplen } : {}),
       // And one for the pairs of policies.
       workers: c.workers + 1,

@@ -3,7 +3,8 @@ import { basename, join } from 'node:path';
 import { TUNNEL_KINDS } from '../../src/base/tunnels.ts';
 import { loadBalance, oneSidedPorts } from '../../src/capture/balance.ts';
 import { constantsOf, type Features, NO_FEATURES } from '../../src/gate/features.ts';
-import { type GateKind, KINDS } from '../../src/gate/kind.ts';
+import { type GateKind, KINDS, objectOf } from '../../src/gate/kind.ts';
+import { type GateSteering, steerOptions } from '../../src/gate/steer.ts';
 import type { GateTunnels } from '../../src/gate/tunnels.ts';
 import { type BpfObject, loadObject } from '../../src/kernel/index.ts';
 
@@ -15,6 +16,9 @@ export interface Effort {
 
 const TUNNELS: GateTunnels = { kinds: TUNNEL_KINDS, inKey: true, ports: { vxlan: [4789], geneve: [6081] } };
 
+/** Only XDP programs do that. */
+const STEER: GateSteering = { cpus: [0, 1], queue: 64 };
+
 /** The gate with nothing on, with each option alone, and with all. */
 const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean }>> = {
   'nothing on': {},
@@ -25,6 +29,7 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
   fragments: { fragments: true },
   trace: { trace: true },
   notes: { notes: true },
+  steering: { steer: STEER },
   tunnels: { tunnels: TUNNELS },
   'tunnels that end here': { tunnels: { ...TUNNELS, mirror: true } },
   'all on': {
@@ -51,7 +56,9 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
 /** What users never load: made for tests, some of them to be refused. */
 const FOR_TESTS = /^test_/;
 
-const GATES = new Set(Object.values(KINDS).flatMap(({ object, tunnels }) => [object, tunnels]));
+const GATES = new Set(
+  Object.values(KINDS).flatMap(({ object, tunnels, steer = [] }) => [object, tunnels, steer].flat()),
+);
 
 function note(efforts: Record<string, Effort>, label: string, object: BpfObject): void {
   for (const [name, program] of object.programs) {
@@ -65,12 +72,15 @@ function note(efforts: Record<string, Effort>, label: string, object: BpfObject)
 export function verifierEffort(directory: string): Record<string, Effort> {
   const efforts: Record<string, Effort> = {};
   for (const kind of ['xdp', 'socket'] satisfies GateKind[]) {
-    const { object: plain, tunnels, load } = KINDS[kind];
+    const { object: plain, load } = KINDS[kind];
     for (const [label, { vlanKey = false, ...features }] of Object.entries(VARIANTS)) {
-      const name = features.tunnels === undefined ? plain : tunnels;
+      const name = objectOf(kind, { ...NO_FEATURES, ...features });
+      if (features.steer !== undefined && kind === 'socket') continue;
+      const { mapSizes, programs } = steerOptions(features.steer);
       const object = load(join(directory, `${name}.bpf.o`), {
         constants: constantsOf({ ...NO_FEATURES, ...features }, vlanKey),
-        mapSizes: { ledger: 1, flows4: 16, flows6: 16, ops: 16 },
+        mapSizes: { ledger: 1, flows4: 16, flows6: 16, ops: 16, ...mapSizes },
+        programs,
       });
       note(efforts, `${plain}, ${label}`, object);
     }

@@ -7,6 +7,7 @@ import { scaled } from '../../base/units.ts';
 import type { ControlClient as Connected } from '../../gate/control-client.ts';
 import type { StatusReport } from '../../gate/control-protocol.ts';
 import type { DaemonOptions, UpReport } from '../../gate/daemon.ts';
+import type { SteeringReport } from '../../gate/steer.ts';
 import type { GateTunnels } from '../../gate/tunnels.ts';
 import { accountNumber } from '../accounts.ts';
 import type { Register } from '../command.ts';
@@ -18,6 +19,8 @@ const gateSchema = runSchema
   .pick({
     tap: true,
     fragments: true,
+    steer: true,
+    steerQueue: true,
     maxShunts4: true,
     maxShunts6: true,
     vlanKey: true,
@@ -125,6 +128,7 @@ export const registerGate: Register = (program, host) => {
         const { checkInterface, checkPrivilege } = await import('../../gate/guard.ts');
         const { checkKernel } = await import('../../gate/kernel-check.ts');
         const { gateTunnels } = await import('../../gate/tunnels.ts');
+        const { gateSteering } = await import('../../gate/steer.ts');
         const names = checkNames(given);
         const [first, ...others] = names.map((name) => {
           const { index, name: ifname } = checkInterface(name, config.tap);
@@ -142,6 +146,7 @@ export const registerGate: Register = (program, host) => {
           vlanKey: config.vlanKey,
           tunnels: gateTunnels(config),
           fragments: config.fragments === 'follow',
+          steer: gateSteering(config, first.ifname),
           ...(given.next === undefined ? {} : { next: resolve(given.next) }),
           ...(given.site === undefined ? {} : { site: given.site }),
           ...(given.role === undefined ? {} : { roles: given.role }),
@@ -178,6 +183,7 @@ Examples:
   sluice gate up -i eth1 --tap --pin-group zeek        members of zeek read the tables and add shunts
   sluice gate up -i eth1 --tap --mode native --hold    in the foreground, until Ctrl-C
   sluice gate up -i eth1 --tap --tunnels vxlan,gre     connections in tunnels are found too
+  sluice gate up -i eth1 --tap --steer 2-5             each connection goes on at one of four CPUs
   sluice gate up -i eth1 -i eth2 --tap --share-tables  a tap whose two directions come in on two interfaces`,
   );
 
@@ -392,10 +398,11 @@ function tunnelsText({ kinds, ports, inKey }: GateTunnels): string {
 function optionsText({ vlanKey, features }: StatusReport): string {
   const on = [vlanKey ? 'VLANs in the key' : ''];
   if (features !== null) {
-    const { pairs, prefixes, rules, fragments, trace, notes, tunnels } = features;
+    const { pairs, prefixes, rules, fragments, trace, notes, tunnels, steer } = features;
     on.push(
       tunnels === undefined ? '' : tunnelsText(tunnels),
       fragments ? 'fragments follow their connection' : '',
+      steer === undefined ? '' : `steering to ${steer.cpus.length} CPUs`,
       rules ? 'rules' : '',
       pairs ? 'address pairs' : '',
       prefixes > 0 ? `${prefixes} rows of prefixes` : '',
@@ -404,6 +411,18 @@ function optionsText({ vlanKey, features }: StatusReport): string {
     );
   }
   return on.filter((text) => text !== '').join(', ');
+}
+
+function steeringLines(steered: StatusReport['steered'], steering: SteeringReport): [string, string][] {
+  const { cpus, lost, fragments } = steering;
+  const each = cpus.map(({ cpu, online, sent }) => `CPU ${cpu}${online ? '' : ' (off)'} ${n(sent.pkts)}`);
+  return [
+    ['steered', `${count(steered)}${lost > 0 ? `; ${n(lost)} lost or on their way` : ''}`],
+    ['', each.join(', ')],
+    ...(fragments.unknown > 0
+      ? [['', `fragments by addresses alone: ${n(fragments.unknown)}`] satisfies [string, string]]
+      : []),
+  ];
 }
 
 function statusText(s: StatusReport, io: CommandIo): string {
@@ -426,6 +445,7 @@ function statusText(s: StatusReport, io: CommandIo): string {
   const options = optionsText(s);
   if (options !== '') lines.push(['options', options]);
   lines.push(['seen', count(s.seen)], ['shunted', count(s.shunted)], ['passed', count(s.passed)]);
+  if (s.steering !== null) lines.push(...steeringLines(s.steered, s.steering));
   for (const [reason, value] of Object.entries(s.reasons))
     if (value.pkts > 0) lines.push(['', `${REASONS[reason] ?? reason}: ${count(value)}`]);
   for (const [name, value] of [
