@@ -67,7 +67,7 @@ int sluice_gate(struct xdp_md *ctx)
 
 	/* Its key is not used here, unless by options: it is made where the look-up reads it. */
 	__builtin_memset(&p, 0, HEAD);
-	if (cfg_trace || cfg_fragments || cfg_rules || cfg_pairs || cfg_prefixes || cfg_tunnels || cfg_steer) {
+	if (cfg_trace || cfg_fragments || cfg_rules || cfg_pairs || cfg_prefixes || cfg_tunnels || cfg_peers || cfg_steer) {
 		__builtin_memset((void *)&p + HEAD, 0, sizeof(p) - HEAD);
 		__builtin_memset(&key, 0, sizeof(key));
 	}

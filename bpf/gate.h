@@ -159,7 +159,8 @@ enum sl_verdict {
 	SL_V_PASS_TUNNEL = 17,  /* a tunnel in which there is nothing to look at, or one too many */
 	SL_V_PASS_CARRIER = 18, /* shunted, but in other tunnels than these; or the tunnel itself */
 	SL_V_PASS_HOST = 19,    /* on an interface with the host's own traffic, no packet of a named mirror */
-	SL_VERDICTS = 20,
+	SL_V_SHUNTED_PEER = 20, /* by another sensor's entry in a table of its own layout */
+	SL_VERDICTS = 21,
 };
 
 struct sl_count {
@@ -174,7 +175,7 @@ struct sl_ledger {
 	__u64 jiffy;
 	__u64 now;
 	struct sl_count steered; /* of what passes, what went to a CPU by its flow */
-	__u64 pad[4];
+	__u64 pad[2];
 };
 _Static_assert(sizeof(struct sl_ledger) == 384, "whole cache lines");
 

@@ -134,10 +134,10 @@ static __always_inline int shunt_inner(struct sl_packet *p, const struct sl_key6
 	__u64 now;
 
 	if (verdict != SL_V_SHUNTED)
-		return on_pairs(p, key, mine, verdict);
+		return on_others(p, key, mine, verdict);
 	f = flow_of(key, p->family == 4 && !(p->flags & SL_P_WIDE) ? 4 : 6);
 	if (!f)
-		return on_pairs(p, key, mine, SL_V_PASS_NO_ENTRY);
+		return on_others(p, key, mine, SL_V_PASS_NO_ENTRY);
 	now = clock(mine);
 	if (w->carriers && READ_ONCE(f->dir[0].cpu) & SL_TIED) {
 		__u32 state = READ_ONCE(f->dir[0].state);

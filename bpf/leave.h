@@ -14,6 +14,9 @@ static __always_inline int action_of(__u32 verdict)
 	switch (verdict) {
 	case SL_V_SHUNTED:
 	case SL_V_SHUNTED_PAIR:
+#ifdef SLUICE_PEERS
+	case SL_V_SHUNTED_PEER:
+#endif
 	case SL_V_RULE_DROPPED:
 	case SL_V_RATE_LIMITED:
 		return XDP_DROP;

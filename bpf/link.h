@@ -121,7 +121,7 @@ static __always_inline __be16 parse_link_at(frame_ctx *ctx, struct sl_packet *p,
 			return 0;
 		/* The two outermost tags with an id count; a priority tag is no tag. */
 		id = bpf_ntohs(tag->tci) & 0x0fff;
-		if ((cfg_vlan_in_key || cfg_rules || cfg_trace) && id) {
+		if ((cfg_vlan_in_key || cfg_rules || cfg_trace || cfg_peers) && id) {
 			if (!(p->vlans & 0x000fff00))
 				p->vlans |= id << 8;
 			else if (!(p->vlans & 0xfff00000))

@@ -15,6 +15,13 @@ const volatile __u32 cfg_rules = 0;    /* ask the rules before shunting */
 const volatile __u32 cfg_fragments = 0; /* fragments follow their flow */
 const volatile __u32 cfg_trace = 0;    /* SL_TELL_*: those who trace what matches trace_filter, captures at the hook */
 
+/* An object of its own as well (gate_peers.bpf.c): look in the tables of other sensors. */
+#ifdef SLUICE_PEERS
+#define cfg_peers 1
+#else
+#define cfg_peers 0
+#endif
+
 /* An object of its own (gate_tunnels.bpf.c): in the other one nothing of this is there at all. */
 #ifdef SLUICE_TUNNELS
 const volatile __u32 cfg_tunnels = 0; /* SL_TUNNEL_*: what is looked into */

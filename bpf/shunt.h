@@ -6,6 +6,7 @@
 #include "books.h"
 #include "fragments.h"
 #include "pairs.h"
+#include "peers.h"
 
 /* The key has the form of IPv4 in the room of IPv6. */
 static __always_inline int shunt4(const struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
@@ -22,7 +23,7 @@ static __always_inline int shunt4(const struct sl_packet *p, const struct sl_key
 		if (verdict != SL_V_PASS_FRAGMENT)
 			return verdict;
 	}
-	return on_pairs(p, key, mine, verdict);
+	return on_others(p, key, mine, verdict);
 }
 
 static __always_inline int shunt6(const struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
@@ -39,7 +40,7 @@ static __always_inline int shunt6(const struct sl_packet *p, const struct sl_key
 		if (verdict != SL_V_PASS_FRAGMENT)
 			return verdict;
 	}
-	return on_pairs(p, key, mine, verdict);
+	return on_others(p, key, mine, verdict);
 }
 
 #endif

@@ -87,7 +87,9 @@ void reuse_map(bpf_map* map, const std::string& name, int fd) {
   bpf_map_info info = {};
   uint32_t size = sizeof info;
   if (int error = bpf_obj_get_info_by_fd(fd, &info, &size); error < 0) throw Failure{-error, "map " + name};
-  if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
+  // To a program a value is a value, whether each CPU has its own or all have one.
+  const auto kind = [](uint32_t type) { return type == BPF_MAP_TYPE_PERCPU_HASH ? uint32_t{BPF_MAP_TYPE_HASH} : type; };
+  if (kind(info.type) != kind(bpf_map__type(map)) || info.key_size != bpf_map__key_size(map) ||
       info.value_size != bpf_map__value_size(map)) {
     throw Failure{EINVAL, "map " + name + " cannot be reused: its type or sizes are others"};
   }

@@ -18,6 +18,12 @@ const LAYOUTS = [
     structs: ['sl_*'],
   },
   {
+    object: 'build/bpf/gate_peers.bpf.o',
+    source: 'bpf/peers.h',
+    out: 'src/gate/peer-layout.gen.ts',
+    structs: ['peer_*'],
+  },
+  {
     object: 'build/bpf/rules.bpf.o',
     source: 'bpf/rules.h',
     out: 'src/rules/layout.gen.ts',

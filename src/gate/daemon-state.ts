@@ -17,6 +17,8 @@ const schema = z.object({
   pid: z.number(),
   vlanKey: z.boolean(),
   logDir: z.string(),
+  /** Where it has pinned tables of other sensors. */
+  peers: z.array(z.string()).optional(),
   owners: z.array(
     z.object({
       name: z.string(),

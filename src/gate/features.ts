@@ -1,3 +1,4 @@
+import { type GatePeers, peerConstants } from './peers.ts';
 import { type GateSteering, steerConstants } from './steer.ts';
 import { type GateTunnels, tunnelConstants } from './tunnels.ts';
 
@@ -17,6 +18,8 @@ export interface Features {
   notes: boolean;
   /** Look into tunnels. */
   tunnels: GateTunnels | undefined;
+  /** Look in the tables of other sensors. */
+  peers: GatePeers | undefined;
   /** Share out what passes to CPUs. */
   steer: GateSteering | undefined;
 }
@@ -29,6 +32,7 @@ export const NO_FEATURES: Readonly<Features> = {
   trace: false,
   notes: false,
   tunnels: undefined,
+  peers: undefined,
   steer: undefined,
 };
 
@@ -48,6 +52,7 @@ export function constantsOf(
     cfg_fragments: features.fragments ? 1 : 0,
     cfg_trace: (features.trace ? Tell.trace : 0) | (features.notes ? Tell.notes : 0),
     ...tunnelConstants(features.tunnels),
+    ...peerConstants(features.peers),
     ...steerConstants(features.steer),
   };
 }

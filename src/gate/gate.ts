@@ -11,7 +11,14 @@ import {
 import type { AttachMode } from './attach.ts';
 import { clearDeadCaptures } from './cap-slots.ts';
 import { Claims } from './claims.ts';
-import { type GateInterface, interfacesText, type Place, placeWith, upCommand } from './control-places.ts';
+import {
+  type GateInterface,
+  gateName,
+  interfacesText,
+  type Place,
+  placeWith,
+  upCommand,
+} from './control-places.ts';
 import { constantsOf, type Features, NO_FEATURES, sameFeatures } from './features.ts';
 import { type GateKind, isSlotMap, KINDS, objectOf, snapConstant, TUNNEL_MAPS } from './kind.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
@@ -19,6 +26,8 @@ import { type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
 import { type Attached, GateLinks, refuseForeign, takeOff } from './links.ts';
 import type { GateHandles } from './ops.ts';
+import { removePeerPins } from './peer-pins.ts';
+import { type GatePeers, PEER_MAPS, PeerTables } from './peers.ts';
 import { Found, noteMeta, writeMeta } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
 import { installOwn, occupant, occupy, type SlotStatus, slotStatus } from './slots.ts';
@@ -47,6 +56,8 @@ export interface GateOptions extends GateInterface {
   vlanKey: boolean;
   /** Look into tunnels; the flow engine must be told the same. */
   tunnels?: GateTunnels | undefined;
+  /** Other sensors whose tables are served too; not by a filter on sockets. */
+  peers?: GatePeers | undefined;
   /** Fragments of shunted flows are dropped with them; without it fragments pass. */
   fragments?: boolean;
   /** What passes is shared out to CPUs; not by a filter on sockets, and with nothing in the slot `next`. */
@@ -98,18 +109,14 @@ export class Gate {
   readonly #claims: Claims;
   readonly #pins: PinDirectory;
   readonly #links: GateLinks;
+  readonly #peers: PeerTables | undefined;
   #ledger: Uint32Array;
   #steerBooks: SteerBooks | undefined;
   #closed = false;
   /** The kernel did not take the program that leaves notes: not tried again. */
   #noNotes = false;
 
-  private constructor(
-    options: GateOptions,
-    object: BpfObject,
-    claims: Claims,
-    before: { leftovers: Leftovers; links: GateLinks; tookOver: boolean; features: Features },
-  ) {
+  private constructor(options: GateOptions, object: BpfObject, claims: Claims, before: Before) {
     this.#features = before.features;
     this.ifname = options.ifname;
     this.ifindex = options.ifindex;
@@ -124,6 +131,7 @@ export class Gate {
     this.#claims = claims;
     this.#pins = claims.pins;
     this.#links = before.links;
+    this.#peers = before.peerTables;
     this.#ledger = mapLedger(object);
     if (options.steer !== undefined) this.#steerBooks = new SteerBooks(object, options.steer);
   }
@@ -141,6 +149,7 @@ export class Gate {
       home = options.ifindex,
       kind = 'xdp',
       tunnels,
+      peers,
       steer,
     } = options;
     const all = interfacesOf(options);
@@ -161,6 +170,7 @@ export class Gate {
     const { pins } = claims;
     let object: BpfObject | undefined;
     let found: Found | undefined;
+    let peerTables: PeerTables | undefined;
     let made = false;
     try {
       found = pins.occupied ? new Found(pins, home) : undefined;
@@ -173,16 +183,21 @@ export class Gate {
       // Notes about fragments live as long as datagrams do, and are of another number with another option.
       const kept = [...(found?.maps ?? [])].filter(
         ([name]) =>
-          name !== 'fragments' && !STEER_MAPS.has(name) && (tunnels !== undefined || !TUNNEL_MAPS.has(name)),
+          name !== 'fragments' &&
+          !STEER_MAPS.has(name) &&
+          !PEER_MAPS.has(name) &&
+          (tunnels !== undefined || !TUNNEL_MAPS.has(name)),
       );
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
-      const features = { ...NO_FEATURES, fragments, rules, tunnels, steer };
+      const features = { ...NO_FEATURES, fragments, rules, tunnels, peers, steer };
+      const names = all.map(({ ifname }) => ifname);
+      if (peers !== undefined) peerTables = new PeerTables(peers, names, gateName(home), found?.maps);
       const { mapSizes: queues, programs } = steerOptions(steer);
       object = parts.load(bpfObjectPath(objectOf(kind, features)), {
         constants: { ...constantsOf(features, vlanKey), ...snapConstant(kind, options.snaplen) },
-        reuseMaps: Object.fromEntries(tookOver ? kept : slots),
-        mapSizes: { ...(tookOver ? {} : sizes), ...notes, ...queues },
+        reuseMaps: { ...Object.fromEntries(tookOver ? kept : slots), ...peerTables?.reuse },
+        mapSizes: { ...(tookOver ? {} : sizes), ...notes, ...queues, ...peerTables?.sizes },
         programs,
       });
       if (steer !== undefined) makeQueues(object, steer);
@@ -198,14 +213,17 @@ export class Gate {
       pins.make();
       // Pin by pin in place of what an earlier run left: what is carried over is to be found at any moment.
       pinAll(object, pins, keep, parts.pinned, links.pinNames);
+      peerTables?.pin(object, keep ?? { uid: 0, gid: 0, mode: 0o600 });
       // Attached all the while: from one packet to the next the new program takes over.
       links.update(object.program(parts.program));
       for (const map of found?.maps.values() ?? []) map.close();
-      return new Gate(options, object, claims, { leftovers, links, tookOver, features });
+      return new Gate(options, object, claims, { leftovers, links, tookOver, features, peerTables });
     } catch (error) {
       object?.close();
       // What was there before is left to the next one.
       if (made && found === undefined) pins.clear();
+      if (found === undefined) removePeerPins(peerTables?.paths ?? [], gateName(home));
+      peerTables?.closeHandles();
       found?.close();
       claims.release();
       throw error;
@@ -422,6 +440,11 @@ export class Gate {
     };
   }
 
+  /** Where other sensors find their tables. */
+  get peerPins(): readonly string[] {
+    return this.#peers?.paths ?? [];
+  }
+
   /** Paths by name of what is pinned. */
   get pins(): Record<string, string> {
     return Object.fromEntries(this.#pins.names().map((name) => [name, this.#pins.at(name)]));
@@ -483,7 +506,10 @@ export class Gate {
     if (this.#closed) return;
     this.#closed = true;
     this.detach();
-    if (!left) this.#pins.clear();
+    if (!left) {
+      this.#pins.clear();
+      removePeerPins(this.peerPins, this.#pins.name);
+    }
     this.#programs?.close();
     this.#object.close();
     this.#claims.release();
@@ -492,6 +518,14 @@ export class Gate {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+interface Before {
+  leftovers: Leftovers;
+  links: GateLinks;
+  tookOver: boolean;
+  features: Features;
+  peerTables: PeerTables | undefined;
 }
 
 const never = (): boolean => false;

@@ -11,6 +11,8 @@ interface KindParts {
   object: string;
   /** The same, looking into tunnels. */
   tunnels: string;
+  /** The same two, looking in the tables of other sensors. */
+  peers?: readonly [plain: string, tunnels: string];
   /** The same with all of that, handing packets to CPUs. */
   steer?: string;
   program: string;
@@ -28,6 +30,7 @@ export const KINDS: Readonly<Record<GateKind, KindParts>> = {
   xdp: {
     object: 'gate',
     tunnels: 'gate_tunnels',
+    peers: ['gate_peers', 'gate_peers_tunnels'],
     steer: 'gate_steer',
     program: 'sluice_gate',
     load: loadGate,
@@ -51,9 +54,10 @@ export const TUNNEL_MAPS: ReadonlySet<string> = new Set(['way', 'mirrors']);
 
 /** The object of a gate with these features. */
 export function objectOf(kind: GateKind, features: Readonly<Features>): string {
-  const { object, tunnels, steer } = KINDS[kind];
+  const { object, tunnels, peers, steer } = KINDS[kind];
   if (features.steer !== undefined && steer !== undefined) return steer;
-  return features.tunnels === undefined ? object : tunnels;
+  const [plain, inside] = features.peers === undefined || peers === undefined ? [object, tunnels] : peers;
+  return features.tunnels === undefined ? plain : inside;
 }
 
 /** What a filter on sockets is told of what the rings keep of a frame. */

@@ -58,7 +58,7 @@ export const SlKey6 = {
 /** struct sl_ledger */
 export const SlLedger = {
   size: 384,
-  members: { count: 0, jiffy: 320, now: 328, steered: 336, pad: 352 },
+  members: { count: 0, jiffy: 336, now: 344, steered: 352, pad: 368 },
 } as const;
 
 /** struct sl_meta */

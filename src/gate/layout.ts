@@ -54,6 +54,7 @@ export const VERDICTS = [
   'passTunnel',
   'passCarrier',
   'passHost',
+  'shuntedPeer',
 ] as const;
 export type Verdict = (typeof VERDICTS)[number];
 

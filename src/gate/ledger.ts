@@ -83,8 +83,8 @@ export function readLedger(words: Uint32Array): Ledger {
       verdict === 'rateLimited'
     )
       add(ledger[verdict], value);
-    else if (verdict === 'shuntedPair') {
-      // Dropped by address pair or prefix: shunted like the rest, told apart beside it.
+    else if (verdict === 'shuntedPair' || verdict === 'shuntedPeer') {
+      // Dropped by address pair or prefix, or for another sensor: shunted like the rest, told apart beside it.
       add(ledger.shunted, value);
       ledger.reasons[verdict] = value;
     } else {

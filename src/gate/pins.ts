@@ -39,10 +39,13 @@ export function pinPath(name: string): string {
  */
 export class PinDirectory {
   readonly path: string;
+  /** `<netns inode>-<ifindex>` of the interface that it bears the name of. */
+  readonly name: string;
   readonly #parent: string;
   readonly #lock: FileLock;
 
-  private constructor(parent: string, path: string, lock: FileLock) {
+  private constructor(name: string, parent: string, path: string, lock: FileLock) {
+    this.name = name;
     this.#parent = parent;
     this.path = path;
     this.#lock = lock;
@@ -65,7 +68,7 @@ export class PinDirectory {
       removeDeadPins(root, RUN_DIRECTORY);
       const parent = join(root, name);
       for (const path of [parent, join(parent, `v${LAYOUT_VERSION}`)]) if (isThere(path)) checkOwn(path);
-      return new PinDirectory(parent, join(parent, `v${LAYOUT_VERSION}`), lock);
+      return new PinDirectory(name, parent, join(parent, `v${LAYOUT_VERSION}`), lock);
     } catch (error) {
       lock.remove();
       throw error;

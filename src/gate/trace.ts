@@ -66,6 +66,7 @@ export const VERDICT_TEXT: Readonly<Record<Verdict, string>> = {
   passLimit: 'the time of its entry is over',
   passException: 'an exception: never shunted',
   shuntedPair: 'an entry of its address pair or prefix',
+  shuntedPeer: "another sensor's entry, in a table of its own",
   ruleDropped: 'a rule',
   rateLimited: 'a rule that limits the rate',
   passTunnel: 'a tunnel in which there is nothing to look at',
@@ -73,7 +74,7 @@ export const VERDICT_TEXT: Readonly<Record<Verdict, string>> = {
   passHost: "the host's own traffic",
 };
 
-const DROPS: ReadonlySet<Verdict> = new Set(['shunted', 'shuntedPair', 'ruleDropped', 'rateLimited']);
+const DROPS: ReadonlySet<Verdict> = new Set(['shunted', 'shuntedPair', 'shuntedPeer', 'ruleDropped', 'rateLimited']);
 
 /** The row of the map `trace_filter`; no record is lost yet. @throws SluiceError USAGE for what is no address */
 export function filterRow({ proto, a, b, portA, portB }: TraceFilter): Uint8Array {

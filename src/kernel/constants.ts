@@ -16,6 +16,7 @@ export const MapType = {
   lruHash: 9,
   lruPercpuHash: 10,
   lpmTrie: 11,
+  devmap: 14,
   cpumap: 16,
   xskmap: 17,
   ringbuf: 27,

@@ -46,9 +46,9 @@ export const XDP_PASS = 2;
 /** Longer than any test, on however slow a machine. */
 const LEASE_SECONDS = 600;
 
-/** Without those by address pair, which are among the reasons. */
+/** Without those by address pair and for other sensors, which are among the reasons. */
 function shuntedByFlow({ shunted, reasons }: Ledger): number {
-  return shunted.pkts - (reasons.shuntedPair?.pkts ?? 0);
+  return shunted.pkts - (reasons.shuntedPair?.pkts ?? 0) - (reasons.shuntedPeer?.pkts ?? 0);
 }
 
 /** A gate on the loopback interface that is loaded but attached to nothing: packets come by test-run. */

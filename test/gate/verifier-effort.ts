@@ -5,6 +5,7 @@ import { loadBalance, oneSidedPorts } from '../../src/capture/balance.ts';
 import { constantsOf, type Features, NO_FEATURES } from '../../src/gate/features.ts';
 import { type GateKind, KINDS, objectOf } from '../../src/gate/kind.ts';
 import { type GateSteering, steerOptions } from '../../src/gate/steer.ts';
+import type { GatePeers } from '../../src/gate/peers.ts';
 import type { GateTunnels } from '../../src/gate/tunnels.ts';
 import { type BpfObject, loadObject } from '../../src/kernel/index.ts';
 
@@ -19,6 +20,11 @@ const TUNNELS: GateTunnels = { kinds: TUNNEL_KINDS, inKey: true, ports: { vxlan:
 /** Only XDP programs do that. */
 const STEER: GateSteering = { cpus: [0, 1], queue: 64 };
 
+const PEERS: GatePeers = {
+  zeek: { directory: '', entries: 1 },
+  suricata: { entries: 1, shared: false, hostOrder: true },
+};
+
 /** The gate with nothing on, with each option alone, and with all. */
 const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean }>> = {
   'nothing on': {},
@@ -32,6 +38,7 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
   steering: { steer: STEER },
   tunnels: { tunnels: TUNNELS },
   'tunnels that end here': { tunnels: { ...TUNNELS, mirror: true } },
+  "other sensors' tables": { peers: PEERS },
   'all on': {
     vlanKey: true,
     pairs: true,
@@ -51,13 +58,24 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
     notes: true,
     tunnels: TUNNELS,
   },
+  "all on, tunnels and other sensors' tables": {
+    vlanKey: true,
+    pairs: true,
+    prefixes: 64,
+    rules: true,
+    fragments: true,
+    trace: true,
+    notes: true,
+    tunnels: TUNNELS,
+    peers: PEERS,
+  },
 };
 
 /** What users never load: made for tests, some of them to be refused. */
 const FOR_TESTS = /^test_/;
 
 const GATES = new Set(
-  Object.values(KINDS).flatMap(({ object, tunnels, steer = [] }) => [object, tunnels, steer].flat()),
+  Object.values(KINDS).flatMap(({ object, tunnels, peers = [], steer = [] }) => [object, tunnels, peers, steer].flat()),
 );
 
 function note(efforts: Record<string, Effort>, label: string, object: BpfObject): void {
@@ -75,7 +93,7 @@ export function verifierEffort(directory: string): Record<string, Effort> {
     const { object: plain, load } = KINDS[kind];
     for (const [label, { vlanKey = false, ...features }] of Object.entries(VARIANTS)) {
       const name = objectOf(kind, { ...NO_FEATURES, ...features });
-      if (features.steer !== undefined && kind === 'socket') continue;
+      if ((features.steer !== undefined || features.peers !== undefined) && kind === 'socket') continue;
       const { mapSizes, programs } = steerOptions(features.steer);
       const object = load(join(directory, `${name}.bpf.o`), {
         constants: constantsOf({ ...NO_FEATURES, ...features }, vlanKey),

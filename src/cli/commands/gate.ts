@@ -375,6 +375,7 @@ const REASONS: Readonly<Record<string, string>> = {
   passLimit: 'time limit',
   passException: 'exceptions',
   shuntedPair: 'by address pair',
+  shuntedPeer: "by other sensors' tables",
   passTunnel: 'tunnels',
   passCarrier: 'other tunnels',
   passHost: "host's own",
