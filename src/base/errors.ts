@@ -56,6 +56,10 @@ export const ERROR_CODES = {
   EXISTS: { exit: Exit.failed, meaning: 'There is one already.' },
   NOT_FOUND: { exit: Exit.failed, meaning: 'There is no such entry, owner, pin or group.' },
   PIN_FOREIGN: { exit: Exit.failed, meaning: 'What is pinned there was not made by this version of Sluice.' },
+  QUERY: {
+    exit: Exit.failed,
+    meaning: 'A query over the logs is not valid, takes too much memory, or asks a log that is not there.',
+  },
   FILE: { exit: Exit.failed, meaning: 'A file could not be read or written.' },
   STREAM: {
     exit: Exit.failed,

@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   rule: async () => (await import('./commands/rule.ts')).registerRule,
   filter: async () => (await import('./commands/filter.ts')).registerFilter,
   cap: async () => (await import('./commands/cap.ts')).registerCap,
+  query: async () => (await import('./commands/query.ts')).registerQuery,
   lab: async () => (await import('./commands/lab.ts')).registerLab,
   bench: async () => (await import('./commands/bench.ts')).registerBench,
   config: async () => (await import('./commands/config.ts')).registerConfig,
