@@ -9,6 +9,7 @@ import { benchFilter } from './filter.ts';
 import { benchGate } from './gate.ts';
 import type { BenchIo, Table } from './measure.ts';
 import { benchPolicies } from './policies.ts';
+import { benchPresets } from './presets.ts';
 import { readTables } from './read-table.ts';
 import { benchRules } from './rules.ts';
 import { benchShunt } from './shunt.ts';
@@ -69,6 +70,13 @@ export const BENCHES: readonly Bench[] = [
       'what shunting saves in a mix of TLS: CPU per packet, highest rate without loss; our sensor and other tools',
     rounds: 1,
     run: (rounds, io, { report }) => benchShunt(rounds, io, report),
+  },
+  {
+    name: 'presets',
+    about:
+      'each preset and each carrier of TLS on its kind of traffic, shunted and kept: share, time to the first drop',
+    rounds: 1,
+    run: (rounds, io) => benchPresets(rounds, io),
   },
   {
     name: 'policies',

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Duplex } from 'node:stream';
-import { connect, createSecureContext, TLSSocket } from 'node:tls';
+import { connect, createSecureContext, type SecureVersion, TLSSocket } from 'node:tls';
 import { makeCertificate } from '../lab/certificate.ts';
 import { eth } from '../src/packet/build.ts';
 import { conversation, seeded, type Turn } from '../src/packet/conversation.ts';
@@ -33,8 +33,11 @@ export interface Mix {
   readonly tlsBytes: number;
 }
 
-/** Bytes of a TLS 1.3 connection in the order of the wire, with `size` bytes from the server. */
-export async function tlsTurns(size: number): Promise<Turn[]> {
+/** Bytes of a TLS connection (1.3 unless told) in the order of the wire, with `size` bytes from the server. */
+export async function tlsTurns(
+  size: number,
+  { servername = 'www.lab.example', version }: { servername?: string; version?: SecureVersion } = {},
+): Promise<Turn[]> {
   const directory = mkdtempSync(join(tmpdir(), 'sluice-mix-'));
   try {
     const files = await makeCertificate(directory);
@@ -57,14 +60,16 @@ export async function tlsTurns(size: number): Promise<Turn[]> {
       isServer: true,
       secureContext: createSecureContext({ key, cert }),
     });
-    const client = connect({ socket: ends[0], servername: 'www.lab.example', rejectUnauthorized: false });
+    const client = connect({
+      socket: ends[0],
+      servername,
+      rejectUnauthorized: false,
+      ...(version === undefined ? {} : { minVersion: version, maxVersion: version }),
+    });
     await new Promise<void>((resolve, reject) => {
       let got = 0;
       server.once('data', () => void server.write(Buffer.alloc(size, 's')));
-      client.once(
-        'secureConnect',
-        () => void client.write('GET / HTTP/1.1\r\nHost: www.lab.example\r\n\r\n'),
-      );
+      client.once('secureConnect', () => void client.write(`GET / HTTP/1.1\r\nHost: ${servername}\r\n\r\n`));
       client.on('data', (chunk: Buffer) => {
         got += chunk.length;
         if (got >= size) resolve();

@@ -1,3 +1,4 @@
+import { IpProto } from '../packet/decode.ts';
 import type { Counts } from './counts.ts';
 import { distance, type Endpoints, Ep, endpointOf, peerOf, Tcp } from './endpoint.ts';
 import type { GapTracker } from './gaps.ts';
@@ -58,18 +59,21 @@ export class Absorber {
     this.#count(slot, sides, !endpoints.has(low, Ep.didClose) || !endpoints.has(high, Ep.didClose));
   }
 
-  /** UDP, ICMP and the rest; `history`: letters are kept (UDP). */
+  /** UDP, ICMP and the rest; letters are kept of UDP, and payload of what has a header that we know. */
   other(
     slot: number,
     sides: readonly [SideDelta, SideDelta],
     events: readonly ShuntEvent[],
-    history: boolean,
+    protocol: number,
   ): void {
+    const history = protocol === IpProto.udp;
+    const payload = history || protocol === IpProto.icmp || protocol === IpProto.icmpv6;
     if (history) this.#letters(slot, events);
     for (let side = 0; side < 2; side++) {
       const delta = sides[side];
       if (delta.pkts === 0) continue;
-      addPayload(this.#endpoints.doubles, endpointOf(slot, side === 0 ? 0 : 1), delta.payloadBytes);
+      if (payload)
+        addPayload(this.#endpoints.doubles, endpointOf(slot, side === 0 ? 0 : 1), delta.payloadBytes);
       if (history)
         this.#histories.once(slot, Seen.data, LETTER.D, this.#tcp.isOrig(slot, side === 0 ? 0 : 1));
     }

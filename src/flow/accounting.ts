@@ -321,7 +321,7 @@ export class Accounting extends FlowsBySlot implements TcpHost, InnerHost {
       // The recognizer missed what was dropped.
       if (sides[0].pkts + sides[1].pkts > 0) this.services.stop(slot);
     } else {
-      this.#absorber.other(slot, sides, events, protocol === IpProto.udp);
+      this.#absorber.other(slot, sides, events, protocol);
     }
   }
 

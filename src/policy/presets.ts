@@ -45,6 +45,9 @@ const STREAMING = [
   'steamcontent.com',
 ];
 
+/** From which packet on a DNS name alone is enough: what else would be known is known by then. */
+const STREAMING_FROM_PACKET = 20;
+
 /** rsync, iSCSI, NFS, Bacula, DRBD, Veeam, NetBackup, Commvault, NDMP, AFP, Ceph, GlusterFS, borg over TCP. */
 const BACKUP_PORTS =
   '873, 3260, 2049, 9101-9103, 7788-7799, 2500-2501, 10006, 6162, 1556, 13724, 8400-8403, 10000, 548, 6789, 6800-7300, 24007, 49152-49156';
@@ -74,8 +77,8 @@ export const PRESETS: ReadonlyMap<string, Preset> = new Map<string, Preset>([
   [
     'vpn',
     {
-      help: 'vpn: WireGuard, OpenVPN, and IPsec (ESP and AH)',
-      make: fixed('vpn', 'VPN', 'service in {wireguard, openvpn} or proto in {esp, ah}'),
+      help: 'vpn: WireGuard, OpenVPN, and IPsec (ESP, in UDP too, and AH)',
+      make: fixed('vpn', 'VPN', 'service in {wireguard, openvpn, esp} or proto in {esp, ah}'),
     },
   ],
   [
@@ -216,10 +219,12 @@ function makeStreaming(argument: string | undefined): ReturnType<Preset['make']>
         'write it like streaming=example.com+example.net',
       );
   const list = domains.map(([, name]) => `"${name}"`).join(', ');
+  // Not before it is known what the record will say: how TLS came about, which service it is.
+  const known = ['tls.sni', 'http.host', 'dns.name'].map((field) => `${field} in {${list}}`);
   return {
     name: 'streaming',
     trigger: 'STREAMING',
-    when: `tls.sni in {${list}} or http.host in {${list}} or dns.name in {${list}}`,
+    when: `tls.established and (${known[0]} or ${known[2]}) or service == http and ${known[1]} or packets >= ${STREAMING_FROM_PACKET} and ${known[2]}`,
   };
 }
 

@@ -12,8 +12,8 @@ import { HandOff, RETRY_SECONDS } from './hand-off.ts';
 import { type Note, Notes } from './notes.ts';
 
 const IPPROTO_TCP = 6;
-/** Protocols for which gate and flow engine have the same key: ICMP, TCP, UDP, ICMPv6. */
-const KEYED: ReadonlySet<number> = new Set([1, IPPROTO_TCP, 17, 58]);
+/** Protocols for which gate and flow engine have the same key: ICMP, TCP, UDP, ESP, AH, ICMPv6. */
+const KEYED: ReadonlySet<number> = new Set([1, IPPROTO_TCP, 17, 50, 51, 58]);
 const SYN_FIN_RST = 0x07;
 
 /** What is told to the log and to the counters; all of it happens at most a few times per connection. */

@@ -36,6 +36,7 @@ describe('presets', () => {
     ['ssh', { sshEncrypted: true }, { services: ['ssh'] }],
     ['vpn', { services: ['wireguard'] }, established],
     ['vpn', { protocol: 50 }, {}],
+    ['vpn', { services: ['ike', 'esp'] }, { services: ['ike'] }],
     ['bulk', { origPackets: 10, respBytes: 1_000_000 }, { origPackets: 9, respPackets: 0, respBytes: 2e6 }],
     [
       'bulk=1MiB',
@@ -45,8 +46,27 @@ describe('presets', () => {
     ['depth=1MB', { origBytes: 1e6 }, { origBytes: 1e6 - 1 }],
     ['depth=1MB/both', { origBytes: 1e6, respBytes: 1e6 }, { origBytes: 1e7 }],
     ['elephant=80Mb/s', { duration: 2, respBytes: 20_000_000 }, { duration: 20, respBytes: 20_000_000 }],
-    ['streaming', { serverName: 'r1.sn-x.googlevideo.com' }, { serverName: 'example.com' }],
-    ['streaming=films.example', { dnsName: 'a.films.example' }, { serverName: 'r1.googlevideo.com' }],
+    [
+      'streaming',
+      { ...established, serverName: 'r1.sn-x.googlevideo.com' },
+      { ...established, serverName: 'example.com' },
+    ],
+    [
+      'streaming=films.example',
+      { ...established, dnsName: 'a.films.example' },
+      { ...established, serverName: 'r1.googlevideo.com' },
+    ],
+    // What is not known yet would be missing in the record.
+    [
+      'streaming=films.example',
+      { origPackets: 20, dnsName: 'films.example' },
+      { serverName: 'films.example', dnsName: 'films.example' },
+    ],
+    [
+      'streaming=films.example',
+      { services: ['http'], httpHost: 'films.example' },
+      { httpHost: 'films.example' },
+    ],
     [
       'unknown=20/100kB',
       { origPackets: 20, respBytes: 1e5 },

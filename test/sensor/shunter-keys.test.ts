@@ -82,6 +82,8 @@ const shunted: [string, ...PacketBuilder[]][] = [
   ['ICMP echo', v4().icmp()],
   ['ICMP one way', v4().icmp({ type: 3, code: 1 })],
   ['ICMPv6 echo', v6().icmpv6()],
+  ['ESP', other(50).payload('abcdefgh')],
+  ['AH', other(51).payload('abcdefgh')],
 ];
 
 for (const [name, ...packets] of shunted) {
@@ -100,7 +102,6 @@ for (const [name, ...packets] of shunted) {
 const refused: [string, PacketBuilder][] = [
   ['SCTP', v4().sctp(PORTS).payload('abc')],
   ['SCTP over IPv6', v6().sctp(PORTS).payload('abc')],
-  ['ESP', other(50).payload('abcdefgh')],
   ['a protocol for experiments', other(253).payload('abcdefgh')],
 ];
 
