@@ -54,6 +54,7 @@ export {
 } from './ethtool.ts';
 export { type FanoutOptions, FanoutPlace } from './fanout.ts';
 export {
+  bringUp,
   findInterface,
   type InterfaceAddress,
   type InterfaceCounters,

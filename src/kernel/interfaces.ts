@@ -116,6 +116,18 @@ export function interfaceState(index: number): 'up' | 'down' | undefined {
   return undefined;
 }
 
+/** Switches an interface of the calling thread's namespace on (IFF_UP). */
+export function bringUp(index: number): void {
+  const body = new Uint8Array(16);
+  const view = new DataView(body.buffer);
+  view.setInt32(4, index, true);
+  view.setUint32(8, UP, true);
+  view.setUint32(12, UP, true);
+  attempt('netlink', `bring interface ${index} up`, () =>
+    addon().netlink(request(Message.newLink, 'get', body)),
+  );
+}
+
 /** Receive queues of an interface that are in use. */
 export function rxQueues(name: string): number {
   const told = addon().rxQueues(name);
