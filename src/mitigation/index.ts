@@ -1,0 +1,11 @@
+/** From samples to attacks to rules: pure, whatever the samples come from. */
+export { SAMPLE_HEAD, SampleColumns } from './columns.ts';
+export { DETECTOR_DEFAULTS, Detector, type DetectorOptions, TICK } from './detector.ts';
+export { upperBound } from './estimate.ts';
+export type { Evidence, Judgement } from './evidence.ts';
+export type { Veto } from './expression.ts';
+export { KINDS, REFLECTORS } from './kinds.ts';
+export { SampleReader } from './read-sample.ts';
+export { type AttackRecord, type Change, Responder, type ResponderOptions } from './responder.ts';
+export { SpaceSaving } from './space-saving.ts';
+export type { Matched, ProposedRule } from './synthesis.ts';

@@ -1,0 +1,332 @@
+import { ClassicEngine, compileFilterText, FrameBatch, type Language } from '../filter/index.ts';
+import type { RuleAction } from '../rules/spec.ts';
+import { SAMPLE_HEAD } from './columns.ts';
+import type { Attack, Detector } from './detector.ts';
+import { upperBound } from './estimate.ts';
+import { expressionOf, type Statement, type Veto } from './expression.ts';
+import { holds, type Term } from './features.ts';
+import { KINDS } from './kinds.ts';
+import { QueryName } from './names.ts';
+import { commonPrefix, LEVELS, overlaps, type Prefix, prefixText } from './prefix.ts';
+import { findSignature, type Rows } from './signature.ts';
+
+export interface SynthesisOptions {
+  /** Share of the usual packets to a target that a rule that drops may match. */
+  readonly maxCollateral: number;
+  /** Share of all usual packets that a rule that drops may match. */
+  readonly maxUsual: number;
+  /** Rules for one attack. */
+  readonly maxRules: number;
+  /** Shortest prefixes of targets that something is dropped for. */
+  readonly shortest: { readonly 4: number; readonly 6: number };
+  readonly vetoes: readonly Veto[];
+}
+
+export const SYNTHESIS_DEFAULTS: SynthesisOptions = {
+  maxCollateral: 0.001,
+  maxUsual: 0.01,
+  maxRules: 5,
+  shortest: { 4: 16, 6: 32 },
+  vetoes: [],
+};
+
+/** Packets of a set that an expression matches; `upper` is the 95 % bound on its share (Clopper-Pearson). */
+export interface Matched {
+  matched: number;
+  of: number;
+  upper: number;
+}
+
+export interface ProposedRule {
+  id: string;
+  expr: string;
+  lang: Language;
+  action: RuleAction;
+  /** Share of the attack's samples that it alone matches: of those that it was not made from. */
+  covers: number;
+  /** Usual packets to the same target. */
+  toTarget: Matched;
+  /** Usual packets to anywhere, without regard to the target. */
+  anywhere: Matched;
+  why: string;
+}
+
+export interface Proposal {
+  rules: ProposedRule[];
+  /** Share of the attack's samples that no rule matches. */
+  uncovered: number;
+  /** Share of them that is likely to be no attack, by what is usual. */
+  usualShare: number;
+  /** Why there are none, or not more. */
+  notes: string[];
+}
+
+/** Fewer usual packets say nothing. */
+const ENOUGH = 100;
+/** Least share of an attack that a further rule has to match. */
+const LEAST_COVER = 0.03;
+/** Bound on the share of usual packets that is accepted with no packet matched. */
+const MAX_UPPER = 0.03;
+/** Most sources that a limit is kept for. */
+const FEW_SOURCES = 1000;
+/** Share of the targets that the prefix of an attack has to hold. */
+const HELD = 0.995;
+
+/** Which of these rows an expression matches, as the kernel would see it. */
+export function matchedRows(expr: string, lang: Language, { columns, rows }: Rows): boolean[] {
+  const engine = new ClassicEngine(compileFilterText(expr, lang));
+  const batch = new FrameBatch();
+  const matched: boolean[] = [];
+  const flush = (): void => {
+    engine.run(batch);
+    for (let i = 0; i < batch.count; i++) matched.push(batch.returns[i] !== 0);
+    batch.clear();
+  };
+  for (const row of rows) {
+    batch.add(columns.frames, row * SAMPLE_HEAD, columns.captured[row], columns.length[row]);
+    if (batch.full) flush();
+  }
+  flush();
+  engine.close();
+  return matched;
+}
+
+const counted = (matched: readonly boolean[], of: number): Matched => {
+  const k = matched.filter(Boolean).length;
+  return { matched: k, of, upper: upperBound(k, of) };
+};
+
+/** The prefix that the packets go to: of one that is attacked as a whole the part that is hit. */
+function aimOf(target: Prefix, { columns, rows }: Rows): Prefix {
+  if (target.bits === LEVELS[target.family][0]) return target;
+  // Sorted, so that the few who are far away stand at the ends.
+  const sorted = rows.toSorted((a, b) => {
+    for (let i = 0; i < 4; i++) {
+      const difference = columns.target[4 * a + i] - columns.target[4 * b + i];
+      if (difference !== 0) return difference;
+    }
+    return 0;
+  });
+  const cut = Math.floor((sorted.length * (1 - HELD)) / 2);
+  const inner = sorted.slice(cut, sorted.length - cut);
+  return commonPrefix(target.family, columns.target, inner.length > 0 ? inner : rows, target.bits);
+}
+
+const half = ({ columns, rows }: Rows, odd: number): Rows => ({
+  columns,
+  rows: rows.filter((_, at) => (at & 1) === odd),
+});
+
+const slug = (text: string): string => text.replace(/[^A-Za-z0-9.]+/g, '-').replace(/^-+|-+$/g, '');
+
+/** Makes rules against an attack from its samples (rows of the detector's window) and what is usual. */
+export function synthesize(
+  detector: Detector,
+  attack: Attack,
+  rows: readonly number[],
+  given: Partial<SynthesisOptions> = {},
+): Proposal {
+  const options = { ...SYNTHESIS_DEFAULTS, ...given };
+  const { recent, usual } = detector.window;
+  const samples: Rows = { columns: recent, rows };
+  const rest: Rows = { columns: usual, rows: Array.from({ length: usual.count }, (_, row) => row) };
+  const usualShare = attack.peak === 0 ? 0 : Math.min(1, attack.usual / attack.peak);
+  const proposal: Proposal = { rules: [], uncovered: 1, usualShare, notes: [] };
+  if (rows.length < 2) {
+    proposal.notes.push('too few samples');
+    return proposal;
+  }
+  if (attack.track.target === undefined) proposeName(attack, samples, rest, proposal);
+  else proposeTarget(attack, attack.track.target, samples, rest, options, proposal);
+  const seen = proposal.rules.map(({ expr, lang }) => matchedRows(expr, lang, samples));
+  proposal.uncovered = rows.filter((_, at) => !seen.some((matched) => matched[at])).length / rows.length;
+  return proposal;
+}
+
+function proposeTarget(
+  attack: Attack,
+  whole: Prefix,
+  samples: Rows,
+  rest: Rows,
+  options: SynthesisOptions,
+  proposal: Proposal,
+): void {
+  const target = aimOf(whole, samples);
+  const { kind } = attack.track;
+  if (target.bits < options.shortest[target.family]) {
+    proposal.notes.push(`${prefixText(target)} is wider than anything may be dropped for`);
+    return;
+  }
+  const inside = (veto: Veto): boolean => veto.host !== undefined && overlaps(veto.host, target);
+  if (
+    options.vetoes.some(
+      (veto) =>
+        inside(veto) &&
+        veto.protocol === undefined &&
+        veto.port === undefined &&
+        veto.host !== undefined &&
+        veto.host.bits <= target.bits,
+    )
+  ) {
+    proposal.notes.push(`${prefixText(target)} is on the veto list`);
+    return;
+  }
+  const { family } = target;
+  const statement: Statement = {
+    kind,
+    family,
+    target,
+    terms: [],
+    // Of the other family it would hold for no packet.
+    vetoes: options.vetoes.filter(({ host }) => host === undefined || host.family === family),
+    tags: commonTags(samples),
+  };
+  const few = new Set(
+    samples.rows.map((row) => samples.columns.source.subarray(4 * row, 4 * row + 4).join('.')),
+  );
+  const learnFrom = half(samples, 0);
+  const heldOut = half(samples, 1);
+  const toTarget = within(rest, target);
+  let left = learnFrom.rows;
+  const floor = Math.max(LEAST_COVER, proposal.usualShare * 0.5);
+  for (let n = 1; n <= options.maxRules && left.length > floor * learnFrom.rows.length; n++) {
+    const terms = findSignature(
+      kind,
+      family,
+      { columns: samples.columns, rows: left },
+      half(rest, 0),
+      few.size <= 8,
+    );
+    const rule = weigh(attack, { ...statement, terms }, heldOut, toTarget, rest, options, few.size);
+    rule.id = `m-${slug(KINDS[kind].name)}-${slug(prefixText(target))}-${attack.number}.${n}`;
+    if (rule.covers < LEAST_COVER) break;
+    const isLimit = rule.action.kind !== 'drop';
+    // What cannot be told apart is limited as a whole, once.
+    if (isLimit) {
+      if (proposal.rules.length === 0) {
+        const all = weigh(attack, { ...statement, terms: [] }, heldOut, toTarget, rest, options, few.size);
+        proposal.rules.push({ ...rule, ...all, id: rule.id, action: rule.action, why: rule.why });
+      } else proposal.notes.push(`${percent(left.length / learnFrom.rows.length)} look like what is usual`);
+      return;
+    }
+    proposal.rules.push(rule);
+    left = left.filter((row) => !terms.every((term) => holds(samples.columns, row, term)));
+    if (terms.length === 0) break;
+  }
+}
+
+const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
+
+const within = ({ columns, rows }: Rows, target: Prefix): Rows => ({
+  columns,
+  rows: rows.filter((row) => {
+    const prefix = commonPrefix(target.family, columns.target, [row], 0);
+    return columns.family[row] === target.family && overlaps(target, prefix);
+  }),
+});
+
+/** VLAN tags that nearly all have. */
+function commonTags({ columns, rows }: Rows): number {
+  const counts = [0, 0, 0, 0, 0];
+  for (const row of rows) counts[columns.tags[row]]++;
+  return counts.indexOf(Math.max(...counts));
+}
+
+/** Tries a statement on samples that it was not made from, and on usual packets, and decides what may be done. */
+function weigh(
+  attack: Attack,
+  statement: Statement,
+  heldOut: Rows,
+  toTarget: Rows,
+  rest: Rows,
+  options: SynthesisOptions,
+  sources: number,
+): ProposedRule {
+  const expr = expressionOf(statement);
+  const covers = counted(matchedRows(expr, 'tcpdump', heldOut), heldOut.rows.length);
+  const here = counted(matchedRows(expr, 'tcpdump', toTarget), toTarget.rows.length);
+  const open = expressionOf({ ...statement, target: undefined });
+  const anywhere = counted(matchedRows(open, 'tcpdump', rest), rest.rows.length);
+  const verdict = decide(attack, statement.terms, here, anywhere, options);
+  return {
+    id: '',
+    expr,
+    lang: 'tcpdump',
+    action: verdict === undefined ? { kind: 'drop' } : limitFor(attack, sources),
+    covers: covers.of === 0 ? 0 : covers.matched / covers.of,
+    toTarget: here,
+    anywhere,
+    why: verdict ?? 'nothing usual looks like it',
+  };
+}
+
+/** Why packets may not be dropped; undefined: they may. */
+function decide(
+  attack: Attack,
+  terms: readonly Term[],
+  here: Matched,
+  anywhere: Matched,
+  { maxCollateral, maxUsual }: SynthesisOptions,
+): string | undefined {
+  const point = ({ matched, of }: Matched): number => (of === 0 ? 0 : matched / of);
+  if (here.of >= ENOUGH) {
+    if (point(here) > maxCollateral) return `${percent(point(here))} of the usual packets to it look like it`;
+    if (here.upper <= MAX_UPPER || point(anywhere) <= maxUsual) return undefined;
+  }
+  if (here.matched > 0) return 'usual packets to it look like it';
+  if (anywhere.of >= ENOUGH && point(anywhere) > maxUsual)
+    return `${percent(point(anywhere))} of the usual packets anywhere look like it`;
+  if (anywhere.of >= ENOUGH) return undefined;
+  // Nothing is known of what is usual: what is plain by itself.
+  const { reflector } = KINDS[attack.track.kind];
+  if (terms.length > 0 || reflector !== 0) return undefined;
+  return 'what is usual is not known';
+}
+
+/** What is let through of what cannot be told apart: twice the usual, and half of what nobody would take notice of. */
+function limitFor(attack: Attack, sources: number): RuleAction {
+  const base = { kind: 'limit', unit: 'packets', burst: 0.1, prefix4: 32, prefix6: 64 } as const;
+  const rate = Math.max(attack.threshold / 2, 2 * attack.usual);
+  // Many sources that each send little are let through by limits of their own; few that send much are not.
+  if (sources <= 8) return { ...base, rate: Math.ceil(rate / Math.max(1, sources)), per: 'source' };
+  return { ...base, rate: Math.ceil(rate), per: sources <= FEW_SOURCES ? 'target' : 'rule' };
+}
+
+/** Against random names under one: the name. */
+function proposeName(attack: Attack, samples: Rows, rest: Rows, proposal: Proposal): void {
+  const query = new QueryName();
+  const { columns, rows } = samples;
+  const names = new Map<string, number>();
+  const hosts = new Set<string>();
+  for (const row of rows) {
+    if (!query.read(columns, row)) continue;
+    const name = query.text(columns.frames);
+    names.set(name, (names.get(name) ?? 0) + 1);
+    hosts.add(query.host(columns.frames));
+  }
+  const [name] = [...names].toSorted((a, b) => b[1] - a[1])[0] ?? [''];
+  if (name === '' || name.includes('?')) {
+    proposal.notes.push('the name has characters that rules do not have');
+    return;
+  }
+  if (hosts.size < 0.5 * rows.length) {
+    proposal.notes.push(`${hosts.size} names in ${rows.length} queries: asked often, not at random`);
+    return;
+  }
+  const expr = `**.${name}`;
+  const matched = counted(matchedRows(expr, 'dns', rest), rest.rows.length);
+  const covered = counted(matchedRows(expr, 'dns', samples), rows.length);
+  const legitimate = matched.matched > 0;
+  proposal.rules.push({
+    id: `m-dns-water-torture-${slug(name).slice(0, 40)}-${attack.number}.1`,
+    expr,
+    lang: 'dns',
+    action: legitimate ? limitFor(attack, FEW_SOURCES + 1) : { kind: 'drop' },
+    covers: covered.matched / covered.of,
+    toTarget: matched,
+    anywhere: matched,
+    why: legitimate
+      ? `${matched.matched} usual queries are for names under it`
+      : 'nobody has asked for names under it before',
+  });
+}
