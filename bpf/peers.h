@@ -135,12 +135,16 @@ static __always_inline bool closes(const struct sl_packet *p)
 	return p->proto == IPPROTO_TCP && p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
 }
 
-static __always_inline bool spared(const struct sl_packet *p, const struct sl_key6 *key)
+/* One of these addresses is under an exception: that wins, as it does over pairs. */
+static __always_inline bool spared(const void *one, const void *other)
 {
-	struct ends e = {};
+	struct sl_exception_key e = { .prefix_len = 128 };
 
-	fill_ends(&e, p, key, 0);
-	return is_exception(&e);
+	__builtin_memcpy(e.addr, one, 16);
+	if (bpf_map_lookup_elem(&exceptions, &e))
+		return true;
+	__builtin_memcpy(e.addr, other, 16);
+	return bpf_map_lookup_elem(&exceptions, &e);
 }
 
 static __always_inline void count_zeek(struct peer_zeek_value *v, bool from_1, __u32 bytes)
@@ -170,34 +174,36 @@ static __always_inline bool zeek_order(const struct sl_packet *p, struct mapped 
 /* Not static: the verifier looks at it once. `verdict`: SL_V_PASS_NO_ENTRY of what has a key, else why it has none. */
 __noinline int in_zeek(const struct sl_packet *p, const struct sl_key6 *key, int verdict)
 {
-	struct peer_zeek_key k = {};
-	struct peer_zeek_pair_key pair = {};
+	union {
+		struct peer_zeek_key flow;
+		struct peer_zeek_pair_key pair;
+	} k = {};
 	struct mapped src, dst;
 	struct peer_zeek_value *v;
+	__u32 vlans;
 	bool from_1;
 
 	if (!p || !key)
 		return verdict;
 	mapped_ends(p, key, &src, &dst);
 	from_1 = zeek_order(p, &src, &dst);
-	if (cfg_vlan_in_key) {
-		k.outer_vlan = pair.outer_vlan = p->vlans >> 8 & 0xfff;
-		k.inner_vlan = pair.inner_vlan = p->vlans >> 20;
-	}
-	__builtin_memcpy(k.ip1, from_1 ? &src : &dst, 16);
-	__builtin_memcpy(k.ip2, from_1 ? &dst : &src, 16);
+	vlans = cfg_vlan_in_key ? p->vlans >> 8 : 0;
+	__builtin_memcpy(k.flow.ip1, from_1 ? &src : &dst, 16);
+	__builtin_memcpy(k.flow.ip2, from_1 ? &dst : &src, 16);
 	if (verdict == SL_V_PASS_NO_ENTRY &&
 	    (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP || p->proto == IPPROTO_ICMP)) {
 		if (p->proto != IPPROTO_ICMP) {
-			k.port1 = bpf_ntohs(from_1 ? p->sport : p->dport);
-			k.port2 = bpf_ntohs(from_1 ? p->dport : p->sport);
+			k.flow.port1 = bpf_ntohs(from_1 ? p->sport : p->dport);
+			k.flow.port2 = bpf_ntohs(from_1 ? p->dport : p->sport);
 		}
-		k.protocol = p->proto;
+		k.flow.protocol = p->proto;
+		k.flow.outer_vlan = vlans & 0xfff;
+		k.flow.inner_vlan = vlans >> 12;
 		v = bpf_map_lookup_elem(&shunt_map, &k);
 		if (v) {
 			if (READ_ONCE(v->ended) == PEER_ENDED)
 				return SL_V_PASS_ENDING;
-			if (spared(p, key))
+			if (spared(&src, &dst))
 				return SL_V_PASS_EXCEPTION;
 			if (closes(p)) {
 				WRITE_ONCE(v->ended, PEER_ENDED);
@@ -207,22 +213,37 @@ __noinline int in_zeek(const struct sl_packet *p, const struct sl_key6 *key, int
 			return SL_V_SHUNTED_PEER;
 		}
 	}
-	__builtin_memcpy(pair.ip1, k.ip1, 32);
-	v = bpf_map_lookup_elem(&ip_pair_map, &pair);
+	k.pair.outer_vlan = vlans & 0xfff;
+	k.pair.inner_vlan = vlans >> 12;
+	v = bpf_map_lookup_elem(&ip_pair_map, &k);
 	if (!v)
 		return verdict;
-	if (spared(p, key))
+	if (spared(&src, &dst))
 		return SL_V_PASS_EXCEPTION;
 	count_zeek(v, from_1, p->frame_len);
 	return SL_V_SHUNTED_PEER;
 }
 
-static __always_inline bool suricata_ended(const struct sl_packet *p, const struct sl_key6 *key)
+/* Not static: the stack of the look-up is not in use then. */
+__noinline int spared_ends(const struct sl_packet *p, const struct sl_key6 *key)
+{
+	struct mapped src, dst;
+
+	if (!p || !key)
+		return 0;
+	mapped_ends(p, key, &src, &dst);
+	return spared(&src, &dst);
+}
+
+/* Whether it has, and a note of it if it ends here. Not static either. */
+__noinline int suricata_ended(const struct sl_packet *p, const struct sl_key6 *key)
 {
 	struct peer_end_key k = {};
 	struct mapped src, dst;
 	__u64 now;
 
+	if (!p || !key)
+		return 0;
 	mapped_ends(p, key, &src, &dst);
 	__builtin_memcpy(k.low, p->dir ? &dst : &src, 16);
 	__builtin_memcpy(k.high, p->dir ? &src : &dst, 16);
@@ -242,42 +263,34 @@ static __always_inline bool suricata_ended(const struct sl_packet *p, const stru
 __noinline int in_suricata(const struct sl_packet *p, const struct sl_key6 *key)
 {
 	struct peer_suricata_value *v;
-	struct mapped src, dst;
-	__be16 sport, dport;
-	__u16 vlan0, vlan1;
+	struct peer_suricata_key6 k = {};
 
 	if (!p || !key || (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP))
 		return SL_V_PASS_NO_ENTRY;
-	mapped_ends(p, key, &src, &dst);
-	sport = p->sport;
-	dport = p->dport;
-	vlan0 = (p->vlans >> 8 & 0xfff) << 1 | (p->proto == IPPROTO_TCP);
-	vlan1 = p->vlans >> 20;
+	mapped_ends(p, key, (struct mapped *)k.src, (struct mapped *)k.dst);
+	k.sport = p->sport;
+	k.dport = p->dport;
+	k.vlan0 = (p->vlans >> 8 & 0xfff) << 1 | (p->proto == IPPROTO_TCP);
+	k.vlan1 = p->vlans >> 20;
 	if (cfg_suricata & PEER_HOST_ORDER) {
-		sport = bpf_ntohs(sport);
-		dport = bpf_ntohs(dport);
+		k.sport = bpf_ntohs(k.sport);
+		k.dport = bpf_ntohs(k.dport);
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
-			src.word[i] = bpf_ntohl(src.word[i]);
-			dst.word[i] = bpf_ntohl(dst.word[i]);
+			k.src[i] = bpf_ntohl(k.src[i]);
+			k.dst[i] = bpf_ntohl(k.dst[i]);
 		}
 	}
 	if (p->family == 4) {
-		struct peer_suricata_key4 k = {
-			.src = src.word[3], .dst = dst.word[3], .sport = sport, .dport = dport, .vlan0 = vlan0, .vlan1 = vlan1
-		};
-
-		v = bpf_map_lookup_elem(&flow_table_v4, &k);
+		/* Its key is the end of the long one, but for the source, which moves up to the destination. */
+		k.dst[2] = k.src[3];
+		v = bpf_map_lookup_elem(&flow_table_v4, &k.dst[2]);
 	} else {
-		struct peer_suricata_key6 k = { .sport = sport, .dport = dport, .vlan0 = vlan0, .vlan1 = vlan1 };
-
-		__builtin_memcpy(k.src, &src, 16);
-		__builtin_memcpy(k.dst, &dst, 16);
 		v = bpf_map_lookup_elem(&flow_table_v6, &k);
 	}
 	if (!v)
 		return SL_V_PASS_NO_ENTRY;
-	if (spared(p, key))
+	if (spared_ends(p, key))
 		return SL_V_PASS_EXCEPTION;
 	if (suricata_ended(p, key))
 		return SL_V_PASS_ENDING;
@@ -293,11 +306,16 @@ __noinline int in_suricata(const struct sl_packet *p, const struct sl_key6 *key)
 	return SL_V_SHUNTED_PEER;
 }
 
-/* What no entry of our own holds back: does one of theirs? `key`: of IPv4 in the form of IPv4. */
-static __always_inline int on_peers(const struct sl_packet *p, const struct sl_key6 *key, int verdict)
+/*
+ * What no entry of our own holds back: does one of theirs? `key`: of IPv4 in the form of IPv4. Not static: the programs that
+ * come here have no stack to spare.
+ */
+__noinline int on_peers(const struct sl_packet *p, const struct sl_key6 *key, int verdict)
 {
 	int found = verdict;
 
+	if (!p || !key)
+		return verdict;
 	if (cfg_suricata && verdict == SL_V_PASS_NO_ENTRY)
 		found = in_suricata(p, key);
 	if (cfg_zeek && found == verdict && p->family)
