@@ -64,7 +64,7 @@ static __always_inline int leave(struct xdp_md *ctx, struct sl_ledger *mine, con
 		tell_all(p, verdict, cpu);
 	count(mine, verdict, p->frame_len);
 #ifdef SLUICE_STEER
-	if (cfg_steer && action_of(verdict) == XDP_PASS && verdict != SL_V_PASS_TUNNEL && verdict != SL_V_PASS_HOST &&
+	if (cfg_steer && action_of(verdict) == XDP_PASS && may_steer(ctx, verdict) &&
 	    steer_packet(p, cpu) == XDP_REDIRECT) {
 		if (mine) {
 			mine->steered.pkts++;

@@ -8,6 +8,7 @@
 
 #include "address.h"
 #include "common.h"
+#include "link.h"
 #include "maps.h"
 
 /* An object of its own (gate_steer.bpf.c): in the others nothing of this is there at all. */
@@ -16,6 +17,11 @@
 #else
 
 const volatile __u32 cfg_steer = 0; /* CPUs that packets are shared out to; 0: none, they go on where they came */
+/*
+ * Frames with VLAN tags too: in generic mode the kernel takes a tag off once more where they go on, and what is behind sees
+ * frames that begin within the destination address.
+ */
+const volatile __u32 cfg_steer_tagged = 0;
 const volatile __u32 cfg_steer_seed = 0; /* secret, so that nobody can choose flows that meet on one CPU */
 const volatile __u32 cfg_steer_cpu[SL_STEER_CPUS] = {};
 
@@ -103,6 +109,17 @@ static __always_inline __u32 fragment_number(const struct sl_packet *p, struct s
 	}
 	mine->followed++;
 	return *found;
+}
+
+static __always_inline bool may_steer(struct xdp_md *ctx, __u32 verdict)
+{
+	void *data = (void *)(long)ctx->data;
+	__be16 *proto = data + 12;
+
+	/* Nothing inside of it was found; a packet of the host's own. */
+	if (verdict == SL_V_PASS_TUNNEL || verdict == SL_V_PASS_HOST)
+		return false;
+	return cfg_steer_tagged || ((void *)(proto + 1) <= (void *)(long)ctx->data_end && !is_vlan(*proto));
 }
 
 /* Not static: the verifier looks at it once. What becomes of a packet that passes: XDP_REDIRECT, or XDP_PASS. */

@@ -193,7 +193,7 @@ export class Gate {
       const features = { ...NO_FEATURES, fragments, rules, tunnels, peers, steer };
       const names = all.map(({ ifname }) => ifname);
       if (peers !== undefined) peerTables = new PeerTables(peers, names, gateName(home), found?.maps);
-      const { mapSizes: queues, programs } = steerOptions(steer);
+      const { mapSizes: queues, programs } = steerOptions(steer, tunnels !== undefined);
       object = parts.load(bpfObjectPath(objectOf(kind, features)), {
         constants: { ...constantsOf(features, vlanKey), ...snapConstant(kind, options.snaplen) },
         reuseMaps: { ...Object.fromEntries(tookOver ? kept : slots), ...peerTables?.reuse },
@@ -403,6 +403,7 @@ export class Gate {
       },
       reuseMaps: Object.fromEntries(same),
       mapSizes: sameKind ? sizes : { ...parts.sizes(), ...sizes },
+      programs: steerOptions(features.steer, features.tunnels !== undefined).programs,
     });
   }
 
@@ -431,6 +432,8 @@ export class Gate {
         const before = this.#object;
         this.#object = next;
         this.#ledger = mapLedger(next);
+        const { steer } = this.#features;
+        if (steer !== undefined) this.#steerBooks = new SteerBooks(next, steer);
         this.#programs?.close();
         this.#programs = undefined;
         before.close();
@@ -456,7 +459,12 @@ export class Gate {
    * Answers for each interface, in the order they were given in.
    */
   attach(mode: AttachMode | 'auto'): Attached[] {
-    return this.#links.attach(this.program, this.#interfaces, mode);
+    const attached = this.#links.attach(this.program, this.#interfaces, mode);
+    const { steer } = this.#features;
+    const tagged = attached.every((each) => each.mode !== 'generic');
+    if (steer !== undefined && steer.tagged !== tagged)
+      this.#configure({ ...this.#features, steer: { ...steer, tagged } });
+    return attached;
   }
 
   /** What the worker with this number (from 0) opens with GateClient. */

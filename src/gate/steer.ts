@@ -22,6 +22,8 @@ export interface GateSteering {
   readonly cpus: readonly number[];
   /** Packets that may wait at each of them. */
   readonly queue: number;
+  /** Frames with VLAN tags too: in generic mode the kernel spoils them. Set by the gate when it is attached. */
+  readonly tagged: boolean;
 }
 
 /** What `gate status` tells of steering, since the gate was loaded. */
@@ -86,7 +88,7 @@ export function gateSteering(
     });
   if (cpus.length > MAX_CPUS)
     throw new SluiceError('USAGE', `packets are steered to ${MAX_CPUS} CPUs at most, not ${cpus.length}`);
-  return { cpus, queue: config.steerQueue };
+  return { cpus, queue: config.steerQueue, tagged: false };
 }
 
 function nearCpus(ifname: string, online: readonly number[], sysfs: string): number[] {
@@ -102,6 +104,7 @@ export function steerConstants(steering: GateSteering | undefined): Record<strin
   cpus.set(steering.cpus);
   return {
     cfg_steer: steering.cpus.length,
+    cfg_steer_tagged: steering.tagged ? 1 : 0,
     cfg_steer_seed: SEED,
     cfg_steer_cpu: new Uint8Array(cpus.buffer),
   };
@@ -110,9 +113,10 @@ export function steerConstants(steering: GateSteering | undefined): Record<strin
 /** SL_STEER_STRIDE of bpf/gate.h. */
 const stride = (cpus: number): number => (cpus + 3) & ~3;
 
-/** What loading an object takes for steering; nothing without. */
+/** What loading an object takes for steering; nothing without. `tunnels`: whether the gate looks into any. */
 export function steerOptions(
   steering: GateSteering | undefined,
+  tunnels: boolean,
 ): Required<Pick<ObjectOptions, 'mapSizes' | 'programs'>> {
   if (steering === undefined) return { mapSizes: {}, programs: {} };
   return {
@@ -122,7 +126,10 @@ export function steerOptions(
       steering: possibleCpus(),
       steer_fragments: MAX_FRAGMENTS,
     },
-    programs: { sluice_arrived: { expectedAttachType: CPUMAP_PROGRAM } },
+    programs: {
+      sluice_arrived: { expectedAttachType: CPUMAP_PROGRAM },
+      ...(tunnels ? {} : { sluice_inner: { autoload: false } }),
+    },
   };
 }
 

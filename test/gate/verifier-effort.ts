@@ -18,7 +18,7 @@ export interface Effort {
 const TUNNELS: GateTunnels = { kinds: TUNNEL_KINDS, inKey: true, ports: { vxlan: [4789], geneve: [6081] } };
 
 /** Only XDP programs do that. */
-const STEER: GateSteering = { cpus: [0, 1], queue: 64 };
+const STEER: GateSteering = { cpus: [0, 1], queue: 64, tagged: false };
 
 const PEERS: GatePeers = {
   zeek: { directory: '', entries: 1 },
@@ -36,6 +36,7 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
   trace: { trace: true },
   notes: { notes: true },
   steering: { steer: STEER },
+  'steering, and tunnels': { steer: STEER, tunnels: TUNNELS },
   tunnels: { tunnels: TUNNELS },
   'tunnels that end here': { tunnels: { ...TUNNELS, mirror: true } },
   "other sensors' tables": { peers: PEERS },
@@ -94,7 +95,7 @@ export function verifierEffort(directory: string): Record<string, Effort> {
     for (const [label, { vlanKey = false, ...features }] of Object.entries(VARIANTS)) {
       const name = objectOf(kind, { ...NO_FEATURES, ...features });
       if ((features.steer !== undefined || features.peers !== undefined) && kind === 'socket') continue;
-      const { mapSizes, programs } = steerOptions(features.steer);
+      const { mapSizes, programs } = steerOptions(features.steer, features.tunnels !== undefined);
       const object = load(join(directory, `${name}.bpf.o`), {
         constants: constantsOf({ ...NO_FEATURES, ...features }, vlanKey),
         mapSizes: { ledger: 1, flows4: 16, flows6: 16, ops: 16, ...mapSizes },

@@ -1,0 +1,169 @@
+import { describe, expect } from 'vitest';
+import {
+  back,
+  fragmentsOf,
+  numbered,
+  numberOf,
+  packetOf,
+  randomEnds,
+  randomOf,
+  TUNNELS,
+  WRAPPERS,
+} from '../../bench/fanout-frames.ts';
+import { FLOWS_WHOLE, Rings, sendAll } from '../../bench/fanout-rings.ts';
+import { TUNNEL_KINDS } from '../../src/base/tunnels.ts';
+import { onlineCpus } from '../../src/gate/steer.ts';
+import type { GateTunnels } from '../../src/gate/tunnels.ts';
+import { interfaceInfo, setThreadAffinity } from '../../src/kernel/index.ts';
+import { TestGate } from '../gate/support.ts';
+import { ip, kernelTest, ownNetns, sh, until, untilOperational, vethPair } from '../support/kernel.ts';
+
+ownNetns();
+
+const CPUS = onlineCpus().slice(0, 2);
+const MTU = 9000;
+const FLOWS = 200;
+const ROUNDS = 10;
+const TUNNELLED: GateTunnels = {
+  kinds: TUNNEL_KINDS,
+  inKey: false,
+  ports: { vxlan: [4789], geneve: [6081] },
+};
+
+/** In generic mode the kernel spoils tagged frames that it hands to a CPU: they go on where they came. */
+const isTagged = (flow: number): boolean => /VLAN|tag|QinQ/.test(WRAPPERS[flow % WRAPPERS.length].name);
+
+/** Frames of many flows, as they come in by the two CPUs: one direction by each, and fragments by both. */
+function traffic(inTunnels: boolean): [Uint8Array[], Uint8Array[]] {
+  const random = randomOf(7);
+  const there: Uint8Array[] = [];
+  const here: Uint8Array[] = [];
+  const tunnels = TUNNELS.filter(({ name }) => !name.startsWith('GTP'));
+  for (let flow = 0; flow < FLOWS; flow++) {
+    const ends = { ...randomEnds(random), protocol: flow % 2 === 0 ? 'udp' : 'tcp' } as const;
+    const way = (forth: boolean) =>
+      inTunnels
+        ? tunnels[flow % tunnels.length].enter(numbered(flow), forth, flow)
+        : WRAPPERS[flow % WRAPPERS.length].wrap(numbered(flow));
+    // Some of the frames are in several buffers.
+    there.push(packetOf(way(true), ends, flow % 5 === 0 ? 7000 : 100).bytes());
+    here.push(packetOf(way(false), back(ends), 60).bytes());
+    if (ends.protocol === 'udp') {
+      there.push(...fragmentsOf(way(true), ends, flow, 1300));
+      here.push(...fragmentsOf(way(false), back(ends), flow, 1300));
+    }
+  }
+  return [there, here];
+}
+
+describe.each(['native', 'generic'] as const)('%s mode', (mode) => {
+  for (const inTunnels of [false, true]) {
+    kernelTest(
+      `${inTunnels ? 'flows in tunnels' : 'flows'}: both directions and fragments on one CPU, none lost, all seen behind`,
+      ['packetRing', 'xdpFrags', 'syscallProgram', 'xdpNativeVeth', 'cpumap'],
+      async (context) => {
+        if (CPUS.length < 2) context.skip('one CPU');
+        const { a, b, remove } = vethPair();
+        try {
+          for (const name of [a, b]) ip(`link set ${name} mtu ${MTU}`);
+          // Frames as they were sent: neither merged nor with their tags beside them.
+          sh('ethtool', '-K', a, 'txvlan', 'off');
+          sh('ethtool', '-K', b, 'gro', 'off', 'rxvlan', 'off');
+          using gate = new TestGate({
+            ifname: b,
+            ifindex: interfaceInfo(b).index,
+            steer: { cpus: CPUS, queue: 4096, tagged: false },
+            ...(inTunnels ? { tunnels: TUNNELLED } : {}),
+          });
+          gate.gate.attach(mode);
+          untilOperational(a, b);
+          // Ring by CPU.
+          using rings = new Rings(b, 2, { ...FLOWS_WHOLE, mode: 'cpu' }, { blocks: 64 });
+          const seen = Array.from({ length: FLOWS }, () => new Set<number>());
+          const shares = [0, 0];
+          const drain = (): void =>
+            rings.drain(({ u8, offset }, ring) => {
+              seen[numberOf(u8, offset)].add(ring);
+              shares[ring]++;
+            });
+          const parts = traffic(inTunnels);
+          let sent = 0;
+          /** No further than the gate has come: the queue of the interface is short. */
+          const keepUp = async (): Promise<void> => {
+            await until(
+              () => {
+                drain();
+                return gate.gate.ledger().seen.pkts === sent && shares[0] + shares[1] === sent;
+              },
+              `sent ${sent}, got ${shares.join(' + ')}, ${JSON.stringify(gate.gate.steering())}`,
+            );
+          };
+          for (let round = 0; round < ROUNDS; round++) {
+            for (let at = 0; at < Math.max(parts[0].length, parts[1].length); at += 48) {
+              for (const [index, frames] of parts.entries()) {
+                setThreadAffinity(CPUS[index]);
+                const some = frames.slice(at, at + 48);
+                sendAll(a, some, { byCpu: true });
+                sent += some.length;
+              }
+              await keepUp();
+            }
+          }
+          const { steered, passed, seen: all } = gate.gate.ledger();
+          const steering = gate.gate.steering();
+          expect(rings.counts()).toMatchObject({ packets: sent, drops: 0 });
+          const kept = (flow: number): boolean => mode === 'generic' && !inTunnels && isTagged(flow);
+          expect(seen.filter((each, flow) => each.size !== 1 && !kept(flow))).toEqual([]);
+          for (const share of shares) expect(share).toBeGreaterThan(0.2 * sent);
+          const stayed = parts.flat().filter((frame) => kept(numberOf(frame, 0))).length;
+          expect([all.pkts, steered.pkts, passed.pkts]).toEqual([
+            sent,
+            sent - ROUNDS * stayed,
+            ROUNDS * stayed,
+          ]);
+          expect(steering).toMatchObject({ lost: 0, arrived: steered });
+          expect(steering?.fragments.unknown).toBe(0);
+        } finally {
+          remove();
+        }
+      },
+    );
+  }
+});
+
+kernelTest(
+  'what found its queue full is counted, and is all that is missing',
+  ['packetRing', 'xdpFrags', 'syscallProgram', 'xdpNativeVeth', 'cpumap'],
+  async () => {
+    const { a, b, remove } = vethPair();
+    try {
+      sh('ethtool', '-K', b, 'gro', 'off');
+      using gate = new TestGate({
+        ifname: b,
+        ifindex: interfaceInfo(b).index,
+        steer: { cpus: CPUS.slice(0, 1), queue: 64, tagged: false },
+      });
+      gate.gate.attach('native');
+      untilOperational(a, b);
+      using rings = new Rings(b, 1, FLOWS_WHOLE, { blocks: 256 });
+      const frames = Array.from({ length: 200 }, (_, i) =>
+        packetOf(numbered(i), randomEnds(randomOf(i))).bytes(),
+      );
+      let received = 0;
+      const drain = (): void => rings.drain(() => received++);
+      // The queue is short and the senders are many: sooner or later it has no room.
+      for (let round = 0; round < 500 && (gate.gate.steering()?.lost ?? 0) === 0; round++) {
+        sendAll(a, frames, { byCpu: true });
+        drain();
+      }
+      const done = (): boolean => {
+        drain();
+        const { arrived, lost } = gate.gate.steering() ?? { arrived: { pkts: 0 }, lost: 0 };
+        return arrived.pkts + lost === gate.gate.ledger().steered.pkts && received === arrived.pkts;
+      };
+      await until(done, JSON.stringify([received, gate.gate.steering(), gate.gate.ledger().steered]));
+    } finally {
+      remove();
+    }
+  },
+);
