@@ -16,6 +16,8 @@ const ENDS = [
 ] as const;
 const key = gateKey(6, ...ENDS);
 
+const nothing = (): void => {};
+
 /** A gate, a ring and an engine that know what the test tells them, with the hand-off between them. */
 class Stand implements Disposable {
   readonly gate = new TestGate();
@@ -27,8 +29,12 @@ class Stand implements Disposable {
   readonly episode: Episode = newEpisode({
     slot: 0,
     generation: 0,
-    ...{ family: key.family, key: key.bytes, tcp: true, carrier: false },
-    ...{ trigger: 0, triggered: 0 },
+    family: key.family,
+    key: key.bytes,
+    tcp: true,
+    carrier: false,
+    trigger: 0,
+    triggered: 0,
   });
   readonly handOff: HandOff;
 
@@ -37,7 +43,6 @@ class Stand implements Disposable {
       tcpSide: (_slot: number, side: Side, out: TcpSideState) => void Object.assign(out, this.sides[side]),
       isShuntable: () => true,
     } as unknown as FlowEngineApi;
-    const nothing = (): void => {};
     this.handOff = new HandOff(
       {
         engine,
