@@ -124,6 +124,7 @@ export class OfflineGate {
         lapsed: new Lease(memory, owner.slot, 0).lapsed(),
       })),
       holds: null,
+      peers: null,
       control: null,
       slots: slotStatus((name) => this.#maps[name]),
       steering: null,

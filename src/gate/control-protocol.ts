@@ -291,6 +291,12 @@ export interface HoldRow {
   kept: number;
 }
 
+/** How many entries other sensors have in their tables; null: not served. */
+export interface PeerStatus {
+  zeek: { flows: number; pairs: number; max: number } | null;
+  suricata: { flows4: number; flows6: number; max: number } | null;
+}
+
 export interface OwnerRow {
   name: string;
   slot: number;
@@ -383,6 +389,8 @@ export type StatusReport = Ledger &
     /** What has come over the control socket since the start; `limited`: refused as too many. Null: no daemon. */
     control: ControlCounts | null;
     slots: SlotStatus;
+    /** Entries of other sensors in their own tables (`--abi`), as last looked at; null: none is served, or no daemon. */
+    peers: PeerStatus | null;
     pins: Record<string, string>;
     /** Null where the gate does not steer, or the daemon that knows is dead. */
     steering: SteeringReport | null;

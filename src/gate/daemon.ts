@@ -24,11 +24,15 @@ import { SlotKeeper } from './daemon-slots.ts';
 import { readState, removeState, writeState } from './daemon-state.ts';
 import { ShuntTable } from './daemon-table.ts';
 import { Exceptions } from './exceptions.ts';
+import { flowText } from './flow-key.ts';
 import { Gate } from './gate.ts';
 import { LAYOUT_VERSION } from './layout.ts';
 import type { Attached } from './links.ts';
 import { Owners } from './owners.ts';
 import { Pairs, PrefixPairs } from './pairs.ts';
+import { PeerKeeper } from './peer-keeper.ts';
+import { removePeerPins } from './peer-pins.ts';
+import type { GatePeers } from './peers.ts';
 import type { PinAccess } from './pins.ts';
 import type { GateSteering } from './steer.ts';
 import type { GateTunnels } from './tunnels.ts';
@@ -41,6 +45,8 @@ export interface DaemonOptions extends GateInterface {
   maxShunts6: number;
   vlanKey: boolean;
   tunnels: GateTunnels | undefined;
+  /** Other sensors whose tables are served. */
+  peers?: GatePeers | undefined;
   /** Fragments follow their flow. */
   fragments: boolean;
   /** What passes is shared out to CPUs. */
@@ -65,6 +71,11 @@ export interface UpReport {
   pins: Record<string, string>;
 }
 
+interface Sums {
+  pkts: number;
+  ipBytes: number;
+}
+
 const CHECK_MS = 1000;
 const COUNTERS_MS = 100;
 
@@ -84,6 +95,7 @@ export class GateDaemon {
   #pairs: PairKeeper;
   readonly #slots: SlotKeeper;
   readonly #rules: RuleKeeper;
+  readonly #peers: PeerKeeper | undefined;
   #requests: DaemonRequests;
   /** While the tables are exchanged, whoever wants to change them waits. */
   #exclusive: Promise<void> | undefined;
@@ -131,6 +143,7 @@ export class GateDaemon {
       warn,
     });
     [this.#pairs, this.#requests] = this.#assemble();
+    if (options.peers !== undefined) this.#peers = this.#keepPeers(options.peers);
     for (const warning of this.#interfaces.warnings) warn(warning);
     const rows = this.#interfaces.rows();
     this.report = {
@@ -197,6 +210,33 @@ export class GateDaemon {
     return this.#tables();
   }
 
+  /** Who else shunts: told and written down like those who ask for it. */
+  #keepPeers(peers: GatePeers): PeerKeeper {
+    const note = (op: string, row: { owner: string; ab: Sums; ba: Sums }, key: string): void =>
+      this.#audit.write({
+        op,
+        owner: row.owner,
+        key,
+        trigger: row.owner,
+        ...(op.endsWith('end')
+          ? { reason: 'removed', pkts: row.ab.pkts + row.ba.pkts, ipBytes: row.ab.ipBytes + row.ba.ipBytes }
+          : {}),
+      });
+    const ts = (): number => Date.now() / 1000;
+    return new PeerKeeper(peers, (name) => this.#gate.table(name), {
+      started: (shunt) => {
+        note('add', shunt, flowText(shunt));
+        this.#server?.tell({ event: 'start', ts: ts(), shunt });
+      },
+      ended: (shunt) => {
+        note('end', shunt, flowText(shunt));
+        this.#server?.tell({ event: 'end', ts: ts(), reason: 'removed', shunt });
+      },
+      pairStarted: (pair) => note('pair.add', pair, `${pair.a} ${pair.b}`),
+      pairEnded: (pair) => note('pair.end', pair, `${pair.a} ${pair.b}`),
+    });
+  }
+
   #tables(): StatusReport['tables'] {
     const max = (name: string): number => this.#gate.table(name).maxEntries;
     return {
@@ -222,7 +262,13 @@ export class GateDaemon {
       const all = given.toSorted((a, b) => Number(b.ifindex === home) - Number(a.ifindex === home));
       const place = placeOf(home, all[0].ifname, all);
       const left = leftRules(place);
+      const before = readState(place)?.peers ?? [];
       gate = Gate.open({ ...options, ...all[0], others: all.slice(1), home, workers: 2, keep: options.pins });
+      const { peerPins } = gate;
+      removePeerPins(
+        before.filter((path) => !peerPins.includes(path)),
+        place.name,
+      );
       // Before it is attached, so that no packet gets around it.
       if (options.next !== undefined) new SlotKeeper(gate).setNext({ pin: options.next });
       daemon = new GateDaemon(options, place, gate, gate.attach(options.mode), audit, warn);
@@ -258,6 +304,7 @@ export class GateDaemon {
     this.#timers.push(setInterval(() => this.#lookAfterPairs(), CHECK_MS));
     this.#timers.push(setInterval(() => this.#slots.check(), CHECK_MS));
     this.#timers.push(setInterval(() => this.#lookAfterRules(), CHECK_MS));
+    this.#timers.push(setInterval(() => this.#lookAtPeers(), CHECK_MS));
     this.#audit.write({ op: this.#gate.tookOver ? 'gate.takeover' : 'gate.up', pid: process.pid });
   }
 
@@ -268,6 +315,12 @@ export class GateDaemon {
     } catch (error) {
       this.#warn(`the rules of the daemon before are not in force: ${(error as Error).message}`);
     }
+  }
+
+  #lookAtPeers(): void {
+    this.#peers
+      ?.tick()
+      .catch((error: Error) => this.#warn(`other sensors' tables could not be read: ${error.message}`));
   }
 
   #lookAfterRules(): void {
@@ -322,6 +375,7 @@ export class GateDaemon {
       pid: process.pid,
       vlanKey: this.#options.vlanKey,
       logDir: this.#options.logDir,
+      ...(this.#gate.peerPins.length === 0 ? {} : { peers: [...this.#gate.peerPins] }),
       owners: this.#owners.settings(),
     });
   }
@@ -433,9 +487,20 @@ export class GateDaemon {
         return await this.#amongOthers(request, () => this.#performRules(request, conversation));
       case 'rule.list':
         return await this.#performRules(request, conversation);
+      case 'list':
+        return await this.#list(request, conversation);
       default:
         return await this.#amongOthers(request, () => this.#requests.perform(request, conversation));
     }
+  }
+
+  /** Our own entries, and those of other sensors. */
+  async #list(request: Request & { op: 'list' }, conversation: Conversation): Promise<{ entries: number }> {
+    const theirs = [...(this.#peers?.rows(request.owner) ?? [])];
+    for (let from = 0; from < theirs.length; from += request.page)
+      await conversation.page(theirs.slice(from, from + request.page));
+    const ours = await this.#amongOthers(request, () => this.#requests.perform(request, conversation));
+    return { entries: theirs.length + (ours as { entries: number }).entries };
   }
 
   /** A request that may run beside others, but not while the tables are exchanged. */
@@ -504,6 +569,7 @@ export class GateDaemon {
       holds: this.#requests.holds.status(),
       control: this.#server?.counts ?? null,
       slots: this.#gate.slots(),
+      peers: this.#peers?.status() ?? null,
       steering: this.#gate.steering() ?? null,
       pins: this.#gate.pins,
     };
@@ -516,6 +582,7 @@ export class GateDaemon {
     for (const timer of this.#timers) clearInterval(timer);
     this.#gate.detach();
     await this.#table.stop();
+    await this.#peers?.stop();
     await this.#server?.close();
     await this.#rules.close();
     removeState(this.#place);

@@ -2,6 +2,7 @@ import { existsSync, lstatSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
 import { BpfMap, type BpfObject, ensureBpffs, MapType } from '../kernel/index.ts';
+import { type Abi, ZEEK_DIRECTORY } from './abi.ts';
 import {
   PeerSuricataKey4,
   PeerSuricataKey6,
@@ -19,12 +20,7 @@ export interface GatePeers {
   suricata: { entries: number; shared: boolean; hostOrder: boolean } | undefined;
 }
 
-/** What `--abi` takes. */
-export const ABIS = ['zeek', 'suricata', 'suricata-shared', 'suricata-filter'] as const;
-export type Abi = (typeof ABIS)[number];
-
-/** Where xdp-zeek looks unless it is told otherwise, and how many entries its loader makes room for. */
-export const ZEEK_DIRECTORY = '/sys/fs/bpf/zeek';
+/** Room that xdp-zeek's loader makes. */
 const ZEEK_ENTRIES = 65_535;
 /** As Suricata's own program has it. */
 const SURICATA_ENTRIES = 32_768;

@@ -12,6 +12,7 @@ import type { GateTunnels } from '../../gate/tunnels.ts';
 import { accountNumber } from '../accounts.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
+import { addSensorOptions, type SensorOptions } from './gate-sensors.ts';
 import { registerGateSlots } from './gate-slots.ts';
 
 /** What `gate up` has in common with `run`. Other sensors have sockets of their own. */
@@ -35,7 +36,7 @@ const gateSchema = runSchema
   })
   .extend({ mode: xdpMode });
 
-interface UpOptions {
+interface UpOptions extends SensorOptions {
   interface: string[];
   shareTables?: boolean;
   pinOwner?: string;
@@ -128,6 +129,7 @@ export const registerGate: Register = (program, host) => {
         const { checkInterface, checkPrivilege } = await import('../../gate/guard.ts');
         const { checkKernel } = await import('../../gate/kernel-check.ts');
         const { gateTunnels } = await import('../../gate/tunnels.ts');
+        const { gatePeers } = await import('../../gate/peers.ts');
         const { gateSteering } = await import('../../gate/steer.ts');
         const names = checkNames(given);
         const [first, ...others] = names.map((name) => {
@@ -136,6 +138,10 @@ export const registerGate: Register = (program, host) => {
         });
         checkPrivilege('xdp');
         checkKernel('xdp');
+        const peers = gatePeers(given.abi ?? [], {
+          zeekPins: given.zeekPins,
+          entries: given.abiEntries,
+        });
         const grouped = given.pinGroup !== undefined;
         const options: DaemonOptions = {
           ...first,
@@ -146,6 +152,7 @@ export const registerGate: Register = (program, host) => {
           vlanKey: config.vlanKey,
           tunnels: gateTunnels(config),
           fragments: config.fragments === 'follow',
+          ...(peers === undefined ? {} : { peers }),
           steer: gateSteering(config, first.ifname),
           ...(given.next === undefined ? {} : { next: resolve(given.next) }),
           ...(given.site === undefined ? {} : { site: given.site }),
@@ -174,6 +181,7 @@ export const registerGate: Register = (program, host) => {
         return undefined;
       });
     });
+  addSensorOptions(up);
   addFlags(up, gateSchema);
   up.addHelpText(
     'after',
@@ -184,6 +192,8 @@ Examples:
   sluice gate up -i eth1 --tap --mode native --hold    in the foreground, until Ctrl-C
   sluice gate up -i eth1 --tap --tunnels vxlan,gre     connections in tunnels are found too
   sluice gate up -i eth1 --tap --steer 2-5             each connection goes on at one of four CPUs
+  sluice gate up -i eth1 --tap --abi suricata          Suricata's XDP bypass, unmodified (docs/suricata.md)
+  sluice gate up -i eth1 --tap --abi zeek              Zeek with xdp-zeek, unmodified (docs/zeek.md)
   sluice gate up -i eth1 -i eth2 --tap --share-tables  a tap whose two directions come in on two interfaces`,
   );
 
@@ -312,8 +322,11 @@ async function takeDown(ifname: string | undefined, warn: (text: string) => void
     const { Gate } = await import('../../gate/gate.ts');
     const { removeState } = await import('../../gate/daemon-state.ts');
     const { removeLeftNicRules } = await import('../../gate/daemon-rules.ts');
+    const { removePeerPins } = await import('../../gate/peer-pins.ts');
+    const { readState } = await import('../../gate/daemon-state.ts');
     removeLeftNicRules(place, warn);
     Gate.remove(place);
+    removePeerPins(readState(place)?.peers ?? [], place.name);
     removeState(place);
     return names;
   }
@@ -464,6 +477,16 @@ function statusText(s: StatusReport, io: CommandIo): string {
   if (hook.length > 0) lines.push(['captures on', hook.join(', ')]);
   for (const [name, { entries, max }] of Object.entries(s.tables))
     lines.push([name === 'flows4' ? 'IPv4 shunts' : 'IPv6 shunts', `${n(entries)} of ${n(max)}`]);
+  if (s.peers?.zeek != null)
+    lines.push([
+      'Zeek',
+      `${n(s.peers.zeek.flows)} connections and ${n(s.peers.zeek.pairs)} pairs of ${n(s.peers.zeek.max)}`,
+    ]);
+  if (s.peers?.suricata != null)
+    lines.push([
+      'Suricata',
+      `${n(s.peers.suricata.flows4)} IPv4 and ${n(s.peers.suricata.flows6)} IPv6 connections, room for ${n(s.peers.suricata.max)} directions of each`,
+    ]);
   for (const o of s.owners) {
     const age = o.age === null ? '' : `, renewed ${o.age.toFixed(1)} s ago`;
     const lease = o.lease === 'off' ? 'no lease' : `lease ${o.lease} s${o.lapsed ? ' (over)' : ''}${age}`;
