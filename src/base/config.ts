@@ -138,6 +138,10 @@ const source = {
     arg: 'auto|CPUS|off',
     help: 'Pin each worker of an interface to a CPU: auto, those of the NUMA node that the card is attached to; or a list such as 2-5,8.',
   }),
+  lowLatency: flag(false, {
+    group: 'Source',
+    help: 'Ask the processors of the machine to sleep no deeper than C1 while it runs (/dev/cpu_dma_latency).',
+  }),
   healthPort: key(count(1, 65_535).optional(), {
     group: 'Source',
     arg: 'PORT',

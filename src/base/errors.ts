@@ -73,6 +73,11 @@ export const ERROR_CODES = {
   },
   RULE: { exit: Exit.failed, meaning: 'A rule set was refused; the message names the rule at fault.' },
   POLICY_INVALID: { exit: Exit.usage, meaning: 'A policy is not valid; the message says where.' },
+  MACHINE: {
+    exit: Exit.failed,
+    meaning:
+      'The machine is not as it should be: `sluice doctor` found problems, or a setting could not be changed or put back.',
+  },
   LAB: { exit: Exit.failed, meaning: 'The test network could not be made or used.' },
 } as const satisfies Record<string, { exit: ExitCode; meaning: string }>;
 

@@ -74,4 +74,8 @@ export class LatencyRequest {
     closeSync(this.#fd);
     this.#fd = -1;
   }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
 }

@@ -21,6 +21,7 @@ import {
 } from '../log/other-logs.ts';
 import { HealthPort, isHealthy } from './health.ts';
 import { InterfaceStation } from './interface-station.ts';
+import { keepAwake } from './low-latency.ts';
 import { type PlacedPlan, PolicyBook } from './policy-book.ts';
 import { progressText, type RunSummary, summarize, summaryText } from './report.ts';
 import { END_STEPS } from './setup.ts';
@@ -52,6 +53,8 @@ export async function runSensor(config: RunConfig, io: CommandIo): Promise<Sluic
     checkKernel('xdp');
   }
   checkSources(config.source);
+  using awake = config.lowLatency ? keepAwake() : undefined;
+  if (awake !== undefined) io.detail(`processors wake within ${awake.microseconds} µs`);
   const sensor = new Sensor(config, io, infos);
   let summary: RunSummary;
   try {
