@@ -17,7 +17,7 @@ export class Client {
     this.#answers = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
   }
 
-  static start(name: 'suricata' | 'zeek', ...args: string[]): Client {
+  static start(name: 'suricata' | 'zeek' | 'xdpcap', ...args: string[]): Client {
     return new Client(compiled(name), args);
   }
 
