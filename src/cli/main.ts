@@ -19,6 +19,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   policy: async () => (await import('./commands/policy.ts')).registerPolicy,
   rule: async () => (await import('./commands/rule.ts')).registerRule,
   filter: async () => (await import('./commands/filter.ts')).registerFilter,
+  detect: async () => (await import('./commands/detect.ts')).registerDetect,
   cap: async () => (await import('./commands/cap.ts')).registerCap,
   query: async () => (await import('./commands/query.ts')).registerQuery,
   lab: async () => (await import('./commands/lab.ts')).registerLab,
