@@ -2,7 +2,8 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { compileCondition, NO_SETS } from '../../src/policy/condition.ts';
 import type { FlowFacts } from '../../src/policy/fields.ts';
-import { Matcher } from '../../src/policy/suricata/matcher.ts';
+import { Letters } from '../../src/policy/suricata/letters.ts';
+import { Matcher, type Place } from '../../src/policy/suricata/matcher.ts';
 import { readSignatures } from '../../src/policy/suricata/read.ts';
 import { readSignature } from '../../src/policy/suricata/signature.ts';
 import { SignatureTable } from '../../src/policy/suricata/table.ts';
@@ -155,22 +156,59 @@ describe('signatures with bypass', () => {
   });
 });
 
-test('the matcher finds what a search for each text finds', () => {
-  const text = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), minLength: 1, maxLength: 4 });
+test('the matcher finds what a search for each text finds, where it has to stand', () => {
+  const text = fc.string({ unit: fc.constantFrom('a', 'b', 'C'), minLength: 1, maxLength: 14 });
+  const place = fc.constantFrom<Place>('anywhere', 'tail', 'whole');
+  const letters = new Letters();
   fc.assert(
     fc.property(
-      fc.array(text, { maxLength: 12 }),
-      fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 30 }),
-      (texts, where) => {
+      fc.array(fc.tuple(text, place, fc.boolean()), { maxLength: 12 }),
+      fc.string({ unit: fc.constantFrom('A', 'b', 'c'), maxLength: 30 }),
+      fc.nat(30),
+      (texts, name, cut) => {
+        // Something of the name itself too.
+        const all = cut < name.length ? [...texts, ...wholes(name.slice(cut))] : texts;
         const found: string[] = [];
-        new Matcher(texts).find(where, (index, end) => found.push(`${index} ${end}`));
-        const expected = texts.flatMap((t, index) =>
-          Array.from({ length: where.length + 1 }, (_, end) => end).flatMap((end) =>
-            where.slice(0, end).endsWith(t) ? [`${index} ${end}`] : [],
-          ),
+        expect(letters.take(name)).toBe(true);
+        new Matcher(all.map(([t, where, exact], id) => ({ id, text: t, place: where, exact }))).find(
+          letters,
+          (id, end) => found.push(`${id} ${end}`),
+        );
+        const dotted = `.${name.toLowerCase()}`;
+        const expected = all.flatMap(([t, where, exact], id) =>
+          Array.from({ length: dotted.length + 1 }, (_, end) => end).flatMap((end) => {
+            const stands = exact
+              ? `.${name}`.slice(0, end).endsWith(t)
+              : dotted.slice(0, end).endsWith(t.toLowerCase());
+            const begin = end - t.length;
+            const right =
+              where === 'anywhere' ||
+              (end === dotted.length && (where === 'tail' || begin === 0 || begin === 1));
+            return stands && right ? [`${id} ${end}`] : [];
+          }),
         );
         expect(found.toSorted()).toEqual(expected.toSorted());
       },
     ),
+    { numRuns: 2000 },
   );
+});
+
+const wholes = (text: string): [string, Place, boolean][] => [
+  [text, 'whole', true],
+  [`.${text}`, 'whole', false],
+  [text, 'tail', true],
+  [text, 'anywhere', false],
+];
+
+test('what is not ASCII, and what is too long to be a name, is taken as it is', () => {
+  const letters = new Letters();
+  expect(letters.take('x'.repeat(256))).toBe(false);
+  const matcher = new Matcher([{ id: 7, text: 'É\u0161.example', place: 'tail', exact: false }]);
+  const found: number[] = [];
+  for (const name of ['É\u0161.EXAMPLE', 'é\u0161.example', '\u01c9\u0161.example']) {
+    expect(letters.take(name)).toBe(true);
+    matcher.find(letters, (id) => found.push(id));
+  }
+  expect(found).toEqual([7]);
 });

@@ -1,100 +1,165 @@
 import { RE2JS } from 're2js';
-import type { FactAddress, FlowFacts } from '../fields.ts';
-import { hasAddress } from '../prefix-set.ts';
-import { Matcher } from './matcher.ts';
-import type { AddressSet, Buffer, Pattern, PortSet, Signature } from './signature.ts';
+import type { FlowFacts } from '../fields.ts';
+import { type Head, headHolds, headsOf } from './head.ts';
+import { Letters } from './letters.ts';
+import { Matcher, type Place } from './matcher.ts';
+import type { Buffer, Pattern, Signature } from './signature.ts';
 
 /** Longer names are none. */
 const MAX_NAME = 255;
 
-interface Compiled {
-  signature: Signature;
-  expressions: readonly { regexp: RE2JS; buffer: Buffer; negated: boolean }[];
-  /** Patterns that must be found. */
-  wanted: number;
-}
+/** Of each pattern, next to each other: flags, offset, depth, signature, question in which it was last found. */
+const PATTERN_WORDS = 8;
+const P_OFFSET = 1;
+const P_DEPTH = 2;
+const P_OWNER = 3;
+const P_FOUND = 4;
+const Flag = { negated: 1, startswith: 2, endswith: 4, dotprefix: 8 } as const;
+
+/** Of each signature: patterns that must be found, head, question in which one was last found, how many then. */
+const OWNER_WORDS = 4;
+const O_HEAD = 1;
+const O_ASKED = 2;
+const O_HAVE = 3;
+/** One was found that must not be. */
+const SPOILED = 0x8000_0000;
+
+type Compiled = { regexp: RE2JS; buffer: Buffer; negated: boolean };
 
 /**
  * All `bypass` signatures of a rule file as one question. Those with contents are found by one pass over the name; those
- * without, by services and header alone, are asked one after the other.
+ * without are asked by their heads, of which there are few. Plain numbers next to each other: a signature that is found costs
+ * a few lines of memory, one that is not none.
  */
 export class SignatureTable {
-  readonly #all: readonly Compiled[];
-  /** By pattern: the signature that it belongs to. */
-  readonly #patterns: readonly { pattern: Pattern; owner: number }[];
-  readonly #matchers: Record<Buffer, { matcher: Matcher; patterns: readonly number[] }>;
-  /** Signatures without a content that must be there. */
-  readonly #others: readonly number[];
-  /** Of the connection that is asked about: patterns that were found, and how many by signature; NaN when one must not be. */
-  readonly #found = new Set<number>();
-  readonly #hits = new Map<number, number>();
-  #numbers: readonly number[] = [];
-  #dotted = '';
-  /** Made once: a decision leaves little behind. */
-  readonly #take = (index: number, end: number): void => this.#note(this.#numbers[index], end);
+  readonly #sids: Float64Array;
+  readonly #heads: readonly Head[];
+  readonly #patterns: Uint32Array;
+  readonly #owners: Uint32Array;
+  readonly #expressions: ReadonlyMap<number, readonly Compiled[]>;
+  readonly #matchers: Record<Buffer, Matcher | undefined>;
+  /** Signatures without a content that must be there, by their heads. */
+  readonly #others: readonly (readonly [head: Head, owners: readonly number[]])[];
+  readonly #letters = new Letters();
+  /** Signatures of which a pattern was found. */
+  readonly #touched: number[] = [];
+  #question = 0;
+  /** Made once: a decision leaves nothing behind. */
+  readonly #take = (pattern: number, end: number, length: number): void => this.#note(pattern, end, length);
 
   constructor(signatures: readonly Signature[]) {
-    this.#all = signatures.map((signature) => ({
-      signature,
-      expressions: signature.expressions.map(({ source, flags, buffer, negated }) => ({
-        regexp: RE2JS.compile(source, flags),
-        buffer,
-        negated,
-      })),
-      wanted: signature.patterns.filter(({ negated }) => !negated).length,
-    }));
-    this.#patterns = signatures.flatMap(({ patterns }, owner) =>
-      patterns.map((pattern) => ({ pattern, owner })),
+    this.#sids = Float64Array.from(signatures, ({ sid }) => sid);
+    const { heads, of } = headsOf(signatures);
+    this.#heads = heads;
+    const patterns = signatures.flatMap((signature, owner) =>
+      signature.patterns.map((pattern) => ({ pattern, owner })),
     );
-    const of = (buffer: Buffer) => {
-      const patterns = this.#patterns.flatMap(({ pattern }, i) => (pattern.buffer === buffer ? [i] : []));
-      return {
-        matcher: new Matcher(patterns.map((i) => this.#patterns[i].pattern.text.toLowerCase())),
-        patterns,
-      };
+    this.#patterns = new Uint32Array(patterns.length * PATTERN_WORDS);
+    for (const [i, { pattern, owner }] of patterns.entries()) {
+      const depth = Math.min(0xffff_ffff, pattern.depth);
+      this.#patterns.set([flagsOf(pattern), pattern.offset, depth, owner], i * PATTERN_WORDS);
+    }
+    this.#owners = new Uint32Array(signatures.length * OWNER_WORDS);
+    const expressions = new Map<number, Compiled[]>();
+    const others = new Map<Head, number[]>();
+    for (const [owner, signature] of signatures.entries()) {
+      const wanted = signature.patterns.filter(({ negated }) => !negated).length;
+      this.#owners.set([wanted, of[owner]], owner * OWNER_WORDS);
+      if (signature.expressions.length > 0) expressions.set(owner, signature.expressions.map(compiled));
+      if (wanted > 0) continue;
+      const head = heads[of[owner]];
+      others.set(head, [...(others.get(head) ?? []), owner]);
+    }
+    this.#expressions = expressions;
+    this.#others = [...others];
+    const matcherOf = (buffer: Buffer): Matcher | undefined => {
+      const texts = patterns.flatMap(({ pattern }, id) =>
+        pattern.buffer === buffer
+          ? [{ id, text: pattern.text, exact: !pattern.nocase, place: placeOf(pattern) }]
+          : [],
+      );
+      return texts.length === 0 ? undefined : new Matcher(texts);
     };
-    this.#matchers = { 'tls.sni': of('tls.sni'), 'http.host': of('http.host') };
-    this.#others = this.#all.flatMap(({ wanted }, i) => (wanted === 0 ? [i] : []));
+    this.#matchers = { 'tls.sni': matcherOf('tls.sni'), 'http.host': matcherOf('http.host') };
   }
 
   get size(): number {
-    return this.#all.length;
+    return this.#sids.length;
   }
 
   /** The sid of a signature that this connection matches; undefined when there is none yet. */
   match(facts: FlowFacts): number | undefined {
-    this.#found.clear();
-    this.#hits.clear();
-    this.#search('tls.sni', facts.serverName);
-    this.#search('http.host', facts.httpHost);
-    for (const [owner, have] of this.#hits)
-      if (this.#holds(owner, have, facts)) return this.#all[owner].signature.sid;
-    for (const owner of this.#others)
-      if (!this.#hits.has(owner) && this.#holds(owner, 0, facts)) return this.#all[owner].signature.sid;
+    this.#touched.length = 0;
+    this.#question = (this.#question + 1) >>> 0;
+    if (this.#question === 0) this.#forgetAll();
+    this.#search(this.#matchers['tls.sni'], facts.serverName);
+    this.#search(this.#matchers['http.host'], facts.httpHost);
+    for (const owner of this.#touched) {
+      const at = owner * OWNER_WORDS;
+      const owners = this.#owners;
+      // Each pattern was counted once; SPOILED is above any count.
+      if (owners[at + O_HAVE] !== owners[at] || owners[at] === 0) continue;
+      if (headHolds(this.#heads[owners[at + O_HEAD]], facts) && this.#expressionsHold(owner, facts))
+        return this.#sids[owner];
+    }
+    for (const [head, owners] of this.#others) {
+      if (!headHolds(head, facts)) continue;
+      for (const owner of owners)
+        if (
+          this.#owners[owner * OWNER_WORDS + O_ASKED] !== this.#question &&
+          this.#expressionsHold(owner, facts)
+        )
+          return this.#sids[owner];
+    }
     return undefined;
   }
 
-  #search(buffer: Buffer, name: string | undefined): void {
-    if (name === undefined || name.length > MAX_NAME) return;
-    const { matcher, patterns } = this.#matchers[buffer];
-    if (patterns.length === 0) return;
-    // With the dot that dotprefix asks for; the others are told the place without it.
-    this.#dotted = `.${name}`;
-    this.#numbers = patterns;
-    matcher.find(this.#dotted.toLowerCase(), this.#take);
+  /** Questions are numbered anew: none of before is taken for one of now. */
+  #forgetAll(): void {
+    for (let at = P_FOUND; at < this.#patterns.length; at += PATTERN_WORDS) this.#patterns[at] = 0;
+    for (let at = O_ASKED; at < this.#owners.length; at += OWNER_WORDS) this.#owners[at] = 0;
+    this.#question = 1;
   }
 
-  #note(number: number, end: number): void {
-    const { pattern, owner } = this.#patterns[number];
-    if (this.#found.has(number) || !fits(pattern, this.#dotted, end)) return;
-    this.#found.add(number);
-    const more = pattern.negated ? Number.NaN : 1;
-    this.#hits.set(owner, (this.#hits.get(owner) ?? 0) + more);
+  #search(matcher: Matcher | undefined, name: string | undefined): void {
+    if (matcher === undefined || name === undefined || !this.#letters.take(name)) return;
+    matcher.find(this.#letters, this.#take);
   }
 
-  #holds(owner: number, have: number, facts: FlowFacts): boolean {
-    const { signature, expressions, wanted } = this.#all[owner];
-    if (!(have >= wanted) || !headerHolds(signature, facts)) return false;
+  #note(number: number, end: number, length: number): void {
+    const patterns = this.#patterns;
+    const at = number * PATTERN_WORDS;
+    const question = this.#question;
+    if (patterns[at + P_FOUND] === question || !this.#fits(at, end, length)) return;
+    patterns[at + P_FOUND] = question;
+    const owner = patterns[at + P_OWNER];
+    const owners = this.#owners;
+    const of = owner * OWNER_WORDS;
+    if (owners[of + O_ASKED] !== question) {
+      owners[of + O_ASKED] = question;
+      owners[of + O_HAVE] = 0;
+      this.#touched.push(owner);
+    }
+    if ((patterns[at] & Flag.negated) !== 0) owners[of + O_HAVE] |= SPOILED;
+    else owners[of + O_HAVE]++;
+  }
+
+  /** `end` is behind a place where the pattern stands, in the name with a dot in front. */
+  #fits(at: number, end: number, length: number): boolean {
+    const patterns = this.#patterns;
+    const flags = patterns[at];
+    const from = end - length - ((flags & Flag.dotprefix) !== 0 ? 0 : 1);
+    if (from < 0) return false;
+    if ((flags & Flag.startswith) !== 0 && from !== 0) return false;
+    if ((flags & Flag.endswith) !== 0 && end !== this.#letters.length) return false;
+    return (
+      from >= patterns[at + P_OFFSET] && from + length <= patterns[at + P_OFFSET] + patterns[at + P_DEPTH]
+    );
+  }
+
+  #expressionsHold(owner: number, facts: FlowFacts): boolean {
+    const expressions = this.#expressions.get(owner);
+    if (expressions === undefined) return true;
     return expressions.every(({ regexp, buffer, negated }) => {
       const name = buffer === 'tls.sni' ? facts.serverName : facts.httpHost;
       if (name === undefined || name.length > MAX_NAME) return false;
@@ -104,47 +169,22 @@ export class SignatureTable {
   }
 }
 
-/** `end` is behind a place where the pattern stands in lower case, in the name with a dot in front. */
-function fits(pattern: Pattern, dotted: string, end: number): boolean {
-  const begin = end - pattern.text.length;
-  const shift = pattern.dotprefix ? 0 : 1;
-  if (begin < shift) return false;
-  if (!pattern.nocase && dotted.slice(begin, end) !== pattern.text) return false;
-  const at = begin - shift;
-  if (pattern.startswith && at !== 0) return false;
-  if (pattern.endswith && end !== dotted.length) return false;
-  return at >= pattern.offset && at + pattern.text.length <= pattern.offset + pattern.depth;
-}
+const compiled = ({ source, flags, buffer, negated }: Signature['expressions'][number]): Compiled => ({
+  regexp: RE2JS.compile(source, flags),
+  buffer,
+  negated,
+});
 
-function headerHolds(s: Signature, facts: FlowFacts): boolean {
-  if (s.protocol !== undefined && s.protocol !== facts.protocol) return false;
-  const { services } = facts;
-  if (s.services.some((name) => !services.includes(name))) return false;
-  if (s.notServices.some((name) => services.includes(name))) return false;
-  if (s.established && (facts.origPackets === 0 || facts.respPackets === 0)) return false;
-  if (s.from !== 'resp' && sidesHold(s, facts.orig, facts.origPort, facts.resp, facts.respPort)) return true;
-  return s.from !== 'orig' && sidesHold(s, facts.resp, facts.respPort, facts.orig, facts.origPort);
-}
-
-function sidesHold(
-  s: Signature,
-  source: FactAddress,
-  sourcePort: number,
-  target: FactAddress,
-  targetPort: number,
-): boolean {
+function flagsOf({ negated, startswith, endswith, dotprefix }: Pattern): number {
   return (
-    addressHolds(s.source, source) &&
-    portHolds(s.sourcePort, sourcePort) &&
-    addressHolds(s.target, target) &&
-    portHolds(s.targetPort, targetPort)
+    (negated ? Flag.negated : 0) |
+    (startswith ? Flag.startswith : 0) |
+    (endswith ? Flag.endswith : 0) |
+    (dotprefix ? Flag.dotprefix : 0)
   );
 }
 
-function addressHolds(set: AddressSet | undefined, { u8, at, bytes }: FactAddress): boolean {
-  return set === undefined || hasAddress(set.table, u8, at, bytes) !== set.negated;
-}
-
-function portHolds(set: PortSet | undefined, port: number): boolean {
-  return set === undefined || set.ranges.some(([from, to]) => port >= from && port <= to) !== set.negated;
+function placeOf({ startswith, endswith }: Pattern): Place {
+  if (!endswith) return 'anywhere';
+  return startswith ? 'whole' : 'tail';
 }
