@@ -240,6 +240,9 @@ _Static_assert(__builtin_offsetof(struct sl_packet, key) == 64, "the key is in a
 #define SL_TUNNEL_GENEVE 2
 #define SL_TUNNEL_GRE 4  /* around Ethernet (ERSPAN too) or IP */
 #define SL_TUNNEL_IPIP 8 /* IPv4 or IPv6 in either */
+/* Of a mirror only: VXLAN over UDP inside of GENEVE; nothing is around its frames. */
+#define SL_MIRROR_BOTH (SL_TUNNEL_VXLAN | SL_TUNNEL_GENEVE)
+#define SL_MIRROR_RAW 16
 
 /* A tunnel over UDP around the packet that a CPU is at: a flow as well, whose packets are to be counted. */
 struct sl_carrier {
@@ -251,6 +254,19 @@ struct sl_carrier {
 };
 _Static_assert(sizeof(struct sl_carrier) == 64, "one cache line");
 
+/*
+ * What a mirror that ends at this host puts around its frames, and whose they are: an entry of others is not touched by what
+ * comes in this mirror.
+ */
+struct sl_mirror {
+	__u32 kind; /* SL_TUNNEL_VXLAN, SL_TUNNEL_GENEVE, SL_MIRROR_* */
+	__u16 skip; /* bytes before all that */
+	__u16 link; /* what the frames begin with, where the header does not say it: ETH_P_TEB, or 0 for IP */
+	__u16 first_owner;
+	__u16 last_owner;
+};
+_Static_assert(sizeof(struct sl_mirror) == 12, "no implicit padding");
+
 /* How the packet that a CPU is at lies in tunnels, as far as it was looked at. */
 struct sl_way {
 	__u32 depth;
@@ -259,12 +275,13 @@ struct sl_way {
 	__u32 carriers;
 	__u32 vxlan; /* for the key, as in struct sl_key6 */
 	__u32 geneve;
-	__u32 pad[10];
+	struct sl_mirror mirror; /* only with cfg_mirror */
+	__u32 pad[7];
 	struct sl_carrier carrier[SL_MAX_TUNNELS];
 };
 _Static_assert(sizeof(struct sl_way) == 320, "whole cache lines");
 
-/* Where a mirror ends: one of the host's addresses (mapped) and a UDP port. The value is the kind, SL_TUNNEL_*. */
+/* Where a mirror ends: one of the host's addresses (mapped) and a UDP port. */
 struct sl_mirror_key {
 	__u8 addr[16];
 	__be16 port;

@@ -76,18 +76,56 @@ __noinline int note_tunnel(struct sl_way *w, struct sl_packet *p, struct sl_key6
 	return 1;
 }
 
-/* The mirror that a packet is of, SL_TUNNEL_*; 0: none. */
-static __always_inline __u32 mirror_kind(const struct sl_packet *p, const struct sl_key6 *key, int verdict)
+/* The mirror that a packet is of; null: none. */
+static __always_inline struct sl_mirror *mirror_of(const struct sl_packet *p, const struct sl_key6 *key, int verdict)
 {
 	struct sl_mirror_key at = { .port = p->dport };
 	struct mapped src;
-	__u32 *kind;
 
 	if (verdict != SL_V_SHUNTED || p->proto != IPPROTO_UDP)
 		return 0;
 	mapped_ends(p, key, &src, (struct mapped *)at.addr);
-	kind = bpf_map_lookup_elem(&mirrors, &at);
-	return kind ? *kind : 0;
+	return bpf_map_lookup_elem(&mirrors, &at);
+}
+
+/*
+ * Opens what a mirror puts around its frames, at offset `at` of a datagram that ends at `limit`. As in src/packet/encap: what
+ * is no frame for the source is none here. Not static: the verifier looks at it once, and it has a stack of its own.
+ */
+__noinline __u64 open_mirror(frame_ctx *ctx, struct sl_way *w, __u32 at, __u32 limit)
+{
+	void *data, *end;
+	__u64 found;
+	__u8 *first;
+
+	if (!w)
+		return INSIDE(INSIDE_NOTHING, 0, 0, 0);
+	at += w->mirror.skip;
+	w->mirror.skip = 0;
+	if (w->kind == SL_MIRROR_RAW)
+		found = at > TUNNEL_REACH ? INSIDE(INSIDE_NOTHING, 0, 0, 0) : inside(ETH_P_TEB, at, limit, 0);
+	else
+		found = open_tunnel(ctx, w->kind & SL_TUNNEL_GENEVE ? SL_TUNNEL_GENEVE : SL_TUNNEL_VXLAN, 0, at, limit);
+	/* Between GENEVE and VXLAN there is IP. */
+	if (w->kind == SL_MIRROR_BOTH && INSIDE_TYPE(found) == ETH_P_TEB)
+		return INSIDE(INSIDE_NOTHING, 0, 0, 0);
+	if (INSIDE_WHAT(found) != INSIDE_PACKET || w->kind & SL_TUNNEL_GENEVE || w->mirror.link)
+		return found;
+	/* IP, of which the first bits say the version. */
+	at = INSIDE_AT(found);
+	if (at > TUNNEL_REACH || !frame_bounds(ctx, &data, &end))
+		return INSIDE(INSIDE_NOTHING, 0, 0, 0);
+	first = data + (at & TUNNEL_REACH);
+	if ((void *)(first + 1) > end)
+		return INSIDE(INSIDE_NOTHING, 0, 0, 0);
+	return INSIDE(INSIDE_PACKET, *first >> 4 == 6 ? ETH_P_IPV6 : ETH_P_IP, at, INSIDE_VNI(found));
+}
+
+/* What is between GENEVE and VXLAN: UDP to VXLAN's port, whole and without extension headers. */
+static __always_inline bool is_between(const struct sl_packet *p, int verdict)
+{
+	return verdict == SL_V_SHUNTED && p->proto == IPPROTO_UDP && p->dport == bpf_htons(VXLAN_PORT) &&
+	       (p->family == 4 || p->l4 == p->l3 + sizeof(struct ipv6hdr));
 }
 
 /*
@@ -97,7 +135,8 @@ static __always_inline __u32 mirror_kind(const struct sl_packet *p, const struct
 static __always_inline int go_inside(frame_ctx *ctx, struct sl_packet *p, struct sl_key6 *key, struct sl_ledger *mine,
 				     int verdict, bool *decided)
 {
-	__u32 zero = 0, kind = cfg_mirror ? mirror_kind(p, key, verdict) : tunnel_kind(p, verdict);
+	struct sl_mirror *mirror = cfg_mirror ? mirror_of(p, key, verdict) : 0;
+	__u32 zero = 0, kind = cfg_mirror ? (mirror ? mirror->kind : 0) : tunnel_kind(p, verdict);
 	struct sl_way *w;
 	struct sl_packet *s;
 
@@ -120,7 +159,9 @@ static __always_inline int go_inside(frame_ctx *ctx, struct sl_packet *p, struct
 	w->depth = w->tie = w->carriers = w->vxlan = w->geneve = 0;
 	w->kind = kind;
 	/* A mirror that ends here is no flow of its own. */
-	if (!cfg_mirror && !note_tunnel(w, p, key, kind))
+	if (mirror)
+		w->mirror = *mirror;
+	else if (!note_tunnel(w, p, key, kind))
 		return SL_V_PASS_TUNNEL;
 	__builtin_memcpy(s, p, __builtin_offsetof(struct sl_packet, key));
 	bpf_tail_call_static(ctx, &rules, SL_RULES_INNER);
@@ -138,6 +179,13 @@ static __always_inline int shunt_inner(struct sl_packet *p, const struct sl_key6
 	f = flow_of(key, p->family == 4 && !(p->flags & SL_P_WIDE) ? 4 : 6);
 	if (!f)
 		return on_others(p, key, mine, SL_V_PASS_NO_ENTRY);
+	/* The same connection in another mirror is another one, in the records of others. */
+	if (cfg_mirror) {
+		__u32 owner = OWNER(READ_ONCE(f->dir[0].state));
+
+		if (owner < w->mirror.first_owner || owner > w->mirror.last_owner)
+			return on_others(p, key, mine, SL_V_PASS_NO_ENTRY);
+	}
 	now = clock(mine);
 	if (w->carriers && READ_ONCE(f->dir[0].cpu) & SL_TIED) {
 		__u32 state = READ_ONCE(f->dir[0].state);
@@ -186,11 +234,16 @@ static __always_inline int look_inside(frame_ctx *ctx, struct sl_packet *p, stru
 		return SL_V_ABORTED;
 	kind = w->kind;
 	limit = s->l3 + s->ip_len;
-	at = s->l4 + (kind & (SL_TUNNEL_VXLAN | SL_TUNNEL_GENEVE) ? 8 : 0);
-	/* A socket is given what UDP says. */
-	if (cfg_mirror && !w->depth)
+	at = s->l4;
+	if (cfg_mirror && !w->depth) {
+		/* A socket is given what UDP says. */
+		at += 8;
 		limit = at + s->payload;
-	found = open_tunnel(ctx, kind, s->proto, at, limit);
+		found = open_mirror(ctx, w, at, limit);
+	} else {
+		at += kind & (SL_TUNNEL_VXLAN | SL_TUNNEL_GENEVE) ? 8 : 0;
+		found = open_tunnel(ctx, kind, s->proto, at, limit);
+	}
 	if (INSIDE_WHAT(found) != INSIDE_PACKET) {
 		__builtin_memcpy(p, s, __builtin_offsetof(struct sl_packet, key));
 		if (INSIDE_WHAT(found) == INSIDE_VIOLATION)
@@ -199,7 +252,7 @@ static __always_inline int look_inside(frame_ctx *ctx, struct sl_packet *p, stru
 	}
 	if (cfg_tunnel_in_key && kind == SL_TUNNEL_VXLAN)
 		w->vxlan = 1 << 24 | INSIDE_VNI(found);
-	if (cfg_tunnel_in_key && kind == SL_TUNNEL_GENEVE)
+	if (cfg_tunnel_in_key && kind & SL_TUNNEL_GENEVE)
 		w->geneve = 1 << 24 | INSIDE_VNI(found);
 	/* The packet inside ends with the one around it. */
 	p->frame_len = limit;
@@ -214,16 +267,28 @@ static __always_inline int look_inside(frame_ctx *ctx, struct sl_packet *p, stru
 		proto = bpf_htons(INSIDE_TYPE(found));
 		p->l3 = at;
 	}
+	/* What is around it may end before its link-layer header does. */
+	if (unlikely(p->l3 > p->frame_len))
+		proto = 0;
 	if (likely(proto == bpf_htons(ETH_P_IP)))
 		verdict = parse_ipv4(data + (p->l3 & FRAME_REACH), end, p, (struct sl_key4 *)&key);
 	else if (proto == bpf_htons(ETH_P_IPV6))
 		verdict = parse_ipv6(ctx, data + (p->l3 & FRAME_REACH), end, p, &key);
 	else
 		verdict = proto ? SL_V_PASS_NOT_IP : SL_V_PASS_PARSE;
+	limit = p->frame_len;
 	p->frame_len = s->frame_len;
 	/* As in the flow engine: IP in IP fills what is there. */
 	if (kind == SL_TUNNEL_IPIP && p->l3 + p->ip_len != limit)
 		return SL_V_PASS_TUNNEL;
+	if (cfg_mirror && kind == SL_MIRROR_BOTH) {
+		if (!is_between(p, verdict))
+			return SL_V_PASS_TUNNEL;
+		w->kind = SL_TUNNEL_VXLAN;
+		__builtin_memcpy(s, p, __builtin_offsetof(struct sl_packet, key));
+		bpf_tail_call_static(ctx, &rules, SL_RULES_INNER);
+		return SL_V_PASS_TUNNEL;
+	}
 	kind = tunnel_kind(p, verdict);
 	if (kind) {
 		if (!note_tunnel(w, p, &key, kind))

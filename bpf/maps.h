@@ -41,7 +41,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct sl_mirror_key);
-	__type(value, __u32);
+	__type(value, struct sl_mirror);
 } mirrors SEC(".maps");
 #else
 #define cfg_tunnels 0

@@ -14,6 +14,7 @@
 #define TUNNEL_REACH 0x3ff
 
 #define VXLAN_HEADER 8
+#define VXLAN_PORT 4789
 #define VXLAN_FLAG_VNI 0x08
 #define GENEVE_HEADER 8
 #define GENEVE_CONTROL 0x80

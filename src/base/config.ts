@@ -525,8 +525,8 @@ export const CONFLICTS: readonly Conflict[] = [
   {
     keys: ['mirrorGate', 'source'],
     verb: 'needs',
-    broken: (c) => c.mirrorGate !== undefined && c.source?.length !== 1,
-    why: 'the gate stands before one mirror (udp://…)',
+    broken: (c) => c.mirrorGate !== undefined && c.source?.length === 0,
+    why: 'the gate stands before mirrors (udp://…)',
   },
   {
     keys: ['mode', 'mirrorGate'],

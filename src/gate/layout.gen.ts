@@ -67,6 +67,12 @@ export const SlMeta = {
   members: { layout: 0, flags: 4, instance: 8, boot_id: 16, pid: 32, netns: 36, ifindex: 40, pad: 44 },
 } as const;
 
+/** struct sl_mirror */
+export const SlMirror = {
+  size: 12,
+  members: { kind: 0, skip: 4, link: 6, first_owner: 8, last_owner: 10 },
+} as const;
+
 /** struct sl_mirror_key */
 export const SlMirrorKey = { size: 20, members: { addr: 0, port: 16, pad: 18 } } as const;
 
@@ -172,5 +178,15 @@ export const SlValue6 = { size: 224, members: { pad: 0, flow: 32 } } as const;
 /** struct sl_way */
 export const SlWay = {
   size: 320,
-  members: { depth: 0, kind: 4, tie: 8, carriers: 12, vxlan: 16, geneve: 20, pad: 24, carrier: 64 },
+  members: {
+    depth: 0,
+    kind: 4,
+    tie: 8,
+    carriers: 12,
+    vxlan: 16,
+    geneve: 20,
+    mirror: 24,
+    pad: 36,
+    carrier: 64,
+  },
 } as const;

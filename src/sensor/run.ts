@@ -22,6 +22,7 @@ import {
 import { HealthPort, isHealthy } from './health.ts';
 import { InterfaceStation } from './interface-station.ts';
 import { keepAwake } from './low-latency.ts';
+import { MirrorGate } from './mirror-gate.ts';
 import { type PlacedPlan, PolicyBook } from './policy-book.ts';
 import { progressText, type RunSummary, summarize, summaryText } from './report.ts';
 import { END_STEPS } from './setup.ts';
@@ -97,6 +98,7 @@ class Sensor {
   #logStatsRecord: (record: StatsRecord) => void = () => {};
   #logNotice: (record: NoticeRecord) => void = () => {};
   #health: HealthPort | undefined;
+  #mirrorGate: MirrorGate | undefined;
   #started = 0;
   #failed: SluiceError | undefined;
   #wake: () => void = () => {};
@@ -139,12 +141,17 @@ class Sensor {
       this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
     const host = this.#stationHost(this.#log, policies);
     const taps = this.#infos.map((info) => new InterfaceStation(host, info));
-    const mirrors = this.#config.source.map((source) => new UdpStation(host, source));
+    const { mirrorGate } = this.#config;
+    if (mirrorGate !== undefined) this.#mirrorGate = new MirrorGate(this.#config, mirrorGate);
+    const mirrors = this.#config.source.map((_, number) => new UdpStation(host, number, this.#mirrorGate));
     this.#stations.push(...taps, ...mirrors);
     if (this.#config.healthPort !== undefined)
       this.#health = await HealthPort.open(this.#config.healthPort, () => isHealthy(this.#stations));
     for (const tap of taps) await tap.start();
     await Promise.all(mirrors.map((mirror) => mirror.start()));
+    // Last: from the first datagram that the gate judges there is someone to see what passes.
+    const warning = this.#mirrorGate?.attach();
+    if (warning !== undefined) this.#io.warn(warning);
     process.on(RELOAD, this.#reload);
     this.#started = performance.now() / 1000;
     this.#io.say('ready');
@@ -178,6 +185,7 @@ class Sensor {
     let nextStats = first.at + STATS_LOG_SECONDS;
     const timer = setInterval(() => {
       for (const station of this.#stations) station.lookAfter();
+      this.#mirrorGate?.lookAfter();
       oneWay.look((note, message) => this.#notice(note, message));
       const now = this.snapshot();
       this.#io.progress(progressText(now, last, first, this.#io));
@@ -270,6 +278,7 @@ class Sensor {
     await this.#loading;
     await this.#health?.close();
     for (const station of this.#stations) await station.close();
+    this.#mirrorGate?.close();
     this.#writer?.flush();
     this.#target?.close();
     await this.#log?.close();

@@ -66,7 +66,8 @@ export function takeSnapshot(stations: readonly Station[], policyNames: readonly
     return total;
   };
   let ledger: Ledger | undefined;
-  for (const { gate } of stations) {
+  // Several mirrors have one before them.
+  for (const gate of new Set(stations.map((station) => station.gate))) {
     if (gate === undefined) continue;
     ledger ??= emptyLedger();
     addLedger(ledger, gate.ledger());

@@ -4,7 +4,7 @@ import { parseUdpUrl, type UdpAddress } from '../capture/udp-url.ts';
 import type { Gate } from '../gate/index.ts';
 import { UdpReceiver } from '../kernel/index.ts';
 import { Crew } from './crew.ts';
-import { MirrorGate } from './mirror-gate.ts';
+import type { MirrorGate } from './mirror-gate.ts';
 import type { PlacedPlan } from './policy-book.ts';
 import { type EndStep, Stat, statsBuffer } from './setup.ts';
 import { commonSetup, type EarlyDrop, type Station, type StationHost } from './station.ts';
@@ -17,16 +17,20 @@ const BUFFER_BYTES = 16 * 2 ** 20;
 export class UdpStation implements Station {
   readonly kind = 'udp';
   readonly name: string;
-  mode = 'none';
-  #mirrorGate: MirrorGate | undefined;
   readonly capture = 'udp';
+  /** Which of the mirrors this is. */
+  readonly #number: number;
+  readonly #mirrorGate: MirrorGate | undefined;
   readonly #host: StationHost;
   readonly #address: UdpAddress;
   readonly #crew: Crew;
 
-  /** `source` as it was given. Errors: USAGE. */
-  constructor(host: StationHost, source: string) {
+  /** The mirror with this number of the configuration. `mirrorGate` stands before it, and stays its owner's. Errors: USAGE. */
+  constructor(host: StationHost, number: number, mirrorGate?: MirrorGate) {
+    const source = host.config.source[number];
     this.#host = host;
+    this.#number = number;
+    this.#mirrorGate = mirrorGate;
     this.#address = parseUdpUrl(source);
     this.name = source;
     this.#crew = new Crew({ failed: (error) => host.failed(error), link: () => {} });
@@ -41,9 +45,12 @@ export class UdpStation implements Station {
     return this.#mirrorGate?.gate;
   }
 
+  get mode(): string {
+    return this.#mirrorGate?.mode ?? 'none';
+  }
+
   async start(): Promise<void> {
     const c = this.#host.config;
-    if (c.mirrorGate !== undefined) this.#mirrorGate = new MirrorGate(c, c.mirrorGate, this.name);
     const { address, port } = this.#address;
     // Sockets that share a port share it with those of another run of the same user too: that is found out before.
     if (c.workers > 1) new UdpReceiver({ address, port, slots: 1, slotBytes: 64 }).close();
@@ -62,14 +69,13 @@ export class UdpStation implements Station {
         holdMs: 0,
         number,
         workers: c.workers,
-        gate: this.gate?.handles(number),
+        gate: this.#mirrorGate?.handles(this.#number, number),
         localBypass: c.gate && this.gate === undefined,
         returning: undefined,
         log: this.#host.log(),
         stats: statsBuffer(),
       });
     await this.#crew.go();
-    this.#attach();
     this.#checkBuffers();
     this.#host.detail(`${this.name}: ${c.workers} worker(s)`);
   }
@@ -88,16 +94,6 @@ export class UdpStation implements Station {
     return balancer;
   }
 
-  /** Last: from the first datagram that the gate judges there is someone to see what passes. */
-  #attach(): void {
-    const { gate } = this;
-    if (gate === undefined) return;
-    const { mode } = this.#host.config;
-    const [{ mode: attached, warning }] = gate.attach(mode === 'socket' ? 'auto' : mode);
-    this.mode = attached;
-    if (warning !== undefined) this.#host.warn(warning);
-  }
-
   /** Without privilege the kernel grants no more than net.core.rmem_max. */
   #checkBuffers(): void {
     const granted = Math.min(...this.stats.map((stats) => stats[Stat.source + UdpStat.bufferBytes]));
@@ -113,10 +109,8 @@ export class UdpStation implements Station {
     return this.#crew.stats;
   }
 
-  lookAfter(): void {
-    this.#mirrorGate?.lookAfter();
-    this.gate?.lookAfterCaptures();
-  }
+  /** The gate before it is looked after by its owner. */
+  lookAfter(): void {}
 
   setPolicies(policies: PlacedPlan): void {
     this.#crew.setPolicies(policies);
@@ -132,6 +126,5 @@ export class UdpStation implements Station {
 
   async close(): Promise<void> {
     await this.#crew.close();
-    this.gate?.close();
   }
 }

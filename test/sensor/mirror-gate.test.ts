@@ -9,14 +9,15 @@ kernelTest(
   ['xdpFrags', 'xdpNativeVeth', 'syscallProgram'],
   async () => {
     const [host, mirror] = ['10.77.0.1', '10.77.0.2'];
-    await checkMirrorGate({
-      address: `${host}/24`,
-      source: (port) => `udp://${host}:${port}`,
-      options: [],
-      outer: (dst) => eth({ dst }).ipv4({ src: mirror, dst: host }),
-      wrap: (outer, _, dport) => outer.udp({ sport: 5000, dport, checksum: 0 }).vxlan({ vni: 5 }),
-      vni: 'id.ctx.vxlan_vni',
-    });
+    await checkMirrorGate(
+      { address: `${host}/24`, options: [], outer: (dst) => eth({ dst }).ipv4({ src: mirror, dst: host }) },
+      {
+        source: (port) => `udp://${host}:${port}`,
+        wrap: (outer, _, dport, frame) =>
+          outer.udp({ sport: 5000, dport, checksum: 0 }).vxlan({ vni: 5 }).payload(frame),
+        vni: { 'id.ctx.vxlan_vni': 5 },
+      },
+    );
   },
   120_000,
 );

@@ -39,37 +39,45 @@ function frames(): Uint8Array[] {
     .map(({ bytes }) => bytes);
 }
 
-/** What a mirror sends, and how it is listened to. */
-export interface Mirror {
-  /** The address that it is sent to, as `ip addr add` takes it. */
+/** The host that mirrors end at. */
+export interface MirroredHost {
+  /** Its address, as `ip addr add` takes it. */
   address: string;
-  source: (port: number) => string;
   options: readonly string[];
   /** Ethernet to this address and IP to the host. */
   outer: (mac: string) => PacketBuilder;
-  /** Of the packet with this number, which has network identifier 5. */
-  wrap: (outer: PacketBuilder, number: number, dport: number) => PacketBuilder;
-  vni: 'id.ctx.vxlan_vni' | 'id.ctx.geneve_vni';
 }
+
+/** What a mirror sends, and how it is listened to. */
+export interface Mirror {
+  source: (port: number) => string;
+  /** The datagram with a frame in it, which has this number. */
+  wrap: (outer: PacketBuilder, number: number, dport: number, frame: Uint8Array) => PacketBuilder;
+  /** Network identifiers that its connections have in conn.log. */
+  vni: Record<string, number>;
+}
+
+const idsOf = (line: Record<string, unknown>): string =>
+  JSON.stringify([line['id.ctx.vxlan_vni'], line['id.ctx.geneve_vni']]);
 
 /**
  * Sends frames to a run with a gate before its sockets, and the same to one without: the records have to be the same, the
- * books exact, and the host's own traffic not looked at.
+ * books exact, and the host's own traffic not looked at. Several mirrors bring the same connections.
  */
-export async function checkMirrorGate(mirror: Mirror): Promise<void> {
+export async function checkMirrorGate(host: MirroredHost, ...mirrors: readonly Mirror[]): Promise<void> {
   const pair = vethPair();
   using _ = { [Symbol.dispose]: () => pair.remove() };
-  ip(`addr add ${mirror.address} dev ${pair.a}`);
+  ip(`addr add ${host.address} dev ${pair.a}`);
   ip(`link set ${pair.a} address ${MAC}`);
   using gatedLogs = new LogDir();
   using plainLogs = new LogDir();
-  const args = (port: number, logs: LogDir, ...more: string[]): string[] => [
+  const args = (first: number, logs: LogDir, ...more: string[]): string[] => [
     'run',
-    mirror.source(port),
+    ...mirrors.map(({ source }, i) => source(first + 2 * i)),
     '--policy',
     'bulk=100kB',
     '--tunnel-key',
-    ...mirror.options,
+    ...host.options,
     '--json',
     '--log-dir',
     logs.path,
@@ -79,24 +87,30 @@ export async function checkMirrorGate(mirror: Mirror): Promise<void> {
   const plain = await new Run(args(PLAIN, plainLogs, '--no-gate')).ready();
   const all = frames();
   // And some of the host's own traffic.
-  const knock = mirror.outer(MAC).tcp({ dport: 22, flags: 'S' }).bytes();
+  const knock = host.outer(MAC).tcp({ dport: 22, flags: 'S' }).bytes();
   const sent = all.flatMap((frame, i) => [
-    ...[GATED, PLAIN].map((port) => mirror.wrap(mirror.outer(MAC), i, port).payload(frame).bytes()),
+    ...mirrors.flatMap(({ wrap }, mirror) =>
+      [GATED, PLAIN].map((port) => wrap(host.outer(MAC), i, port + 2 * mirror, frame).bytes()),
+    ),
     ...(i % 100 === 0 ? [knock] : []),
   ]);
   await new Feed(pair.b, sent, RATE).done;
   const [first, second] = await Promise.all([gated.stop(), plain.stop()]);
   const { ledger, udp } = documentOf(first);
-  expect(udp).toMatchObject([{ mode: 'native', drop: 'xdp', dropped: 0 }]);
+  expect(udp).toMatchObject(mirrors.map(() => ({ mode: 'native', drop: 'xdp', dropped: 0 })));
   expect(second.code).toBe(0);
   const conn = gatedLogs.read('conn');
   const { differences, connections, shunted } = compare(conn, plainLogs.read('conn'));
   expect(differences).toEqual([]);
-  expect(connections).toBe(LONG + SHORT);
+  expect(connections).toBe(mirrors.length * (LONG + SHORT));
   expect(shunted).toBeGreaterThanOrEqual(LONG / 2);
-  expect(conn.every((line) => line[mirror.vni] === 5)).toBe(true);
+  const perMirror = mirrors.flatMap(({ vni }) => Array.from({ length: LONG + SHORT }, () => idsOf(vni)));
+  expect(conn.map(idsOf).sort()).toEqual(perMirror.sort());
   expect(ledger?.shunted.pkts).toBe(sumOf(conn, 'orig_shunted_pkts', 'resp_shunted_pkts'));
   expect(ledger?.shunted.pkts).toBeGreaterThan(500);
-  // The host's own, and the other mirror, of which nothing was named.
-  expect(ledger?.reasons.passHost?.pkts).toBeGreaterThanOrEqual(sent.length - all.length);
+  // The host's own, and the other mirrors, of which nothing was named.
+  expect(ledger?.reasons.passHost?.pkts).toBeGreaterThanOrEqual(mirrors.length * all.length);
+  // Each datagram was dropped by the gate, or the socket had it.
+  const datagrams = udp.reduce((sum, books) => sum + books.datagrams, 0);
+  expect(datagrams + (ledger?.shunted.pkts ?? 0)).toBe(mirrors.length * all.length);
 }
