@@ -13,6 +13,7 @@
 #include "ipv4.h"
 #include "ipv6.h"
 #include "shunt.h"
+#include "dispatch.h"
 #include "leave.h"
 #include "ops.h"
 #ifdef SLUICE_TUNNELS

@@ -6,6 +6,7 @@ import {
   programInfo,
   type XdpAttachment,
 } from '../kernel/index.ts';
+import { DISPATCHER, dispatched } from './dispatcher.ts';
 
 export type AttachMode = 'native' | 'generic' | 'offload';
 
@@ -49,20 +50,33 @@ export function attachNew(
 }
 
 /** Somebody else's program is in the way, and who it is. */
-export function foreignProgram(ifname: string, there: XdpAttachment): SluiceError {
+export function foreignProgram(ifname: string, ifindex: number, there: XdpAttachment): SluiceError {
+  const { programId, mode } = there;
+  const name = nameOf(programId);
+  if (name === DISPATCHER) {
+    const behind = dispatched(ifindex, programId);
+    const which = behind.length === 0 ? '' : ` (${behind.join(', ')})`;
+    return new SluiceError(
+      'INTERFACE_BUSY',
+      `${ifname} already has XDP programs of libxdp${which}, ${mode} mode`,
+      {
+        help: `\`xdp-loader status ${ifname}\` shows them, \`xdp-loader unload ${ifname} --all\` takes them off; one that is to run behind the gate is pinned with \`bpftool prog load\` and goes into its next slot (\`sluice gate up --next PIN\`)`,
+      },
+    );
+  }
   return new SluiceError(
     'INTERFACE_BUSY',
-    `${ifname} already has an XDP program: ${describe(there.programId)}, ${there.mode} mode`,
+    `${ifname} already has an XDP program: ${name === undefined ? `id ${programId}` : `${name} (id ${programId})`}, ${mode} mode`,
     {
       help: 'detach it with the tool that attached it; Sluice does not replace what is not its own. One that is to run behind the gate goes into its next slot (`sluice gate up --next PIN`)',
     },
   );
 }
 
-function describe(programId: number): string {
+function nameOf(programId: number): string | undefined {
   try {
-    return `${programInfo(programId).name} (id ${programId})`;
+    return programInfo(programId).name;
   } catch {
-    return `id ${programId}`;
+    return undefined;
   }
 }

@@ -14,7 +14,7 @@ export interface Attached extends GateInterface {
 export function refuseForeign(all: readonly GateInterface[], ours: ReadonlyMap<number, BpfLink>): void {
   for (const { ifindex, ifname } of all) {
     const there = ours.has(ifindex) ? undefined : xdpAttachment(ifindex);
-    if (there !== undefined) throw foreignProgram(ifname, there);
+    if (there !== undefined) throw foreignProgram(ifname, ifindex, there);
   }
 }
 

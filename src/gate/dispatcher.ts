@@ -1,0 +1,22 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { BpfProgram, ensureBpffs } from '../kernel/index.ts';
+
+/** What libxdp calls the program that runs others in turn (lib/libxdp/protocol.org of xdp-tools). */
+export const DISPATCHER = 'xdp_dispatcher';
+
+/** Names of the programs that a dispatcher of libxdp runs on an interface, in turn; empty where its pins cannot be read. */
+export function dispatched(ifindex: number, programId: number, bpffs = ensureBpffs()): string[] {
+  const directory = join(bpffs, 'xdp', `dispatch-${ifindex}-${programId}`);
+  try {
+    return readdirSync(directory)
+      .flatMap((pin) => /^prog(\d)-prog$/.exec(pin)?.[1] ?? [])
+      .toSorted()
+      .map((slot) => {
+        using program = BpfProgram.openPinned(join(directory, `prog${slot}-prog`));
+        return program.name;
+      });
+  } catch {
+    return [];
+  }
+}
