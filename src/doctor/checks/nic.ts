@@ -61,7 +61,7 @@ const link = nicCheck('nic.link', 'link', (nic) =>
     : bad(
         'warning',
         'the interface is down',
-        'nothing is received',
+        'nothing is received while it is down',
         byHand(`ip link set ${nic.name} up`, 'none', 'none'),
       ),
 );
