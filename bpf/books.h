@@ -4,6 +4,7 @@
 #define SLUICE_BOOKS_H
 
 #include <linux/in.h>
+#include "after.h"
 #include "history.h"
 #include "maps.h"
 
@@ -107,6 +108,7 @@ static __always_inline int on_hit(struct sl_flow *f, const struct sl_packet *p, 
 				on_sync(d, word, !p->window, old && p->payload);
 		}
 		WRITE_ONCE(d->last, now);
+		on_armed(f, d, p, word);
 		return SL_V_PASS_ARMED;
 	}
 
@@ -120,6 +122,7 @@ static __always_inline int on_hit(struct sl_flow *f, const struct sl_packet *p, 
 			if (was & SL_LEARN) {
 				WRITE_ONCE(d->seq, p->seq);
 				WRITE_ONCE(d->ack, p->ack);
+				learned(d, was, p->seq);
 				__sync_fetch_and_and(&d->cpu, ~SL_LEARN);
 			}
 			if (!(was & seen))

@@ -15,6 +15,7 @@
 #include "shunt.h"
 #include "dispatch.h"
 #include "leave.h"
+#include "watch.h"
 #include "ops.h"
 #ifdef SLUICE_TUNNELS
 #include "inner.h"
@@ -83,7 +84,8 @@ int sluice_gate(struct xdp_md *ctx)
 		if (decided)
 			return leave(ctx, mine, &p, cpu, verdict);
 #endif
-		return leave(ctx, mine, &p, cpu, shunt4(&p, &key, mine, cpu, verdict));
+		return leave(ctx, mine, &p, cpu,
+			     watch(ctx, &p, &key, mine, shunt4(&p, &key, mine, cpu, verdict)));
 	}
 	if (proto == bpf_htons(ETH_P_IPV6)) {
 		verdict = parse_ipv6(ctx, data + p.l3, end, &p, &key);
@@ -93,7 +95,8 @@ int sluice_gate(struct xdp_md *ctx)
 		if (decided)
 			return leave(ctx, mine, &p, cpu, verdict);
 #endif
-		return leave(ctx, mine, &p, cpu, shunt6(&p, &key, mine, cpu, verdict));
+		return leave(ctx, mine, &p, cpu,
+			     watch(ctx, &p, &key, mine, shunt6(&p, &key, mine, cpu, verdict)));
 	}
 	verdict = proto ? SL_V_PASS_NOT_IP : SL_V_PASS_PARSE;
 	ask_rules(ctx, &p, 0, 0, verdict);
@@ -124,7 +127,7 @@ int sluice_shunt(struct xdp_md *ctx)
 		verdict = shunt6(p, (struct sl_key6 *)p->key, mine, cpu, verdict);
 	else if (p->family == 4)
 		verdict = shunt4(p, (struct sl_key6 *)p->key, mine, cpu, verdict);
-	return leave(ctx, mine, p, cpu, verdict);
+	return leave(ctx, mine, p, cpu, watch(ctx, p, (struct sl_key6 *)p->key, mine, verdict));
 }
 
 #ifdef SLUICE_TUNNELS
@@ -137,7 +140,7 @@ int sluice_inner(struct xdp_md *ctx)
 	struct sl_packet p;
 	int verdict = look_inside(ctx, &p, mine, cpu);
 
-	return leave(ctx, mine, &p, cpu, verdict);
+	return leave(ctx, mine, &p, cpu, watch(ctx, &p, (struct sl_key6 *)p.key, mine, verdict));
 }
 #endif
 

@@ -79,6 +79,12 @@ enum sl_end_reason {
 /* Given by the owner with the entry (sl_op.flags), where the gate looks into tunnels. */
 #define SL_TIED (1U << 22)    /* while shunted, sync_seq is the tie of the tunnels around it: in others it passes and ends */
 #define SL_CARRIER (1U << 23) /* a tunnel over UDP: its packets pass, and count here when what is inside is dropped */
+/* Armed: shunted by the gate itself once sync_ack of one direction, the IP bytes or packets that it may still pass, is used up. */
+#define SL_AFTER_BYTES (1U << 24)
+#define SL_AFTER_PKTS (1U << 25)
+#define SL_AFTER (SL_AFTER_BYTES | SL_AFTER_PKTS)
+/* Made by the gate itself, from what it has watched: the cookie says why (SL_MADE_*), both sync_ack when (ns, low half first). */
+#define SL_MADE (1U << 26)
 
 /*
  * Everything that a hit touches, one cache line per direction (two CPUs on two directions share no line).
@@ -96,7 +102,10 @@ struct sl_dir {
 	/* Retransmissions (T) and zero windows (W): since the mark or the packet that passed it; the flip adds those before. */
 	__u32 rexmits;
 	__u32 zero_windows;
-	/* Armed: the mark, then the values after the packet that passed it. Shunted: see SL_TIED. */
+	/*
+	 * Armed: the mark, then the values after the packet that passed it. Shunted: see SL_TIED; else, where the gate has begun it by
+	 * itself, sync_seq is the sequence end then.
+	 */
 	__u32 sync_seq;
 	__u32 sync_ack;
 };
@@ -418,9 +427,11 @@ struct sl_op {
 	 */
 	__u32 seq[2];
 	__u32 ack[2];
-	__u32 flags;  /* ARM: SL_TIED, SL_CARRIER */
+	__u32 flags;  /* ARM: SL_TIED, SL_CARRIER; FLIP: one of SL_AFTER, to be shunted when `after` of one direction has passed */
 	__u32 tie[2]; /* FLIP: of the tunnels around each direction */
-	__u32 pad[5];
+	__u32 after;
+	__u32 synced; /* with `after`: bits of the directions that the owner has seen synchronized */
+	__u32 pad[3];
 };
 _Static_assert(sizeof(struct sl_op) == 128, "two cache lines");
 
@@ -429,6 +440,54 @@ struct sl_ops_range {
 	__u32 count;
 	__u32 done;
 	__u32 pad;
+};
+
+/* Why the gate has shunted a flow by itself: the low byte of the cookie; 0x100: direction 1 is the originator's. */
+#define SL_MADE_TLS 1
+#define SL_MADE_BYTES 2
+#define SL_MADE_PKTS 3
+#define SL_MADE_DIR1 0x100
+
+/* Bits of sl_watched.word beside the tag of the flow in its upper 24 bits. */
+#define SL_W_FIRST 1  /* the watch began with a packet of this direction */
+#define SL_W_HELLO 2  /* its ClientHello or ServerHello was seen: records are followed */
+#define SL_W_CLIENT 4 /* it was a ClientHello */
+#define SL_W_DATA 8   /* the client has sent application data after it had got the ServerHello */
+#define SL_W_EXCEPT 16 /* an exception covers it */
+
+/* A direction of a flow that has no entry, as the gate watches it by itself. */
+struct sl_watched {
+	__u64 ip_bytes; /* of packets with payload, as all that is here */
+	__u32 pkts;
+	__u32 word;
+	__u32 seq;  /* TCP: highest sequence end and acknowledgement */
+	__u32 ack;
+	__u32 next; /* TLS: where the next record begins, how much of its header has come, and what */
+	__u32 have;
+	__u64 head;
+	__u32 mark; /* client: in its first application data; server: the beginning of its ServerHello */
+	__u32 last; /* of a packet: CLOCK_MONOTONIC in units of 2^20 ns */
+	__u32 pad[4];
+};
+_Static_assert(sizeof(struct sl_watched) == 64, "one cache line");
+
+struct sl_watch4 {
+	struct sl_watched dir[2]; /* 48 + 16 = 64, as in the flow tables */
+};
+struct sl_watch6 {
+	__u64 pad[4];
+	struct sl_watched dir[2];
+};
+
+/* What a CPU has seen of the watch. */
+struct sl_watch_count {
+	__u64 begun;     /* flows that were taken into the table */
+	__u64 unwatched; /* packets whose flow was not, as too many new ones came */
+	__u64 made[4];   /* shunts by reason, SL_MADE_* */
+	__u64 full;      /* not made: the flow table was full */
+	__u64 excepted;  /* not made: an exception covers the flow */
+	__u64 window;    /* CLOCK_MONOTONIC ns from which new flows are counted */
+	__u64 fresh;     /* taken in since then */
 };
 
 /*

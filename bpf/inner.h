@@ -299,7 +299,7 @@ static __always_inline int look_inside(frame_ctx *ctx, struct sl_packet *p, stru
 	}
 	widen(p, &key, w);
 	p->tie = w->tie;
-	if (cfg_trace || cfg_steer) {
+	if (cfg_trace || cfg_steer || cfg_watch) {
 		__builtin_memcpy(p->key, &key, sizeof(key));
 		p->parsed = verdict;
 	}

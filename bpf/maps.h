@@ -47,6 +47,13 @@ struct {
 #define cfg_tunnels 0
 #endif
 
+/* Objects of their own as well (gate_watch.bpf.c, gate_tunnels_watch.bpf.c). */
+#if defined(SLUICE_WATCH) && !defined(SLUICE_SOCKET_FILTER)
+const volatile __u32 cfg_watch = 0; /* 1: flows without an entry are watched; 3: TLS as well */
+#else
+#define cfg_watch 0
+#endif
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);

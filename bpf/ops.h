@@ -108,6 +108,37 @@ static __noinline int sync(struct sl_op *op)
 	return 0;
 }
 
+/* Leaves it armed: the gate flips it by itself when one direction has passed as much as it may. */
+static __noinline int flip_later(struct sl_flow *f, struct sl_op *op)
+{
+	bool apart = false;
+
+	for (int i = 0; i < 2; i++) {
+		__u32 was = __sync_fetch_and_or(&f->dir[i].cpu, SL_SYNC_DONE);
+
+		/* A packet has just passed the mark, unseen by the owner: both have to take their counts again. */
+		if (was & SL_SYNC_WAIT && !(was & SL_SYNC_DONE) != !(op->synced >> i & 1))
+			apart = true;
+	}
+	if (apart)
+		return -EAGAIN;
+	for (int i = 0; i < 2; i++) {
+		struct sl_dir *d = &f->dir[i];
+
+		__sync_fetch_and_add(&d->rexmits, op->seq[i]);
+		__sync_fetch_and_add(&d->zero_windows, op->ack[i]);
+		WRITE_ONCE(d->sync_ack, op->after);
+		if (cfg_tunnels && READ_ONCE(d->cpu) & SL_TIED)
+			WRITE_ONCE(d->sync_seq, op->tie[i]);
+		__sync_fetch_and_or(&d->cpu, op->flags & SL_AFTER);
+	}
+	if (STATE(READ_ONCE(f->dir[0].state)) == SL_ENDING || STATE(READ_ONCE(f->dir[1].state)) == SL_ENDING) {
+		end_flow(f, SL_END_ASKED);
+		return -ECANCELED;
+	}
+	return 0;
+}
+
 static __noinline int flip(struct sl_op *op)
 {
 	struct sl_flow *f = find(op);
@@ -115,6 +146,8 @@ static __noinline int flip(struct sl_op *op)
 
 	if (!f)
 		return -ENOENT;
+	if (op->flags & SL_AFTER)
+		return flip_later(f, op);
 	for (int i = 0; i < 2; i++) {
 		__sync_fetch_and_add(&f->dir[i].rexmits, op->seq[i]);
 		__sync_fetch_and_add(&f->dir[i].zero_windows, op->ack[i]);

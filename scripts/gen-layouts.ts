@@ -24,6 +24,12 @@ const LAYOUTS = [
     structs: ['peer_*'],
   },
   {
+    object: 'build/bpf/gate_watch.bpf.o',
+    source: 'bpf/gate.h',
+    out: 'src/gate/watch-layout.gen.ts',
+    structs: ['sl_watch*'],
+  },
+  {
     object: 'build/bpf/rules.bpf.o',
     source: 'bpf/rules.h',
     out: 'src/rules/layout.gen.ts',

@@ -1,6 +1,17 @@
 import type { ShuntEvent, Side } from '../flow/types.ts';
 import { SlDir, SlFlow, SlSpare, SlValue4, SlValue6 } from './layout.gen.ts';
-import { END_REASONS, type EndReason, LOG_EVENTS, State, SYNC_DONE } from './layout.ts';
+import {
+  AFTER_BYTES,
+  AFTER_PACKETS,
+  END_REASONS,
+  type EndReason,
+  LEARN,
+  LOG_EVENTS,
+  MADE,
+  State,
+  SYNC_DONE,
+  TIED,
+} from './layout.ts';
 
 /** One direction of an entry as the gate counted it. Totals since the entry was armed. */
 export interface DirectionCounts {
@@ -25,6 +36,8 @@ export interface DirectionCounts {
   syncAck: number;
   /** CLOCK_MONOTONIC seconds of the last packet, coarse (one kernel tick). */
   last: number;
+  /** Shunted by the gate itself, TCP: where the sequence stood then, unless nothing told. */
+  began: number | undefined;
 }
 
 const direction = (): DirectionCounts => ({
@@ -42,6 +55,7 @@ const direction = (): DirectionCounts => ({
   syncSeq: 0,
   syncAck: 0,
   last: 0,
+  began: undefined,
 });
 
 /** A value of the flow tables, decoded; reused from read to read. */
@@ -49,6 +63,10 @@ export class Entry {
   readonly dirs: readonly [DirectionCounts, DirectionCounts] = [direction(), direction()];
   owner = 0;
   cookie = 0;
+  /** The gate made it itself: when, in CLOCK_MONOTONIC seconds; 0: it did not. The cookie says why. */
+  made = 0;
+  /** It waits, or waited, for a threshold, after which the gate shunts it by itself. */
+  threshold = false;
   /** The idle limit that the kernel holds it to, in ms; 0: none. */
   idleMs = 0;
   /** CLOCK_MONOTONIC seconds of the first dropped packet; 0: none yet. */
@@ -82,12 +100,14 @@ function u64(view: DataView, at: number): number {
   return view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
 }
 
+const AFTER = AFTER_BYTES | AFTER_PACKETS;
 const EVENT_LETTERS = [undefined, 'D', 'A', 'T', 'W'] as const;
 const EVENT_SIDE1 = 8;
 
 /** Decodes the value at `at` into `out`. `tcp` says how the sequence fields are to be read. */
 export function readEntry(view: DataView, at: number, family: 4 | 6, tcp: boolean, out: Entry): void {
   const flow = at + FLOW_AT[family];
+  let made = false;
   for (let side = 0; side < 2; side++) {
     const d = flow + F.dir + side * SlDir.size;
     const s = flow + F.spare + side * SlSpare.size;
@@ -109,7 +129,12 @@ export function readEntry(view: DataView, at: number, family: 4 | 6, tcp: boolea
     dir.syncSeq = view.getUint32(d + D.sync_seq, true);
     dir.syncAck = view.getUint32(d + D.sync_ack, true);
     dir.last = u64(view, d + D.last) / 1e9;
+    const itself = (flags & (MADE | AFTER)) !== 0 && dir.state !== State.armed;
+    dir.began = itself && tcp && (flags & (LEARN | TIED)) === 0 ? dir.syncSeq : undefined;
+    if (side === 0) made = (flags & MADE) !== 0;
+    if (side === 0) out.threshold = (flags & AFTER) !== 0;
   }
+  out.made = made ? (out.dirs[0].syncAck + out.dirs[1].syncAck * 2 ** 32) / 1e9 : 0;
   out.cookie = view.getUint32(flow + F.cookie, true);
   out.idleMs = view.getUint32(flow + F.dir + D.idle_ms, true);
   out.first = u64(view, flow + F.first) / 1e9;

@@ -1,6 +1,7 @@
 import { type GatePeers, peerConstants } from './peers.ts';
 import { type GateSteering, steerConstants } from './steer.ts';
 import { type GateTunnels, tunnelConstants } from './tunnels.ts';
+import { type GateWatch, watchConstants } from './watch.ts';
 
 /** What is in the program only while it is used: each costs something with every packet (docs/bench.md), and nothing while it is off. */
 export interface Features {
@@ -22,6 +23,10 @@ export interface Features {
   peers: GatePeers | undefined;
   /** Share out what passes to CPUs. */
   steer: GateSteering | undefined;
+  /** Entries may be shunted by the gate itself, after a threshold. */
+  thresholds: boolean;
+  /** It stands alone: flows without an entry are watched. */
+  watch: GateWatch | undefined;
 }
 
 export const NO_FEATURES: Readonly<Features> = {
@@ -34,6 +39,8 @@ export const NO_FEATURES: Readonly<Features> = {
   tunnels: undefined,
   peers: undefined,
   steer: undefined,
+  thresholds: false,
+  watch: undefined,
 };
 
 /** SL_TELL_* of bpf/gate.h. */
@@ -54,6 +61,7 @@ export function constantsOf(
     ...tunnelConstants(features.tunnels),
     ...peerConstants(features.peers),
     ...steerConstants(features.steer),
+    ...watchConstants(features.watch),
   };
 }
 

@@ -20,7 +20,7 @@ import {
   upCommand,
 } from './control-places.ts';
 import { constantsOf, type Features, NO_FEATURES, sameFeatures } from './features.ts';
-import { type GateKind, isSlotMap, KINDS, objectOf, snapConstant, TUNNEL_MAPS } from './kind.ts';
+import { type GateKind, isSlotMap, KINDS, objectOf, snapConstant, TUNNEL_MAPS, WATCH_MAPS } from './kind.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
@@ -41,6 +41,7 @@ import {
 } from './steer.ts';
 import { filterRow, type TraceFilter, TraceReader } from './trace.ts';
 import type { GateTunnels } from './tunnels.ts';
+import type { GateWatch } from './watch.ts';
 
 export interface GateOptions extends GateInterface {
   /** Default `xdp`. A filter on sockets is never kept, and attached by whoever has the sockets. */
@@ -62,6 +63,10 @@ export interface GateOptions extends GateInterface {
   fragments?: boolean;
   /** What passes is shared out to CPUs; not by a filter on sockets, and with nothing in the slot `next`. */
   steer?: GateSteering | undefined;
+  /** Shunt flows by itself, by what it sees of them. */
+  watch?: GateWatch | undefined;
+  /** Entries may wait for a threshold (`flip` with `after`) from the beginning; else `enable` brings it. */
+  thresholds?: boolean;
   /** Bytes of a frame that rings keep: the filter on a socket says it. */
   snaplen?: number;
   /** Lease owners: one for each worker, numbered from 1. */
@@ -151,6 +156,8 @@ export class Gate {
       tunnels,
       peers,
       steer,
+      watch,
+      thresholds = watch !== undefined,
     } = options;
     const all = interfacesOf(options);
     const parts = KINDS[kind];
@@ -165,7 +172,10 @@ export class Gate {
       // Only what is asked over the control socket makes pairs.
       ...(keep === undefined ? {} : { pairs: MAX_PAIRS, prefixes: MAX_PREFIX_PAIRS }),
     };
-    const notes: Record<string, number> = fragments ? { fragments: MAX_FRAGMENTS } : {};
+    const notes: Record<string, number> = {
+      ...(fragments ? { fragments: MAX_FRAGMENTS } : {}),
+      ...(watch === undefined ? {} : { watch4: watch.size, watch6: watch.size }),
+    };
     const claims = Claims.claim(all, home);
     const { pins } = claims;
     let object: BpfObject | undefined;
@@ -180,17 +190,19 @@ export class Gate {
       const keyed = { vlanKey, tunnelKey: tunnels?.inKey === true };
       const tookOver = keep !== undefined && found?.fits(sizes, keyed) === true;
       const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
-      // Notes about fragments live as long as datagrams do, and are of another number with another option.
+      // Notes about fragments live as long as datagrams do, and are of another number with another option; what is watched is
+      // watched anew.
       const kept = [...(found?.maps ?? [])].filter(
         ([name]) =>
           name !== 'fragments' &&
           !STEER_MAPS.has(name) &&
           !PEER_MAPS.has(name) &&
+          !WATCH_MAPS.has(name) &&
           (tunnels !== undefined || !TUNNEL_MAPS.has(name)),
       );
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
-      const features = { ...NO_FEATURES, fragments, rules, tunnels, peers, steer };
+      const features = { ...NO_FEATURES, fragments, rules, tunnels, peers, steer, watch, thresholds };
       const names = all.map(({ ifname }) => ifname);
       if (peers !== undefined) peerTables = new PeerTables(peers, names, gateName(home), found?.maps);
       const { mapSizes: queues, programs } = steerOptions(steer, tunnels !== undefined);
@@ -281,10 +293,11 @@ export class Gate {
    * Switches on what costs something with each packet, and is not in the program until then: it is loaded anew over the same
    * tables, and takes over from one packet to the next. What is on stays on.
    */
-  enable(wanted: Partial<Pick<Features, 'pairs' | 'prefixes'>>): void {
+  enable(wanted: Partial<Pick<Features, 'pairs' | 'prefixes' | 'thresholds'>>): void {
     const pairs = this.#features.pairs || wanted.pairs === true;
     const prefixes = Math.max(this.#features.prefixes, wanted.prefixes ?? 0);
-    this.#configure({ ...this.#features, pairs, prefixes });
+    const thresholds = this.#features.thresholds || wanted.thresholds === true;
+    this.#configure({ ...this.#features, pairs, prefixes, thresholds });
   }
 
   /**

@@ -1,3 +1,4 @@
+import { SluiceError } from '../base/errors.ts';
 import { type BpfObject, loadObject, type ObjectOptions, possibleCpus } from '../kernel/index.ts';
 import type { Features } from './features.ts';
 import { loadGate } from './load.ts';
@@ -52,9 +53,23 @@ export const KINDS: Readonly<Record<GateKind, KindParts>> = {
 /** Maps that only a gate has that looks into tunnels. */
 export const TUNNEL_MAPS: ReadonlySet<string> = new Set(['way', 'mirrors']);
 
+/** Maps of a gate that shunts by itself. */
+export const WATCH_MAPS: ReadonlySet<string> = new Set(['watch4', 'watch6', 'watch_count', 'watch_room']);
+
 /** The object of a gate with these features. */
 export function objectOf(kind: GateKind, features: Readonly<Features>): string {
   const { object, tunnels, peers, steer } = KINDS[kind];
+  if (features.thresholds || features.watch !== undefined) {
+    if (features.steer !== undefined || features.peers !== undefined)
+      throw new SluiceError(
+        'USAGE',
+        "a gate that shunts by itself serves no other sensor's tables and steers nothing",
+        {
+          help: 'leave out --alone, --abi or --steer; of a gate that has one of them, shunt at once, without a threshold',
+        },
+      );
+    return `${features.tunnels === undefined ? object : tunnels}_watch`;
+  }
   if (features.steer !== undefined && steer !== undefined) return steer;
   const [plain, inside] = features.peers === undefined || peers === undefined ? [object, tunnels] : peers;
   return features.tunnels === undefined ? plain : inside;

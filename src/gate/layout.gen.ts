@@ -92,7 +92,9 @@ export const SlOp = {
     ack: 88,
     flags: 96,
     tie: 100,
-    pad: 108,
+    after: 108,
+    synced: 112,
+    pad: 116,
   },
 } as const;
 

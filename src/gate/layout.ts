@@ -22,9 +22,19 @@ export const OpCode = { arm: 1, sync: 2, flip: 3, end: 4, pairEnd: 5, prefixEnd:
 
 /** Bits of sl_dir.cpu, see bpf/gate.h. */
 export const SYNC_DONE = 1 << 20;
+export const LEARN = 1 << 21;
 /** Bits of sl_op.flags. */
 export const TIED = 1 << 22;
 export const CARRIER = 1 << 23;
+export const AFTER_BYTES = 1 << 24;
+export const AFTER_PACKETS = 1 << 25;
+/** Of sl_dir.cpu: the gate made the entry itself. */
+export const MADE = 1 << 26;
+
+/** Why it did: the low byte of the cookie, SL_MADE_*. */
+export const MADE_WHY = { 1: 'TLS_ESTABLISHED', 2: 'BYTES', 3: 'PACKETS' } as const;
+/** Of the cookie: direction 1 is the originator's. */
+export const MADE_DIR1 = 0x100;
 
 /** Slots of the program array `rules`, enum sl_rules_slot. */
 export const RulesSlot = { entry: 0, shunt: 1, exit: 2, inner: 3, chain: 4, slots: 64 } as const;

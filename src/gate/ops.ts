@@ -1,16 +1,31 @@
 import { SluiceError } from '../base/errors.ts';
 import type { BpfProgram } from '../kernel/index.ts';
 import { SlOp, SlOpsRange } from './layout.gen.ts';
-import { OpCode } from './layout.ts';
+import { AFTER_BYTES, AFTER_PACKETS, OpCode } from './layout.ts';
 
 export type OpName = keyof typeof OpCode;
 
 const O = SlOp.members;
 
+/** What an entry may still pass before the gate shunts it by itself: of one direction, IP bytes or packets. */
+export type Threshold = { bytes: number } | { packets: number };
+
+/** A flip that waits for a threshold; `synced` says which directions were seen synchronized. */
+export interface FlipLater {
+  after: Threshold;
+  synced: readonly [boolean, boolean];
+}
+
 /** Where the gate looks into tunnels: TIED and CARRIER for arm; for flip the ties of both directions (src/flow/tie.ts). */
 export interface OpTunnels {
   flags: number;
   tie: readonly [number, number];
+}
+
+/** As the gate keeps it: a signed word. */
+const MOST = 2 ** 31 - 1;
+function allowance(after: Threshold): number {
+  return Math.min(MOST, Math.max(1, Math.round('bytes' in after ? after.bytes : after.packets)));
 }
 
 const NO_TUNNELS: OpTunnels = { flags: 0, tie: [0, 0] };
@@ -65,6 +80,7 @@ export class Ops {
     first: readonly [number, number],
     second: readonly [number, number],
     tunnels: OpTunnels = NO_TUNNELS,
+    later?: FlipLater,
   ): number {
     if (this.full) throw new SluiceError('INTERNAL', 'the operations batch is full');
     const row = this.#count++;
@@ -78,7 +94,14 @@ export class Ops {
     view.setUint32(at + O.idle_ms, idleMs, true);
     view.setUint32(at + O.cookie, cookie, true);
     view.setInt32(at + O.result, -11, true);
-    view.setUint32(at + O.flags, tunnels.flags, true);
+    const flags = later === undefined ? 0 : 'bytes' in later.after ? AFTER_BYTES : AFTER_PACKETS;
+    view.setUint32(at + O.flags, tunnels.flags | flags, true);
+    view.setUint32(at + O.after, later === undefined ? 0 : allowance(later.after), true);
+    view.setUint32(
+      at + O.synced,
+      later === undefined ? 0 : Number(later.synced[0]) | (Number(later.synced[1]) << 1),
+      true,
+    );
     for (let side = 0; side < 2; side++) {
       view.setUint32(at + O.seq + side * 4, first[side] >>> 0, true);
       view.setUint32(at + O.ack + side * 4, second[side] >>> 0, true);

@@ -4,7 +4,7 @@ import { Entry } from '../../src/gate/entry.ts';
 import { Gate, type GateOptions } from '../../src/gate/gate.ts';
 import type { Verdict } from '../../src/gate/layout.ts';
 import type { Ledger } from '../../src/gate/ledger.ts';
-import type { OpName, OpTunnels } from '../../src/gate/ops.ts';
+import type { FlipLater, OpName, OpTunnels } from '../../src/gate/ops.ts';
 import { ipBytes } from '../../src/packet/address.ts';
 import type { PacketBuilder } from '../../src/packet/build.ts';
 
@@ -81,12 +81,13 @@ export class TestGate {
       first?: [number, number];
       second?: [number, number];
       tunnels?: OpTunnels | undefined;
+      later?: FlipLater;
     } = {},
   ): number {
-    const { owner = 1, idleMs = 0, cookie = 0, first = [0, 0], second = [0, 0], tunnels } = options;
+    const { owner = 1, idleMs = 0, cookie = 0, first = [0, 0], second = [0, 0], tunnels, later } = options;
     const { ops } = this.client;
     ops.clear();
-    const row = ops.push(name, key.family, key.bytes, owner, idleMs, cookie, first, second, tunnels);
+    const row = ops.push(name, key.family, key.bytes, owner, idleMs, cookie, first, second, tunnels, later);
     ops.run();
     return ops.result(row);
   }

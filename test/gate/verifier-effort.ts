@@ -4,9 +4,10 @@ import { TUNNEL_KINDS } from '../../src/base/tunnels.ts';
 import { loadBalance, oneSidedPorts } from '../../src/capture/balance.ts';
 import { constantsOf, type Features, NO_FEATURES } from '../../src/gate/features.ts';
 import { type GateKind, KINDS, objectOf } from '../../src/gate/kind.ts';
-import { type GateSteering, steerOptions } from '../../src/gate/steer.ts';
 import type { GatePeers } from '../../src/gate/peers.ts';
+import { type GateSteering, steerOptions } from '../../src/gate/steer.ts';
 import type { GateTunnels } from '../../src/gate/tunnels.ts';
+import type { GateWatch } from '../../src/gate/watch.ts';
 import { type BpfObject, loadObject } from '../../src/kernel/index.ts';
 
 /** Of a loaded program: instructions that the verifier processed, and that are left of it. */
@@ -25,6 +26,8 @@ const PEERS: GatePeers = {
   suricata: { entries: 1, shared: false, hostOrder: true },
 };
 
+const WATCH: GateWatch = { tls: true, bytes: 1e6, packets: 100, idle: 60, owner: 255, size: 64 };
+
 /** The gate with nothing on, with each option alone, and with all. */
 const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean }>> = {
   'nothing on': {},
@@ -40,6 +43,9 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
   tunnels: { tunnels: TUNNELS },
   'tunnels that end here': { tunnels: { ...TUNNELS, mirror: true } },
   "other sensors' tables": { peers: PEERS },
+  thresholds: { thresholds: true },
+  'standing alone': { thresholds: true, watch: WATCH },
+  'standing alone, and tunnels': { thresholds: true, watch: WATCH, tunnels: TUNNELS },
   'all on': {
     vlanKey: true,
     pairs: true,
@@ -76,7 +82,9 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
 const FOR_TESTS = /^test_/;
 
 const GATES = new Set(
-  Object.values(KINDS).flatMap(({ object, tunnels, peers = [], steer = [] }) => [object, tunnels, peers, steer].flat()),
+  Object.values(KINDS).flatMap(({ object, tunnels, peers = [], steer = [] }) =>
+    [object, tunnels, `${object}_watch`, `${tunnels}_watch`, peers, steer].flat(),
+  ),
 );
 
 function note(efforts: Record<string, Effort>, label: string, object: BpfObject): void {
@@ -93,11 +101,12 @@ export function verifierEffort(directory: string): Record<string, Effort> {
   for (const kind of ['xdp', 'socket'] satisfies GateKind[]) {
     const { object: plain, load } = KINDS[kind];
     for (const [label, { vlanKey = false, ...features }] of Object.entries(VARIANTS)) {
-      const name = objectOf(kind, { ...NO_FEATURES, ...features });
+      // Filters on sockets watch nothing.
+      const on = { ...NO_FEATURES, ...features, ...(kind === 'socket' ? { watch: undefined } : {}) };
       if ((features.steer !== undefined || features.peers !== undefined) && kind === 'socket') continue;
       const { mapSizes, programs } = steerOptions(features.steer, features.tunnels !== undefined);
-      const object = load(join(directory, `${name}.bpf.o`), {
-        constants: constantsOf({ ...NO_FEATURES, ...features }, vlanKey),
+      const object = load(join(directory, `${objectOf(kind, on)}.bpf.o`), {
+        constants: constantsOf(on, vlanKey),
         mapSizes: { ledger: 1, flows4: 16, flows6: 16, ops: 16, ...mapSizes },
         programs,
       });

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* The socket filter that shunts by itself after a threshold. */
+#define SLUICE_WATCH
+#include "filter.bpf.c"

@@ -1,0 +1,83 @@
+import { type BpfMap, possibleCpus } from '../kernel/index.ts';
+import { SlWatchCount } from './watch-layout.gen.ts';
+
+/** How a gate that stands alone watches flows (bpf/watch.h), and when it shunts them by itself. */
+export interface GateWatch {
+  /** TLS, once both sides have finished their handshake as far as can be seen. */
+  tls: boolean;
+  /** IP bytes of the packets with payload of one direction; 0: not by bytes. */
+  bytes: number;
+  /** Packets with payload of one direction; 0: not by packets. */
+  packets: number;
+  /** Seconds of silence after which an entry ends, and what was seen of a flow is forgotten. */
+  idle: number;
+  /** Place in the leases of those that the gate makes itself. */
+  owner: number;
+  /** Most flows of each family that are watched at a time. */
+  size: number;
+}
+
+/** The last place in the leases: others are given away from the first one on. */
+export const WATCH_OWNER = 255;
+/** A flow that is seen now and then is not forgotten for new ones within so many seconds. */
+const TURNOVER = 4;
+/** Windows of bpf/watch.h in a second. */
+const WINDOWS = 10;
+
+/** Constants of bpf/watch.h; none where nothing is watched: its object may have none. */
+export function watchConstants(watch: GateWatch | undefined): Record<string, number | Uint8Array> {
+  if (watch === undefined) return {};
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(Math.round(watch.bytes)), true);
+  return {
+    cfg_watch: watch.tls ? 3 : 1,
+    cfg_watch_bytes: bytes,
+    cfg_watch_pkts: watch.packets,
+    cfg_watch_owner: watch.owner,
+    cfg_watch_idle: Math.round(watch.idle * 1000),
+    cfg_watch_fresh: Math.max(1, Math.round(watch.size / TURNOVER / WINDOWS / possibleCpus())),
+  };
+}
+
+/** What the watch has seen since the gate was made. */
+export interface WatchCounts {
+  /** Flows that were taken into the table. */
+  begun: number;
+  /** Packets of flows that were not, as too many new ones came. */
+  unwatched: number;
+  /** Shunts by reason. */
+  made: { tls: number; bytes: number; packets: number };
+  /** Not shunted, as the flow table was full. */
+  full: number;
+  /** Not shunted, as an exception covers them. */
+  excepted: number;
+}
+
+const C = SlWatchCount.members;
+
+/** Sums the rows of all CPUs. */
+export function readWatchCounts(map: BpfMap): WatchCounts {
+  const value = new Uint8Array(map.valueBytes);
+  const counts: WatchCounts = {
+    begun: 0,
+    unwatched: 0,
+    made: { tls: 0, bytes: 0, packets: 0 },
+    full: 0,
+    excepted: 0,
+  };
+  if (!map.get(new Uint8Array(4), value)) return counts;
+  const view = new DataView(value.buffer);
+  const stride = value.length / possibleCpus();
+  for (let at = 0; at < value.length; at += stride) {
+    const u64 = (place: number): number =>
+      view.getUint32(at + place, true) + view.getUint32(at + place + 4, true) * 2 ** 32;
+    counts.begun += u64(C.begun);
+    counts.unwatched += u64(C.unwatched);
+    counts.made.tls += u64(C.made + 8);
+    counts.made.bytes += u64(C.made + 16);
+    counts.made.packets += u64(C.made + 24);
+    counts.full += u64(C.full);
+    counts.excepted += u64(C.excepted);
+  }
+  return counts;
+}
