@@ -10,6 +10,7 @@ export {
 export { PolicyError } from './error.ts';
 export { FIELDS, type FlowFacts } from './fields.ts';
 export { loadPolicies, type PolicyPlan, parsePolicies, planOf, setsOf, textOf } from './load.ts';
+export { rangesIn } from './prefix-set.ts';
 export { BULK_DEFAULT_BYTES, PRESETS } from './presets.ts';
 export type { PolicyAction, PolicySpec } from './spec.ts';
 export { readSignatures } from './suricata/read.ts';

@@ -1,18 +1,19 @@
 import { ipBytes } from '../packet/address.ts';
-import { compareAddress, type PrefixTree, prefixTree, RANGE_WORDS, rangeBefore } from './prefix-tree.ts';
+import { compareAddress, type Edges, edgesUpTo, type PrefixTree, prefixTree } from './prefix-tree.ts';
 
 /** Networks that a set may hold, of both families together. */
 export const MAX_PREFIXES = 8_000_000;
-const MOST_INDEX_BITS = 16;
+const MOST_INDEX_BITS = 20;
 
-/** What a set is made of: plain numbers in shared memory, so that workers look into it without a copy. */
+/**
+ * What a set is made of: plain numbers in shared memory, so that workers look into it without a copy. An edge is an address at
+ * which the set begins or ends; behind an odd number of them an address is in it.
+ */
 export interface PrefixTable {
-  /** Disjoint ranges of IPv4 addresses in order: first and last of each. */
-  readonly ranges4: Uint32Array;
-  /** By the upper bits of an address, as many as its length tells: the first range that may hold it. */
+  readonly edges4: Uint32Array;
+  /** By the upper bits of an address, as many as its length tells: the first edge that is not below. */
   readonly index4: Uint32Array;
-  /** Disjoint ranges of IPv6 addresses in order: first and last of each, four words each. */
-  readonly ranges6: Uint32Array;
+  readonly edges6: Edges;
   readonly tree6: PrefixTree;
 }
 
@@ -57,36 +58,36 @@ export class PrefixTableBuilder {
     return { ...this.#build4(), ...this.#build6() };
   }
 
-  #build4(): Pick<PrefixTable, 'ranges4' | 'index4'> {
+  #build4(): Pick<PrefixTable, 'edges4' | 'index4'> {
     const keys = this.#keys4.subarray(0, this.#count4).sort();
-    const ranges = new Uint32Array(keys.length * 2);
+    const edges = new Uint32Array(keys.length * 2);
     let count = 0;
     let end = -1;
     for (const key of keys) {
       const bits = key % 64;
       const start = (key - bits) / 64;
-      const stop = start + 2 ** (32 - bits) - 1;
-      if (stop <= end) continue;
-      // Networks are disjoint or within each other; what follows without a gap is one range.
-      if (count > 0 && start === end + 1) ranges[count * 2 - 1] = stop;
-      else {
-        ranges[count * 2] = start;
-        ranges[count++ * 2 + 1] = stop;
-      }
-      end = stop;
+      const behind = start + 2 ** (32 - bits);
+      if (behind <= end) continue;
+      // Networks are disjoint or within each other; what follows without a gap goes on.
+      if (start === end) count--;
+      else edges[count++] = start;
+      edges[count++] = behind;
+      end = behind;
     }
+    // Behind the last address there is nothing.
+    if (end === 2 ** 32) count--;
     const bits = Math.min(MOST_INDEX_BITS, Math.max(1, 32 - Math.clz32(count)));
     const index4 = shared(2 ** bits + 1);
-    let range = 0;
+    let edge = 0;
     for (let high = 0; high < 2 ** bits; high++) {
-      while (range < count && ranges[range * 2 + 1] < high * 2 ** (32 - bits)) range++;
-      index4[high] = range;
+      while (edge < count && edges[edge] < high * 2 ** (32 - bits)) edge++;
+      index4[high] = edge;
     }
     index4[2 ** bits] = count;
-    return { ranges4: copied(ranges, count * 2), index4 };
+    return { edges4: copied(edges, count), index4 };
   }
 
-  #build6(): Pick<PrefixTable, 'ranges6' | 'tree6'> {
+  #build6(): Pick<PrefixTable, 'edges6' | 'tree6'> {
     const words = this.#words6;
     const order = Uint32Array.from({ length: this.#count6 }, (_, i) => i);
     order.sort((a, b) => {
@@ -96,24 +97,49 @@ export class PrefixTableBuilder {
       }
       return 0;
     });
-    const ranges = new Uint32Array(order.length * RANGE_WORDS);
+    const edges = new Uint32Array(order.length * 8);
     let count = 0;
     for (const entry of order) {
       const at = entry * 5;
-      if (count > 0 && compareAddress(words, at, ranges, count * RANGE_WORDS - 4) <= 0) continue;
-      const bits = words[at + 4];
-      const to = count++ * RANGE_WORDS;
-      for (let i = 0; i < 4; i++) {
-        ranges[to + i] = words[at + i];
-        ranges[to + 4 + i] = words[at + i] | ~maskOf(bits - i * 32);
-      }
+      const gap = count === 0 ? 1 : compareAddress(words, at, edges, count * 4 - 4, 4);
+      // An odd number: the last network goes to the end of everything.
+      if (gap < 0 || count % 2 === 1) continue;
+      if (gap === 0) count--;
+      else edges.set(words.subarray(at, at + 4), count++ * 4);
+      if (putBehind(words, at, edges, count * 4)) count++;
     }
-    const { tree, root } = prefixTree(ranges, count);
-    return {
-      ranges6: copied(ranges, count * RANGE_WORDS),
-      tree6: { tree: copied(tree, tree.length), root },
-    };
+    const narrow = new Uint32Array(count * 2);
+    let low = 0;
+    for (let i = 0; i < count; i++) {
+      narrow.set(edges.subarray(i * 4, i * 4 + 2), i * 2);
+      low |= edges[i * 4 + 2] | edges[i * 4 + 3];
+    }
+    // Hardly anybody lists what is smaller than a /64: half as much to read.
+    const edges6: Edges =
+      low === 0
+        ? { edges: copied(narrow, narrow.length), words: 2 }
+        : { edges: copied(edges, count * 4), words: 4 };
+    const { tree, root } = prefixTree(edges6);
+    return { edges6, tree6: { tree: copied(tree, tree.length), root } };
   }
+}
+
+/** The first address behind the network at words[at]; false when there is none. */
+function putBehind(words: Uint32Array, at: number, to: Uint32Array, place: number): boolean {
+  const bits = words[at + 4];
+  let carry = 1;
+  for (let i = 3; i >= 0; i--) {
+    const sum = ((words[at + i] | ~maskOf(bits - i * 32)) >>> 0) + carry;
+    carry = sum > 0xffff_ffff ? 1 : 0;
+    to[place + i] = sum;
+  }
+  return carry === 0;
+}
+
+/** Ranges of addresses without a gap. */
+export function rangesIn({ edges4, edges6 }: PrefixTable): { ipv4: number; ipv6: number } {
+  // The last one may go to the end of everything.
+  return { ipv4: Math.ceil(edges4.length / 2), ipv6: Math.ceil(edges6.edges.length / edges6.words / 2) };
 }
 
 /** Whether the 4 or 16 bytes at u8[at] are an address of the table. */
@@ -121,29 +147,28 @@ export function hasAddress(table: PrefixTable, u8: Uint8Array, at: number, bytes
   return bytes === 4 ? has4(table, u8, at) : has6(table, u8, at);
 }
 
-function has4({ ranges4, index4 }: PrefixTable, u8: Uint8Array, at: number): boolean {
+function has4({ edges4, index4 }: PrefixTable, u8: Uint8Array, at: number): boolean {
   const address = ((u8[at] << 24) | (u8[at + 1] << 16) | (u8[at + 2] << 8) | u8[at + 3]) >>> 0;
   const high = address >>> (1 + Math.clz32(index4.length - 1));
   let low = index4[high];
-  // The last range that begins no later than the address.
-  let end = Math.min(ranges4.length >>> 1, index4[high + 1] + 1);
+  let end = index4[high + 1];
+  // Mostly there is none in between, and nothing more to read.
   while (low < end) {
     const middle = (low + end) >>> 1;
-    if (ranges4[middle * 2] <= address) low = middle + 1;
+    if (edges4[middle] <= address) low = middle + 1;
     else end = middle;
   }
-  return low > 0 && ranges4[low * 2 - 1] >= address;
+  return (low & 1) === 1;
 }
 
 const ADDRESS = new Uint32Array(4);
 
-function has6({ ranges6, tree6 }: PrefixTable, u8: Uint8Array, at: number): boolean {
+function has6({ edges6, tree6 }: PrefixTable, u8: Uint8Array, at: number): boolean {
   for (let i = 0; i < 4; i++) {
     const o = at + i * 4;
     ADDRESS[i] = (u8[o] << 24) | (u8[o + 1] << 16) | (u8[o + 2] << 8) | u8[o + 3];
   }
-  const behind = rangeBefore(tree6, ranges6, ranges6.length / RANGE_WORDS, ADDRESS);
-  return behind > 0 && compareAddress(ranges6, behind * RANGE_WORDS - 4, ADDRESS, 0) >= 0;
+  return (edgesUpTo(tree6, edges6, ADDRESS) & 1) === 1;
 }
 
 /** The upper `bits` of 32; none for 0 and less, all for 32 and more. */

@@ -18,7 +18,7 @@ it('policies: a row for each set and each number of signatures', async () => {
   };
   const { tables, notes } = await benchPolicies(1, io, sizes);
   const [sets, signed, packets] = tables;
-  expect(sets.rows.map(({ name }) => name)).toHaveLength(5);
+  expect(sets.rows.map(({ name }) => name)).toHaveLength(6);
   expect(signed.rows.map(({ name }) => name)).toEqual(['3 signatures', '30 signatures']);
   expect(packets.rows.map(({ name }) => String(name).split(/:| /)[0])).toEqual(['settled', 'waits', 'waits']);
   expect(notes.join(' ')).toMatch(/ns at p99 .* kept/);

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ipBytes } from '../../src/packet/address.ts';
 import { domainTable, findDomains, hasDomain, parseDomain } from '../../src/policy/domain-set.ts';
-import { hasAddress, PrefixTableBuilder, parsePrefix } from '../../src/policy/prefix-set.ts';
+import { hasAddress, PrefixTableBuilder, parsePrefix, rangesIn } from '../../src/policy/prefix-set.ts';
 
 function built(texts: readonly string[]) {
   const builder = new PrefixTableBuilder();
@@ -74,6 +74,18 @@ describe('prefixes', () => {
       const expected = ranges.some((range) => own.startsWith(range));
       expect(hasAddress(table, u8, 0, u8.length as 4 | 16), address).toBe(expected);
     }
+  });
+
+  test('ranges that meet are one, also at the end of everything', () => {
+    const of = (...nets: string[]) => rangesIn(built(nets));
+    expect(of('10.0.0.0/9', '10.128.0.0/9', '10.1.0.0/16', '12.0.0.0/8')).toEqual({ ipv4: 2, ipv6: 0 });
+    expect(of('0.0.0.0/0', '1.0.0.0/8', '::/0', '8000::/1')).toEqual({ ipv4: 1, ipv6: 1 });
+    expect(of('128.0.0.0/1', 'ffff::/16', '2001:db8::/33', '2001:db8:8000::/33')).toEqual({
+      ipv4: 1,
+      ipv6: 2,
+    });
+    expect(of('2001:db8::1/128', '2001:db8::2/128', '2001:db8::4/128')).toEqual({ ipv4: 0, ipv6: 2 });
+    expect(of()).toEqual({ ipv4: 0, ipv6: 0 });
   });
 
   test('only what is a prefix is taken', () => {

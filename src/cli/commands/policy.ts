@@ -1,7 +1,15 @@
 import { type OutputConfig, outputSchema, type ReadConfig, readSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
-import { FIELDS, loadPolicies, PRESETS, readSignatures, textOf, triggerOf } from '../../policy/index.ts';
+import {
+  FIELDS,
+  loadPolicies,
+  PRESETS,
+  rangesIn,
+  readSignatures,
+  textOf,
+  triggerOf,
+} from '../../policy/index.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 
@@ -29,8 +37,10 @@ async function check(files: readonly string[], config: ReadConfig, io: CommandIo
         ]),
     ),
   );
-  for (const [name, table] of plan.prefixes)
-    io.detail(`set ${name}: ${table.ranges4.length / 2} ranges of IPv4, ${table.ranges6.length / 8} of IPv6`);
+  for (const [name, table] of plan.prefixes) {
+    const { ipv4, ipv6 } = rangesIn(table);
+    io.detail(`set ${name}: ${ipv4} ranges of IPv4, ${ipv6} of IPv6`);
+  }
   for (const [name, table] of plan.domains) io.detail(`set ${name}: domains, ${table.text.length} bytes`);
   for (const [name, list] of plan.signatures) io.detail(`set ${name}: ${list.length} signatures`);
 }
