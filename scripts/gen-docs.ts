@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { METRICS } from '../src/api/metrics.ts';
 import { runSchema } from '../src/base/config.ts';
 import { keysOf } from '../src/base/config-text.ts';
 import { ERROR_CODES } from '../src/base/errors.ts';
@@ -66,9 +67,29 @@ export function errorsPage(): string {
   return `${lines.join('\n')}\n`;
 }
 
+export function metricsPage(): string {
+  const lines = [
+    '# Metrics',
+    '',
+    'Made from `METRICS` in `src/api/metrics.ts` by `npm run docs`; do not edit.',
+    '',
+    '`/metrics` of the [API](api.md), in the text format of Prometheus. Labels have as many values as there are verdicts, sources, workers',
+    'and policies. Beside these there are `sluice_build_info` and the usual ones of the process (`process_*`, `nodejs_*`).',
+    '',
+    '| metric | kind | labels | |',
+    '| --- | --- | --- | --- |',
+  ];
+  for (const { name, kind, labels = [], help } of METRICS)
+    lines.push(
+      `| \`${name}\` | ${kind} | ${labels.map((label) => `\`${label}\``).join(', ')} | ${cell(help)} |`,
+    );
+  return `${lines.join('\n')}\n`;
+}
+
 export const PAGES: Readonly<Record<string, () => string>> = {
   'docs/configuration.md': configurationPage,
   'docs/errors.md': errorsPage,
+  'docs/metrics.md': metricsPage,
 };
 
 /** Pages whose file is not what the source makes. */

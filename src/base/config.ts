@@ -392,6 +392,35 @@ const liveLogs = {
   ),
 };
 
+const api = {
+  api: key(z.string().min(1).max(4096).optional(), {
+    group: 'API',
+    arg: 'ADDRESS:PORT',
+    help: 'Answer HTTP there: numbers, metrics for Prometheus, a live stream (docs/api.md). PORT alone is on loopback; unix:/PATH is a socket for this user.',
+    otherwise: 'none',
+  }),
+  apiTokenFile: key(z.string().min(1).max(4096).optional(), {
+    group: 'API',
+    arg: 'FILE',
+    help: 'A file with the token that requests have to show.',
+  }),
+  apiTlsCert: key(z.string().min(1).max(4096).optional(), {
+    group: 'API',
+    arg: 'FILE',
+    help: 'Answer HTTPS with this certificate (PEM).',
+  }),
+  apiTlsKey: key(z.string().min(1).max(4096).optional(), {
+    group: 'API',
+    arg: 'FILE',
+    help: 'The key of the certificate.',
+  }),
+  apiTlsClientCa: key(z.string().min(1).max(4096).optional(), {
+    group: 'API',
+    arg: 'FILE',
+    help: 'Let in only clients with a certificate of this authority.',
+  }),
+};
+
 const output = {
   json: flag(false, { group: 'Output', help: 'The result as JSON on stdout; errors too.' }),
   quiet: flag(false, {
@@ -416,6 +445,7 @@ export const runSchema = z.object({
   ...connections,
   ...logs,
   ...liveLogs,
+  ...api,
   ...output,
 });
 

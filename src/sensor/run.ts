@@ -21,6 +21,7 @@ import {
 } from '../log/other-logs.ts';
 import { HealthPort, isHealthy } from './health.ts';
 import { InterfaceStation } from './interface-station.ts';
+import { type LiveRun, type Onlooker, sourceView } from './live.ts';
 import { keepAwake } from './low-latency.ts';
 import { MirrorGate } from './mirror-gate.ts';
 import { type PlacedPlan, PolicyBook } from './policy-book.ts';
@@ -41,7 +42,11 @@ const RELOAD = 'SIGUSR2';
  * cannot go on, with everything detached and every record written; then prints the summary on stdout, as text or
  * (`--json`) one document. Resolves to what ended it before its time, which is in the document too.
  */
-export async function runSensor(config: RunConfig, io: CommandIo): Promise<SluiceError | undefined> {
+export async function runSensor(
+  config: RunConfig,
+  io: CommandIo,
+  onlooker?: Onlooker,
+): Promise<SluiceError | undefined> {
   const infos = config.interface.map((name) => checkInterface(name, config.tap));
   // Mirrors that arrive over UDP need neither.
   if (infos.length > 0) {
@@ -59,7 +64,7 @@ export async function runSensor(config: RunConfig, io: CommandIo): Promise<Sluic
   const sensor = new Sensor(config, io, infos);
   let summary: RunSummary;
   try {
-    await sensor.start();
+    await sensor.start(onlooker);
     await sensor.untilTheEnd();
     summary = await sensor.finish();
   } finally {
@@ -99,6 +104,8 @@ class Sensor {
   #logNotice: (record: NoticeRecord) => void = () => {};
   #health: HealthPort | undefined;
   #mirrorGate: MirrorGate | undefined;
+  #onlooker: AsyncDisposable | undefined;
+  #ending = false;
   #started = 0;
   #failed: SluiceError | undefined;
   #wake: () => void = () => {};
@@ -110,7 +117,7 @@ class Sensor {
     this.#columns = statsColumns(config.source.length > 0);
   }
 
-  async start(): Promise<void> {
+  async start(onlooker?: Onlooker): Promise<void> {
     const policies = await this.#book.load(this.#config);
     const { logDir, logRotateSize, logRotateTime, shuntFields } = this.#config;
     const zeek = headings(
@@ -154,6 +161,7 @@ class Sensor {
     if (warning !== undefined) this.#io.warn(warning);
     process.on(RELOAD, this.#reload);
     this.#started = performance.now() / 1000;
+    this.#onlooker = await onlooker?.(this.#live());
     this.#io.say('ready');
     // For whoever has started this process with a channel (the lab): the same, not to be read from talk.
     process.send?.('ready');
@@ -229,6 +237,16 @@ class Sensor {
     this.#wake();
   }
 
+  #live(): LiveRun {
+    return {
+      started: Date.now() / 1000,
+      healthy: () => isHealthy(this.#stations),
+      ready: () => !this.#ending,
+      snapshot: () => this.snapshot(),
+      sources: () => this.#stations.map(sourceView),
+    };
+  }
+
   snapshot(): Snapshot {
     return takeSnapshot(this.#stations, this.#book.names);
   }
@@ -249,6 +267,7 @@ class Sensor {
   async finish(): Promise<RunSummary> {
     // From here on no load balancer is to choose this one.
     await this.#health?.close();
+    this.#ending = true;
     const delays: number[] = [];
     for (const kind of END_STEPS) {
       for (const station of this.#stations) station.tell(kind);
@@ -276,6 +295,8 @@ class Sensor {
   async close(): Promise<void> {
     process.off(RELOAD, this.#reload);
     await this.#loading;
+    await this.#onlooker?.[Symbol.asyncDispose]();
+    this.#onlooker = undefined;
     await this.#health?.close();
     for (const station of this.#stations) await station.close();
     this.#mirrorGate?.close();

@@ -1,6 +1,22 @@
-import { runSchema } from '../../base/config.ts';
+import { type RunConfig, runSchema } from '../../base/config.ts';
+import type { CommandIo } from '../../base/io.ts';
+import type { Onlooker } from '../../sensor/live.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
+import { version } from '../version.ts';
+
+/** What shows the run, where something is to; loaded only then. */
+function onlookerOf(config: RunConfig, io: CommandIo): Onlooker | undefined {
+  const { api: listen, apiTokenFile: tokenFile, apiTlsCert: tlsCert } = config;
+  const { apiTlsKey: tlsKey, apiTlsClientCa: tlsClientCa } = config;
+  if (listen === undefined) return undefined;
+  return async (run) => {
+    const { ApiServer } = await import('../../api/server.ts');
+    const server = await ApiServer.open(run, version(), { listen, tokenFile, tlsCert, tlsKey, tlsClientCa });
+    io.say(`API: ${server.url}`);
+    return server;
+  };
+}
 
 /** `sluice run`: the main job, on taps, on mirrors over UDP, or in the lab. */
 export const registerRun: Register = (program, host) => {
@@ -23,7 +39,7 @@ export const registerRun: Register = (program, host) => {
         // Loaded here and not above: other commands work where the native addon does not.
         if (config.interface.length + config.source.length > 0) {
           const { runSensor } = await import('../../sensor/run.ts');
-          return await runSensor(config, io);
+          return await runSensor(config, io, onlookerOf(config, io));
         }
         const { runInLab } = await import('../lab-run.ts');
         return await runInLab(config, io);
@@ -40,6 +56,7 @@ Examples:
   sluice run -i eth1 --tap --capture afxdp        frames straight from behind the gate
   sluice run -i eth1 --tap --mode socket          no XDP: a filter on the sensor's own sockets
   sluice run -i eth1 --tap --no-gate              the sensor alone
+  sluice run -i eth1 --tap --api 9900             metrics and numbers at http://127.0.0.1:9900
   sluice run udp://0.0.0.0:4789                   a mirror in VXLAN, no privileges needed
   sluice run udp://10.0.0.5:4789 --mirror-gate eth0
                                                   shunted connections are dropped before the socket

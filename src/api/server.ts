@@ -1,0 +1,255 @@
+import { chmodSync, lstatSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import swagger from '@fastify/swagger';
+import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+import { z } from 'zod';
+import { SluiceError } from '../base/errors.ts';
+import type { LiveRun } from '../sensor/live.ts';
+import {
+  type ApiOptions,
+  checkAccess,
+  isLocalHost,
+  type Listen,
+  listenOf,
+  readSecret,
+  readToken,
+  tokenCheck,
+} from './access.ts';
+import { Metrics } from './metrics.ts';
+import {
+  healthShape,
+  policiesShape,
+  readyShape,
+  type Status,
+  sourcesShape,
+  statusOf,
+  statusShape,
+} from './shapes.ts';
+import { Stream } from './stream.ts';
+
+/** Connections at once; more are turned away by the kernel's queue. */
+const MAX_CONNECTIONS = 512;
+const TIMEOUT_MS = 10_000;
+const MAX_HEADER_BYTES = 8192;
+/** However often it is asked, numbers are read so often at most. */
+const FRESH_MS = 50;
+
+/** A zod shape for Fastify and the OpenAPI document. */
+const schemaOf = (shape: z.ZodType): object => {
+  const { $schema: _, ...schema } = z.toJSONSchema(shape, { target: 'openapi-3.0' }) as Record<
+    string,
+    unknown
+  >;
+  return schema;
+};
+
+/** The HTTP API of a run: numbers to read and a stream of them; nothing can be changed through it. */
+export class ApiServer implements AsyncDisposable {
+  readonly #app: FastifyInstance;
+  readonly #stream: Stream;
+  readonly #metrics: Metrics;
+  readonly #unix: string | undefined;
+  /** Where it can be reached. */
+  readonly url: string;
+
+  private constructor(
+    app: FastifyInstance,
+    stream: Stream,
+    metrics: Metrics,
+    unix: string | undefined,
+    url: string,
+  ) {
+    this.#app = app;
+    this.#stream = stream;
+    this.#metrics = metrics;
+    this.#unix = unix;
+    this.url = url;
+  }
+
+  /** @throws SluiceError USAGE, FILE, ADDRESS_IN_USE, ADDRESS_UNKNOWN, PRIVILEGE, KERNEL_CALL */
+  static async open(run: LiveRun, version: string, options: ApiOptions): Promise<ApiServer> {
+    const listen = listenOf(options.listen);
+    checkAccess(options, listen);
+    const https = tlsOf(options);
+    const app = fastify({
+      logger: false,
+      bodyLimit: 1024,
+      requestTimeout: TIMEOUT_MS,
+      forceCloseConnections: true,
+      http: { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: TIMEOUT_MS },
+      ...(https === undefined ? {} : { https: { ...https, maxHeaderSize: MAX_HEADER_BYTES } }),
+    }) as unknown as FastifyInstance;
+    app.server.maxConnections = MAX_CONNECTIONS;
+    let cached: { at: number; status: Status } | undefined;
+    const status = (): Status => {
+      const now = performance.now();
+      if (cached === undefined || now - cached.at > FRESH_MS)
+        cached = { at: now, status: statusOf(run, run.snapshot(), version) };
+      return cached.status;
+    };
+    const stream = new Stream(status);
+    const metrics = new Metrics(run, version);
+    guard(app, options, listen);
+    await app.register(swagger, {
+      openapi: {
+        openapi: '3.0.3',
+        info: { title: 'Sluice', version, description: 'What a run of Sluice sees, drops and loses.' },
+      },
+    });
+    // Behind the document's own hook, so that it sees these.
+    await app.register(async (routes) => addRoutes(routes, run, status, stream, metrics));
+    try {
+      await app.ready();
+      if ('path' in listen) await clearSocket(listen.path);
+      await app.listen(listen);
+      if ('path' in listen) chmodSync(listen.path, 0o600);
+    } catch (error) {
+      await app.close();
+      metrics.close();
+      throw listenError(options.listen, error);
+    }
+    const at = app.server.address();
+    const scheme = https === undefined ? 'http' : 'https';
+    const url =
+      at === null || typeof at === 'string'
+        ? options.listen
+        : `${scheme}://${at.family === 'IPv6' ? `[${at.address}]` : at.address}:${at.port}`;
+    return new ApiServer(app, stream, metrics, 'path' in listen ? listen.path : undefined, url);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stream.close();
+    await this.#app.close();
+    this.#metrics.close();
+    if (this.#unix !== undefined) rmSync(this.#unix, { force: true });
+  }
+}
+
+function addRoutes(
+  app: FastifyInstance,
+  run: LiveRun,
+  status: () => Status,
+  stream: Stream,
+  metrics: Metrics,
+): void {
+  const get = (
+    url: string,
+    summary: string,
+    shape: z.ZodType,
+    answer: (reply: FastifyReply) => unknown,
+  ): void => {
+    app.get(
+      url,
+      { schema: { summary, response: { 200: schemaOf(shape), 503: schemaOf(shape) } } },
+      async (_, reply) => answer(reply),
+    );
+  };
+  get('/health', 'Whether every worker makes progress: 200, or 503.', healthShape, (reply) => {
+    const healthy = run.healthy();
+    reply.code(healthy ? 200 : 503);
+    return { healthy };
+  });
+  get('/ready', 'Whether packets are captured: 200, or 503.', readyShape, (reply) => {
+    const ready = run.ready();
+    reply.code(ready ? 200 : 503);
+    return { ready };
+  });
+  get('/v1/status', 'Totals since the start, with the ledger of the gate.', statusShape, status);
+  get('/v1/sources', 'Where packets come from, and how far each worker has come.', sourcesShape, () =>
+    run.sources(),
+  );
+  get('/v1/policies', 'What each policy did.', policiesShape, () => run.snapshot().policies);
+  app.get(
+    '/metrics',
+    { schema: { summary: 'Metrics for Prometheus (docs/metrics.md).' } },
+    async (_, reply) => {
+      reply.header('content-type', metrics.contentType);
+      return await metrics.text();
+    },
+  );
+  app.get(
+    '/v1/stream',
+    { schema: { summary: 'Server-sent events: rates and totals, once a second.' } },
+    async (_, reply) => {
+      if (stream.add(reply.raw)) return reply.hijack();
+      return reply.code(503).send({ error: { code: 'LIMIT', message: 'there are too many onlookers' } });
+    },
+  );
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+}
+
+const refuse = (reply: FastifyReply, code: number, message: string): FastifyReply =>
+  reply.code(code).send({ error: { code: 'DENIED', message } });
+
+function guard(app: FastifyInstance, options: ApiOptions, listen: Listen): void {
+  const isRight = options.tokenFile === undefined ? undefined : tokenCheck(readToken(options.tokenFile));
+  const local = 'host' in listen && isRight === undefined && options.tlsClientCa === undefined;
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
+    if (local && !isLocalHost(request.headers.host))
+      return refuse(reply, 403, 'the API answers to this host by its own name only');
+    // A load balancer has no token.
+    const open = isRight === undefined || request.url === '/health' || request.url === '/ready';
+    if (open || isRight(request.headers.authorization)) return undefined;
+    reply.header('www-authenticate', 'Bearer');
+    return refuse(reply, 401, 'a token is needed: Authorization: Bearer TOKEN');
+  });
+  app.setNotFoundHandler((_, reply) =>
+    reply.code(404).send({ error: { code: 'NOT_FOUND', message: '/openapi.json says what there is' } }),
+  );
+  app.setErrorHandler((error: { statusCode?: number }, _, reply) => {
+    const code = error.statusCode ?? 500;
+    const message = code < 500 ? 'the request is not valid' : 'a defect in Sluice';
+    return reply.code(code).send({ error: { code: code < 500 ? 'USAGE' : 'INTERNAL', message } });
+  });
+}
+
+function tlsOf({ tlsCert, tlsKey, tlsClientCa }: ApiOptions): object | undefined {
+  if (tlsCert === undefined || tlsKey === undefined) return undefined;
+  return {
+    cert: readSecret(tlsCert, 'the certificate of the API'),
+    key: readSecret(tlsKey, 'the key of the API'),
+    minVersion: 'TLSv1.2',
+    ...(tlsClientCa === undefined
+      ? {}
+      : { ca: readSecret(tlsClientCa, 'the CA of clients'), requestCert: true, rejectUnauthorized: true }),
+  };
+}
+
+/** Removes a socket that nobody listens on any more. */
+async function clearSocket(path: string): Promise<void> {
+  const answered = await new Promise<boolean>((resolve) => {
+    const probe = connect(path, () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', (error: NodeJS.ErrnoException) => {
+      // A file that is none refuses as well.
+      if (error.code === 'ECONNREFUSED' && lstatSync(path).isSocket()) rmSync(path, { force: true });
+      resolve(false);
+    });
+  });
+  if (answered) throw Object.assign(new Error('in use'), { code: 'EADDRINUSE' });
+}
+
+function listenError(where: string, error: unknown): SluiceError {
+  if (error instanceof SluiceError) return error;
+  const cause = error instanceof Error ? error : new Error(String(error));
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === 'EADDRINUSE')
+    return new SluiceError('ADDRESS_IN_USE', `another program listens on ${where}`, {
+      cause,
+      help: 'choose another --api',
+    });
+  if (code === 'EADDRNOTAVAIL')
+    return new SluiceError('ADDRESS_UNKNOWN', `this host has no address ${where}`, {
+      cause,
+      help: 'ip address lists them',
+    });
+  if (code === 'EACCES')
+    return new SluiceError('PRIVILEGE', `this process may not listen on ${where}`, {
+      cause,
+      help: 'choose a port from 1024 on, or another path',
+    });
+  return new SluiceError('KERNEL_CALL', `the API cannot listen on ${where}`, { cause });
+}

@@ -1,0 +1,48 @@
+import { Stat } from './setup.ts';
+import type { Snapshot } from './snapshot.ts';
+import type { EarlyDrop, Station } from './station.ts';
+import { UdpStat } from './udp-books.ts';
+
+/** One source of a run as it is now. */
+export interface LiveSourceView {
+  name: string;
+  kind: 'interface' | 'udp';
+  /** How the gate is attached; `none` without one. */
+  mode: string;
+  drop: EarlyDrop;
+  capture: string;
+  /** Packets and bytes handled by each worker, and packets that found no room before it. */
+  workers: { packets: number; bytes: number; dropped: number }[];
+}
+
+/** A run while it runs, for whoever shows it. */
+export interface LiveRun {
+  /** Seconds since the epoch. */
+  readonly started: number;
+  /** Every worker has made progress a short while ago. */
+  healthy(): boolean;
+  /** From the first packet that is captured until the end begins. */
+  ready(): boolean;
+  snapshot(): Snapshot;
+  sources(): LiveSourceView[];
+}
+
+/** Opens what shows a run; it is closed before the run lets go of anything. */
+export type Onlooker = (run: LiveRun) => Promise<AsyncDisposable>;
+
+/** @see Station */
+export function sourceView({ name, kind, mode, earlyDrop, capture, stats }: Station): LiveSourceView {
+  const dropped = kind === 'udp' ? Stat.source + UdpStat.dropped : Stat.ringDrops;
+  return {
+    name,
+    kind,
+    mode,
+    drop: earlyDrop,
+    capture,
+    workers: stats.map((of) => ({
+      packets: of[Stat.packets],
+      bytes: of[Stat.bytes],
+      dropped: of[dropped],
+    })),
+  };
+}
