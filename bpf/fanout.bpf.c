@@ -14,9 +14,17 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define ETH_P_ERSPAN1 0x88be
 #define ETH_P_ERSPAN3 0x22eb
-#define VXLAN_PORT 4789
-#define GENEVE_PORT 6081
 #define GTPU_PORT 2152
+#define TUNNEL_PORTS 4
+
+/* UDP ports of tunnels, as --tunnel-ports has them. Rest: 0. */
+const volatile __u16 cfg_vxlan_ports[TUNNEL_PORTS] = {};
+const volatile __u16 cfg_geneve_ports[TUNNEL_PORTS] = {};
+
+static __always_inline bool is_port(const volatile __u16 *ports, __u32 port)
+{
+	return port && (port == ports[0] || port == ports[1] || port == ports[2] || port == ports[3]);
+}
 
 /* All of them, also of tunnels: what these carry is looked into or not. */
 static __always_inline bool ports_tell(__u32 proto, const __u8 *ports)
@@ -112,22 +120,21 @@ __noinline int to_inner(struct __sk_buff *skb, struct walk *w, __u32 at, __u32 p
 		return 0;
 	}
 	at += 8;
-	switch (ports & 0xffff) {
-	case VXLAN_PORT: /* RFC 7348 */
+	ports &= 0xffff;
+	if (is_port(cfg_vxlan_ports, ports)) { /* RFC 7348 */
 		if (!load(skb, w, at, b, 8) || !(b[0] & 8))
 			return 0;
 		return in_ethernet(skb, w, at + 8);
-	case GENEVE_PORT: /* RFC 8926; not control packets */
+	}
+	if (is_port(cfg_geneve_ports, ports)) { /* RFC 8926; not control packets */
 		if (!load(skb, w, at, b, 8) || b[0] >> 6 || b[1] & 0x80)
 			return 0;
 		at += 8 + (b[0] & 0x3f) * 4;
 		w->type = b[2] << 8 | b[3];
 		w->at = at;
 		return w->type == ETH_P_TEB ? in_ethernet(skb, w, at) : 1;
-	case GTPU_PORT:
-		return in_gtpu(skb, w, at);
 	}
-	return 0;
+	return ports == GTPU_PORT ? in_gtpu(skb, w, at) : 0;
 }
 
 SEC("socket")

@@ -28,6 +28,12 @@ const seconds = (min: number, max: number) => duration(min, max, durationText);
 const secondsOrOff = (min: number, max: number) => durationOrOff(min, max, durationText);
 const size = (min: number, max: number) => bytes(min, max, bytesText);
 const DAY = 86_400;
+const tunnelPortList = () =>
+  list(tunnelPort)
+    .refine((all) => Object.values(tunnelPorts(all)).every(({ length }) => length <= MAX_TUNNEL_PORTS), {
+      error: `may have up to ${MAX_TUNNEL_PORTS} ports of each kind`,
+    })
+    .prefault(['vxlan=4789', 'geneve=6081']);
 
 const source = {
   interface: key(
@@ -122,7 +128,7 @@ const source = {
   }),
   fanoutInner: flag(false, {
     group: 'Source',
-    help: 'With --fanout ebpf, share out tunnelled packets by the flow inside (VXLAN, GENEVE, GRE, ERSPAN, IP in IP, GTP-U).',
+    help: 'With --fanout ebpf, share out tunnelled packets by the flow inside (VXLAN, GENEVE on --tunnel-ports, GRE, ERSPAN, IP in IP, GTP-U).',
   }),
   fanoutRollover: flag(false, {
     group: 'Source',
@@ -280,11 +286,7 @@ const connections = {
     help: 'Connections of different VLANs are different, also with the same addresses and ports.',
   }),
   tunnelPorts: key(
-    list(tunnelPort)
-      .refine((all) => Object.values(tunnelPorts(all)).every(({ length }) => length <= MAX_TUNNEL_PORTS), {
-        error: `may have up to ${MAX_TUNNEL_PORTS} ports of each kind`,
-      })
-      .prefault(['vxlan=4789', 'geneve=6081']),
+    tunnelPortList(),
     {
       group: 'Connections',
       arg: 'KIND=PORT,…',
@@ -449,6 +451,32 @@ export const runSchema = z.object({
   ...output,
 });
 
+/** Of a fanout program for other sensors, which has no run around it. */
+export const fanoutPinSchema = outputSchema.extend({
+  fanoutKey: key(z.enum(['flow', 'pair']).default('flow'), {
+    group: 'Flows',
+    arg: 'KEY',
+    help: 'What goes to one ring: all of a flow (addresses and ports), or all between two addresses.',
+  }),
+  fanoutInner: flag(false, {
+    group: 'Flows',
+    help: 'Share out tunnelled packets by the flow inside (VXLAN, GENEVE, GRE, ERSPAN, IP in IP, GTP-U).',
+  }),
+  tunnelPorts: key(
+    tunnelPortList(),
+    {
+      group: 'Flows',
+      arg: 'KIND=PORT,…',
+      help: 'With --fanout-inner, UDP ports of VXLAN and GENEVE tunnels, for instance vxlan=4789,vxlan=8472; of a kind that is not named there are none.',
+    },
+    'list',
+  ),
+  vlanKey: flag(false, {
+    group: 'Flows',
+    help: 'Flows of different VLANs are different, also with the same addresses and ports.',
+  }),
+});
+
 export type OutputConfig = z.output<typeof outputSchema>;
 /** What `sluice read` runs with; durations in seconds, sizes in bytes. */
 export type ReadConfig = z.output<typeof readSchema>;
@@ -474,7 +502,30 @@ const isSteering = (c: Partial<RunConfig>): boolean => c.steer !== undefined && 
 const isKernelMode = (mode: RunConfig['fanout'] | undefined): boolean =>
   mode !== undefined && mode !== 'auto' && mode !== 'ebpf';
 
+/** What holds for rings on interfaces, and would be passed over without a word where there are none. */
+const OF_RINGS = [
+  'ringBytes',
+  'ringBlock',
+  'retire',
+  'fanout',
+  'fanoutKey',
+  'fanoutInner',
+  'fanoutRollover',
+  'snaplen',
+  'pinWorkers',
+] as const;
+
 export const CONFLICTS: readonly Conflict[] = [
+  ...OF_RINGS.map(
+    (name): Conflict => ({
+      keys: [name, 'interface'],
+      verb: 'needs',
+      // What is as it was preset has not been asked for.
+      broken: (c) =>
+        isMirrorsAlone(c) && c[name] !== undefined && c[name] !== runSchema.shape[name].parse(undefined),
+      why: 'a mirror over UDP has sockets, and no rings',
+    }),
+  ),
   {
     keys: ['quiet', 'verbose'],
     verb: EXCLUDES,

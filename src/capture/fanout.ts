@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
+import { MAX_TUNNEL_PORTS, type TunnelPorts } from '../base/tunnels.ts';
 import { type BpfObject, Fanout, FanoutFlag, FanoutPlace, loadObject, packageRoot } from '../kernel/index.ts';
 
 /** How packets are shared out: by our own program, or by one of the kernel's modes. */
@@ -12,6 +13,8 @@ export interface FanoutKey {
   key: 'flow' | 'pair';
   /** By what VXLAN, GENEVE, GRE, ERSPAN, IP in IP and GTP-U carry. */
   inner: boolean;
+  /** Where VXLAN and GENEVE are; their own ports unless told. */
+  tunnelPorts?: TunnelPorts;
   /** VLAN ids belong to the flow. */
   vlanKey: boolean;
 }
@@ -34,15 +37,26 @@ export const FanoutCount = { first: 0, followed: 1, unknown: 2 } as const;
 export const FANOUT_COUNTS = 3;
 
 const SEEDS = 2 ** 32;
+/** RFC 7348, RFC 8926. */
+const OWN_PORTS: TunnelPorts = { vxlan: [4789], geneve: [6081] };
+
+function portBytes(ports: readonly number[]): Uint8Array {
+  const words = new Uint16Array(MAX_TUNNEL_PORTS);
+  words.set(ports);
+  return new Uint8Array(words.buffer);
+}
 
 /** Loads the program `sluice_fanout` of bpf/fanout.bpf.c; with a secret seed unless one is given. Throws as loadObject. */
 export function loadFanout(key: FanoutKey, seed: number = randomInt(SEEDS)): BpfObject {
+  const { tunnelPorts: ports = OWN_PORTS } = key;
   return loadObject(join(packageRoot(), 'build', 'bpf', 'fanout.bpf.o'), {
     constants: {
       cfg_seed: seed,
       cfg_pair: key.key === 'pair' ? 1 : 0,
       cfg_vlan: key.vlanKey ? 1 : 0,
       cfg_inner: key.inner ? 1 : 0,
+      cfg_vxlan_ports: portBytes(ports.vxlan),
+      cfg_geneve_ports: portBytes(ports.geneve),
     },
   });
 }

@@ -1,5 +1,6 @@
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
+import { tunnelPorts } from '../base/tunnels.ts';
 import { FanoutGroup } from '../capture/fanout.ts';
 import { SnapFilter } from '../capture/snap.ts';
 import { chooseKind, rulesOutXdp } from '../gate/choose.ts';
@@ -232,11 +233,13 @@ export class InterfaceStation implements Station {
   /** For several workers: how packets are shared out among them. */
   #makeGroup(): FanoutGroup {
     const { workers, fanout, fanoutKey, fanoutInner, fanoutRollover, vlanKey } = this.#config;
+    const ports = tunnelPorts(this.#config.tunnelPorts);
     const { name, index } = this.#info;
     const group = FanoutGroup.make(index, workers, {
       mode: fanout,
       key: fanoutKey,
       inner: fanoutInner,
+      tunnelPorts: ports,
       vlanKey,
       rollover: fanoutRollover,
     });

@@ -123,11 +123,20 @@ describe('the configuration', () => {
       ['--mode', '--mirror-gate'],
     ],
     ['AF_XDP for a mirror', { source: ['udp://0.0.0.0'], capture: 'afxdp' }, ['--capture', '--interface']],
+    ['a larger ring for a mirror', { source: ['udp://0.0.0.0'], ringBytes: '128MiB' }, ['--ring-bytes']],
+    ['pinned workers for a mirror', { source: ['udp://0.0.0.0'], pinWorkers: '0' }, ['--pin-workers']],
+    ['a fanout for a mirror', { source: ['udp://0.0.0.0'], fanout: 'hash' }, ['--fanout', '--interface']],
     ['none beside another policy', { policy: ['none', 'tls'] }, ['--policy']],
   ])('refuses %s, naming both', (_, flags, names) => {
     const error = failure(() => run(flags));
     expect(error.code).toBe('USAGE');
     for (const name of names) expect(error.message).toContain(name);
+  });
+
+  it('takes a mirror with what is preset for rings', () => {
+    expect(
+      run({ source: ['udp://0.0.0.0'], ringBytes: '64MiB', pinWorkers: 'off' }).config.source,
+    ).toHaveLength(1);
   });
 
   it('names the line of the file in a conflict, and lets a flag win over the file', () => {

@@ -11,7 +11,7 @@ import {
 } from '../../bench/fanout-frames.ts';
 import { FanoutCount, type FanoutKey, loadFanout } from '../../src/capture/fanout.ts';
 import type { BpfObject } from '../../src/kernel/index.ts';
-import { eth, pattern } from '../../src/packet/build.ts';
+import { eth, type PacketBuilder, pattern } from '../../src/packet/build.ts';
 import { kernelTest } from '../support/kernel.ts';
 import { fanoutHash, flowOf } from './fanout-oracle.ts';
 
@@ -144,6 +144,19 @@ kernelTest('inside of tunnels: the number of the inner flow by choice, of the ou
     // One family of the inner packets, one outer flow.
     expect(seen.size, name).toBeLessThanOrEqual(2);
   }
+});
+
+kernelTest('tunnels are on the ports that are named, and on no others', [], () => {
+  const tunnelPorts = { vxlan: [8472, 4790], geneve: [] };
+  using inner = new Balancer({ inner: true, tunnelPorts });
+  const ends = randomEnds(randomOf(7));
+  const expected = fanoutHash(flowOf(ends, []), SEED, false);
+  const on = (dport: number): PacketBuilder =>
+    eth().ipv4({ src: '192.0.2.1', dst: '192.0.2.2' }).udp({ sport: 5000, dport });
+  const hashOf = (outer: PacketBuilder): number => inner.hash(packetOf(outer.eth(), ends).bytes());
+  for (const port of tunnelPorts.vxlan) expect(hashOf(on(port).vxlan({ vni: 1 }))).toBe(expected);
+  for (const outer of [on(4789).vxlan({ vni: 1 }), on(6081).geneve({ vni: 1 }), on(0).vxlan({ vni: 1 })])
+    expect(hashOf(outer)).not.toBe(expected);
 });
 
 kernelTest('fragments of tunnel packets follow the inner flow, and inner fragments theirs', [], () => {

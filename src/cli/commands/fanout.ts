@@ -1,14 +1,21 @@
 import { resolve } from 'node:path';
 import { Argument, InvalidArgumentError, Option } from 'commander';
-import { runSchema } from '../../base/config.ts';
+import { fanoutPinSchema, outputSchema } from '../../base/config.ts';
+import { tunnelPorts } from '../../base/tunnels.ts';
 import type { FanoutStatus } from '../../gate/fanout-pins.ts';
 import { accountNumber } from '../accounts.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 
 const output = { json: true, quiet: true, verbose: true, color: true } as const;
-const pinSchema = runSchema.pick({ fanoutKey: true, fanoutInner: true, vlanKey: true, ...output });
-const plainSchema = runSchema.pick(output);
+const pinSchema = fanoutPinSchema.pick({
+  fanoutKey: true,
+  fanoutInner: true,
+  tunnelPorts: true,
+  vlanKey: true,
+  ...output,
+});
+const plainSchema = outputSchema.pick(output);
 
 const directory = (): Argument =>
   new Argument('[DIRECTORY]', 'in a bpf file system (default: /sys/fs/bpf/sluice/fanout)');
@@ -31,7 +38,12 @@ export const registerFanout: Register = (program, host) => {
         const { pinGroup } = pin.opts<{ pinGroup?: string }>();
         const pinned = pinFanout(
           resolve(where ?? FANOUT_PINS),
-          { key: config.fanoutKey, inner: config.fanoutInner, vlanKey: config.vlanKey },
+          {
+            key: config.fanoutKey,
+            inner: config.fanoutInner,
+            tunnelPorts: tunnelPorts(config.tunnelPorts),
+            vlanKey: config.vlanKey,
+          },
           pinGroup === undefined ? undefined : accountNumber('group', pinGroup),
         );
         if (config.json) io.out(`${JSON.stringify(pinned)}\n`);
@@ -49,7 +61,7 @@ with a group of mode PACKET_FANOUT_EBPF. examples/fanout-client.c does just that
 Examples:
   sluice fanout pin
   sluice fanout pin --fanout-key pair --pin-group zeek
-  sluice fanout pin --fanout-inner /sys/fs/bpf/inner`,
+  sluice fanout pin --fanout-inner --tunnel-ports vxlan=4789,vxlan=8472 /sys/fs/bpf/inner`,
   );
 
   const unpin = fanout
