@@ -175,6 +175,8 @@ export async function runDoctor(
     interfaces: options.interfaces,
     sample: options.sample,
     stop: io.stop,
+    areas: new Set(checks.map(({ area }) => area)),
+    cost: options.budget || options.facts || (config.json && !options.plan && !options.apply),
   });
   io.progressDone();
   if (options.facts) {

@@ -17,7 +17,7 @@ const RINGS = 4;
 const CONNECTIONS = 96;
 const GROUP = 0x51ce;
 /** Looks at the counters of a ring until a frame is there. */
-const PATIENCE_MS = 500;
+const PATIENCE_MS = 3000;
 
 function frameOf(tuple: Tuple, udp: boolean): Uint8Array {
   const ports = { sport: tuple.sourcePort, dport: tuple.destinationPort };

@@ -1,4 +1,5 @@
 import { type InterfaceInfo, interfaceInfo, interfaces } from '../../kernel/index.ts';
+import type { Area } from '../finding.ts';
 import type { Machine } from '../machine.ts';
 import { cpuFacts } from './cpu.ts';
 import { proveFanout } from './fanout-proof.ts';
@@ -15,20 +16,18 @@ export interface GatherOptions {
   /** Seconds to watch rates for; 0: not at all. */
   sample: number;
   stop: AbortSignal;
+  /** Areas that are checked: what is tried for another one alone is left out. */
+  areas: ReadonlySet<Area>;
+  /** Time the gate. */
+  cost: boolean;
 }
+
+const NOT_ASKED = 'it was not asked for';
 
 /** Kinds of interface that packets do not come from the wire by. */
 const NOT_TAPS = new Set([
-  'bridge',
-  'bond',
-  'team',
-  'vlan',
-  'ifb',
-  'dummy',
-  'vxlan',
-  'geneve',
-  'tun',
-  'wireguard',
+  ...['bridge', 'bond', 'team', 'vlan', 'ifb', 'dummy', 'tun', 'wireguard', 'vxlan', 'geneve'],
+  ...['ipip', 'sit', 'gre', 'gretap', 'erspan', 'vti', 'ip6tnl', 'ip6gre', 'ip6gretap', 'ip6erspan', 'vti6'],
 ]);
 const MOST = 64;
 
@@ -60,7 +59,7 @@ export async function gather(options: GatherOptions): Promise<Machine> {
           options.stop,
         );
   return {
-    kernel: kernelFacts(files),
+    kernel: kernelFacts(files, options.areas.has('kernel')),
     cpu: cpuFacts(files),
     nics,
     sysctls: sysctls(files),
@@ -68,10 +67,10 @@ export async function gather(options: GatherOptions): Promise<Machine> {
     bpf: bpfFacts(files),
     memory: memoryFacts(files),
     clock: clockFacts(files),
-    fanout: { groups, proof: proveFanout() },
+    fanout: { groups, proof: options.areas.has('fanout') ? proveFanout() : { failed: NOT_ASKED } },
     irqbalance,
     sensors,
     sample,
-    cost: { gate: gateCost() },
+    cost: { gate: options.cost ? gateCost() : NOT_ASKED },
   };
 }

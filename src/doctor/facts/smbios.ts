@@ -7,7 +7,7 @@ const END = 127;
 export function channelOf(locator: string, bank: string): string {
   const socket = /(?:CPU|P|PROC|Node|Socket)[ _]?(\d+)/i.exec(`${locator} ${bank}`)?.[1] ?? '0';
   const named = /channel[ _]?(\w)/i.exec(`${locator} ${bank}`)?.[1];
-  const letter = /(?:DIMM|MM|Slot)?[ _-]?([A-P])\d?$/i.exec(locator)?.[1];
+  const letter = /(?:DIMM|Slot)[ _-]?([A-P])\d?$|^([A-P])\d$/i.exec(locator)?.slice(1).find(Boolean);
   return `${socket}/${(named ?? letter ?? locator).toUpperCase()}`;
 }
 

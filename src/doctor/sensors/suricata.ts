@@ -18,9 +18,7 @@ const yes = (value: unknown): boolean => /^(yes|true|on|1)$/i.test(text(value));
 /** @throws SluiceError FILE_FORMAT */
 export function parseSuricata(yaml: string, file: string): Section {
   try {
-    return section(
-      parse(yaml, { maxAliasCount: 100, logLevel: 'silent', version: '1.1', uniqueKeys: false }),
-    );
+    return section(parse(yaml, { maxAliasCount: 100, logLevel: 'error', version: '1.1', uniqueKeys: false }));
   } catch (error) {
     throw new SluiceError('FILE_FORMAT', `${file} is not YAML`, { cause: error });
   }
