@@ -265,6 +265,7 @@ NAPI_MODULE_INIT() {
   register_system(env, exports);
   register_ethtool(env, exports);
   register_perf(env, exports);
+  register_unix_datagrams(env, exports);
   register_udp(env, exports);
   register_receiver(env, exports);
   return exports;

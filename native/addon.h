@@ -132,6 +132,7 @@ void register_flow(napi_env env, napi_value exports);
 void register_system(napi_env env, napi_value exports);
 void register_ethtool(napi_env env, napi_value exports);
 void register_perf(napi_env env, napi_value exports);
+void register_unix_datagrams(napi_env env, napi_value exports);
 void register_udp(napi_env env, napi_value exports);
 void register_receiver(napi_env env, napi_value exports);
 

@@ -125,6 +125,7 @@ export class OfflineGate {
       })),
       holds: null,
       peers: null,
+      eve: null,
       control: null,
       slots: slotStatus((name) => this.#maps[name]),
       steering: null,

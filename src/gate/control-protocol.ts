@@ -291,6 +291,22 @@ export interface HoldRow {
   kept: number;
 }
 
+/** What has come in as EVE records. */
+export interface EveCounts {
+  records: number;
+  /** Other kinds of records, and connections without ports. */
+  others: number;
+  /** Lines that are no record, or longer than one may be. */
+  bad: number;
+  /** Taken by a policy. */
+  taken: number;
+  /** Taken, and not added as too many were waiting. */
+  dropped: number;
+  /** A policy would have: it only logs, or something spared the connection. */
+  noted: number;
+  spared: number;
+}
+
 /** How many entries other sensors have in their tables; null: not served. */
 export interface PeerStatus {
   zeek: { flows: number; pairs: number; max: number } | null;
@@ -391,6 +407,8 @@ export type StatusReport = Ledger &
     slots: SlotStatus;
     /** Entries of other sensors in their own tables (`--abi`), as last looked at; null: none is served, or no daemon. */
     peers: PeerStatus | null;
+    /** Of EVE records (`--eve`), since the start; null: none are read, or no daemon. */
+    eve: EveCounts | null;
     pins: Record<string, string>;
     /** Null where the gate does not steer, or the daemon that knows is dead. */
     steering: SteeringReport | null;

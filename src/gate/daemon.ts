@@ -14,6 +14,7 @@ import {
 } from './control-protocol.ts';
 import { ControlServer, type Conversation, type Peer } from './control-server.ts';
 import { AuditLog } from './daemon-audit.ts';
+import { EveKeeper } from './daemon-eve.ts';
 import type { HoldKeeper } from './daemon-holds.ts';
 import { InterfaceKeeper } from './daemon-interfaces.ts';
 import { PairKeeper } from './daemon-pairs.ts';
@@ -23,6 +24,7 @@ import type { Shunt } from './daemon-shunt.ts';
 import { SlotKeeper } from './daemon-slots.ts';
 import { readState, removeState, writeState } from './daemon-state.ts';
 import { ShuntTable } from './daemon-table.ts';
+import type { EveOptions } from './eve.ts';
 import { Exceptions } from './exceptions.ts';
 import { flowText } from './flow-key.ts';
 import { Gate } from './gate.ts';
@@ -47,6 +49,8 @@ export interface DaemonOptions extends GateInterface {
   tunnels: GateTunnels | undefined;
   /** Other sensors whose tables are served. */
   peers?: GatePeers | undefined;
+  /** Shunts by what Suricata's EVE records say. */
+  eve?: EveOptions | undefined;
   /** Fragments follow their flow. */
   fragments: boolean;
   /** What passes is shared out to CPUs. */
@@ -96,6 +100,7 @@ export class GateDaemon {
   readonly #slots: SlotKeeper;
   readonly #rules: RuleKeeper;
   readonly #peers: PeerKeeper | undefined;
+  #eve: EveKeeper | undefined;
   #requests: DaemonRequests;
   /** While the tables are exchanged, whoever wants to change them waits. */
   #exclusive: Promise<void> | undefined;
@@ -293,6 +298,14 @@ export class GateDaemon {
     await this.#table.start();
     if (this.#gate.tookOver) this.#warn(`took over a gate with ${this.#table.size} shunts`);
     if (left !== undefined) await this.#takeOverRules(left);
+    const { eve, vlanKey, socketMode } = this.#options;
+    if (eve !== undefined)
+      this.#eve = await EveKeeper.start(
+        eve,
+        { vlanKey, mode: socketMode },
+        (request, peer) => this.#perform(request, aloneWith(peer)),
+        this.#warn,
+      );
     this.#saveState();
     const { uid, gid } = this.#options.pins;
     const access = { uid, gid, mode: this.#options.socketMode };
@@ -570,6 +583,7 @@ export class GateDaemon {
       control: this.#server?.counts ?? null,
       slots: this.#gate.slots(),
       peers: this.#peers?.status() ?? null,
+      eve: this.#eve?.counts ?? null,
       steering: this.#gate.steering() ?? null,
       pins: this.#gate.pins,
     };
@@ -581,6 +595,7 @@ export class GateDaemon {
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);
     this.#gate.detach();
+    await this.#eve?.close();
     await this.#table.stop();
     await this.#peers?.stop();
     await this.#server?.close();
@@ -591,6 +606,11 @@ export class GateDaemon {
     this.#client.close();
     this.#gate.close();
   }
+}
+
+/** Somebody who asks from within this process, and listens to no pages or events. */
+function aloneWith(peer: Peer): Conversation {
+  return { peer, page: () => Promise.resolve(), watch: () => {}, unwatch: () => {} };
 }
 
 function openAudit(logDir: string, warn: (text: string) => void): AuditLog {

@@ -211,6 +211,8 @@ export interface Addon {
   setAffinity(cpu: number): number;
   unshareNetns(): number;
   enterNetns(path: string): number;
+  unixDatagrams(path: string): number;
+  receiveDatagram(fd: number, buffer: Uint8Array): number;
   peerCredentials(fd: number): { pid: number; uid: number; gid: number };
 }
 

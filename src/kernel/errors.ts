@@ -54,6 +54,7 @@ export type Operation =
   | 'peer'
   | 'affinity'
   | 'netns'
+  | 'unix.datagrams'
   | 'udp.open'
   | 'udp.ring'
   | 'udp.read'

@@ -121,6 +121,7 @@ export {
 } from './system.ts';
 export { allowedCpus, coresFirst, nodeCpus, numaNode, parseCpuList } from './topology.ts';
 export { type UdpImplementation, type UdpOptions, UdpReceiver } from './udp.ts';
+export { UnixDatagrams } from './unix-datagrams.ts';
 export { Watch } from './watch.ts';
 export {
   FILL_WORDS,

@@ -1,11 +1,18 @@
+import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { SluiceError } from '../../base/errors.ts';
 import { ABIS, type Abi, ZEEK_DIRECTORY } from '../../gate/abi.ts';
+import type { EveOptions } from '../../gate/eve.ts';
+import type { EveSource } from '../../gate/eve-input.ts';
 
 /** Options of `gate up` by which other sensors drive the gate. */
 export interface SensorOptions {
   abi?: Abi[];
   abiEntries?: number;
   zeekPins?: string;
+  eve?: EveSource;
+  evePolicy?: string[];
+  evePolicyFile?: string[];
 }
 
 const GROUP = 'Other sensors:';
@@ -29,7 +36,56 @@ export function addSensorOptions(up: Command): void {
       new Option('--zeek-pins <DIR>', `Where xdp-zeek looks for its tables (default: ${ZEEK_DIRECTORY}).`)
         .argParser(bpffs)
         .helpGroup(GROUP),
+    )
+    .addOption(
+      new Option(
+        '--eve <SOURCE>',
+        "Shunt by Suricata's EVE records: unix_stream:PATH or unix_dgram:PATH (a socket that is made there), or a file that is followed.",
+      )
+        .argParser(eveSource)
+        .helpGroup(GROUP),
+    )
+    .addOption(
+      new Option('--eve-policy <LIST>', 'What is shunted then, as --policy of sluice run (default: tls).')
+        .argParser(list)
+        .helpGroup(GROUP),
+    )
+    .addOption(
+      new Option('--eve-policy-file <FILE>', 'Policies of your own (docs/policies.md).')
+        .argParser(list)
+        .helpGroup(GROUP),
     );
+}
+
+/** @throws SluiceError USAGE */
+export function eveOptions({ eve, evePolicy, evePolicyFile }: SensorOptions): EveOptions | undefined {
+  if (eve === undefined) {
+    if (evePolicy === undefined && evePolicyFile === undefined) return undefined;
+    throw new SluiceError('USAGE', 'policies for EVE records, and no --eve to read them from', {
+      help: '--eve unix_stream:/run/sluice-eve.sock makes a socket for Suricata',
+    });
+  }
+  return {
+    source: { ...eve, path: resolve(eve.path) },
+    policy: evePolicy ?? (evePolicyFile === undefined ? ['tls'] : []),
+    policyFile: (evePolicyFile ?? []).map((path) => resolve(path)),
+  };
+}
+
+function eveSource(text: string): EveSource {
+  const [, kind, path] = /^(unix_stream|unix_dgram):(.+)$/.exec(text) ?? [];
+  if (path === undefined && /^[a-z_]+:/.test(text))
+    throw new InvalidArgumentError('not unix_stream:PATH, unix_dgram:PATH or a file');
+  const name = path ?? text;
+  if (name === '') throw new InvalidArgumentError('no path');
+  // What a Unix socket's address has room for.
+  if (kind !== undefined && Buffer.byteLength(resolve(name)) > 107)
+    throw new InvalidArgumentError('the path of a socket has at most 107 bytes');
+  return { kind: (kind as EveSource['kind'] | undefined) ?? 'file', path: name };
+}
+
+function list(text: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), text];
 }
 
 function abis(text: string, before: Abi[] | undefined): Abi[] {

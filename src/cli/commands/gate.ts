@@ -12,7 +12,7 @@ import type { GateTunnels } from '../../gate/tunnels.ts';
 import { accountNumber } from '../accounts.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
-import { addSensorOptions, type SensorOptions } from './gate-sensors.ts';
+import { addSensorOptions, eveOptions, type SensorOptions } from './gate-sensors.ts';
 import { registerGateSlots } from './gate-slots.ts';
 
 /** What `gate up` has in common with `run`. Other sensors have sockets of their own. */
@@ -142,6 +142,7 @@ export const registerGate: Register = (program, host) => {
           zeekPins: given.zeekPins,
           entries: given.abiEntries,
         });
+        const eve = eveOptions(given);
         const grouped = given.pinGroup !== undefined;
         const options: DaemonOptions = {
           ...first,
@@ -153,6 +154,7 @@ export const registerGate: Register = (program, host) => {
           tunnels: gateTunnels(config),
           fragments: config.fragments === 'follow',
           ...(peers === undefined ? {} : { peers }),
+          ...(eve === undefined ? {} : { eve }),
           steer: gateSteering(config, first.ifname),
           ...(given.next === undefined ? {} : { next: resolve(given.next) }),
           ...(given.site === undefined ? {} : { site: given.site }),
@@ -193,6 +195,7 @@ Examples:
   sluice gate up -i eth1 --tap --tunnels vxlan,gre     connections in tunnels are found too
   sluice gate up -i eth1 --tap --steer 2-5             each connection goes on at one of four CPUs
   sluice gate up -i eth1 --tap --abi suricata          Suricata's XDP bypass, unmodified (docs/suricata.md)
+  sluice gate up -i eth1 --tap --eve unix_stream:/run/eve.sock --eve-policy tls
   sluice gate up -i eth1 --tap --abi zeek              Zeek with xdp-zeek, unmodified (docs/zeek.md)
   sluice gate up -i eth1 -i eth2 --tap --share-tables  a tap whose two directions come in on two interfaces`,
   );
@@ -486,6 +489,11 @@ function statusText(s: StatusReport, io: CommandIo): string {
     lines.push([
       'Suricata',
       `${n(s.peers.suricata.flows4)} IPv4 and ${n(s.peers.suricata.flows6)} IPv6 connections, room for ${n(s.peers.suricata.max)} directions of each`,
+    ]);
+  if (s.eve != null)
+    lines.push([
+      'EVE records',
+      `${n(s.eve.records)}, ${n(s.eve.taken)} taken by a policy${s.eve.bad > 0 ? `, ${n(s.eve.bad)} unreadable` : ''}`,
     ]);
   for (const o of s.owners) {
     const age = o.age === null ? '' : `, renewed ${o.age.toFixed(1)} s ago`;

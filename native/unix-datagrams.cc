@@ -1,0 +1,54 @@
+// Unix datagram sockets, which Node.js does not have.
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "addon.h"
+
+namespace sluice {
+
+namespace {
+
+// (path): a bound socket, or a negative errno
+napi_value unix_datagrams(napi_env env, napi_callback_info info) {
+  Args args(env, info, 1);
+  std::string path = args.text(0);
+  if (!args.ok) return nullptr;
+  sockaddr_un at = {};
+  at.sun_family = AF_UNIX;
+  if (path.size() >= sizeof at.sun_path) return number(env, -ENAMETOOLONG);
+  memcpy(at.sun_path, path.data(), path.size());
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return number(env, -errno);
+  if (bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) < 0) {
+    int error = errno;
+    close(fd);
+    return number(env, -error);
+  }
+  return number(env, own(env, fd));
+}
+
+// (fd, buffer): the bytes of the next datagram, cut to the buffer, or a negative errno
+napi_value receive_datagram(napi_env env, napi_callback_info info) {
+  Args args(env, info, 2);
+  int fd = args.i32(0);
+  auto buffer = args.bytes(1);
+  if (!args.ok) return nullptr;
+  ssize_t size = recv(fd, buffer.data, buffer.size, MSG_DONTWAIT);
+  return number(env, size < 0 ? -errno : static_cast<double>(size));
+}
+
+}  // namespace
+
+void register_unix_datagrams(napi_env env, napi_value exports) {
+  const Function functions[] = {
+      {"unixDatagrams", unix_datagrams},
+      {"receiveDatagram", receive_datagram},
+  };
+  define(env, exports, functions, sizeof functions / sizeof functions[0]);
+}
+
+}  // namespace sluice
