@@ -305,6 +305,39 @@ _Static_assert(sizeof(struct sl_mirror_key) == 20, "no implicit padding");
 /* Bits of cfg_trace: whom to tell of each decision. */
 #define SL_TELL_TRACE 1
 #define SL_TELL_NOTES 2
+#define SL_TELL_SAMPLES 4
+
+/* Rows of the maps of sampling; interfaces of one gate whose indices are alike in these bits are sampled alike. */
+#define SL_SAMPLED_INTERFACES 16
+
+struct sl_sampling {
+	__u32 every; /* one packet in so many; 0: none */
+	__u32 size;  /* bytes of a sample */
+	__u32 most;  /* of a CPU in a tick of the clock; what goes beyond is not taken */
+	__u32 pad;
+};
+
+/* Per CPU. */
+struct sl_sampler {
+	__u32 left; /* packets until the next one */
+	__u32 used; /* taken in this tick */
+	__u64 tick; /* CLOCK_MONOTONIC ns, coarse */
+	__u64 taken;
+	__u64 lost; /* no room in the ring */
+	__u64 over; /* beyond `most` */
+};
+
+/* Before the bytes of a packet. */
+struct sl_gate_sample {
+	__u64 time; /* CLOCK_MONOTONIC ns */
+	__u32 frame_len;
+	__u32 captured;
+	__u32 ifindex;
+	__u32 every; /* it stands for so many */
+	__u32 rule;  /* with SL_V_RULE_DROPPED, SL_V_RATE_LIMITED */
+	__u32 verdict;
+};
+_Static_assert(sizeof(struct sl_gate_sample) == 32, "no implicit padding");
 
 /* A datagram that is in fragments (RFC 791, RFC 8200). Mapped addresses. */
 struct sl_fragment_key {

@@ -6,6 +6,9 @@
 #include "common.h"
 #include "maps.h"
 #include "notes.h"
+#ifndef SLUICE_SOCKET_FILTER
+#include "sample.h"
+#endif
 #include "steer.h"
 #include "trace.h"
 
@@ -60,8 +63,12 @@ __noinline int tell_all(const struct sl_packet *p, __u32 verdict, __u32 cpu)
 static __always_inline int leave(struct xdp_md *ctx, struct sl_ledger *mine, const struct sl_packet *p,
 				 __u32 cpu, __u32 verdict)
 {
-	if (cfg_trace)
+	if (cfg_trace) {
 		tell_all(p, verdict, cpu);
+#ifndef SLUICE_SOCKET_FILTER
+		sample(ctx, p, verdict);
+#endif
+	}
 	count(mine, verdict, p->frame_len);
 #ifdef SLUICE_STEER
 	if (cfg_steer && action_of(verdict) == XDP_PASS && may_steer(ctx, verdict) &&

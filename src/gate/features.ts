@@ -17,6 +17,8 @@ export interface Features {
   trace: boolean;
   /** Leave notes on each packet for a capture at the exit hook. */
   notes: boolean;
+  /** Sample what comes in. */
+  samples: boolean;
   /** Look into tunnels. */
   tunnels: GateTunnels | undefined;
   /** Look in the tables of other sensors. */
@@ -36,6 +38,7 @@ export const NO_FEATURES: Readonly<Features> = {
   fragments: false,
   trace: false,
   notes: false,
+  samples: false,
   tunnels: undefined,
   peers: undefined,
   steer: undefined,
@@ -44,7 +47,7 @@ export const NO_FEATURES: Readonly<Features> = {
 };
 
 /** SL_TELL_* of bpf/gate.h. */
-const Tell = { trace: 1, notes: 2 } as const;
+const Tell = { trace: 1, notes: 2, samples: 4 } as const;
 
 /** The constants of bpf/maps.h. */
 export function constantsOf(
@@ -57,7 +60,10 @@ export function constantsOf(
     cfg_prefixes: features.prefixes,
     cfg_rules: features.rules ? 1 : 0,
     cfg_fragments: features.fragments ? 1 : 0,
-    cfg_trace: (features.trace ? Tell.trace : 0) | (features.notes ? Tell.notes : 0),
+    cfg_trace:
+      (features.trace ? Tell.trace : 0) |
+      (features.notes ? Tell.notes : 0) |
+      (features.samples ? Tell.samples : 0),
     ...tunnelConstants(features.tunnels),
     ...peerConstants(features.peers),
     ...steerConstants(features.steer),

@@ -30,6 +30,7 @@ import { removePeerPins } from './peer-pins.ts';
 import { type GatePeers, PEER_MAPS, PeerTables } from './peers.ts';
 import { Found, noteMeta, writeMeta } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
+import { type GateSample, GateSampler, type SampleOptions } from './sampling.ts';
 import { installOwn, occupant, occupy, type SlotStatus, slotStatus } from './slots.ts';
 import {
   type GateSteering,
@@ -110,6 +111,7 @@ export class Gate {
   /** The programs that run in place of the object's own, once features have been switched on. */
   #programs: BpfObject | undefined;
   #features: Features;
+  #sampler: GateSampler | undefined;
   readonly #interfaces: readonly GateInterface[];
   readonly #claims: Claims;
   readonly #pins: PinDirectory;
@@ -367,6 +369,29 @@ export class Gate {
     }
   }
 
+  /**
+   * Begins to sample what comes in, whatever becomes of it; `close` of what it answers ends that, and the gate is as it was.
+   * @throws SluiceError EXISTS when somebody samples already, KERNEL_FEATURE where the gate is no XDP program
+   */
+  sample(options: SampleOptions, told: (sample: GateSample) => void): GateSampler {
+    if (this.#sampler !== undefined) throw new SluiceError('EXISTS', 'this gate is sampled already');
+    if (this.#kind === 'socket')
+      throw new SluiceError('KERNEL_FEATURE', 'a gate that is a socket filter takes no samples');
+    const ifindices = this.#interfaces.map(({ ifindex }) => ifindex);
+    const sampler = new GateSampler(options, ifindices, told, () => {
+      this.#sampler = undefined;
+      if (!this.#closed) this.#configure({ ...this.#features, samples: false });
+    });
+    this.#sampler = sampler;
+    try {
+      this.#configure({ ...this.#features, samples: true });
+    } catch (error) {
+      sampler.close();
+      throw error;
+    }
+    return sampler;
+  }
+
   slots(): SlotStatus {
     return slotStatus((name) => this.#object.map(name));
   }
@@ -414,7 +439,7 @@ export class Gate {
         ...constantsOf(features, this.#vlanKey),
         ...snapConstant(kind, this.#snaplen),
       },
-      reuseMaps: Object.fromEntries(same),
+      reuseMaps: { ...Object.fromEntries(same), ...(features.samples ? this.#sampler?.maps : undefined) },
       mapSizes: sameKind ? sizes : { ...parts.sizes(), ...sizes },
       programs: steerOptions(features.steer, features.tunnels !== undefined).programs,
     });
@@ -526,6 +551,7 @@ export class Gate {
   close(left = false): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#sampler?.close();
     this.detach();
     if (!left) {
       this.#pins.clear();

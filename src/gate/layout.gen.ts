@@ -43,6 +43,12 @@ export const SlFragment = { size: 56, members: { key: 0, dir: 48, pad: 52 } } as
 /** struct sl_fragment_key */
 export const SlFragmentKey = { size: 40, members: { src: 0, dst: 16, id: 32, word: 36 } } as const;
 
+/** struct sl_gate_sample */
+export const SlGateSample = {
+  size: 32,
+  members: { time: 0, frame_len: 8, captured: 12, ifindex: 16, every: 20, rule: 24, verdict: 28 },
+} as const;
+
 /** struct sl_key4 */
 export const SlKey4 = {
   size: 16,
@@ -146,6 +152,15 @@ export const SlPrefixPair = {
   size: 112,
   members: { a: 0, b: 16, a_len: 32, b_len: 36, used: 40, pad: 44, pair: 48 },
 } as const;
+
+/** struct sl_sampler */
+export const SlSampler = {
+  size: 40,
+  members: { left: 0, used: 4, tick: 8, taken: 16, lost: 24, over: 32 },
+} as const;
+
+/** struct sl_sampling */
+export const SlSampling = { size: 16, members: { every: 0, size: 4, most: 8, pad: 12 } } as const;
 
 /** struct sl_side */
 export const SlSide = { size: 896, members: { note: 0 } } as const;

@@ -14,8 +14,9 @@ const MAX_TERMS = 5;
 const MAX_VALUES = 4;
 /** A value or set of values that fewer of the packets have says nothing about them. */
 const LEAST_SHARE = 0.05;
-/** Bits that a term has to bring for each packet. */
-const LEAST_GAIN = 0.02;
+/** Bits that a term has to bring for each packet: against packets that were seen, and against made-up ones. */
+const LEAST_GAIN = 0.001;
+const LEAST_IMAGINED = 0.02;
 /** As many packets as are made up for what is usual beside those that were seen: they differ as packets at large do. */
 const IMAGINED = 20;
 /** Of these all packets may be alike for a while, or for many others are alike too: taken only for what was seen to differ. */
@@ -137,7 +138,7 @@ export function findSignature(
         if (!seen && (p < positive.rows.length || NOT_IMAGINED.test(feature.name))) continue;
         const share = NOT_IMAGINED.test(feature.name) ? 1 : usualShare(term);
         const gain = p * (bits(p, n + imagined * share) - before);
-        if (gain <= most) continue;
+        if (gain <= most || (!seen && gain <= LEAST_IMAGINED * p)) continue;
         most = gain;
         best = term;
       }
@@ -164,6 +165,9 @@ const SPREAD: Record<string, number> = {
 /** Share of packets at large for which a term may hold. */
 function usualShare(term: Term): number {
   const { name, size, most } = term.feature;
+  const port = name === 'sport' || name === 'dport';
+  // Services are few, and everybody uses them.
+  if (port && ('low' in term ? term.low : Math.min(...term.values)) < 1024) return 'low' in term ? 1 : 0.3;
   if ('low' in term) return Math.min(1, (term.high - term.low + 1) / (SPREAD[name] ?? most + 1));
   if (name.startsWith('option')) return Math.min(1, 0.4 * term.values.length);
   const spread =

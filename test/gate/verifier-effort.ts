@@ -38,6 +38,7 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
   fragments: { fragments: true },
   trace: { trace: true },
   notes: { notes: true },
+  samples: { samples: true },
   steering: { steer: STEER },
   'steering, and tunnels': { steer: STEER, tunnels: TUNNELS },
   tunnels: { tunnels: TUNNELS },
@@ -54,6 +55,7 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
     fragments: true,
     trace: true,
     notes: true,
+    samples: true,
   },
   'all on, and tunnels': {
     vlanKey: true,
@@ -63,6 +65,7 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
     fragments: true,
     trace: true,
     notes: true,
+    samples: true,
     tunnels: TUNNELS,
   },
   "all on, tunnels and other sensors' tables": {
@@ -73,6 +76,7 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
     fragments: true,
     trace: true,
     notes: true,
+    samples: true,
     tunnels: TUNNELS,
     peers: PEERS,
   },

@@ -74,7 +74,7 @@ describe.each([
 
   it('say of every feature of every packet what it is', () => {
     let compared = 0;
-    for (const row of rows.slice(0, 500).filter((row) => row % 9 === 0 || family === 6)) {
+    for (const row of rows.slice(0, 500).filter((row) => row % 23 === 0 || family === 6)) {
       const kind = kindOf(columns, row);
       for (const feature of featuresOf(family, KINDS[kind].protocol)) {
         const value = valueOf(columns, row, feature);
