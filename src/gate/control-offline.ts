@@ -129,6 +129,7 @@ export class OfflineGate {
       control: null,
       slots: slotStatus((name) => this.#maps[name]),
       steering: null,
+      zeek: null,
       pins: Object.fromEntries(readdirSync(this.#path).map((name) => [name, join(this.#path, name)])),
     };
   }

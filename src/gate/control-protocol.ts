@@ -6,6 +6,7 @@ import { protocolNumber } from './flow-key.ts';
 import type { Count, Ledger } from './ledger.ts';
 import type { SlotStatus } from './slots.ts';
 import type { SteeringReport } from './steer.ts';
+import type { ZeekStatus } from './zeek-bridge.ts';
 
 /** The control protocol (docs/control.md): JSON lines over a Unix socket, a request each, answered by its `id`. */
 export const PROTOCOL_VERSION = 1;
@@ -412,6 +413,8 @@ export type StatusReport = Ledger &
     pins: Record<string, string>;
     /** Null where the gate does not steer, or the daemon that knows is dead. */
     steering: SteeringReport | null;
+    /** Null where no Zeek drives the gate by its WebSocket, or the daemon is dead. */
+    zeek: ZeekStatus | null;
   };
 
 /** What a watcher is told. */

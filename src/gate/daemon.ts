@@ -38,6 +38,7 @@ import type { GatePeers } from './peers.ts';
 import type { PinAccess } from './pins.ts';
 import type { GateSteering } from './steer.ts';
 import type { GateTunnels } from './tunnels.ts';
+import { ZeekBridge } from './zeek-bridge.ts';
 
 export interface DaemonOptions extends GateInterface {
   /** More interfaces that share its tables. */
@@ -57,6 +58,8 @@ export interface DaemonOptions extends GateInterface {
   steer: GateSteering | undefined;
   /** Where a program is pinned that runs behind the gate. */
   next?: string;
+  /** Zeek's WebSocket, whose scripts drive the gate (zeekUrl). */
+  zeek?: string;
   /** What this node is, for the scopes of rules. */
   site?: string;
   roles?: readonly string[];
@@ -110,6 +113,7 @@ export class GateDaemon {
   readonly #began = performance.now();
   readonly #timers: NodeJS.Timeout[] = [];
   #server: ControlServer | undefined;
+  #zeek: ZeekBridge | undefined;
   #end: (error: SluiceError | undefined) => void = () => {};
   #closed = false;
 
@@ -312,6 +316,9 @@ export class GateDaemon {
     this.#server = await ControlServer.listen(this.#place.socket, access, (request, conversation) =>
       this.#perform(request, conversation),
     );
+    const { zeek: url } = this.#options;
+    if (url !== undefined)
+      this.#zeek = await ZeekBridge.start({ url, place: this.#place, warn: this.#warn });
     this.#timers.push(setInterval(() => this.#checkInterfaces(), CHECK_MS));
     this.#timers.push(setInterval(() => this.#tellCounters(), COUNTERS_MS));
     this.#timers.push(setInterval(() => this.#lookAfterPairs(), CHECK_MS));
@@ -585,6 +592,7 @@ export class GateDaemon {
       peers: this.#peers?.status() ?? null,
       eve: this.#eve?.counts ?? null,
       steering: this.#gate.steering() ?? null,
+      zeek: this.#zeek?.status() ?? null,
       pins: this.#gate.pins,
     };
   }
@@ -594,6 +602,7 @@ export class GateDaemon {
     if (this.#closed) return;
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);
+    this.#zeek?.close();
     this.#gate.detach();
     await this.#eve?.close();
     await this.#table.stop();

@@ -45,6 +45,7 @@ interface UpOptions extends SensorOptions {
   socketMode?: number;
   hold?: boolean;
   next?: string;
+  zeek?: string;
   site?: string;
   role?: string[];
 }
@@ -108,6 +109,12 @@ export const registerGate: Register = (program, host) => {
       ).helpGroup('Gate:'),
     )
     .addOption(
+      new Option(
+        '--zeek <URL>',
+        "Let Zeek's scripts drive the gate over its WebSocket, for instance ws://127.0.0.1:27759 (docs/zeek-package.md).",
+      ).helpGroup('Gate:'),
+    )
+    .addOption(
       new Option('--site <NAME>', 'Where this gate is: rules may hold for some sites only.')
         .argParser(scopeName)
         .helpGroup('Gate:'),
@@ -131,6 +138,7 @@ export const registerGate: Register = (program, host) => {
         const { gateTunnels } = await import('../../gate/tunnels.ts');
         const { gatePeers } = await import('../../gate/peers.ts');
         const { gateSteering } = await import('../../gate/steer.ts');
+        const { zeekUrl } = await import('../../gate/zeek-bridge.ts');
         const names = checkNames(given);
         const [first, ...others] = names.map((name) => {
           const { index, name: ifname } = checkInterface(name, config.tap);
@@ -157,6 +165,7 @@ export const registerGate: Register = (program, host) => {
           ...(eve === undefined ? {} : { eve }),
           steer: gateSteering(config, first.ifname),
           ...(given.next === undefined ? {} : { next: resolve(given.next) }),
+          ...(given.zeek === undefined ? {} : { zeek: zeekUrl(given.zeek) }),
           ...(given.site === undefined ? {} : { site: given.site }),
           ...(given.role === undefined ? {} : { roles: given.role }),
           logDir: resolve(config.logDir),
@@ -462,6 +471,11 @@ function statusText(s: StatusReport, io: CommandIo): string {
   const options = optionsText(s);
   if (options !== '') lines.push(['options', options]);
   lines.push(['seen', count(s.seen)], ['shunted', count(s.shunted)], ['passed', count(s.passed)]);
+  if (s.zeek !== null) {
+    const { url, connected, nodes, shunted, refused, ended } = s.zeek;
+    const state = connected ? `${nodes.length} nodes` : 'not connected';
+    lines.push(['Zeek', `${url}, ${state}; ${n(shunted)} shunted, ${n(ended)} ended, ${n(refused)} refused`]);
+  }
   if (s.steering !== null) lines.push(...steeringLines(s.steered, s.steering));
   for (const [reason, value] of Object.entries(s.reasons))
     if (value.pkts > 0) lines.push(['', `${REASONS[reason] ?? reason}: ${count(value)}`]);
