@@ -47,6 +47,9 @@ export interface DoctorOptions {
   facts: boolean;
 }
 
+const among = ({ id, area }: Check, list: readonly string[]): boolean =>
+  list.includes(id) || list.includes(area);
+
 /** Checks by full name or area. @throws SluiceError USAGE for a name that no check has */
 export function chooseChecks(only: readonly string[], skip: readonly string[]): Check[] {
   const names = [...CHECKS.map(({ id }) => id), ...new Set(CHECKS.map(({ area }) => area))];
@@ -57,8 +60,6 @@ export function chooseChecks(only: readonly string[], skip: readonly string[]): 
       help: meant === undefined ? '`sluice doctor --all` names all' : `did you mean ${meant}?`,
     });
   }
-  const among = ({ id, area }: Check, list: readonly string[]): boolean =>
-    list.includes(id) || list.includes(area);
   return CHECKS.filter((check) => (only.length === 0 || among(check, only)) && !among(check, skip));
 }
 
@@ -113,9 +114,10 @@ function stepsFor(findings: readonly Finding[], machine: Machine, options: Docto
   );
 }
 
+const short = (text: string): string => (text.length > 40 ? `${text.slice(0, 37)}…` : text);
+
 function resultText({ setting, outcome, from, to, why }: Result): string {
   const words = { done: 'changed', same: 'as it is', refused: 'refused', left: 'left alone' } as const;
-  const short = (text: string): string => (text.length > 40 ? `${text.slice(0, 37)}…` : text);
   return `${words[outcome].padEnd(10)} ${setting}: ${short(from)} → ${short(to)}${why === undefined ? '' : ` (${why})`}`;
 }
 

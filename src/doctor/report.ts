@@ -184,7 +184,7 @@ export function findingsText(findings: readonly Finding[], all: boolean, paint: 
     const own = findings.filter(({ check }) => check.startsWith(`${area}.`));
     if (own.length === 0) continue;
     const good = own.filter(({ level }) => level === 'ok').length;
-    lines.push(paint('bold', `${area}`) + paint('dim', `  ${good} of ${own.length} ok`));
+    lines.push(paint('bold', area) + paint('dim', `  ${good} of ${own.length} ok`));
     for (const finding of own.toSorted((a, b) => LEVELS.indexOf(b.level) - LEVELS.indexOf(a.level)))
       if (all || atLeast(finding.level, 'note')) lines.push(...findingText(finding, paint));
     lines.push('');
@@ -241,8 +241,9 @@ export function planText(steps: readonly Step[], findings: readonly Finding[]): 
   return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
 }
 
+const plural = (count: number, word: string): string => `${count} ${word}${count === 1 ? '' : 's'}`;
+
 export function summaryText(findings: readonly Finding[]): string {
   const { ok, note, warning, problem } = counts(findings);
-  const plural = (count: number, word: string): string => `${count} ${word}${count === 1 ? '' : 's'}`;
   return `${plural(problem, 'problem')}, ${plural(warning, 'warning')}, ${plural(note, 'note')}, ${ok} ok`;
 }

@@ -80,7 +80,7 @@ export function readSetting(setting: Setting): string | undefined {
       const table = rssSettings(ifname)?.table;
       return table === undefined || table.length === 0 ? undefined : table.join(',');
     }
-    case 'hash-fields':
+    default:
       return hashFields(ifname, setting.name);
   }
 }
@@ -167,7 +167,7 @@ export function commandOf({ setting, value }: Change): string {
       return `ethtool -X ${ifname} hkey ${value.match(/../g)?.join(':') ?? ''}`;
     case 'rss-table':
       return `ethtool -X ${ifname} equal ${new Set(value.split(',')).size}`;
-    case 'hash-fields':
+    default:
       return `ethtool -N ${ifname} rx-flow-hash ${setting.name} ${value}`;
   }
 }

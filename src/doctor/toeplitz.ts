@@ -73,7 +73,8 @@ export const reversed = (tuple: Tuple): Tuple => ({
   destinationPort: tuple.sourcePort,
 });
 
-function addressText(bytes: Uint8Array): string {
+/** IPv6 without any shortening. */
+export function addressText(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join('.');
   return Array.from({ length: 8 }, (_, i) => ((bytes[2 * i] << 8) | bytes[2 * i + 1]).toString(16)).join(':');
 }

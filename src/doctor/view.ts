@@ -68,9 +68,10 @@ export function lossOf(machine: Machine, nic: Nic): { lost: number; idle: boolea
   return { lost: rates.dropped + rates.missed, idle };
 }
 
+const turn = (cpu: Cpu): number => cpu.siblings.indexOf(cpu.id);
+
 /** The same CPUs, each core once before any is used twice. */
 export function coresFirst(cpus: readonly Cpu[]): Cpu[] {
-  const turn = (cpu: Cpu): number => cpu.siblings.indexOf(cpu.id);
   return cpus.toSorted((a, b) => turn(a) - turn(b) || a.id - b.id);
 }
 

@@ -134,10 +134,11 @@ function textAt(from: DataView, at: number): string {
   return new TextDecoder('latin1').decode(bytes.subarray(0, end < 0 ? NAME_BYTES : end));
 }
 
+const known = (text: string): string => (text === 'N/A' ? '' : text.trim());
+
 export function driverInfo(ifname: string): DriverInfo | undefined {
   const told = get(ifname, 196, Command.driver);
   if (told === undefined) return undefined;
-  const known = (text: string): string => (text === 'N/A' ? '' : text.trim());
   return {
     driver: textAt(told, 4),
     version: known(textAt(told, 36)),

@@ -65,13 +65,14 @@ it('a guest of a cloud is told what counts there, and nothing of what it does no
   expect(worst(findings)).toBe('problem');
 });
 
+const lack = (id: string): (string | undefined)[] =>
+  CASES[id].bad.flatMap(({ machine }) =>
+    examine(machine)
+      .filter(({ check, level }) => check === id && level === 'problem')
+      .map(({ lacking }) => lacking),
+  );
+
 it('what is lacking is told apart from what is set wrongly', () => {
-  const lack = (id: string): (string | undefined)[] =>
-    CASES[id].bad.flatMap(({ machine }) =>
-      examine(machine)
-        .filter(({ check, level }) => check === id && level === 'problem')
-        .map(({ lacking }) => lacking),
-    );
   expect(lack('bpf.capabilities')).toEqual(['PRIVILEGE']);
   expect(lack('kernel.features')).toEqual(['KERNEL_FEATURE']);
   expect(lack('nic.lro')).toEqual([undefined]);

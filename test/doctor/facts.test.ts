@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { maskText } from '../../src/doctor/checks/irq.ts';
 import { cpuFacts } from '../../src/doctor/facts/cpu.ts';
@@ -170,18 +170,19 @@ it('processors: nodes, cores, governors, idle states, turbo, IOMMU', () => {
   });
 });
 
+function device(size: number, locator: string, bank: string, extended = 0): Uint8Array {
+  const body = new Uint8Array(0x28);
+  const view = new DataView(body.buffer);
+  view.setUint8(0, 17);
+  view.setUint8(1, body.length);
+  view.setUint16(0x0c, size, true);
+  view.setUint8(0x10, 1);
+  view.setUint8(0x11, 2);
+  view.setUint32(0x1c, extended, true);
+  return Buffer.concat([body, Buffer.from(`${locator}\0${bank}\0\0`)]);
+}
+
 describe('memory modules of the firmware', () => {
-  function device(size: number, locator: string, bank: string, extended = 0): Uint8Array {
-    const body = new Uint8Array(0x28);
-    const view = new DataView(body.buffer);
-    view.setUint8(0, 17);
-    view.setUint8(1, body.length);
-    view.setUint16(0x0c, size, true);
-    view.setUint8(0x10, 1);
-    view.setUint8(0x11, 2);
-    view.setUint32(0x1c, extended, true);
-    return Buffer.concat([body, Buffer.from(`${locator}\0${bank}\0\0`)]);
-  }
   const other = Buffer.from([1, 4, 0, 0, 0, 0]);
   const end = Buffer.from([127, 4, 0, 0, 0, 0]);
 
@@ -213,7 +214,7 @@ describe('memory modules of the firmware', () => {
 
 describe('counters', () => {
   it('softnet: hexadecimal, its CPU in the 13th column', () => {
-    const row = `${'0000000a 00000002 00000003'} ${Array.from({ length: 9 }, () => '00000000').join(' ')} 00000005 00000000`;
+    const row = `0000000a 00000002 00000003 ${Array.from({ length: 9 }, () => '00000000').join(' ')} 00000005 00000000`;
     expect(softnet(`${row}\n`)).toEqual([{ cpu: 5, processed: 10, dropped: 2, squeezed: 3 }]);
     expect(softnet('')).toEqual([]);
   });

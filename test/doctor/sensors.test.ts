@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SluiceError } from '../../src/base/errors.ts';
 import { parseSuricata, reviewSuricata } from '../../src/doctor/sensors/suricata.ts';
@@ -12,9 +12,17 @@ const told = (findings: readonly { check: string; level: string; evidence: strin
 const machine = server();
 const [nic] = machine.nics;
 
-describe('suricata.yaml', () => {
-  const suricata = (yaml: string, at = machine) => reviewSuricata(yaml, 'suricata.yaml', at, at.nics[0]);
+const suricata = (yaml: string, at = machine) => reviewSuricata(yaml, 'suricata.yaml', at, at.nics[0]);
 
+const withCpus = (cpus: string) =>
+  `af-packet:\n  - interface: eth1\n    threads: 2\nthreading:\n  set-cpu-affinity: yes\n  cpu-affinity:\n    worker-cpu-set:\n      cpu: [ ${cpus} ]\n`;
+
+const zeek = (text: string, at = machine) => reviewZeek(text, 'node.cfg', at, at.nics[0]);
+
+const withMode = (mode: string) =>
+  `[w]\ntype=worker\ninterface=af_packet::eth1\nlb_procs=2\npin_cpus=0,1\naf_packet_fanout_mode=AF_Packet::${mode}\n`;
+
+describe('suricata.yaml', () => {
   it('the stanza that is printed has nothing left to say', () => {
     const { stanza } = suricata('');
     const review = suricata(`%YAML 1.1\n---\n${stanza}`);
@@ -68,12 +76,10 @@ describe('suricata.yaml', () => {
   });
 
   it('a CPU that does not exist, one that has interrupts', () => {
-    const yaml = (cpus: string) =>
-      `af-packet:\n  - interface: eth1\n    threads: 2\nthreading:\n  set-cpu-affinity: yes\n  cpu-affinity:\n    worker-cpu-set:\n      cpu: [ ${cpus} ]\n`;
-    expect(told(suricata(yaml('0, 77')).findings)).toEqual([
+    expect(told(suricata(withCpus('0, 77')).findings)).toEqual([
       'problem suricata.cpus: CPU 77, which this machine does not have',
     ]);
-    expect(told(suricata(yaml('0, 8')).findings)).toEqual([
+    expect(told(suricata(withCpus('0, 8')).findings)).toEqual([
       'note suricata.cpus: CPU 8 has workers and interrupts of eth1',
     ]);
   });
@@ -115,8 +121,6 @@ describe('suricata.yaml', () => {
 });
 
 describe('node.cfg', () => {
-  const zeek = (text: string, at = machine) => reviewZeek(text, 'node.cfg', at, at.nics[0]);
-
   it('the stanza that is printed has nothing left to say', () => {
     const { stanza } = zeek('');
     expect(told(zeek(`[manager]\ntype=manager\nhost=localhost\n\n${stanza}`).findings)).toEqual([]);
@@ -151,16 +155,14 @@ interface = af_packet::eth2
     expect(told(zeek('[zeek]\ntype=standalone\ninterface=eth7\n').findings)).toEqual([
       'problem zeek.interface: no worker on eth1 (there are: zeek on eth7)',
     ]);
-    const with_ = (mode: string) =>
-      `[w]\ntype=worker\ninterface=af_packet::eth1\nlb_procs=2\npin_cpus=0,1\naf_packet_fanout_mode=AF_Packet::${mode}\n`;
-    expect(told(zeek(with_('FANOUT_QM')).findings)).toEqual([]);
+    expect(told(zeek(withMode('FANOUT_QM')).findings)).toEqual([]);
     const skewed = but((_, each) => {
       each.hashFields = { tcp4: 's' };
     });
-    expect(told(zeek(with_('FANOUT_QM'), skewed).findings)).toEqual([
+    expect(told(zeek(withMode('FANOUT_QM'), skewed).findings)).toEqual([
       'problem zeek.fanout-mode: w: AF_Packet::FANOUT_QM, but the receive hash of eth1 is not proven symmetric',
     ]);
-    expect(told(zeek(with_('FANOUT_EBPF')).findings)).toEqual([
+    expect(told(zeek(withMode('FANOUT_EBPF')).findings)).toEqual([
       'note zeek.fanout-mode: w: AF_Packet::FANOUT_EBPF',
     ]);
   });

@@ -99,9 +99,10 @@ kernelTest('whether the clock is kept right is known', [], () => {
   expect(typeof clockSynchronized()).toBe('boolean');
 });
 
+const state = (name: string, latency: number) => ({ name, latency, disabled: false });
+
 describe('the latency that allows C1', () => {
   kernelTest('is that of C1, of a virtual machine that of its halt, and never 0', [], () => {
-    const state = (name: string, latency: number) => ({ name, latency, disabled: false });
     expect(c1Latency([state('POLL', 0), state('C1', 2), state('C1E', 10), state('C6', 133)])).toBe(2);
     expect(c1Latency([state('POLL', 0), state('haltpoll idle', 1)])).toBe(1);
     expect(c1Latency([])).toBe(2);

@@ -166,7 +166,7 @@ const xps = nicCheck('irq.xps', 'queues to send by are near (XPS)', (nic, machin
 
 /** Words of 32 bits in hexadecimal, the highest first. */
 export function maskText(cpus: readonly number[]): string {
-  const words = new Array<number>(Math.floor(Math.max(0, ...cpus) / 32) + 1).fill(0);
+  const words = Array.from({ length: Math.floor(Math.max(0, ...cpus) / 32) + 1 }, () => 0);
   for (const cpu of cpus) words[cpu >> 5] = (words[cpu >> 5] | (1 << (cpu & 31))) >>> 0;
   return words
     .toReversed()

@@ -112,9 +112,11 @@ const hash = machineCheck('fanout.hash', "the kernel's fanout keeps connections 
   );
 });
 
+/** Without its number. */
+const program = (process: string): string => process.replace(/ \(\d+\)$/, '');
+
 const collision = machineCheck('fanout.collision', 'no two sensors share a fanout id', ({ fanout }) => {
   if (fanout.groups === undefined) return undefined;
-  const program = (process: string): string => process.replace(/ \(\d+\)$/, '');
   const mixed = fanout.groups.filter(({ processes }) => new Set(processes.map(program)).size > 1);
   if (mixed.length === 0)
     return ok(

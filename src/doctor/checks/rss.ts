@@ -96,7 +96,7 @@ const fields = nicCheck('rss.fields', 'fragments come into the queue of their da
 const table = nicCheck('rss.table', 'all queues get packets', (nic) => {
   const queues = rxQueueCount(nic);
   if (nic.rss === undefined || nic.rss.table.length === 0 || queues < 2) return undefined;
-  const places = new Array<number>(queues).fill(0);
+  const places = Array.from({ length: queues }, () => 0);
   for (const queue of nic.rss.table) places[queue] = (places[queue] ?? 0) + 1;
   const least = Math.min(...places.slice(0, queues));
   const most = Math.max(...places.slice(0, queues));

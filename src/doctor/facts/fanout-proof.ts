@@ -11,7 +11,7 @@ import {
 } from '../../kernel/index.ts';
 import { eth } from '../../packet/build.ts';
 import type { FanoutFacts } from '../machine.ts';
-import { reversed, sampleTuples, type Tuple } from '../toeplitz.ts';
+import { addressText, reversed, sampleTuples, type Tuple } from '../toeplitz.ts';
 
 const RINGS = 4;
 const CONNECTIONS = 96;
@@ -21,11 +21,7 @@ const PATIENCE_MS = 3000;
 
 function frameOf(tuple: Tuple, udp: boolean): Uint8Array {
   const ports = { sport: tuple.sourcePort, dport: tuple.destinationPort };
-  const text = (bytes: Uint8Array): string =>
-    bytes.length === 4
-      ? bytes.join('.')
-      : Array.from({ length: 8 }, (_, i) => ((bytes[2 * i] << 8) | bytes[2 * i + 1]).toString(16)).join(':');
-  const addresses = { src: text(tuple.source), dst: text(tuple.destination) };
+  const addresses = { src: addressText(tuple.source), dst: addressText(tuple.destination) };
   const layer = tuple.source.length === 4 ? eth().ipv4(addresses) : eth().ipv6(addresses);
   return (udp ? layer.udp(ports) : layer.tcp({ ...ports, flags: 'A' })).payload(8).bytes();
 }

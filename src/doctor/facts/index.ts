@@ -25,10 +25,12 @@ export interface GatherOptions {
 const NOT_ASKED = 'it was not asked for';
 
 /** Kinds of interface that packets do not come from the wire by. */
-const NOT_TAPS = new Set([
-  ...['bridge', 'bond', 'team', 'vlan', 'ifb', 'dummy', 'tun', 'wireguard', 'vxlan', 'geneve'],
-  ...['ipip', 'sit', 'gre', 'gretap', 'erspan', 'vti', 'ip6tnl', 'ip6gre', 'ip6gretap', 'ip6erspan', 'vti6'],
-]);
+const NOT_TAPS = new Set(
+  (
+    'bridge bond team vlan ifb dummy tun wireguard vxlan geneve ' +
+    'ipip sit gre gretap erspan vti ip6tnl ip6gre ip6gretap ip6erspan vti6'
+  ).split(' '),
+);
 const MOST = 64;
 
 function chosen(names: readonly string[]): InterfaceInfo[] {

@@ -68,10 +68,11 @@ export function bpfFacts(files: Files): BpfFacts {
   };
 }
 
+const kb = (text: string, name: string): number =>
+  Number(new RegExp(`${name}:\\s*(\\d+) kB`).exec(text)?.[1] ?? 0);
+
 export function memoryFacts(files: Files): MemoryFacts {
   const info = files.text('/proc/meminfo') ?? '';
-  const kb = (text: string, name: string): number =>
-    Number(new RegExp(`${name}:\\s*(\\d+) kB`).exec(text)?.[1] ?? 0);
   const table = files.bytes('/sys/firmware/dmi/tables/DMI');
   return {
     totalKb: kb(info, 'MemTotal'),

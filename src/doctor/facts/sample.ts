@@ -128,7 +128,7 @@ export async function takeSample(
       ),
       pmu:
         counts === undefined
-          ? { none: String(pmu) }
+          ? { none: typeof pmu === 'string' ? pmu : '' }
           : {
               instructionsPerCycle: counts.cycles > 0 ? counts.instructions / counts.cycles : 0,
               cacheMissesPerPacket: packets > 0 ? counts.cacheMisses / packets : undefined,

@@ -11,7 +11,8 @@ type Section = Readonly<Record<string, unknown>>;
 const section = (value: unknown): Section =>
   typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Section) : {};
 const list = (value: unknown): Section[] => (Array.isArray(value) ? value.map(section) : []);
-const text = (value: unknown): string => (value === undefined || value === null ? '' : String(value));
+const text = (value: unknown): string =>
+  typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? String(value) : '';
 /** YAML 1.1's booleans are text for a parser of 1.2. */
 const yes = (value: unknown): boolean => /^(yes|true|on|1)$/i.test(text(value));
 

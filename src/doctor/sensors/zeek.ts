@@ -65,7 +65,7 @@ function judge(
 ): void {
   const near = nearCpus(machine, nic).length;
   const procs = numberOf(options.lb_procs) ?? 1;
-  const packet = options.interface?.startsWith('af_packet::') === true || options.lb_method === 'af_packet';
+  const packet = (options.interface ?? '').startsWith('af_packet::') || options.lb_method === 'af_packet';
   if (packet) found.ok('interface', `${name}: AF_PACKET on ${nic.name}`);
   else
     found.bad(
@@ -133,7 +133,7 @@ function judge(
       'a worker gets what its queue gets: with the directions of a connection in two queues none sees both',
       'the fix of rss.symmetric, or FANOUT_HASH',
     );
-  else if (/FANOUT_EBPF$/.test(mode))
+  else if (mode.endsWith('FANOUT_EBPF'))
     found.bad(
       'fanout-mode',
       'note',
