@@ -12,6 +12,7 @@ import { barsTable } from './gate-bars.ts';
 import { A, ack, B, type Case, KEYS, packets, run, TCP_KEY } from './gate-case.ts';
 import { filterCases } from './gate-filter.ts';
 import { optionCases } from './gate-options.ts';
+import { peerCases } from './gate-peers.ts';
 import { tunnelCases } from './gate-tunnels.ts';
 import {
   type BenchIo,
@@ -301,6 +302,7 @@ export async function benchGate(
     ...programs.flatMap(({ prefix, tables }) => gateCases(prefix, tables, bare, spread)),
     ...optionCases(bpfObjectPath('gate'), stack),
     ...tunnelCases(bpfObjectPath('gate_tunnels'), stack),
+    ...peerCases(bpfObjectPath('gate_peers'), stack),
     ...filterCases(bare, entries, stack),
     ...xdpFilterCases(filter.object),
   ];
