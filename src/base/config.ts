@@ -376,6 +376,16 @@ const liveLogs = {
     arg: 'HOW',
     help: "Shunted connections in conn.log: with 'within', packets and IP bytes are whole and the shunted fields say which part of them was shunted; with 'added', that part comes on top.",
   }),
+  logSink: key(
+    list(filePath).prefault([]),
+    {
+      group: 'Logs',
+      arg: 'URL,…',
+      help: 'Send the lines of the logs there as well: tcp://HOST:PORT, unix:///PATH, syslog://HOST, syslog+tcp://HOST, nats://HOST/SUBJECT (docs/logs.md).',
+      otherwise: 'none',
+    },
+    'list',
+  ),
   logRotateSize: key(
     size(0, 2 ** 50).prefault('1GB'),
     { group: 'Logs', arg: 'BYTES', help: 'Begin a new file when a log has reached this size; 0: never.' },
@@ -531,6 +541,12 @@ export const CONFLICTS: readonly Conflict[] = [
     verb: EXCLUDES,
     broken: (c) => c.quiet === true && c.verbose === true,
     why: 'one asks for less talk, the other for more',
+  },
+  {
+    keys: ['logSink', 'logFormat'],
+    verb: EXCLUDES,
+    broken: (c) => (c.logSink?.length ?? 0) > 0 && c.logFormat === 'zeek',
+    why: 'what is sent is JSON lines',
   },
   {
     keys: ['gate', 'mode'],

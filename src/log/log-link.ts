@@ -20,7 +20,9 @@ export type FromLogThread =
   | { kind: 'unusable'; code: SluiceError['code']; message: string; cause: string; help: string | undefined }
   | { kind: 'done'; id: number; totals: LogTotals }
   /** The disk has begun to fail (its error), or has recovered (undefined). */
-  | { kind: 'disk'; problem: string | undefined; totals: LogTotals };
+  | { kind: 'disk'; problem: string | undefined; totals: LogTotals }
+  /** A sink likewise. */
+  | { kind: 'sink'; name: string; problem: string | undefined };
 
 /** Bytes under way to a log thread that does not keep up, beyond which lines are dropped and counted. */
 const MOST_UNDER_WAY = 64 * 2 ** 20;

@@ -2,10 +2,14 @@ import { MessageChannel, Worker } from 'node:worker_threads';
 import { SluiceError } from '../base/errors.ts';
 import type { LogFilesOptions } from './log-files.ts';
 import type { FromLogThread, LogLink, ToLogThread } from './log-link.ts';
+import type { SinkListener, SinkSpec } from './sinks/index.ts';
 import type { LogTotals, TornLine } from './target.ts';
 
 /** What can be sent to a thread of LogFilesOptions. */
-export type LogThreadOptions = Omit<LogFilesOptions, 'disk' | 'now'>;
+export type LogThreadOptions = Omit<LogFilesOptions, 'disk' | 'now'> & {
+  /** Where lines go beside the files; they are JSON then. */
+  sinks?: readonly SinkSpec[];
+};
 
 /** Told when the disk begins to fail, and (with undefined) when it takes lines again. */
 export type DiskListener = (problem: string | undefined, totals: LogTotals) => void;
@@ -27,11 +31,17 @@ export class LogThread {
   #closing: Promise<LogTotals> | undefined;
   #nextId = 1;
 
-  private constructor(worker: Worker, torn: readonly TornLine[], onDisk: DiskListener | undefined) {
+  private constructor(
+    worker: Worker,
+    torn: readonly TornLine[],
+    onDisk: DiskListener | undefined,
+    onSink: SinkListener | undefined,
+  ) {
     this.#worker = worker;
     this.torn = torn;
     worker.on('message', (message: FromLogThread) => {
       if (message.kind === 'disk') onDisk?.(message.problem, message.totals);
+      if (message.kind === 'sink') onSink?.(message.name, message.problem);
       if (message.kind !== 'done') return;
       this.#waiting.get(message.id)?.resolve(message.totals);
       this.#waiting.delete(message.id);
@@ -46,7 +56,11 @@ export class LogThread {
   }
 
   /** Starts the thread and opens the logs. @throws SluiceError FILE when they cannot be opened */
-  static async start(options: LogThreadOptions, onDisk?: DiskListener): Promise<LogThread> {
+  static async start(
+    options: LogThreadOptions,
+    onDisk?: DiskListener,
+    onSink?: SinkListener,
+  ): Promise<LogThread> {
     // Compiled, this file and the worker's are .js; run from source, Node strips the types of both.
     const body = new URL(
       import.meta.url.endsWith('.ts') ? './log-worker.ts' : './log-worker.js',
@@ -64,7 +78,7 @@ export class LogThread {
         ...(first.help === undefined ? {} : { help: first.help }),
       });
     }
-    return new LogThread(worker, first.kind === 'ready' ? first.torn : [], onDisk);
+    return new LogThread(worker, first.kind === 'ready' ? first.torn : [], onDisk, onSink);
   }
 
   /** A way in for one writer; give it to `new LinkTarget`, here or in a worker. */

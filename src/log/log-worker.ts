@@ -3,13 +3,20 @@ import { asSluiceError } from '../base/errors.ts';
 import { LogFiles } from './log-files.ts';
 import type { FromLogThread, LogLink, ToLogThread } from './log-link.ts';
 import type { LogThreadOptions } from './log-thread.ts';
+import { type LogSink, openSink } from './sinks/index.ts';
+import type { LogName, LogTotals } from './target.ts';
 
-/** The body of the log thread: it alone touches the files. */
+/** The body of the log thread: it alone touches the files, and the sinks beside them. */
+
+interface OpenSink {
+  logs: readonly LogName[];
+  sink: LogSink;
+}
 
 const control = parentPort as MessagePort;
 const tell = (message: FromLogThread) => control.postMessage(message);
 
-function serve(files: LogFiles): void {
+function serve(files: LogFiles, sinks: readonly OpenSink[]): void {
   const links: LogLink[] = [];
   let failing: string | undefined;
 
@@ -27,6 +34,8 @@ function serve(files: LogFiles): void {
   const take = (link: LogLink, message: ToLogThread) => {
     if (message.kind !== 'lines') return;
     files.append(message.log, message.bytes, message.count);
+    for (const { sink, logs } of sinks)
+      if (logs.includes(message.log)) sink.append(message.log, message.bytes, message.count);
     Atomics.add(new Int32Array(link.taken), 0, message.bytes.length);
     watchDisk();
   };
@@ -41,6 +50,13 @@ function serve(files: LogFiles): void {
         take(link, next.message as ToLogThread);
       }
     }
+  };
+
+  const end = async (id: number, totals: LogTotals): Promise<void> => {
+    await Promise.all(sinks.map(({ sink }) => sink.close()));
+    tell({ kind: 'done', id, totals: totalsOf(totals, sinks) });
+    for (const link of links.splice(0)) link.port.close();
+    control.close();
   };
 
   control.on('message', (message: ToLogThread) => {
@@ -59,14 +75,12 @@ function serve(files: LogFiles): void {
         drain();
         files.flush();
         watchDisk();
-        tell({ kind: 'done', id: message.id, totals: files.totals() });
+        tell({ kind: 'done', id: message.id, totals: totalsOf(files.totals(), sinks) });
         break;
       case 'close':
         drain();
         clearInterval(timer);
-        tell({ kind: 'done', id: message.id, totals: files.close() });
-        for (const link of links.splice(0)) link.port.close();
-        control.close();
+        void end(message.id, files.close());
         break;
       default:
         break;
@@ -74,9 +88,17 @@ function serve(files: LogFiles): void {
   });
 }
 
+const totalsOf = (totals: LogTotals, sinks: readonly OpenSink[]): LogTotals =>
+  sinks.length === 0 ? totals : { ...totals, sinks: sinks.map(({ sink }) => sink.totals()) };
+
 try {
-  const files = new LogFiles(workerData as LogThreadOptions);
-  serve(files);
+  const options = workerData as LogThreadOptions;
+  const files = new LogFiles(options);
+  const told = (name: string, problem: string | undefined): void => tell({ kind: 'sink', name, problem });
+  const sinks = await Promise.all(
+    (options.sinks ?? []).map(async (spec) => ({ logs: spec.logs, sink: await openSink(spec, told) })),
+  );
+  serve(files, sinks);
   tell({ kind: 'ready', torn: files.torn });
 } catch (thrown) {
   const { code, message, cause, help } = asSluiceError(thrown);

@@ -1,3 +1,5 @@
+import type { SinkTotals } from './sinks/sink.ts';
+
 /** The logs that Sluice writes; `conn` is `conn.log` in the log directory. */
 export const LOG_NAMES = ['conn', 'ssl', 'tunnel', 'shunt', 'stats', 'notice'] as const;
 export type LogName = (typeof LOG_NAMES)[number];
@@ -32,4 +34,6 @@ export interface LogTotals {
   failures: number;
   /** Files begun because of size or time. */
   rotations: number;
+  /** What became of the lines beside the files; absent without sinks. */
+  sinks?: readonly SinkTotals[];
 }

@@ -19,6 +19,7 @@ import {
   shuntSchema,
   statsSchema,
 } from '../log/other-logs.ts';
+import { parseSink } from '../log/sinks/index.ts';
 import { HealthPort, isHealthy } from './health.ts';
 import { InterfaceStation } from './interface-station.ts';
 import { type LiveRun, type Onlooker, sourceView } from './live.ts';
@@ -131,12 +132,18 @@ class Sensor {
         rotateSize: logRotateSize,
         rotateTime: logRotateTime,
         ...(zeek === undefined ? {} : { zeek }),
+        sinks: this.#config.logSink.map(parseSink),
       },
       (problem) =>
         this.#io.warn(
           problem === undefined
             ? 'the logs are being written again'
             : `the logs cannot be written: ${problem}`,
+        ),
+      (name, problem) =>
+        this.#notice(
+          'Sluice::Log_Sink',
+          problem === undefined ? `${name} takes records again` : `${name} takes no records: ${problem}`,
         ),
     );
     this.#target = new LinkTarget(this.#log.link());
@@ -302,7 +309,9 @@ class Sensor {
     this.#mirrorGate?.close();
     this.#writer?.flush();
     this.#target?.close();
-    await this.#log?.close();
+    const totals = await this.#log?.close();
     this.#log = undefined;
+    for (const { name, sent, lost } of totals?.sinks ?? [])
+      if (lost > 0) this.#io.warn(`${name} did not take ${lost} of ${sent + lost} records`);
   }
 }
