@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   rule: async () => (await import('./commands/rule.ts')).registerRule,
   filter: async () => (await import('./commands/filter.ts')).registerFilter,
   detect: async () => (await import('./commands/detect.ts')).registerDetect,
+  attack: async () => (await import('./commands/attack.ts')).registerAttack,
   cap: async () => (await import('./commands/cap.ts')).registerCap,
   query: async () => (await import('./commands/query.ts')).registerQuery,
   lab: async () => (await import('./commands/lab.ts')).registerLab,

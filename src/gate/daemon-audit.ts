@@ -24,7 +24,7 @@ export interface AuditLine {
   ipBytes?: number | undefined;
 }
 
-/** audit.log: JSON lines, each written whole. A disk that takes none does not stop the gate; it is told once. */
+/** audit.log, and others of its kind: JSON lines, each written whole. A disk that takes none does not stop the gate; it is told once. */
 export class AuditLog {
   readonly path: string;
   readonly #problem: (text: string) => void;
@@ -33,14 +33,19 @@ export class AuditLog {
   #failing = false;
 
   /** @throws NodeJS.ErrnoException when the file cannot be made */
-  constructor(directory: string, problem: (text: string) => void) {
-    this.path = join(directory, 'audit.log');
+  constructor(directory: string, problem: (text: string) => void, name = 'audit.log') {
+    this.path = join(directory, name);
     this.#problem = problem;
     this.#fd = openSync(this.path, 'a', 0o640);
     this.#size = fstatSync(this.#fd).size;
   }
 
   write(line: AuditLine): void {
+    this.writeLine(line);
+  }
+
+  /** A line with other fields. */
+  writeLine(line: object): void {
     const text = Buffer.from(`${JSON.stringify({ ts: Date.now() / 1000, ...line })}\n`);
     try {
       if (this.#size > MAX_BYTES) this.#rotate();
@@ -50,7 +55,7 @@ export class AuditLog {
       if (written < text.length) writeSync(this.#fd, '\n');
       this.#failing = false;
     } catch (error) {
-      if (!this.#failing) this.#problem(`audit.log cannot be written: ${(error as Error).message}`);
+      if (!this.#failing) this.#problem(`${this.path} cannot be written: ${(error as Error).message}`);
       this.#failing = true;
     }
   }

@@ -6,6 +6,8 @@ export type { Evidence, Judgement } from './evidence.ts';
 export type { Veto } from './expression.ts';
 export { KINDS, REFLECTORS } from './kinds.ts';
 export { SampleReader } from './read-sample.ts';
+export { attackDocument, attackText } from './report.ts';
 export { type AttackRecord, type Change, Responder, type ResponderOptions } from './responder.ts';
 export { SpaceSaving } from './space-saving.ts';
 export type { Matched, ProposedRule } from './synthesis.ts';
+export { operatorVetoes, parseVeto } from './veto.ts';

@@ -1,6 +1,6 @@
 import { SluiceError } from '../base/errors.ts';
-import type { Veto } from '../mitigation/index.ts';
 import { ipBytes } from '../packet/address.ts';
+import type { Veto } from './expression.ts';
 
 /**
  * What must never be touched, as a person writes it: `192.0.2.1`, `2001:db8::/32`, `tcp/22`, `192.0.2.1,tcp/22`.
@@ -21,7 +21,7 @@ export function parseVeto(text: string): Veto {
     const whole = family === 4 ? 32 : 128;
     const bits = length === undefined ? whole : /^\d{1,3}$/.test(length) ? Number(length) : -1;
     if (bytes === undefined || bits < 0 || bits > whole)
-      throw new SluiceError('USAGE', `--veto ${text}: '${part}' is no address, prefix or service`, {
+      throw new SluiceError('USAGE', `veto ${text}: '${part}' is no address, prefix or service`, {
         help: 'write 192.0.2.1, 2001:db8::/32, tcp/22 or 192.0.2.1,tcp/22',
       });
     const view = new DataView(new ArrayBuffer(16));
@@ -30,4 +30,12 @@ export function parseVeto(text: string): Veto {
     veto.host = { family, words, bits };
   }
   return veto;
+}
+
+/** The connection that an operator has come by, which must not be touched (sshd sets SSH_CONNECTION). */
+export function operatorVetoes(env: NodeJS.ProcessEnv): string[] {
+  const [client, , , port] = (env['SSH_CONNECTION'] ?? '').split(' ');
+  return client === undefined || port === undefined || ipBytes(client) === undefined
+    ? []
+    : [`${client},tcp/${port}`];
 }

@@ -1,0 +1,80 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { SluiceError } from '../../base/errors.ts';
+import type { MitigationOptions } from '../../gate/daemon-mitigation.ts';
+
+/** What `gate up` is told of mitigation. */
+export interface MitigateOptions {
+  mitigate?: boolean;
+  mitigateDryRun?: boolean;
+  minPps: number;
+  sampleBudget: number;
+  veto: string[];
+}
+
+const whole =
+  (least: number, most: number) =>
+  (text: string): number => {
+    const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`must be a whole number from ${least} to ${most}`);
+  };
+
+export function addMitigateOptions(command: Command): void {
+  const group = 'Mitigation:';
+  command
+    .addOption(
+      new Option(
+        '--mitigate',
+        'Find attacks in samples, and hold them back by rules (docs/mitigation.md).',
+      ).helpGroup(group),
+    )
+    .addOption(
+      new Option('--mitigate-dry-run', 'The same, but rules are only told of in mitigation.log.').helpGroup(
+        group,
+      ),
+    )
+    .addOption(
+      new Option('--min-pps <N>', 'Packets a second to one target that are never an attack.')
+        .argParser(whole(1, 1e9))
+        .default(1000)
+        .helpGroup(group),
+    )
+    .addOption(
+      new Option('--sample-budget <N>', 'Samples a second that are looked at, at most.')
+        .argParser(whole(100, 1e6))
+        .default(4000)
+        .helpGroup(group),
+    )
+    .addOption(
+      new Option(
+        '--veto <WHAT>',
+        'Never touch this: an address, a prefix, tcp/22, 192.0.2.1,tcp/22. Repeatable; the SSH connection of whoever starts it always is.',
+      )
+        .argParser((value: string, before: string[]) => [...before, value])
+        .default([] as string[], 'none')
+        .helpGroup(group),
+    );
+}
+
+/** Undefined unless it is asked for. @throws SluiceError USAGE */
+export async function mitigateOptions(
+  given: MitigateOptions,
+  env: NodeJS.ProcessEnv,
+): Promise<MitigationOptions | undefined> {
+  const dryRun = given.mitigateDryRun === true;
+  if (given.mitigate !== true && !dryRun) {
+    if (given.veto.length > 0)
+      throw new SluiceError('USAGE', '--veto says what --mitigate must not touch', {
+        help: 'add --mitigate',
+      });
+    return undefined;
+  }
+  const { operatorVetoes, parseVeto } = await import('../../mitigation/index.ts');
+  for (const text of given.veto) parseVeto(text);
+  return {
+    minPps: given.minPps,
+    budget: given.sampleBudget,
+    dryRun,
+    vetoes: [...given.veto, ...operatorVetoes(env)],
+  };
+}
