@@ -42,10 +42,10 @@ export class EveKeeper {
         op: 'add',
         owner: EVE_OWNER,
         why: 'EVE',
-        flows: flows.map(({ proto, a, b, vlan, innerVlan, trigger }) => ({
-          ...{ proto, a, b, vlan, innerVlan, vni: 0 },
-          trigger,
-        })),
+        flows: flows.map((wish) => {
+          const { proto, a, b, vlan, innerVlan, trigger } = wish;
+          return { proto, a, b, vlan, innerVlan, vni: 0, trigger };
+        }),
       })) as { results: readonly { error?: unknown }[] };
       // Refusals are in the audit log.
       results.forEach(({ error }, i) => {

@@ -231,15 +231,14 @@ export class GateDaemon {
           ? { reason: 'removed', pkts: row.ab.pkts + row.ba.pkts, ipBytes: row.ab.ipBytes + row.ba.ipBytes }
           : {}),
       });
-    const ts = (): number => Date.now() / 1000;
     return new PeerKeeper(peers, (name) => this.#gate.table(name), {
       started: (shunt) => {
         note('add', shunt, flowText(shunt));
-        this.#server?.tell({ event: 'start', ts: ts(), shunt });
+        this.#server?.tell({ event: 'start', ts: Date.now() / 1000, shunt });
       },
       ended: (shunt) => {
         note('end', shunt, flowText(shunt));
-        this.#server?.tell({ event: 'end', ts: ts(), reason: 'removed', shunt });
+        this.#server?.tell({ event: 'end', ts: Date.now() / 1000, reason: 'removed', shunt });
       },
       pairStarted: (pair) => note('pair.add', pair, `${pair.a} ${pair.b}`),
       pairEnded: (pair) => note('pair.end', pair, `${pair.a} ${pair.b}`),
@@ -302,11 +301,11 @@ export class GateDaemon {
     await this.#table.start();
     if (this.#gate.tookOver) this.#warn(`took over a gate with ${this.#table.size} shunts`);
     if (left !== undefined) await this.#takeOverRules(left);
-    const { eve, vlanKey, socketMode } = this.#options;
+    const { eve } = this.#options;
     if (eve !== undefined)
       this.#eve = await EveKeeper.start(
         eve,
-        { vlanKey, mode: socketMode },
+        { vlanKey: this.#options.vlanKey, mode: this.#options.socketMode },
         (request, peer) => this.#perform(request, aloneWith(peer)),
         this.#warn,
       );

@@ -111,16 +111,17 @@ test('lines come out of pieces of any size; one that is too long is left out and
   expect(lines.at(-1)).toBe('no end');
 });
 
+async function decide(policy: string, ...records: object[]): Promise<number[]> {
+  const plan = await loadPolicies([policy], []);
+  const policies = new PolicySet(plan.specs, setsOf(plan));
+  const flows = new EveFlows();
+  return records.map((record) => {
+    const flow = flows.learn(parsed(record));
+    return policies.decide(flow, flow.hash, 0, flow.told, { noted: () => {}, spared: () => {} });
+  });
+}
+
 test('policies see what the records of a connection say together', async () => {
-  const decide = async (policy: string, ...records: object[]): Promise<number[]> => {
-    const plan = await loadPolicies([policy], []);
-    const policies = new PolicySet(plan.specs, setsOf(plan));
-    const flows = new EveFlows();
-    return records.map((record) => {
-      const flow = flows.learn(parsed(record));
-      return policies.decide(flow, flow.hash, 0, flow.told, { noted: () => {}, spared: () => {} });
-    });
-  };
   const LATER = -1;
   expect(await decide('tls', eveHttp, eveTls)).toEqual([LATER, 0]);
   expect(await decide('bulk=1MB', eveTls, eveAlert)).toEqual([LATER, 0]);

@@ -76,6 +76,8 @@ function frames({ family, a, b, wrap }: Net) {
   };
 }
 
+const suricataFlow = (port: number): string => `4 tcp 10.0.0.1 ${port} 10.0.0.2 443 0 0`;
+
 const length = (packet: PacketBuilder): number => packet.bytes().length;
 
 for (const abi of ['suricata', 'suricata-shared', 'suricata-filter'] as const) {
@@ -285,9 +287,8 @@ kernelTest(
     using gate = new PeerGate(['zeek', 'suricata-shared'], {}, 4);
     using zeek = Client.start('zeek', ZEEK);
     using suricata = Client.start('suricata', IFNAME, 'shared');
-    const flow = (port: number): string => `4 tcp 10.0.0.1 ${port} 10.0.0.2 443 0 0`;
     const answers: string[] = [];
-    for (let port = 1; port <= 4; port++) answers.push(await suricata.ask(`add ${flow(port)}`));
+    for (let port = 1; port <= 4; port++) answers.push(await suricata.ask(`add ${suricataFlow(port)}`));
     // A table over its size by the elements that the CPUs hold ready is full later.
     expect(answers[0]).toBe('added added');
     const full = answers.findIndex((answer) => answer.includes('full'));
