@@ -365,6 +365,20 @@ const logs = {
   }),
 };
 
+const control = {
+  control: flag(true, {
+    group: 'Gate',
+    help: 'Listen on a control socket for each gate: sluice shunt, hold, gate status and other clients.',
+    off: 'No control socket.',
+  }),
+  controlGroup: key(z.string().min(1).max(256).optional(), {
+    group: 'Gate',
+    arg: 'GROUP',
+    help: 'This group may use the control socket too.',
+    otherwise: 'root alone',
+  }),
+};
+
 const liveLogs = {
   communityId: flag(true, {
     group: 'Logs',
@@ -454,6 +468,7 @@ export const runSchema = z.object({
   ...source,
   ...policies,
   ...gate,
+  ...control,
   ...connections,
   ...logs,
   ...liveLogs,

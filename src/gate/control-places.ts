@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
 import { interfaces, netnsInode } from '../kernel/index.ts';
-import { readState } from './daemon-state.ts';
+import { type DaemonState, readState } from './daemon-state.ts';
 
 /** Locks, sockets and states of the gates of this machine. */
 export const RUN_DIRECTORY = '/run/sluice';
@@ -66,6 +66,7 @@ export function places(): Place[] {
   return files
     .filter((file) => file.startsWith(prefix) && /^\d+\.json$/.test(file.slice(prefix.length)))
     .map((file) => Number.parseInt(file.slice(prefix.length), 10))
+    .filter((ifindex) => !isOver(readState(placeOf(ifindex, ''))))
     .toSorted((a, b) => a - b)
     .map((ifindex) => {
       const place = placeOf(ifindex, '');
@@ -76,6 +77,17 @@ export function places(): Place[] {
       });
       return { ...place, ifname: names.get(ifindex) ?? there[0]?.ifname ?? `${ifindex}`, interfaces: there };
     });
+}
+
+/** A run that was killed: its gate went with it. */
+function isOver(state: DaemonState | undefined): boolean {
+  if (state?.driven !== true) return false;
+  try {
+    process.kill(state.pid, 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
+  }
 }
 
 /** The gate that this interface belongs to, its daemon alive or not. */

@@ -398,7 +398,8 @@ export type StatusReport = Ledger &
     vlanKey: boolean;
     /** What the program does besides, each for its cost; null when the daemon that knows is dead. */
     features: Features | null;
-    daemon: { alive: boolean; pid: number | null; socket: string; uptime: number | null };
+    /** `driven`: `sluice run` in place of a daemon. */
+    daemon: { alive: boolean; driven?: boolean; pid: number | null; socket: string; uptime: number | null };
     tables: Record<'flows4' | 'flows6', { entries: number; max: number }>;
     owners: OwnerRow[];
     /** Holds that are live; shunts that holds have kept from beginning, and that they have ended. Null: no daemon. */

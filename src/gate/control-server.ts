@@ -123,6 +123,11 @@ export class ControlServer {
     for (const client of this.#clients) client.tell(event);
   }
 
+  /** Watchers were not told of this many events. */
+  lost(events: number): void {
+    for (const client of this.#clients) client.lost(events);
+  }
+
   /** Sends counters to those whose interval is over. */
   tellCounters(make: () => Omit<Extract<WatchEvent, { event: 'counters' }>, 'lost'>): void {
     const now = performance.now();
@@ -307,6 +312,10 @@ class Client {
     if (watch === undefined || watch.interval === 0 || now < watch.next) return false;
     watch.next = now + watch.interval * 1000;
     return true;
+  }
+
+  lost(events: number): void {
+    if (this.#watch !== undefined) this.#watch.lost += events;
   }
 
   takeLost(): number {

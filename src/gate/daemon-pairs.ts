@@ -128,7 +128,7 @@ export class PairKeeper {
       b,
       vlan,
       innerVlan,
-      owner: owner === BY_HAND ? '' : (this.#owners.at(owner)?.name ?? `${owner}`),
+      owner: this.#owners.nameOf(owner),
       expires: limit === 0 ? null : limit + offset,
       last: last === 0 ? null : last + offset,
       ab: { pkts: ab.pkts, ipBytes: ab.ipBytes },
@@ -143,6 +143,8 @@ export class PairKeeper {
     try {
       const now = monotonicSeconds();
       for (const pair of await this.#all()) {
+        // Whose pair it is ends it, and tells of it.
+        if (!this.#owners.isClient(pair.owner)) continue;
         const over =
           pair.limit !== 0 && pair.limit < now ? 'limit' : this.#lapsed(pair) ? 'lease' : undefined;
         if (over !== undefined) told(this.#wire((await this.#end(pair)) ?? pair), over);

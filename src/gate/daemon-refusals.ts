@@ -1,7 +1,22 @@
-import { SluiceError } from '../base/errors.ts';
+import { type ErrorCode, SluiceError } from '../base/errors.ts';
 import { errnoName } from '../kernel/index.ts';
 
 const MAP_FULL = new Set(['E2BIG', 'ENOSPC', 'ENOMEM']);
+
+/** What the workers of a run answer, in place of the kernel. */
+const REFUSED_BY_SENSOR: Readonly<Record<string, [ErrorCode, string, { help: string }]>> = {
+  EAGAIN: [
+    'REFUSED',
+    'the connection is not open both ways now',
+    { help: 'half-open and closing ones are not shunted: ask again when both sides have been heard' },
+  ],
+  EBUSY: ['HELD', 'the flow is held: somebody still needs it', { help: '`sluice hold ls` says who' }],
+  EACCES: [
+    'REFUSED',
+    'an endpoint is an address of this host, or under an exception',
+    { help: '`sluice shunt exception ls` lists them' },
+  ],
+};
 
 /** Neither a lease nor an idle limit. */
 export function unlimited(owner: string): SluiceError {
@@ -45,5 +60,7 @@ export function addError(result: number): SluiceError {
     return new SluiceError('MAP_FULL', 'the table is full', {
       help: 'use a larger table (--max-shunts4, --max-shunts6), or let entries end sooner',
     });
+  const refused = REFUSED_BY_SENSOR[name];
+  if (refused !== undefined) return new SluiceError(...refused);
   return new SluiceError('KERNEL_CALL', `the gate did not take it: ${name}`);
 }

@@ -73,6 +73,11 @@ export class DaemonRequests {
     this.protectHost();
   }
 
+  /** What is never shunted. */
+  exceptionList(): string[] {
+    return this.#exceptions.list();
+  }
+
   /** @throws SluiceError whatever the answer to it is then */
   async perform(request: Request, conversation: Conversation): Promise<unknown> {
     const { peer } = conversation;

@@ -15,6 +15,8 @@ const schema = z.object({
     }),
   ),
   pid: z.number(),
+  /** `sluice run` drives it: when that process has ended, nothing is attached any more. */
+  driven: z.boolean().optional(),
   vlanKey: z.boolean(),
   logDir: z.string(),
   /** Where it has pinned tables of other sensors. */

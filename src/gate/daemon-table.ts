@@ -147,7 +147,7 @@ export class ShuntTable implements EntryTable {
 
   /** The name of its owner; empty for what was made by hand. */
   ownerOf({ slot }: Shunt): string {
-    return slot === BY_HAND ? '' : (this.#owners.at(slot)?.name ?? `${slot}`);
+    return this.#owners.nameOf(slot);
   }
 
   current(shunt: Shunt): boolean {
@@ -356,7 +356,7 @@ export class ShuntTable implements EntryTable {
         const key = keys.subarray(offset, offset + size);
         const tcp = key[family === 4 ? 12 : 36] === IPPROTO_TCP;
         readEntry(values, at, family, tcp, seen);
-        const shunt = this.find(key) ?? this.#adopt(family, key, tcp, number);
+        const shunt = this.find(key) ?? this.#adopt(family, key, tcp, number, seen.owner);
         if (shunt === undefined) return;
         shunt.seen = number;
         const reason = shunt.reason === undefined ? this.#over(shunt, seen) : undefined;
@@ -394,7 +394,8 @@ export class ShuntTable implements EntryTable {
   }
 
   /** An entry that is in the tables without our doing: from before a restart. */
-  #adopt(family: 4 | 6, key: Uint8Array, tcp: boolean, number: number): Shunt | undefined {
+  #adopt(family: 4 | 6, key: Uint8Array, tcp: boolean, number: number, owner: number): Shunt | undefined {
+    if (!this.#owners.isClient(owner)) return undefined;
     // What a batch saw may have been deleted since.
     const entry = this.#entry;
     if (!this.#client.read(family, key, tcp, entry)) return undefined;

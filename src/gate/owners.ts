@@ -23,16 +23,24 @@ export interface Owner extends OwnerSettings {
   leaving: boolean;
 }
 
+/** How rows name what the policies of `sluice run` have shunted. */
+export const SENSOR = 'run';
+
 /** Who has entries in the gate, and until when the kernel believes in them. */
 export class Owners {
   readonly #memory: ArrayBuffer;
   readonly #leases = new Map<number, Lease>();
   readonly #byName = new Map<string, Owner>();
   readonly #bySlot = new Map<number, Owner>();
+  readonly #first: number;
 
-  /** `memory` is the mapped `leases` map. Those of an earlier daemon go on with the leases that they have. */
-  constructor(memory: ArrayBuffer, before: readonly OwnerSettings[]) {
+  /**
+   * `memory` is the mapped `leases` map. Those of an earlier daemon go on with the leases that they have. Slots below `first`
+   * are the sensor's own.
+   */
+  constructor(memory: ArrayBuffer, before: readonly OwnerSettings[], first = 1) {
     this.#memory = memory;
+    this.#first = first;
     for (const settings of before) this.#enter({ ...settings, entries: 0, renewed: 0, leaving: false });
   }
 
@@ -65,7 +73,9 @@ export class Owners {
     }
     if (this.#byName.size >= LIMITS.owners)
       throw new SluiceError('LIMIT', `there are ${LIMITS.owners} owners already`);
-    let slot = 1;
+    if (this.#first > 1 && wanted.name === SENSOR)
+      throw new SluiceError('DENIED', `the owner ${SENSOR} is the sensor itself`);
+    let slot = this.#first;
     while (this.#bySlot.has(slot)) slot++;
     if (slot >= OWNERS) throw new SluiceError('LIMIT', 'no slot for another owner is free');
     const owner: Owner = { ...wanted, slot, uid, entries: 0, renewed: 0, leaving: false };
@@ -95,6 +105,17 @@ export class Owners {
   mayEnd(slot: number, uid: number | undefined): boolean {
     const owner = this.#bySlot.get(slot);
     return slot === 0 || uid === 0 || (uid !== undefined && owner?.uid === uid);
+  }
+
+  /** An owner that registers, or nobody: not the sensor. */
+  isClient(slot: number): boolean {
+    return slot === 0 || slot >= this.#first;
+  }
+
+  /** Empty: by hand. */
+  nameOf(slot: number): string {
+    if (slot === 0) return '';
+    return this.#bySlot.get(slot)?.name ?? (slot < this.#first ? SENSOR : `${slot}`);
   }
 
   at(slot: number): Owner | undefined {

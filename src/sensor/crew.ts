@@ -1,12 +1,15 @@
 import { Worker } from 'node:worker_threads';
 import { ERROR_CODES, type ErrorCode, SluiceError } from '../base/errors.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
+import type { OrderNews, Orders } from './client-orders.ts';
 import type { PairRequest } from './pair-shunts.ts';
 import type { PlacedPlan } from './policy-book.ts';
 import type { EndStep, FromWorker, ToWorker, WorkerSetup } from './setup.ts';
 
 /** A worker that does not end by then is given up: its lease lapses, and the process goes on with the end. */
 const STOP_SECONDS = 15;
+/** So long a worker may take to do what a client wants. */
+const ORDER_SECONDS = 5;
 
 interface CrewMember {
   thread: Worker;
@@ -22,6 +25,8 @@ export interface CrewEvents {
   failed(error: SluiceError): void;
   /** A policy says to shunt all between two addresses. */
   pair?(pair: PairRequest): void;
+  /** What has become of the orders of clients. */
+  news?(news: OrderNews): void;
   /** What the source is fed by may have changed. */
   link(): void;
 }
@@ -30,6 +35,8 @@ export interface CrewEvents {
 export class Crew {
   readonly #events: CrewEvents;
   readonly #members: CrewMember[] = [];
+  readonly #orders = new Map<number, { answers: number[][]; done: (answers: number[][]) => void }>();
+  #nextOrder = 1;
 
   constructor(events: CrewEvents) {
     this.#events = events;
@@ -86,6 +93,8 @@ export class Crew {
       else if (message.kind === 'filtered') filtered.resolve();
       else if (message.kind === 'link') this.#events.link();
       else if (message.kind === 'pair') this.#events.pair?.(message.pair);
+      else if (message.kind === 'orders') this.#answered(message.id, message.answers);
+      else if (message.kind === 'order-news') this.#events.news?.(message.news);
       else if (message.kind === 'reached') reached[message.step].resolve(message.delays);
       else failed(fromWorker(message));
     });
@@ -103,6 +112,38 @@ export class Crew {
   setPolicies(policies: PlacedPlan): void {
     for (const { thread } of this.#members)
       thread.postMessage({ kind: 'policies', policies } satisfies ToWorker);
+  }
+
+  /**
+   * What clients want, of all workers; the answers of each.
+   * @throws SluiceError INTERNAL when one of them does not answer
+   */
+  async order(orders: Orders): Promise<number[][]> {
+    const id = this.#nextOrder++;
+    const { promise, resolve } = Promise.withResolvers<number[][]>();
+    this.#orders.set(id, { answers: [], done: resolve });
+    for (const { thread } of this.#members)
+      thread.postMessage({ kind: 'orders', id, orders } satisfies ToWorker);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new SluiceError('INTERNAL', 'a capture worker does not answer')),
+        ORDER_SECONDS * 1000,
+      );
+    });
+    try {
+      return await Promise.race([promise, late]);
+    } finally {
+      clearTimeout(timer);
+      this.#orders.delete(id);
+    }
+  }
+
+  #answered(id: number, answers: number[]): void {
+    const order = this.#orders.get(id);
+    if (order === undefined) return;
+    order.answers.push(answers);
+    if (order.answers.length === this.#members.length) order.done(order.answers);
   }
 
   /** Tells all workers to take a step of the end. */

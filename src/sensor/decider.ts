@@ -135,6 +135,17 @@ export class Decider {
     return DECIDED_SETTLED;
   }
 
+  /** The flow is looked at with its next packet, whatever was found out about it before. */
+  again(slot: number): void {
+    this.#watches.fill(0, slot * WORDS, slot * WORDS + WORDS);
+    this.#engine.setSettled(slot, false);
+  }
+
+  /** It was not done what was decided: a budget is given back. */
+  undone(slot: number): void {
+    this.#release(slot);
+  }
+
   /** The flow has ended. */
   closed(slot: number): void {
     this.#watches.fill(0, slot * WORDS, slot * WORDS + WORDS);

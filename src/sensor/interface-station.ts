@@ -18,7 +18,8 @@ import { PairShunts } from './pair-shunts.ts';
 import { workerCpus } from './placement.ts';
 import type { PlacedPlan } from './policy-book.ts';
 import { areLeft, type Returning, returningFlows } from './recovery.ts';
-import { type EndStep, statsBuffer } from './setup.ts';
+import { RunControl, SLOTS_BESIDE_WORKERS } from './run-control.ts';
+import { type EndStep, Stat, statsBuffer } from './setup.ts';
 import { commonSetup, type EarlyDrop, type Station, type StationHost } from './station.ts';
 
 const IPPROTO_TCP = 6;
@@ -38,6 +39,7 @@ export class InterfaceStation implements Station {
   #snap: SnapFilter | undefined;
   #frames: FrameCapture | undefined;
   #pairs: PairShunts | undefined;
+  #control: RunControl | undefined;
   #returning: Returning | undefined;
   /** The kernel says that the interface went down: what it is now is looked up until it is up again. */
   #suspect = false;
@@ -52,6 +54,7 @@ export class InterfaceStation implements Station {
     this.#crew = new Crew({
       failed: (error) => this.#host.failed(error),
       pair: (pair) => this.#pairs?.add(pair),
+      news: (news) => this.#control?.news(news),
       link: () => {
         this.#suspect = true;
         this.#checkLink();
@@ -85,9 +88,23 @@ export class InterfaceStation implements Station {
     await this.#startWorkers();
     // Attached last: from the first packet that the gate judges there is someone to see what passes.
     if (gate !== undefined) await this.#attach(gate);
+    if (gate !== undefined && this.#config.control) await this.#listen(gate);
     this.#host.detail(
       `${name}: ${this.#config.workers} worker(s), capture ${this.capture}, gate ${this.mode}`,
     );
+  }
+
+  /** Clients may have their say. */
+  async #listen(gate: Gate): Promise<void> {
+    this.#control = await RunControl.start({
+      gate,
+      config: this.#config,
+      mode: this.mode,
+      order: (orders) => this.#crew.order(orders),
+      live: () => this.stats.reduce((sum, stats) => sum + stats[Stat.shuntsLive], 0),
+      logShunt: (record) => this.#host.logShunt(record),
+      warn: (line) => this.#host.warn(`${this.name}: ${line}`),
+    });
   }
 
   async #attach(gate: Gate): Promise<void> {
@@ -151,8 +168,8 @@ export class InterfaceStation implements Station {
       fragments: c.fragments === 'follow',
       steer: gateSteering(c, info.name),
       ...(typeof c.snaplen === 'number' ? { snaplen: c.snaplen } : {}),
-      // And one for the pairs of policies.
-      workers: c.workers + 1,
+      // And for the pairs of policies, and the control socket.
+      workers: c.workers + SLOTS_BESIDE_WORKERS,
       join: isUsable,
     };
     const choice = chooseKind(c);
@@ -290,6 +307,11 @@ export class InterfaceStation implements Station {
     this.#crew.setPolicies(policies);
   }
 
+  async dismiss(): Promise<void> {
+    await this.#control?.close();
+    this.#control = undefined;
+  }
+
   tell(kind: EndStep): void {
     this.#crew.tell(kind);
   }
@@ -299,6 +321,7 @@ export class InterfaceStation implements Station {
   }
 
   async close(): Promise<void> {
+    await this.dismiss();
     await this.#pairs?.close();
     this.#pairs = undefined;
     await this.#crew.close();

@@ -43,6 +43,8 @@ export class PairShunts {
   constructor(gate: Gate, number: number, events: PairEvents) {
     this.#gate = gate;
     this.#client = new GateClient(gate.handles(number), 'off');
+    // Each pair has a time of its own.
+    this.#client.lease.renew();
     this.#pairs = new Pairs(gate.table('pairs'), this.#client.ops, () => this.#client.grace());
     this.#events = events;
   }
@@ -53,7 +55,7 @@ export class PairShunts {
     if (this.#live.has(name)) return;
     const until = monotonicSeconds() + seconds;
     try {
-      if (!this.#pairs.add(orig, resp, { vlan, innerVlan, limit: until })) return;
+      if (!this.#pairs.add(orig, resp, { vlan, innerVlan, limit: until, owner: this.#client.owner })) return;
       this.#gate.enable({ pairs: true });
     } catch (error) {
       this.#events.refused(asSluiceError(error).message);
@@ -73,6 +75,7 @@ export class PairShunts {
   async close(): Promise<void> {
     for (const [name, pair] of this.#live) this.#end(name, pair, 'asked');
     await this.#ending;
+    this.#client.lease.drop();
     this.#client.close();
   }
 

@@ -275,6 +275,7 @@ class Sensor {
     // From here on no load balancer is to choose this one.
     await this.#health?.close();
     this.#ending = true;
+    await Promise.all(this.#stations.map((station) => station.dismiss()));
     const delays: number[] = [];
     for (const kind of END_STEPS) {
       for (const station of this.#stations) station.tell(kind);

@@ -6,6 +6,7 @@ import type { FlowTimeouts } from '../flow/index.ts';
 import type { GateHandles } from '../gate/ops.ts';
 import type { LogLink } from '../log/log-link.ts';
 import type { LogSettings } from '../log/log-setup.ts';
+import type { OrderNews, Orders } from './client-orders.ts';
 import type { PairRequest } from './pair-shunts.ts';
 import { type PlacedPlan, POLICY_ROOM } from './policy-book.ts';
 import type { Returning } from './recovery.ts';
@@ -161,11 +162,16 @@ export type ToWorker =
   | { kind: EndStep | 'go' }
   /** From now on these policies hold. */
   | { kind: 'policies'; policies: PlacedPlan }
+  /** Clients of the control socket want something; answered by the same `id`. */
+  | { kind: 'orders'; id: number; orders: Orders }
   /** The program with this descriptor says what comes into its socket from now on. */
   | { kind: 'filter'; program: number };
 export type FromWorker =
   /** A policy says to shunt all between two addresses. */
   | { kind: 'pair'; pair: PairRequest }
+  /** For each flow that was asked about an answer, see Order. */
+  | { kind: 'orders'; id: number; answers: number[] }
+  | { kind: 'order-news'; news: OrderNews }
   /** The ring is there, and has joined those of the other workers. */
   | { kind: 'ready' }
   /** From now on packets are handled (`go`): all rings were there before. */

@@ -72,6 +72,8 @@ export class Shunter {
   readonly #books = new Map<number, Books>();
   /** Shunted, and what was passed before the flip has not all been handled yet. */
   #settling: Episode[] = [];
+  /** Their end was asked for. */
+  #released: Episode[] = [];
   #sweeping = false;
   #live = 0;
   #stopped = false;
@@ -227,6 +229,47 @@ export class Shunter {
     return episode;
   }
 
+  /** It was not taken, and will not be: an endpoint of this host. */
+  isRefused(slot: number): boolean {
+    return this.#books.get(slot)?.current?.phase === 'refused';
+  }
+
+  /**
+   * Lets a flow go: its packets pass from now on, and what was dropped is taken in as soon as it can be. False when nothing of
+   * it is dropped, nor is to be.
+   */
+  release(slot: number): boolean {
+    const episode = this.#books.get(slot)?.current;
+    if (episode === undefined || episode.carrier) return false;
+    if (episode.phase === 'waiting') {
+      this.#forget(episode);
+      return true;
+    }
+    if (!isLive(episode)) return false;
+    this.#handOff.end([episode]);
+    this.#released.push(episode);
+    return true;
+  }
+
+  /** The same for all whose keys are meant. */
+  releaseWhere(meant: (family: 4 | 6, key: Uint8Array) => boolean): void {
+    for (const [slot, { current }] of this.#books)
+      if (current !== undefined && meant(current.family, current.key)) this.release(slot);
+  }
+
+  /** What was let go: its counts come in when all from before the flip has been handled, and nothing counts any more. */
+  #takeReleased(): void {
+    const keep: Episode[] = [];
+    for (const e of this.#released) {
+      if (this.#booksOf(e) === undefined || !isLive(e)) continue;
+      const settled = e.phase === 'shunted' && this.#ring.position >= e.barrier;
+      if (!settled) keep.push(e);
+      else if (this.#gate.read(e.family, e.key, e.tcp, this.#entry) && this.#entry.ending)
+        this.#endEpisode(e, 'asked');
+    }
+    this.#released = keep;
+  }
+
   /** Goes on with a flow that the engine has just restored from a note; its entry in the gate has ended. */
   resume(slot: number, note: Note, trigger: number): void {
     const books: Books = {
@@ -338,6 +381,7 @@ export class Shunter {
   turn(): void {
     this.#handOff.turn();
     if (this.#settling.length > 0) this.#settle();
+    if (this.#released.length > 0) this.#takeReleased();
     this.#notes.turn(this.#booksOf);
     this.#endings.turn();
   }

@@ -34,6 +34,8 @@ export interface Station {
   lookAfter(): void;
   /** Other policies from now on. */
   setPolicies(policies: PlacedPlan): void;
+  /** Lets go of the clients of its control socket: before the end begins. */
+  dismiss(): Promise<void>;
   /** Tells all workers to take a step of the end. */
   tell(kind: EndStep): void;
   /** Resolves when all have taken it, or have had their time; what they say then, see FromWorker. */

@@ -116,6 +116,10 @@ export class UdpStation implements Station {
     this.#crew.setPolicies(policies);
   }
 
+  dismiss(): Promise<void> {
+    return Promise.resolve();
+  }
+
   tell(kind: EndStep): void {
     this.#crew.tell(kind);
   }

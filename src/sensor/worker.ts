@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { asSluiceError } from '../base/errors.ts';
+import { asSluiceError, SluiceError } from '../base/errors.ts';
 import type { LiveSource } from '../capture/source.ts';
 import { createFlowEngine, type FlowEngine, type FlowHooks } from '../flow/index.ts';
 import { GateClient } from '../gate/client.ts';
@@ -9,6 +9,7 @@ import { hasLocalEndpoint } from '../gate/local.ts';
 import { coarseStep, realtimeOffset } from '../kernel/index.ts';
 import type { Packet } from '../packet/packet.ts';
 import { SPARED } from '../policy/index.ts';
+import { ClientOrders, type Orders } from './client-orders.ts';
 import { ContentCut } from './content-cut.ts';
 import { Decider } from './decider.ts';
 import type { ShuntTotals } from './episode.ts';
@@ -59,6 +60,8 @@ class CaptureWorker {
   readonly #cut: ContentCut | undefined;
   readonly #recovery: Recovery | undefined;
   readonly #decider: Decider;
+  /** What clients of the control socket want. */
+  readonly #orders: ClientOrders;
   /** By the decider's index: where the counters of a policy are (PolicyBook). */
   #places: readonly number[];
   /** How logs name the policies, by place; behind POLICY_ROOM those of an earlier run that this one does not have. */
@@ -124,6 +127,12 @@ class CaptureWorker {
       },
       new MmdbGeography(setup.policies.geo),
     );
+    this.#orders = new ClientOrders({
+      engine,
+      shunter: () => this.#mustShunt(),
+      again: (slot) => this.#decider.again(slot),
+      place: (trigger) => this.#triggerIndex(trigger),
+    });
     if (setup.gate !== undefined) {
       this.#local = localAddresses();
       const gate = new GateClient(setup.gate, setup.lease);
@@ -162,17 +171,20 @@ class CaptureWorker {
       clockOffset: realtimeOffset,
       tick: coarseStep(),
       inTunnels: setup.tunnels.length > 0,
-      isLocal: (family, key) => hasLocalEndpoint(this.#local, family, key),
+      isLocal: (family, key) =>
+        hasLocalEndpoint(this.#local, family, key) || this.#orders.excepts(family, key),
       trigger: (place) => this.#triggers.get(place) ?? '',
       events: {
         started: (slot, trigger) => {
           stats[Stat.shuntsStarted]++;
           log.shunt(engine, slot, { event: 'start', trigger });
+          this.#orders.started(slot, this.#triggers.get(trigger) ?? '');
         },
         ended: (slot, trigger, reason, dropped, delay) => {
           this.#addDropped(trigger, dropped);
           if (delay !== undefined && this.#delays.length < MAX_DELAYS) this.#delays.push(delay);
           log.shunt(engine, slot, { event: 'end', trigger, reason, dropped, delay });
+          this.#orders.ended(slot, this.#triggers.get(trigger) ?? '', reason, dropped);
         },
         refused: (slot, trigger, reason) => {
           stats[Stat.refused]++;
@@ -248,6 +260,11 @@ class CaptureWorker {
     }
     const index = this.#decider.look(slot, packet.ts);
     if (index < 0) return;
+    if (this.#orders.keeps(slot)) {
+      this.#decider.undone(slot);
+      this.#stats[this.#statsOf(index) + PolicyStat.spared + SPARED.indexOf('hold')]++;
+      return;
+    }
     const action = this.#decider.policies.action(index);
     if (action === 'bypass') this.#bypass(slot);
     else if (action === 'pair') this.#pair(slot, index);
@@ -307,6 +324,16 @@ class CaptureWorker {
     this.#decider.replace(plan, new MmdbGeography(geo));
   }
 
+  #mustShunt(): Shunter {
+    if (this.#shunter === undefined) throw new SluiceError('INTERNAL', 'there is no gate');
+    return this.#shunter;
+  }
+
+  /** What clients of the control socket want; for each flow an answer. */
+  carryOut(orders: Orders): number[] {
+    return this.#stopping ? [] : this.#orders.carryOut(orders);
+  }
+
   /** One turn: what the ring holds, then what is due. The lease is renewed by turns that were finished. */
   turn(): void {
     const source = this.#source;
@@ -329,6 +356,8 @@ class CaptureWorker {
     this.#shunter?.readClock();
     this.#logs.flush();
     this.#publish(now);
+    const news = this.#orders.news();
+    if (news !== undefined) post({ kind: 'order-news', news });
     if (now >= this.#nextSweep && !this.#stopping) {
       this.#nextSweep = now + SWEEP_SECONDS;
       void this.#sweep(now);
@@ -370,6 +399,7 @@ class CaptureWorker {
   #closed(slot: number): void {
     const shunted = this.#shunter?.closed(slot);
     this.#decider.closed(slot);
+    this.#orders.closed(slot);
     this.#cut?.closed(slot);
     const oneWay = isOneWay(this.#logs.ended(this.#engine, slot, shunted));
     const s = this.#stats;
@@ -442,6 +472,10 @@ async function follow(worker: CaptureWorker, message: ToWorker): Promise<void> {
     if (step === 'filter') {
       worker.filterBy(message.program);
       post({ kind: 'filtered' });
+      return;
+    }
+    if (step === 'orders') {
+      post({ kind: 'orders', id: message.id, answers: worker.carryOut(message.orders) });
       return;
     }
     if (step === 'policies') {

@@ -1,9 +1,9 @@
 import { resolve } from 'node:path';
 import { Argument, InvalidArgumentError, Option } from 'commander';
+import { accountNumber } from '../../base/accounts.ts';
 import { fanoutPinSchema, outputSchema } from '../../base/config.ts';
 import { tunnelPorts } from '../../base/tunnels.ts';
 import type { FanoutStatus } from '../../gate/fanout-pins.ts';
-import { accountNumber } from '../accounts.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { accountNumber } from '../../base/accounts.ts';
 import { outputSchema, runSchema, xdpMode } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
@@ -9,7 +10,6 @@ import type { StatusReport } from '../../gate/control-protocol.ts';
 import type { DaemonOptions, UpReport } from '../../gate/daemon.ts';
 import type { SteeringReport } from '../../gate/steer.ts';
 import type { GateTunnels } from '../../gate/tunnels.ts';
-import { accountNumber } from '../accounts.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { addSensorOptions, eveOptions, type SensorOptions } from './gate-sensors.ts';

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { SluiceError } from '../base/errors.ts';
+import { SluiceError } from './errors.ts';
 
 const LARGEST = 2 ** 32 - 2;
 

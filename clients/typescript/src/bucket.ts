@@ -1,0 +1,26 @@
+/** Keeps a client within what the gate takes: so many requests a second, and so many saved up. */
+export class Bucket {
+  readonly #perSecond: number;
+  readonly #burst: number;
+  #tokens: number;
+  #at = performance.now();
+
+  constructor(perSecond: number, burst: number) {
+    this.#perSecond = perSecond;
+    this.#burst = burst;
+    this.#tokens = burst;
+  }
+
+  /** Takes one, and resolves when it may be used. */
+  async take(): Promise<void> {
+    const now = performance.now();
+    this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#at) / 1000) * this.#perSecond);
+    this.#at = now;
+    this.#tokens--;
+    if (this.#tokens < 0) await pause((-this.#tokens / this.#perSecond) * 1000);
+  }
+}
+
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

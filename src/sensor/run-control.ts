@@ -1,0 +1,367 @@
+import { mkdirSync } from 'node:fs';
+import { accountNumber } from '../base/accounts.ts';
+import type { RunConfig } from '../base/config.ts';
+import { SluiceError } from '../base/errors.ts';
+import { GateClient } from '../gate/client.ts';
+import { type Place, placeOf } from '../gate/control-places.ts';
+import {
+  type InterfaceRow,
+  PROTOCOL_VERSION,
+  type Request,
+  type ShuntRow,
+  type StatusReport,
+} from '../gate/control-protocol.ts';
+import { ControlServer, type Conversation } from '../gate/control-server.ts';
+import { type AuditLine, AuditLog } from '../gate/daemon-audit.ts';
+import { PairKeeper } from '../gate/daemon-pairs.ts';
+import { DaemonRequests, keyOf } from '../gate/daemon-requests.ts';
+import type { Shunt } from '../gate/daemon-shunt.ts';
+import { SlotKeeper } from '../gate/daemon-slots.ts';
+import { removeState, writeState } from '../gate/daemon-state.ts';
+import { Exceptions } from '../gate/exceptions.ts';
+import type { FlowKey } from '../gate/flow-key.ts';
+import type { Gate } from '../gate/index.ts';
+import { LAYOUT_VERSION } from '../gate/layout.ts';
+import { Owners } from '../gate/owners.ts';
+import { Pairs, PrefixPairs } from '../gate/pairs.ts';
+import { NOTE_BYTES } from '../gate/side.ts';
+import { BpfMap } from '../kernel/index.ts';
+import { CommunityIds } from '../log/community-id.ts';
+import type { ShuntLogRecord } from '../log/other-logs.ts';
+import type { OrderNews, Orders } from './client-orders.ts';
+import { Order } from './client-orders.ts';
+import { directShuntRecord } from './direct-shunts.ts';
+import { DrivenTable } from './driven-table.ts';
+import { isUsable, readNote } from './notes.ts';
+
+/** Slots of the leases behind those of the workers: pairs of policies, and the control socket itself. */
+export const SLOTS_BESIDE_WORKERS = 2;
+const CHECK_MS = 1000;
+const COUNTERS_MS = 100;
+
+export interface RunControlParts {
+  gate: Gate;
+  config: RunConfig;
+  /** How the gate is attached, and why not better. */
+  mode: string;
+  order(orders: Orders): Promise<number[][]>;
+  /** Shunts of policies that are live. */
+  live(): number;
+  logShunt(record: ShuntLogRecord): void;
+  warn(line: string): void;
+}
+
+/**
+ * The control socket of a gate that the sensor drives: the same requests, the same access and limits as with a daemon. What
+ * rules the gate itself (stop, sizes, rules, a program behind it) is not for clients here: `sluice run` decides it.
+ */
+export class RunControl {
+  readonly #parts: RunControlParts;
+  readonly #place: Place;
+  readonly #client: GateClient;
+  readonly #leases: BpfMap;
+  readonly #owners: Owners;
+  readonly #table: DrivenTable;
+  readonly #pairs: PairKeeper;
+  readonly #slots: SlotKeeper;
+  readonly #requests: DaemonRequests;
+  readonly #ids: CommunityIds;
+  readonly #began = performance.now();
+  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #note = new Uint8Array(NOTE_BYTES);
+  #audit: AuditLog | undefined;
+  #server: ControlServer | undefined;
+  #watched = false;
+
+  private constructor(parts: RunControlParts) {
+    this.#parts = parts;
+    const { gate, config } = parts;
+    this.#place = placeOf(gate.ifindex, gate.ifname);
+    const number = config.workers + SLOTS_BESIDE_WORKERS - 1;
+    const handles = gate.handles(number);
+    this.#client = new GateClient(handles, 0);
+    this.#leases = BpfMap.adopt(handles.leases);
+    this.#ids = new CommunityIds(config.communityIdSeed);
+    this.#owners = new Owners(this.#leases.mmap(true), [], handles.owner + 1);
+    this.#slots = new SlotKeeper(gate);
+    const audit = { write: (line: AuditLine): void => this.#writeAudit(line) };
+    this.#table = new DrivenTable({
+      client: this.#client,
+      owners: this.#owners,
+      events: {
+        started: (shunt, row) => this.#started(shunt, row),
+        ended: (shunt, reason, row) => this.#ended(shunt, reason, row),
+        failed: (error) => parts.warn(`shunts of clients could not be looked after: ${error.message}`),
+      },
+      order: (orders) => parts.order(orders),
+      triggerOf: (family, key) => this.#triggerOf(family, key),
+    });
+    const exceptions = new Exceptions(gate.table('exceptions'));
+    const grace = (): Promise<void> => this.#client.grace();
+    this.#pairs = new PairKeeper(
+      new Pairs(gate.table('pairs'), this.#client.ops, grace),
+      new PrefixPairs(gate.table('prefixes'), this.#client.ops, grace),
+      exceptions,
+      this.#owners,
+      (features) => gate.enable(features),
+    );
+    this.#requests = new DaemonRequests({
+      vlanKey: config.vlanKey,
+      tunnelKey: config.tunnelKey,
+      table: this.#table,
+      owners: this.#owners,
+      pairs: this.#pairs,
+      exceptions,
+      audit,
+      save: () => this.#saveState(),
+      listener: {
+        held: (keys) => this.#hold(keys),
+        free: (keys) => this.#order({ free: keys.map(refOf) }),
+      },
+    });
+  }
+
+  /** Begins to listen. @throws SluiceError FILE */
+  static async start(parts: RunControlParts): Promise<RunControl> {
+    const control = new RunControl(parts);
+    try {
+      await control.#serve();
+      return control;
+    } catch (error) {
+      await control.close();
+      throw error;
+    }
+  }
+
+  async #serve(): Promise<void> {
+    await this.#table.start();
+    this.#saveState();
+    const { controlGroup } = this.#parts.config;
+    const access = {
+      uid: process.getuid?.() ?? 0,
+      gid: controlGroup === undefined ? (process.getgid?.() ?? 0) : accountNumber('group', controlGroup),
+      mode: controlGroup === undefined ? 0o600 : 0o660,
+    };
+    this.#server = await ControlServer.listen(this.#place.socket, access, (request, conversation) =>
+      this.#perform(request, conversation),
+    );
+    this.#timers.push(setInterval(() => this.#tellCounters(), COUNTERS_MS));
+    this.#timers.push(setInterval(() => this.#lookAfter(), CHECK_MS));
+  }
+
+  #lookAfter(): void {
+    const { warn } = this.#parts;
+    try {
+      this.#requests.protectHost();
+      this.#requests.holds.expire();
+      this.#slots.check();
+    } catch (error) {
+      warn(`the control socket: ${(error as Error).message}`);
+    }
+    this.#pairs
+      .expire((pair, reason) => this.#requests.notePairEnd(pair, reason))
+      .catch((error: Error) => warn(`pairs could not be looked after: ${error.message}`));
+    this.#followWatchers();
+  }
+
+  /** Workers tell of the shunts of policies while somebody wants to hear of them. */
+  #followWatchers(): void {
+    const watched = this.#server?.watched === true;
+    if (watched === this.#watched) return;
+    this.#watched = watched;
+    this.#order({ watch: watched });
+  }
+
+  /** What nobody waits for. */
+  #order(orders: Orders): void {
+    this.#parts.order(orders).catch((error: Error) => this.#parts.warn(error.message));
+  }
+
+  async #hold(keys: readonly FlowKey[]): Promise<boolean[]> {
+    const answers = await this.#parts.order({ hold: keys.map(refOf) });
+    return keys.map((_, i) => answers.some((each) => each[i] === Order.done));
+  }
+
+  /** What the workers tell of. */
+  news({ told, lost, kept }: OrderNews): void {
+    for (const shunt of told) this.#table.told(shunt);
+    for (const { key, times } of kept) this.#requests.holds.holds.keep(key, times);
+    if (lost > 0) this.#server?.lost(lost);
+  }
+
+  #triggerOf(family: 4 | 6, key: Uint8Array): string {
+    if (!this.#client.notes.read(family, key, this.#note) || !isUsable(family, key, this.#note)) return '';
+    return readNote(this.#note).trigger;
+  }
+
+  #started(shunt: Shunt, row: () => ShuntRow): void {
+    if (this.#server?.watched === true)
+      this.#server.tell({ event: 'start', ts: shunt.since ?? Date.now() / 1000, shunt: row() });
+    if (this.#isDirect(shunt)) this.#parts.logShunt(directShuntRecord(row(), 'start', undefined, this.#ids));
+  }
+
+  #ended(shunt: Shunt, reason: string, row: ShuntRow): void {
+    if (this.#owners.isClient(shunt.slot))
+      this.#writeAudit({
+        op: 'end',
+        owner: row.owner === '' ? undefined : row.owner,
+        key: keyOf(shunt),
+        trigger: shunt.trigger,
+        reason,
+        pkts: row.ab.pkts + row.ba.pkts,
+        ipBytes: row.ab.ipBytes + row.ba.ipBytes,
+      });
+    this.#server?.tell({ event: 'end', ts: Date.now() / 1000, reason, shunt: row });
+    if (this.#isDirect(shunt)) this.#parts.logShunt(directShuntRecord(row, 'end', reason, this.#ids));
+  }
+
+  /** No worker knows the connection, and none tells of it in shunt.log. */
+  #isDirect(shunt: Shunt): boolean {
+    return this.#table.isDirect(shunt);
+  }
+
+  #writeAudit(line: AuditLine): void {
+    const { logDir } = this.#parts.config;
+    if (this.#audit === undefined) {
+      try {
+        mkdirSync(logDir, { recursive: true });
+        this.#audit = new AuditLog(logDir, this.#parts.warn);
+      } catch (error) {
+        this.#parts.warn(`audit.log cannot be written: ${(error as Error).message}`);
+        return;
+      }
+    }
+    this.#audit.write(line);
+  }
+
+  #saveState(): void {
+    const { vlanKey, logDir } = this.#parts.config;
+    writeState(this.#place, {
+      version: 1,
+      interfaces: this.#interfaces(),
+      pid: process.pid,
+      driven: true,
+      vlanKey,
+      logDir,
+      owners: [],
+    });
+  }
+
+  #interfaces(): InterfaceRow[] {
+    const { gate, mode } = this.#parts;
+    return [{ interface: gate.ifname, ifindex: gate.ifindex, mode, modeReason: null }];
+  }
+
+  #tellCounters(): void {
+    this.#server?.tellCounters(() => {
+      const { seen, passed, shunted } = this.#parts.gate.ledger();
+      const shunts = this.#parts.live() + this.#table.direct;
+      return { event: 'counters', ts: Date.now() / 1000, shunts, ledger: { seen, passed, shunted } };
+    });
+  }
+
+  async #perform(request: Request, conversation: Conversation): Promise<unknown> {
+    const { uid } = conversation.peer;
+    switch (request.op) {
+      case 'hello': {
+        if (request.version !== PROTOCOL_VERSION)
+          throw new SluiceError(
+            'CONTROL',
+            `this run speaks version ${PROTOCOL_VERSION}, not ${request.version}`,
+            { help: 'use a sluice of the same version, or start the run anew' },
+          );
+        const { ifname, ifindex } = this.#parts.gate;
+        return { version: PROTOCOL_VERSION, interface: ifname, ifindex, pid: process.pid };
+      }
+      case 'status':
+        return await this.#status();
+      case 'trace.start':
+      case 'trace.read':
+      case 'trace.stop':
+        if (uid !== 0 && (uid === undefined || uid !== process.getuid?.()))
+          throw new SluiceError('DENIED', 'only the superuser may do this');
+        if (request.op === 'trace.read') return this.#slots.readTrace();
+        if (request.op === 'trace.start') this.#slots.startTrace(request);
+        else this.#slots.stopTrace();
+        return {};
+      case 'stop':
+      case 'next':
+      case 'resize':
+      case 'rule.add':
+      case 'rule.remove':
+      case 'rule.switch':
+      case 'rule.list':
+        throw new SluiceError('REFUSED', `this gate is driven by \`sluice run\` (process ${process.pid})`, {
+          help: 'its configuration says what it is: stop that process to take the gate down',
+        });
+      case 'exception.add':
+      case 'exception.remove': {
+        const result = await this.#requests.perform(request, conversation);
+        await this.#tellExceptions();
+        return result;
+      }
+      case 'watch': {
+        const result = await this.#requests.perform(request, conversation);
+        this.#followWatchers();
+        return result;
+      }
+      default:
+        return await this.#requests.perform(request, conversation);
+    }
+  }
+
+  /** Workers ask before they shunt; the kernel only where a pair would drop. */
+  async #tellExceptions(): Promise<void> {
+    await this.#parts.order({ exceptions: this.#requests.exceptionList() });
+  }
+
+  async #status(): Promise<StatusReport> {
+    const { gate, config } = this.#parts;
+    const rows = this.#interfaces();
+    const { reasons, ...counts } = gate.ledger();
+    const max = (name: string): number => gate.table(name).maxEntries;
+    return {
+      ...rows[0],
+      interfaces: rows,
+      programId: gate.program.id,
+      layout: LAYOUT_VERSION,
+      vlanKey: config.vlanKey,
+      features: gate.features,
+      daemon: {
+        alive: true,
+        driven: true,
+        pid: process.pid,
+        socket: this.#place.socket,
+        uptime: (performance.now() - this.#began) / 1000,
+      },
+      ...counts,
+      reasons,
+      tables: {
+        flows4: { entries: await this.#client.sweep(4, () => {}), max: max('flows4') },
+        flows6: { entries: await this.#client.sweep(6, () => {}), max: max('flows6') },
+      },
+      owners: this.#owners.rows(),
+      holds: this.#requests.holds.status(),
+      control: this.#server?.counts ?? null,
+      slots: gate.slots(),
+      pins: gate.pins,
+    };
+  }
+
+  /** Clients are let go, and what they have had made directly ends. The second time does nothing. */
+  async close(): Promise<void> {
+    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    const server = this.#server;
+    this.#server = undefined;
+    await server?.close();
+    await this.#table.stop();
+    removeState(this.#place);
+    this.#audit?.close();
+    this.#leases.close();
+    this.#client.close();
+  }
+}
+
+function refOf({ family, bytes }: FlowKey): { family: 4 | 6; key: Uint8Array } {
+  return { family, key: bytes };
+}
