@@ -22,7 +22,7 @@ export interface HoldListener {
   /** These flows are held from now on: ends their shunts, and says for each whether there was one. */
   held(keys: readonly FlowKey[]): Promise<readonly boolean[]>;
   /** Nobody holds these any more. */
-  free(keys: readonly FlowKey[]): void;
+  free(keys: readonly FlowKey[]): Promise<void>;
 }
 
 export interface HoldParts {
@@ -125,7 +125,7 @@ export class HoldKeeper {
     const covered = await pairs.release(keys, this.#parts.pairEnded);
     return keys.map((_, i) => {
       const shunt = shunts[i];
-      const was = driven[i] === true || covered[i] === true || (shunt !== undefined && live.includes(shunt));
+      const was = (driven[i] ?? false) || covered[i] || (shunt !== undefined && live.includes(shunt));
       if (was) this.holds.released++;
       return was;
     });
@@ -151,7 +151,7 @@ export class HoldKeeper {
       this.#note('hold.remove', flowText(flow), peer, request, error?.code);
       if (portion.full()) await nextTurn();
     }
-    this.#parts.listener?.free(free);
+    if (free.length > 0) await this.#parts.listener?.free(free);
     return { results };
   }
 
@@ -186,7 +186,7 @@ export class HoldKeeper {
       this.#parts.audit.write({ op: 'hold.end', key: flowText(hold.flow), reason });
       if (this.holds.of(hold.key.bytes).length === 0) free.push(hold.key);
     }
-    if (free.length > 0) this.#parts.listener?.free(free);
+    if (free.length > 0) this.#parts.listener?.free(free).catch(() => {});
   }
 
   status(): { live: number; kept: number; released: number } {

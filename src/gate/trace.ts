@@ -74,7 +74,13 @@ export const VERDICT_TEXT: Readonly<Record<Verdict, string>> = {
   passHost: "the host's own traffic",
 };
 
-const DROPS: ReadonlySet<Verdict> = new Set(['shunted', 'shuntedPair', 'shuntedPeer', 'ruleDropped', 'rateLimited']);
+const DROPS: ReadonlySet<Verdict> = new Set([
+  'shunted',
+  'shuntedPair',
+  'shuntedPeer',
+  'ruleDropped',
+  'rateLimited',
+]);
 
 /** The row of the map `trace_filter`; no record is lost yet. @throws SluiceError USAGE for what is no address */
 export function filterRow({ proto, a, b, portA, portB }: TraceFilter): Uint8Array {

@@ -116,7 +116,9 @@ export class RunControl {
       save: () => this.#saveState(),
       listener: {
         held: (keys) => this.#hold(keys),
-        free: (keys) => this.#order({ free: keys.map(refOf) }),
+        free: async (keys) => {
+          await this.#parts.order({ free: keys.map(refOf) });
+        },
       },
     });
   }
@@ -150,7 +152,7 @@ export class RunControl {
   }
 
   #lookAfter(): void {
-    const { warn } = this.#parts;
+    const warn = (line: string): void => this.#parts.warn(line);
     try {
       this.#requests.protectHost();
       this.#requests.holds.expire();
@@ -225,7 +227,7 @@ export class RunControl {
     if (this.#audit === undefined) {
       try {
         mkdirSync(logDir, { recursive: true });
-        this.#audit = new AuditLog(logDir, this.#parts.warn);
+        this.#audit = new AuditLog(logDir, (text) => this.#parts.warn(text));
       } catch (error) {
         this.#parts.warn(`audit.log cannot be written: ${(error as Error).message}`);
         return;
@@ -343,6 +345,9 @@ export class RunControl {
       owners: this.#owners.rows(),
       holds: this.#requests.holds.status(),
       control: this.#server?.counts ?? null,
+      peers: null,
+      eve: null,
+      steering: gate.steering() ?? null,
       slots: gate.slots(),
       pins: gate.pins,
     };

@@ -15,6 +15,8 @@ const flow = (port = 5000) => ({ proto: 'udp', a: { addr: A, port }, b: { addr: 
 const udp = (sport = 5000) => eth().ipv4({ src: A, dst: B }).udp({ sport, dport: 6000 }).payload('abc');
 const name = (port: number) => parseFlow(`udp ${A}:${port} ${B}:6000`, { vlan: 0, innerVlan: 0, vni: 0 });
 
+const key = (port: number): Uint8Array => flowKey(name(port)).bytes;
+
 interface Results {
   results: { released?: boolean; error?: { code: string } }[];
 }
@@ -31,7 +33,6 @@ it('are bounded, one holder cannot take the place of others, and counts are whol
   hold(1, 'other');
   // The lease of this one is over.
   hold(5001, 'dead', 9);
-  const key = (port: number): Uint8Array => flowKey(name(port)).bytes;
   expect([1, 5000, 5001, 5002].map((port) => holds.covers(key(port)))).toEqual([true, true, false, false]);
   expect(holds.remove(key(1), 'greedy')).toBeDefined();
   expect(holds.covers(key(1))).toBe(true);
@@ -68,7 +69,11 @@ kernelTest('a held flow is not shunted until it is let go of, and that is counte
   await expect(client.ask('pair.add', { a: A, b: '10.9.0.0/24' })).rejects.toMatchObject({ code: 'HELD' });
   const rows: { a: { port: number }; kept: number; holder: string; why: string }[] = [];
   await client.ask('hold.list', {}, (page) => rows.push(...(page as typeof rows)));
-  expect(rows.map(({ a, kept, holder, why }) => [a.port, kept, holder, why]).toSorted()).toEqual([
+  expect(
+    rows
+      .map(({ a, kept, holder, why }) => [a.port, kept, holder, why])
+      .toSorted(([x], [y]) => Number(x) - Number(y)),
+  ).toEqual([
     [1, 1, 'user 0', 'case 17'],
     [5000, 2, 'user 0', 'case 17'],
   ]);

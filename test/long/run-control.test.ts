@@ -114,7 +114,11 @@ kernelTest(
       expect(told(added)).toEqual(['ok', 'ok', 'ok', 'HELD']);
       await until(() => logs.shunts('start') === 3, 'three shunts');
       expect(told(await client.ask<Results>('add', { flows: [flow(8000)] }))).toEqual(['EXISTS']);
-      expect((await rowsOf(client)).map((row) => [portOf(row), row.owner, row.trigger]).toSorted()).toEqual([
+      expect(
+        (await rowsOf(client))
+          .map((row) => [portOf(row), row.owner, row.trigger])
+          .toSorted(([x], [y]) => Number(x) - Number(y)),
+      ).toEqual([
         [8000, 'script', 'script'],
         [8001, 'script', 'by script'],
         [9999, 'script', 'script'],
@@ -234,7 +238,8 @@ kernelTest(
       expect(told(await client.ask<Results>('add', { flows: [flow(8002)] }))).toEqual(['REFUSED']);
       expect(await run.stop()).toMatchObject({ code: 0 });
       const audit = logs.read('audit').filter(({ op }) => op === 'end');
-      expect(audit.map(({ reason }) => reason).toSorted()).toEqual(['exception', 'lease', 'limit']);
+      expect(new Set(audit.map(({ reason }) => reason))).toEqual(new Set(['exception', 'lease', 'limit']));
+      expect(audit).toHaveLength(3);
     } finally {
       remove();
     }

@@ -148,9 +148,9 @@ export class GateClient {
     }
   }
 
-  async #each<F>(
+  async #each(
     op: string,
-    flows: readonly F[],
+    flows: readonly Flow[],
     fields: object,
   ): Promise<{ error?: WireError; released?: boolean }[]> {
     const results = [];

@@ -60,7 +60,7 @@ export class Connection {
   ): Promise<Connection> {
     const socket = connect(path);
     await new Promise<void>((resolve, reject) => {
-      socket.once('connect', resolve);
+      socket.once('connect', () => resolve());
       socket.once('error', (cause: NodeJS.ErrnoException) =>
         reject(
           cause.code === 'EACCES'
