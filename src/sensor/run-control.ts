@@ -346,6 +346,7 @@ export class RunControl {
       holds: this.#requests.holds.status(),
       control: this.#server?.counts ?? null,
       peers: null,
+      zeek: null,
       eve: null,
       steering: gate.steering() ?? null,
       slots: gate.slots(),
