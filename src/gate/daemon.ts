@@ -316,7 +316,10 @@ export class GateDaemon {
       this.#perform(request, conversation),
     );
     const { zeek: url } = this.#options;
-    if (url !== undefined) this.#zeek = await ZeekBridge.start({ url, place: this.#place, warn: this.#warn });
+    if (url !== undefined) {
+      const { vlanKey } = this.#options;
+      this.#zeek = await ZeekBridge.start({ url, place: this.#place, vlanKey, warn: this.#warn });
+    }
     this.#timers.push(setInterval(() => this.#checkInterfaces(), CHECK_MS));
     this.#timers.push(setInterval(() => this.#tellCounters(), COUNTERS_MS));
     this.#timers.push(setInterval(() => this.#lookAfterPairs(), CHECK_MS));

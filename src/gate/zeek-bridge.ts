@@ -65,6 +65,8 @@ export interface ZeekBridgeOptions {
   url: string;
   /** The gate that is driven, over its control socket. */
   place: Place;
+  /** VLAN ids are part of its key: else connections are one whatever their tags, as in Zeek. */
+  vlanKey: boolean;
   /** Told what people should know, one line at a time. */
   warn: (text: string) => void;
 }
@@ -99,6 +101,7 @@ interface Shunted {
 export class ZeekBridge {
   readonly #url: string;
   readonly #warn: (text: string) => void;
+  readonly #vlanKey: boolean;
   readonly #client: ControlClient;
   readonly #socket: ZeekSocket;
   /** Tells scripts whether the gate that they know is still this one. */
@@ -114,6 +117,7 @@ export class ZeekBridge {
   private constructor(options: ZeekBridgeOptions, client: ControlClient) {
     this.#url = options.url;
     this.#warn = options.warn;
+    this.#vlanKey = options.vlanKey;
     this.#client = client;
     this.#socket = new ZeekSocket(options.url, {
       message: (message) => this.#take(message),
@@ -180,6 +184,7 @@ export class ZeekBridge {
       this.#refuse(wish, { code: 'LIMIT', message: 'too many requests at a time' });
       return;
     }
+    if (!this.#vlanKey) wish.vlan = wish.innerVlan = 0;
     this.#queue.push({ op, wish, trigger: triggerOf(args) });
     void this.#work();
   }

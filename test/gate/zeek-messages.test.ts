@@ -1,7 +1,19 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { zeekUrl } from '../../src/gate/zeek-bridge.ts';
-import { broker, eventMessage, nodeOf, parseMessage, wishOf } from '../../src/gate/zeek-messages.ts';
+import {
+  broker,
+  eventMessage,
+  nodeOf,
+  parseMessage,
+  TOPIC,
+  triggerOf,
+  wishOf,
+} from '../../src/gate/zeek-messages.ts';
+import { packageRoot } from '../../src/kernel/index.ts';
+import { declared } from './zeek-server.ts';
 
 /** From the documentation of Zeek's WebSocket. */
 const DOCUMENTED =
@@ -133,4 +145,34 @@ test('where Zeek is', () => {
   expect(zeekUrl('wss://zeek.example.org:27759')).toBe('wss://zeek.example.org:27759/v1/messages/json');
   for (const url of ['ws://10.0.0.1:27759', 'http://127.0.0.1', '127.0.0.1:27759', ''])
     expect(() => zeekUrl(url), url).toThrow(expect.objectContaining({ code: 'USAGE' }));
+});
+
+test('the events of the script package have the arguments that are read here', () => {
+  const samples: Readonly<Record<string, unknown[]>> = {
+    string: ['worker-1', 'Cone', 'tls'],
+    address: ['10.0.0.1', '2001:db8::1'],
+    port: ['51000/tcp', '443/tcp'],
+    count: [0, 7],
+  };
+  for (const event of ['shunt', 'unshunt']) {
+    const next: Record<string, number> = {};
+    const args = declared(event).map((type) => {
+      next[type] = (next[type] ?? -1) + 1;
+      return { '@data-type': type, data: samples[type]?.[next[type]] };
+    });
+    expect(wishOf(args), event).toEqual({
+      node: 'worker-1',
+      key: 'Cone',
+      proto: 'tcp',
+      orig: { addr: '10.0.0.1', port: 51_000 },
+      resp: { addr: '2001:db8::1', port: 443 },
+      vlan: 0,
+      innerVlan: 7,
+    });
+    expect(triggerOf(args)).toBe(event === 'shunt' ? 'tls' : '');
+  }
+  expect(declared('alive')).toEqual(['string']);
+  const script = readFileSync(join(packageRoot(), 'clients', 'zeek', 'scripts', 'main.zeek'), 'utf8');
+  for (const topic of [TOPIC.requests, TOPIC.all, `${TOPIC.reply}%s.`])
+    expect(script).toContain(`"${topic}"`);
 });

@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { join } from 'node:path';
+import { packageRoot } from '../../src/kernel/index.ts';
 
 /** RFC 6455 */
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
@@ -137,6 +140,19 @@ export class ZeekServer {
     });
   }
 
+  /** Names of events with the types of their arguments. */
+  get types(): [string, string[]][] {
+    interface Value {
+      '@data-type': string;
+      data: unknown;
+    }
+    return this.messages.map((message) => {
+      const { data } = message as { data: [Value, Value, { data: [Value, { data: Value[] }] }] };
+      const [name, args] = data[2].data;
+      return [String(name.data), args.data.map((each) => each['@data-type'])];
+    });
+  }
+
   /** Breaks the connection; whoever comes again is let in. */
   hangUp(): void {
     this.#socket?.destroy();
@@ -151,4 +167,15 @@ export class ZeekServer {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** Argument types of an event as the script package declares it, by Broker's names. */
+export function declared(event: string): string[] {
+  const script = readFileSync(join(packageRoot(), 'clients', 'zeek', 'scripts', 'main.zeek'), 'utf8');
+  const [, args = ''] = new RegExp(`global ${event}: event\\(([^)]*)\\)`).exec(script) ?? [];
+  const names: Readonly<Record<string, string>> = { time: 'timestamp', addr: 'address' };
+  return args.split(',').map((arg) => {
+    const type = arg.split(':')[1]?.trim() ?? '';
+    return names[type] ?? type;
+  });
 }

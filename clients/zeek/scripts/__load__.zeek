@@ -1,0 +1,5 @@
+@load ./main
+@load ./conn-log
+@load ./capture-loss
+@load ./netcontrol
+@load ./policies
