@@ -60,7 +60,8 @@ function nicMap(machine: Machine, nic: Nic): NicMap {
 
 export const mapOf = (machine: Machine): NicMap[] => machine.nics.map((nic) => nicMap(machine, nic));
 
-const workerText = ({ process, pid, name }: WorkerThread): string =>
+/** `Suricata-Main (700) W#01-eth1`. */
+export const workerText = ({ process, pid, name }: WorkerThread): string =>
   name === process ? `${process} (${pid})` : `${process} (${pid}) ${name}`;
 
 export function mapText(maps: readonly NicMap[]): string {

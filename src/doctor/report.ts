@@ -3,7 +3,7 @@ import type { CommandIo } from '../base/io.ts';
 import type { Step } from './apply.ts';
 import { type Budget } from './budget.ts';
 import { AREAS, type Finding, LEVELS, type Level } from './finding.ts';
-import type { NicMap } from './map.ts';
+import { type NicMap, workerText } from './map.ts';
 import type { SensorReview } from './sensors/common.ts';
 
 const textOrNumber = z.union([z.number(), z.string()]);
@@ -72,6 +72,10 @@ export const reportSchema = z.object({
           ),
         }),
       ),
+      elsewhere: z.array(
+        z.object({ cpu: z.number(), node: z.number(), far: z.boolean(), worker: z.string() }),
+      ),
+      free: z.array(z.object({ pid: z.number(), name: z.string(), threads: z.number() })),
     }),
   ),
   sensor: z
@@ -128,7 +132,7 @@ export function reportOf({ interfaces, findings, budgets, maps, sensor, plan }: 
     summary: counts([...findings, ...(sensor?.findings ?? [])]),
     findings: findings.map((finding) => findingRow(finding, plan)),
     budgets: budgets.map((budget) => ({ ...budget, rows: [...budget.rows] })),
-    map: maps.map(({ name, driver, mbps, node, queues }) => ({
+    map: maps.map(({ name, driver, mbps, node, queues, elsewhere, free }) => ({
       name,
       driver,
       mbps: mbps ?? null,
@@ -138,9 +142,16 @@ export function reportOf({ interfaces, findings, budgets, maps, sensor, plan }: 
         irq: irq ?? null,
         cpus: cpus.map(({ workers, ...cpu }) => ({
           ...cpu,
-          workers: workers.map(({ process, pid, name: thread }) => `${process} (${pid}) ${thread}`),
+          workers: workers.map(workerText),
         })),
       })),
+      elsewhere: elsewhere.map((worker) => ({
+        cpu: worker.cpu,
+        node: worker.node,
+        far: worker.far,
+        worker: workerText(worker),
+      })),
+      free: [...free],
     })),
     sensor:
       sensor === undefined
