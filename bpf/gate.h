@@ -515,6 +515,7 @@ struct sl_watch6 {
 /* What a CPU has seen of the watch. */
 struct sl_watch_count {
 	__u64 begun;     /* flows that were taken into the table */
+	__u64 left;      /* of these: taken out, as they began anew, ended, or were shunted */
 	__u64 unwatched; /* packets whose flow was not, as too many new ones came */
 	__u64 made[4];   /* shunts by reason, SL_MADE_* */
 	__u64 full;      /* not made: the flow table was full */

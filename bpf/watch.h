@@ -113,16 +113,14 @@ static __always_inline void begin_watch(const struct sl_packet *p, const struct 
 		return;
 	}
 	c->fresh++;
-	c->begun++;
 	__builtin_memset(room, 0, sizeof(struct sl_watch6));
 	w = has_key4(p) ? ((struct sl_watch4 *)room)->dir : ((struct sl_watch6 *)room)->dir;
 	w[0].last = w[1].last = now >> 20;
 	w[0].word = tag | (p->dir ? 0 : SL_W_FIRST);
 	w[1].word = tag | (p->dir ? SL_W_FIRST : 0);
-	if (has_key4(p))
-		bpf_map_update_elem(&watch4, key, room, BPF_NOEXIST);
-	else
-		bpf_map_update_elem(&watch6, key, room, BPF_NOEXIST);
+	if (!(has_key4(p) ? bpf_map_update_elem(&watch4, key, room, BPF_NOEXIST) :
+			    bpf_map_update_elem(&watch6, key, room, BPF_NOEXIST)))
+		c->begun++;
 }
 
 /* Silent for longer than an entry may be: the tuple may be another connection's by now. */
@@ -133,12 +131,10 @@ static __always_inline bool watch_is_old(const struct sl_watched *d, const struc
 	return cfg_watch_idle && units - READ_ONCE(d->last) > cfg_watch_idle && units - READ_ONCE(o->last) > cfg_watch_idle;
 }
 
-static __always_inline void forget(const struct sl_packet *p, const struct sl_key6 *key)
+static __always_inline void forget(const struct sl_packet *p, const struct sl_key6 *key, struct sl_watch_count *c)
 {
-	if (has_key4(p))
-		bpf_map_delete_elem(&watch4, key);
-	else
-		bpf_map_delete_elem(&watch6, key);
+	if (!(has_key4(p) ? bpf_map_delete_elem(&watch4, key) : bpf_map_delete_elem(&watch6, key)))
+		c->left++;
 }
 
 /* An exception says never; so does the host's own address, which is one. */
@@ -203,7 +199,7 @@ __noinline int make_entry(const struct sl_packet *p, const struct sl_key6 *key, 
 	else
 		c->made[why & 3]++;
 	/* What it was known by does not hold for what comes after the shunt; a full table is asked again after as much again. */
-	forget(p, key);
+	forget(p, key, c);
 	return 0;
 }
 
@@ -220,12 +216,12 @@ __noinline int watch_packet(frame_ctx *ctx, const struct sl_packet *p, const str
 	/* A beginning or an end: what was seen of the connection holds no longer. */
 	if (p->proto == IPPROTO_TCP && p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) {
 		if (w)
-			forget(p, key);
+			forget(p, key, c);
 		return 0;
 	}
 	tag = tag_of(p, key);
 	if (w && unlikely(watch_is_old(p->dir ? &w[1] : &w[0], p->dir ? &w[0] : &w[1], now))) {
-		forget(p, key);
+		forget(p, key, c);
 		w = 0;
 	}
 	if (!w) {

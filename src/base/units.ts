@@ -129,3 +129,20 @@ export function clockText(seconds: number): string {
     ? `${minutes}:${two(whole % 60)}`
     : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(whole % 60)}`;
 }
+
+/** Beyond this a threshold is none: the kernel counts down a signed word. */
+const MOST = 2 ** 31 - 1;
+
+/**
+ * How much may pass: IP bytes from `500kB`, packets from `100 packets` or `1packet`.
+ * @throws SluiceError USAGE
+ */
+export function parseThreshold(value: string | number): { bytes: number } | { packets: number } {
+  const packets = /^\s*(\d{1,10})\s*packets?\s*$/.exec(String(value))?.[1];
+  const amount = packets === undefined ? parseBytes(value) : Number(packets);
+  if (amount < 1 || amount > MOST)
+    throw new SluiceError('USAGE', `'${value}' is not from 1 to ${MOST}`, {
+      help: 'write it like 1MB or 100packets',
+    });
+  return packets === undefined ? { bytes: amount } : { packets: amount };
+}

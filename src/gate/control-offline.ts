@@ -130,6 +130,7 @@ export class OfflineGate {
       slots: slotStatus((name) => this.#maps[name]),
       steering: null,
       zeek: null,
+      watch: null,
       pins: Object.fromEntries(readdirSync(this.#path).map((name) => [name, join(this.#path, name)])),
     };
   }

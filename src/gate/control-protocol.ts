@@ -6,6 +6,7 @@ import { protocolNumber } from './flow-key.ts';
 import type { Count, Ledger } from './ledger.ts';
 import type { SlotStatus } from './slots.ts';
 import type { SteeringReport } from './steer.ts';
+import type { WatchReport } from './watch.ts';
 import type { ZeekStatus } from './zeek-bridge.ts';
 
 /** The control protocol (docs/control.md): JSON lines over a Unix socket, a request each, answered by its `id`. */
@@ -90,6 +91,13 @@ const idleLimit = z.union([
   z.literal('off'),
 ]);
 
+const allowance = z
+  .number()
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1);
+const threshold = z.union([z.strictObject({ bytes: allowance }), z.strictObject({ packets: allowance })]);
+
 const ruleId = z.string().min(1).max(64);
 
 const requests = {
@@ -108,6 +116,8 @@ const requests = {
           seq: sequences.optional(),
           ack: sequences.optional(),
           trigger: reason.optional(),
+          /** Passes until one direction has had so much, then the gate shunts it by itself. */
+          after: threshold.optional(),
         }),
       )
       .min(1)
@@ -416,6 +426,8 @@ export type StatusReport = Ledger &
     steering: SteeringReport | null;
     /** Null where no Zeek drives the gate by its WebSocket, or the daemon is dead. */
     zeek: ZeekStatus | null;
+    /** What the gate watches and shunts by itself; null: it does not, or the daemon that knows is dead. */
+    watch: WatchReport | null;
   };
 
 /** What a watcher is told. */

@@ -33,7 +33,7 @@ export function shuntRow(
     pkts: dir.pkts,
     bytes: dir.ipBytes + dir.pkts * layer2,
     ipBytes: dir.ipBytes,
-    payloadBytes: tcp ? tcpPayload(dir, about.start?.[number], family) : dir.payloadBytes,
+    payloadBytes: tcp ? tcpPayload(dir, startOf(about, entry, number), family) : dir.payloadBytes,
   });
   const began = entry.first > 0 ? entry.first + offset : undefined;
   const [s0, s1] = [ab.state, ba.state];
@@ -54,13 +54,24 @@ export function shuntRow(
           ack: [ab.ack, ba.ack],
           rexmits: [ab.rexmits, ba.rexmits],
           zeroWindows: [ab.zeroWindows, ba.zeroWindows],
-          exact: about.start !== undefined,
+          exact:
+            ([0, 1] as const).every(
+              (n) => entry.dirs[n].pkts === 0 || startOf(about, entry, n) !== undefined,
+            ) &&
+            (about.start !== undefined || entry.made > 0 || entry.threshold),
         }
       : null,
   };
 }
 
+/** Where the sequence of a side stood when the shunt began: of those that the gate has begun by itself it says so. */
+function startOf(about: RowAbout, entry: Entry, side: 0 | 1): number | undefined {
+  return entry.made > 0 || entry.threshold ? entry.dirs[side].began : about.start?.[side];
+}
+
 function tcpPayload(dir: DirectionCounts, start: number | undefined, family: 4 | 6): number {
   if (start === undefined) return Math.max(0, dir.ipBytes - dir.pkts * LEAST_TCP[family]);
-  return dir.seqWraps * 2 ** 32 + dir.seq - start;
+  const payload = dir.seqWraps * 2 ** 32 + dir.seq - start;
+  // A wrap from before the gate began to shunt.
+  return payload - dir.ipBytes >= 2 ** 32 ? payload - 2 ** 32 : payload;
 }

@@ -36,6 +36,8 @@ export interface RequestParts {
   listener?: HoldListener | undefined;
   /** The owners have changed. */
   save(): void;
+  /** Entries are to wait for thresholds. @throws SluiceError where the gate cannot */
+  thresholds?: (() => void) | undefined;
 }
 
 /** What is asked of the entries of a gate, worked out one by one. */
@@ -49,6 +51,7 @@ export class DaemonRequests {
   readonly #audit: Pick<AuditLog, 'write'>;
   readonly holds: HoldKeeper;
   readonly #save: () => void;
+  readonly #thresholds: () => void;
   #local = new Set<string>();
   #localUntil = 0;
 
@@ -61,6 +64,7 @@ export class DaemonRequests {
     this.#exceptions = parts.exceptions;
     this.#audit = parts.audit;
     this.#save = () => parts.save();
+    this.#thresholds = () => parts.thresholds?.();
     this.holds =
       parts.holds ??
       new HoldKeeper({
@@ -181,6 +185,7 @@ export class DaemonRequests {
       }
       if (refusal !== undefined) this.#noteAdd(flow, request, peer, trigger, refusal);
     }
+    if (wanted.some(({ after }) => after !== undefined)) this.#thresholds();
     const added = await this.#table.add(wanted);
     added.forEach((result, i) => {
       const place = places[i];
@@ -231,11 +236,12 @@ export class DaemonRequests {
     const { seq, ack } = flow;
     const limit = flow.idle ?? owner?.idle ?? 'off';
     const idle = limit === 'off' ? undefined : limit;
-    if (owner === undefined) return { key, slot: 0, ttl: flow.ttl ?? DEFAULT_TTL, idle, seq, ack };
+    if (owner === undefined)
+      return { key, slot: 0, ttl: flow.ttl ?? DEFAULT_TTL, idle, seq, ack, after: flow.after };
     if (owner.entries + more >= owner.maxEntries)
       throw new SluiceError('LIMIT', `${owner.name} has ${owner.maxEntries} entries already`);
     if (owner.lease === 'off' && idle === undefined) throw unlimited(owner.name);
-    return { key, slot: owner.slot, ttl: flow.ttl, idle, seq, ack };
+    return { key, slot: owner.slot, ttl: flow.ttl, idle, seq, ack, after: flow.after };
   }
 
   #localAddresses(): ReadonlySet<string> {
@@ -371,6 +377,17 @@ export class DaemonRequests {
     this.#exceptions.add(prefix);
     this.#audit.write({ op: 'exception.add', ...who(peer), key: prefix, why });
     return { ended: await this.#purge([prefix]) };
+  }
+
+  /** Why something that the gate shunts by itself may not be; undefined: it may. */
+  veto({ family, key }: Shunt): string | undefined {
+    const size = family === 4 ? 4 : 16;
+    const ends = [key.subarray(0, size), key.subarray(size, 2 * size)];
+    if (ends.some((address) => this.#exceptions.covers(address))) return 'exception';
+    const { holds } = this.holds;
+    if (holds.size === 0 || !holds.covers(key)) return undefined;
+    holds.keep(key);
+    return 'hold';
   }
 
   /** New exceptions win over what is there: flows and address pairs that one covers end. */

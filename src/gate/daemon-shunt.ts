@@ -1,5 +1,6 @@
 import type { ShuntRow } from './control-protocol.ts';
 import { type FlowKey, keyText } from './flow-key.ts';
+import type { Threshold } from './ops.ts';
 
 /** The slot of nobody: an entry by hand. */
 export const BY_HAND = 0;
@@ -16,6 +17,8 @@ export interface Wanted {
   /** TCP: highest sequence ends and acknowledgements of a and b. */
   seq: readonly [number, number] | undefined;
   ack: readonly [number, number] | undefined;
+  /** What it may pass before the gate shunts it by itself; undefined: it is shunted at once. */
+  after?: Threshold | undefined;
 }
 
 /** Numbers of a and b in the order of the key. */
@@ -39,6 +42,8 @@ export interface ShuntFacts {
   start: readonly [number, number] | undefined;
   /** It has no idle limit. */
   unlimited: boolean;
+  /** Of what the gate has made itself: side of the originator. */
+  orig?: 0 | 1 | undefined;
 }
 
 /**
@@ -56,6 +61,7 @@ export class Shunt implements ShuntFacts {
   readonly expires: number | undefined;
   readonly start: readonly [number, number] | undefined;
   readonly unlimited: boolean;
+  readonly orig: 0 | 1 | undefined;
   /** The how manieth entry of this daemon it is. */
   readonly serial: number;
   /** Why it has ended, once somebody has asked for that. */
@@ -73,6 +79,7 @@ export class Shunt implements ShuntFacts {
     this.expires = facts.expires;
     this.start = facts.start;
     this.unlimited = facts.unlimited;
+    this.orig = facts.orig;
     this.serial = serial;
     this.seen = seen;
   }

@@ -7,7 +7,7 @@ import { readShuntNote, writeShuntNote } from './daemon-notes.ts';
 import { BY_HAND, type EntryTable, Shunt, sided, TimeLimits, type Wanted } from './daemon-shunt.ts';
 import { Entry, readEntry, reviveValue, VALUE_SIZE } from './entry.ts';
 import { keyText } from './flow-key.ts';
-import { OWNERS, State } from './layout.ts';
+import { MADE_DIR1, madeWhy, OWNERS, State } from './layout.ts';
 import type { Owners } from './owners.ts';
 import { nextTurn, Portion } from './turns.ts';
 
@@ -30,7 +30,8 @@ const GRACE = 16_384;
 
 export interface TableEvents {
   started(shunt: Shunt, row: () => ShuntRow): void;
-  ended(shunt: Shunt, reason: string, row: ShuntRow): void;
+  /** `first`: time of its first dropped packet, seconds since the epoch. */
+  ended(shunt: Shunt, reason: string, row: ShuntRow, first: number | undefined): void;
   /** A step of looking after the entries went wrong; it is tried again. */
   failed(error: Error): void;
 }
@@ -43,6 +44,7 @@ export interface TableEvents {
 export class ShuntTable implements EntryTable {
   #client: GateClient;
   readonly #owners: Owners;
+  readonly #alone: boolean;
   readonly #events: TableEvents;
   readonly #shunts = new Map<string, Shunt>();
   readonly #limits = new TimeLimits(monotonicSeconds());
@@ -60,7 +62,9 @@ export class ShuntTable implements EntryTable {
   #timer: NodeJS.Timeout | undefined;
   #offset = realtimeOffset();
 
-  constructor(client: GateClient, owners: Owners, events: TableEvents) {
+  /** `alone`: the gate makes entries by itself. */
+  constructor(client: GateClient, owners: Owners, events: TableEvents, alone = false) {
+    this.#alone = alone;
     this.#client = client;
     this.#owners = owners;
     this.#events = events;
@@ -181,8 +185,9 @@ export class ShuntTable implements EntryTable {
       const armed = part.map((_, i) => from + i).filter((i) => results[i] === 0);
       ops.clear();
       for (const i of armed) {
-        const { key, slot } = wanted[i];
-        ops.push('flip', key.family, key.bytes, slot, 0, 0, [0, 0], [0, 0]);
+        const { key, slot, after } = wanted[i];
+        const later = after === undefined ? undefined : { after, synced: [false, false] as const };
+        ops.push('flip', key.family, key.bytes, slot, 0, 0, [0, 0], [0, 0], undefined, later);
       }
       ops.run();
       armed.forEach((i, row) => (results[i] = this.#added(wanted[i], ops.result(row), now)));
@@ -238,7 +243,9 @@ export class ShuntTable implements EntryTable {
 
   #gone(shunt: Shunt, reason: string, row: ShuntRow | undefined): void {
     this.#leave(shunt);
-    this.#events.ended(shunt, reason, row ?? this.#blank(shunt));
+    // As read for the row.
+    const first = row !== undefined && this.#entry.first > 0 ? this.#entry.first + this.#offset : undefined;
+    this.#events.ended(shunt, reason, row ?? this.#blank(shunt), first);
   }
 
   /** Ends entries, and resolves to their last counts once no packet can change them any more. */
@@ -375,7 +382,10 @@ export class ShuntTable implements EntryTable {
     }
     this.#nextSweep =
       performance.now() +
-      Math.max(this.#shunts.size === 0 ? IDLE_SWEEP_MS : SWEEP_MS, (performance.now() - began) * SWEEP_SHARE);
+      Math.max(
+        this.#shunts.size === 0 && !this.#alone ? IDLE_SWEEP_MS : SWEEP_MS,
+        (performance.now() - began) * SWEEP_SHARE,
+      );
   }
 
   /** Entries that two sweeps have not seen: somebody else has deleted them. */
@@ -400,18 +410,25 @@ export class ShuntTable implements EntryTable {
     const entry = this.#entry;
     if (!this.#client.read(family, key, tcp, entry)) return undefined;
     const note = readShuntNote(this.#client.notes, family, key);
+    const { made } = entry;
     const facts = {
       family,
       tcp,
       slot: entry.owner,
-      trigger: note?.trigger ?? 'recovered',
-      since: note?.since,
+      trigger: note?.trigger ?? (made > 0 ? madeWhy(entry.cookie) : 'recovered'),
+      since: note?.since ?? (made > 0 ? made + this.#offset : undefined),
+      orig: made > 0 ? ((entry.cookie & MADE_DIR1) !== 0 ? (1 as const) : (0 as const)) : undefined,
       expires: entry.owner === BY_HAND && entry.cookie > 0 ? entry.cookie : undefined,
       start: note?.start,
       unlimited: entry.idleMs === 0,
     };
     const shunt = new Shunt(key, facts, ++this.#serial, number);
     this.#enter(shunt);
+    // The gate's own: nobody has told of it yet. The note says so, should another daemon come.
+    if (made > 0 && note === undefined) {
+      writeShuntNote(this.#client.notes, family, key, shunt);
+      this.#events.started(shunt, () => this.row(shunt) ?? this.#blank(shunt));
+    }
     return shunt;
   }
 

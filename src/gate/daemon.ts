@@ -21,6 +21,7 @@ import { PairKeeper } from './daemon-pairs.ts';
 import { DaemonRequests, keyOf } from './daemon-requests.ts';
 import { type LeftRules, leftRules, RuleKeeper } from './daemon-rules.ts';
 import type { Shunt } from './daemon-shunt.ts';
+import { ShuntLog } from './daemon-shunt-log.ts';
 import { SlotKeeper } from './daemon-slots.ts';
 import { readState, removeState, writeState } from './daemon-state.ts';
 import { ShuntTable } from './daemon-table.ts';
@@ -38,6 +39,7 @@ import type { GatePeers } from './peers.ts';
 import type { PinAccess } from './pins.ts';
 import type { GateSteering } from './steer.ts';
 import type { GateTunnels } from './tunnels.ts';
+import { type GateWatch, watchReport } from './watch.ts';
 import { ZeekBridge } from './zeek-bridge.ts';
 
 export interface DaemonOptions extends GateInterface {
@@ -56,6 +58,8 @@ export interface DaemonOptions extends GateInterface {
   fragments: boolean;
   /** What passes is shared out to CPUs. */
   steer: GateSteering | undefined;
+  /** It shunts flows by itself. */
+  watch?: GateWatch | undefined;
   /** Where a program is pinned that runs behind the gate. */
   next?: string;
   /** Zeek's WebSocket, whose scripts drive the gate (zeekUrl). */
@@ -85,6 +89,9 @@ interface Sums {
 
 const CHECK_MS = 1000;
 const COUNTERS_MS = 100;
+/** Seconds: of what the gate shunts by itself, while this process keeps the books. */
+const ALONE_LEASE = 5;
+const ALONE_RENEW_MS = 250;
 
 /** The keeper of one gate: holds its locks, serves its control socket, looks after leases and time limits. */
 export class GateDaemon {
@@ -99,6 +106,7 @@ export class GateDaemon {
   readonly #owners: Owners;
   readonly #table: ShuntTable;
   readonly #audit: AuditLog;
+  readonly #shuntLog: ShuntLog;
   #pairs: PairKeeper;
   readonly #slots: SlotKeeper;
   readonly #rules: RuleKeeper;
@@ -122,12 +130,13 @@ export class GateDaemon {
     place: Place,
     gate: Gate,
     attached: readonly Attached[],
-    audit: AuditLog,
+    logs: Logs,
     warn: (text: string) => void,
   ) {
     this.#options = options;
     this.#gate = gate;
-    this.#audit = audit;
+    this.#audit = logs.audit;
+    this.#shuntLog = logs.shunts;
     this.#warn = warn;
     this.#place = place;
     const handles = gate.handles(0);
@@ -136,11 +145,21 @@ export class GateDaemon {
     // Those who come back find their place again; without the tables there is nothing to come back to.
     const before = gate.tookOver ? (readState(this.#place)?.owners ?? []) : [];
     this.#owners = new Owners(this.#leases.mmap(true), before);
-    this.#table = new ShuntTable(this.#client, this.#owners, {
-      started: (shunt, row) => this.#started(shunt, row),
-      ended: (shunt, reason, row) => this.#ended(shunt, reason, row),
-      failed: (error) => warn(`the tables could not be looked after: ${error.message}`),
-    });
+    const { watch } = options;
+    if (watch !== undefined) {
+      const maxEntries = options.maxShunts4 + options.maxShunts6;
+      this.#owners.itself('alone', watch.owner, { lease: ALONE_LEASE, idle: watch.idle, maxEntries });
+    }
+    this.#table = new ShuntTable(
+      this.#client,
+      this.#owners,
+      {
+        started: (shunt, row) => this.#started(shunt, row),
+        ended: (shunt, reason, row, first) => this.#ended(shunt, reason, row, first),
+        failed: (error) => warn(`the tables could not be looked after: ${error.message}`),
+      },
+      watch !== undefined,
+    );
     this.#interfaces = new InterfaceKeeper(gate, attached);
     this.#slots = new SlotKeeper(gate);
     this.#rules = new RuleKeeper({
@@ -189,6 +208,7 @@ export class GateDaemon {
       audit: this.#audit,
       holds,
       save: () => this.#saveState(),
+      thresholds: () => gate.enable({ thresholds: true }),
     });
     return [keeper, requests];
   }
@@ -259,7 +279,7 @@ export class GateDaemon {
    * @throws SluiceError INTERFACE_BUSY, KERNEL_FEATURE, PIN_FOREIGN, PRIVILEGE, FILE, VERIFIER
    */
   static async start(options: DaemonOptions, warn: (text: string) => void): Promise<GateDaemon> {
-    const audit = openAudit(options.logDir, warn);
+    const logs = openLogs(options.logDir, warn);
     let gate: Gate | undefined;
     let daemon: GateDaemon | undefined;
     try {
@@ -279,14 +299,15 @@ export class GateDaemon {
       );
       // Before it is attached, so that no packet gets around it.
       if (options.next !== undefined) new SlotKeeper(gate).setNext({ pin: options.next });
-      daemon = new GateDaemon(options, place, gate, gate.attach(options.mode), audit, warn);
+      daemon = new GateDaemon(options, place, gate, gate.attach(options.mode), logs, warn);
       await daemon.#serve(left);
       return daemon;
     } catch (error) {
       if (daemon !== undefined) await daemon.close();
       else {
         gate?.close();
-        audit.close();
+        logs.audit.close();
+        logs.shunts.close();
       }
       throw error;
     }
@@ -321,6 +342,9 @@ export class GateDaemon {
       this.#zeek = await ZeekBridge.start({ url, place: this.#place, vlanKey, warn: this.#warn });
     }
     this.#timers.push(setInterval(() => this.#checkInterfaces(), CHECK_MS));
+    const { watch } = this.#options;
+    if (watch !== undefined)
+      this.#timers.push(setInterval(() => this.#owners.renewItself(watch.owner), ALONE_RENEW_MS));
     this.#timers.push(setInterval(() => this.#tellCounters(), COUNTERS_MS));
     this.#timers.push(setInterval(() => this.#lookAfterPairs(), CHECK_MS));
     this.#timers.push(setInterval(() => this.#slots.check(), CHECK_MS));
@@ -445,11 +469,16 @@ export class GateDaemon {
   }
 
   #started(shunt: Shunt, row: () => ShuntRow): void {
+    this.#shuntLog.started(shunt, row());
+    // The kernel knows of exceptions and of no holds; either may have come just now.
+    const veto = shunt.orig === undefined ? undefined : this.#requests.veto(shunt);
+    if (veto !== undefined) void this.#table.end([shunt], veto);
     if (this.#server?.watched === true)
       this.#server.tell({ event: 'start', ts: shunt.since ?? Date.now() / 1000, shunt: row() });
   }
 
-  #ended(shunt: Shunt, reason: string, row: ShuntRow): void {
+  #ended(shunt: Shunt, reason: string, row: ShuntRow, first: number | undefined): void {
+    this.#shuntLog.ended(shunt, reason, row, first);
     this.#audit.write({
       op: 'end',
       owner: row.owner === '' ? undefined : row.owner,
@@ -468,7 +497,7 @@ export class GateDaemon {
       case 'hello':
         return this.#hello(request);
       case 'status':
-        return this.#status();
+        return await this.#status();
       case 'stop':
         this.#mustRule(peer);
         this.#audit.write({ op: 'gate.down', ...peer });
@@ -567,7 +596,8 @@ export class GateDaemon {
     throw new SluiceError('DENIED', 'only the superuser may do this');
   }
 
-  #status(): StatusReport {
+  async #status(): Promise<StatusReport> {
+    const watch = await watchReport(this.#gate.features.watch, (name) => this.#gate.table(name));
     const rows = this.#interfaces.present();
     const { reasons, ...counts } = this.#gate.ledger();
     return {
@@ -594,6 +624,7 @@ export class GateDaemon {
       eve: this.#eve?.counts ?? null,
       steering: this.#gate.steering() ?? null,
       zeek: this.#zeek?.status() ?? null,
+      watch: watch ?? null,
       pins: this.#gate.pins,
     };
   }
@@ -612,6 +643,7 @@ export class GateDaemon {
     await this.#rules.close();
     removeState(this.#place);
     this.#audit.close();
+    this.#shuntLog.close();
     this.#leases.close();
     this.#client.close();
     this.#gate.close();
@@ -623,10 +655,15 @@ function aloneWith(peer: Peer): Conversation {
   return { peer, page: () => Promise.resolve(), watch: () => {}, unwatch: () => {} };
 }
 
-function openAudit(logDir: string, warn: (text: string) => void): AuditLog {
+interface Logs {
+  audit: AuditLog;
+  shunts: ShuntLog;
+}
+
+function openLogs(logDir: string, warn: (text: string) => void): Logs {
   try {
     mkdirSync(logDir, { recursive: true });
-    return new AuditLog(logDir, warn);
+    return { audit: new AuditLog(logDir, warn), shunts: new ShuntLog(logDir, warn) };
   } catch (cause) {
     throw new SluiceError('FILE', `cannot write logs in ${logDir}`, {
       cause,

@@ -31,8 +31,10 @@ export const AFTER_PACKETS = 1 << 25;
 /** Of sl_dir.cpu: the gate made the entry itself. */
 export const MADE = 1 << 26;
 
-/** Why it did: the low byte of the cookie, SL_MADE_*. */
-export const MADE_WHY = { 1: 'TLS_ESTABLISHED', 2: 'BYTES', 3: 'PACKETS' } as const;
+/** Why it did, as logs name it, from its cookie (SL_MADE_*): those of the presets where there is one. */
+export function madeWhy(cookie: number): string {
+  return ['', 'TLS_ESTABLISHED', 'BULK', 'PACKETS'][cookie & 0xff] ?? '';
+}
 /** Of the cookie: direction 1 is the originator's. */
 export const MADE_DIR1 = 0x100;
 

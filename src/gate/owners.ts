@@ -84,6 +84,23 @@ export class Owners {
     return owner;
   }
 
+  /** The gate's own, at a place that is given to nobody else. It is there from now on; its first lease begins. */
+  itself(name: string, slot: number, settings: Pick<OwnerSettings, 'lease' | 'idle' | 'maxEntries'>): Owner {
+    const before = this.#byName.get(name);
+    const owner: Owner = {
+      ...settings,
+      name,
+      slot,
+      uid: process.getuid?.(),
+      entries: before?.entries ?? 0,
+      renewed: 0,
+      leaving: false,
+    };
+    this.#enter(owner);
+    this.#renew(owner);
+    return owner;
+  }
+
   /** An owner that the user may speak for. @throws SluiceError NOT_FOUND, DENIED */
   get(name: string, uid: number | undefined): Owner {
     const owner = this.#byName.get(name);
@@ -120,6 +137,11 @@ export class Owners {
 
   at(slot: number): Owner | undefined {
     return this.#bySlot.get(slot);
+  }
+
+  renewItself(slot: number): void {
+    const owner = this.#bySlot.get(slot);
+    if (owner !== undefined && !owner.leaving) this.#renew(owner);
   }
 
   renew(name: string, uid: number | undefined): Owner {

@@ -8,8 +8,8 @@ export const SlWatch6 = { size: 160, members: { pad: 0, dir: 32 } } as const;
 
 /** struct sl_watch_count */
 export const SlWatchCount = {
-  size: 80,
-  members: { begun: 0, unwatched: 8, made: 16, full: 48, excepted: 56, window: 64, fresh: 72 },
+  size: 88,
+  members: { begun: 0, left: 8, unwatched: 16, made: 24, full: 56, excepted: 64, window: 72, fresh: 80 },
 } as const;
 
 /** struct sl_watched */

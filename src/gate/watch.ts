@@ -1,4 +1,4 @@
-import { type BpfMap, possibleCpus } from '../kernel/index.ts';
+import { BatchCursor, type BpfMap, possibleCpus } from '../kernel/index.ts';
 import { SlWatchCount } from './watch-layout.gen.ts';
 
 /** How a gate that stands alone watches flows (bpf/watch.h), and when it shunts them by itself. */
@@ -43,6 +43,8 @@ export function watchConstants(watch: GateWatch | undefined): Record<string, num
 export interface WatchCounts {
   /** Flows that were taken into the table. */
   begun: number;
+  /** Of these: taken out again, as they began anew, ended, or were shunted. */
+  left: number;
   /** Packets of flows that were not, as too many new ones came. */
   unwatched: number;
   /** Shunts by reason. */
@@ -53,13 +55,54 @@ export interface WatchCounts {
   excepted: number;
 }
 
+/** The watch as `gate status` tells of it. */
+export interface WatchReport extends Omit<WatchCounts, 'left'> {
+  /** When it shunts. */
+  tls: boolean;
+  bytes: number;
+  packets: number;
+  /** Flows of each family that are watched now, and room for them. */
+  flows4: number;
+  flows6: number;
+  max: number;
+  /** Flows that were forgotten for others. */
+  evicted: number;
+}
+
 const C = SlWatchCount.members;
+const SLICE = 4096;
+
+/** Entries of a table, counted a slice at a time off the event loop. */
+async function entriesOf(map: BpfMap): Promise<number> {
+  const keys = new Uint8Array(SLICE * map.keySize);
+  const values = new Uint8Array(SLICE * map.valueBytes);
+  const cursor = new BatchCursor();
+  for (let total = 0; ; ) {
+    const { count, done } = await map.readBatch(cursor, keys, values, SLICE);
+    total += count;
+    if (done) return total;
+  }
+}
+
+/** What is watched now; undefined where nothing is. `table`: a table of the gate by its name. */
+export async function watchReport(
+  watch: GateWatch | undefined,
+  table: (name: string) => BpfMap,
+): Promise<WatchReport | undefined> {
+  if (watch === undefined) return undefined;
+  const [flows4, flows6] = [await entriesOf(table('watch4')), await entriesOf(table('watch6'))];
+  const { left, ...counts } = readWatchCounts(table('watch_count'));
+  const { tls, bytes, packets, size: max } = watch;
+  const evicted = Math.max(0, counts.begun - left - flows4 - flows6);
+  return { tls, bytes, packets, flows4, flows6, max, ...counts, evicted };
+}
 
 /** Sums the rows of all CPUs. */
 export function readWatchCounts(map: BpfMap): WatchCounts {
   const value = new Uint8Array(map.valueBytes);
   const counts: WatchCounts = {
     begun: 0,
+    left: 0,
     unwatched: 0,
     made: { tls: 0, bytes: 0, packets: 0 },
     full: 0,
@@ -72,6 +115,7 @@ export function readWatchCounts(map: BpfMap): WatchCounts {
     const u64 = (place: number): number =>
       view.getUint32(at + place, true) + view.getUint32(at + place + 4, true) * 2 ** 32;
     counts.begun += u64(C.begun);
+    counts.left += u64(C.left);
     counts.unwatched += u64(C.unwatched);
     counts.made.tls += u64(C.made + 8);
     counts.made.bytes += u64(C.made + 16);

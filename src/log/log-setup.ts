@@ -1,5 +1,5 @@
 import type { TunnelRecord } from '../flow/types.ts';
-import { CommunityIds } from './community-id.ts';
+import { CommunityIds } from '../packet/community-id.ts';
 import { type ConnLogOptions, type ConnLogRecord, connSchema } from './conn-log.ts';
 import type { JsonTimes } from './json-format.ts';
 import type { LineFormat } from './log-writer.ts';

@@ -156,7 +156,7 @@ export class DrivenTable implements EntryTable {
     for (const dir of entry.dirs) dir.state = State.ending;
     const why = own?.reason ?? reason;
     if (own !== undefined) this.#leave(own);
-    events.ended(shunt, why, this.#describe(shunt, entry));
+    events.ended(shunt, why, this.#describe(shunt, entry), undefined);
     this.#waiting.get(shunt.text)?.();
   }
 
@@ -244,7 +244,7 @@ export class DrivenTable implements EntryTable {
     // It never came to a shunt.
     if (this.#driven.get(shunt.text) !== shunt) return;
     this.#leave(shunt);
-    this.#options.events.ended(shunt, reason, this.#describe(shunt, new Entry()));
+    this.#options.events.ended(shunt, reason, this.#describe(shunt, new Entry()), undefined);
   }
 
   async endWhere(meant: (shunt: Shunt) => boolean, reason: string): Promise<number> {

@@ -8,7 +8,7 @@ import { Gate, type GateOptions, type Joined } from '../gate/index.ts';
 import { gateSteering } from '../gate/steer.ts';
 import { gateTunnels } from '../gate/tunnels.ts';
 import { type InterfaceInfo, interfaceState, realtimeOffset } from '../kernel/index.ts';
-import { CommunityIds } from '../log/community-id.ts';
+import { CommunityIds } from '../packet/community-id.ts';
 import { Crew } from './crew.ts';
 import { captureText, FrameCapture } from './frames.ts';
 import { isUsable } from './notes.ts';

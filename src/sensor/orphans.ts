@@ -1,7 +1,7 @@
 import type { Orphan } from '../gate/index.ts';
-import type { CommunityIds } from '../log/community-id.ts';
 import type { ShuntLogRecord } from '../log/other-logs.ts';
 import { ipText } from '../packet/address.ts';
+import type { CommunityIds } from '../packet/community-id.ts';
 
 const PROTOCOLS: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmp' };
 

@@ -26,7 +26,7 @@ import { Owners } from '../gate/owners.ts';
 import { Pairs, PrefixPairs } from '../gate/pairs.ts';
 import { NOTE_BYTES } from '../gate/side.ts';
 import { BpfMap } from '../kernel/index.ts';
-import { CommunityIds } from '../log/community-id.ts';
+import { CommunityIds } from '../packet/community-id.ts';
 import type { ShuntLogRecord } from '../log/other-logs.ts';
 import type { OrderNews, Orders } from './client-orders.ts';
 import { Order } from './client-orders.ts';
@@ -347,6 +347,7 @@ export class RunControl {
       control: this.#server?.counts ?? null,
       peers: null,
       zeek: null,
+      watch: null,
       eve: null,
       steering: gate.steering() ?? null,
       slots: gate.slots(),

@@ -1,6 +1,5 @@
 import type { FlowEngine } from '../flow/index.ts';
 import type { TunnelRecord } from '../flow/types.ts';
-import { CommunityIds } from '../log/community-id.ts';
 import type { ConnLogRecord } from '../log/conn-log.ts';
 import { LinkTarget } from '../log/log-link.ts';
 import {
@@ -14,6 +13,7 @@ import {
 import { LogWriter } from '../log/log-writer.ts';
 import { type ShuntLogEvent, type ShuntLogRecord, shuntSchema } from '../log/other-logs.ts';
 import type { SslLogRecord } from '../log/ssl-log.ts';
+import { CommunityIds } from '../packet/community-id.ts';
 import type { ShuntTotals } from './episode.ts';
 import type { WorkerSetup } from './setup.ts';
 import type { ShuntedPart } from './shunter.ts';

@@ -1,6 +1,6 @@
 import { describe, expect } from 'vitest';
 import { Exceptions } from '../../src/gate/exceptions.ts';
-import { MADE_DIR1, MADE_WHY, State } from '../../src/gate/layout.ts';
+import { MADE_DIR1, madeWhy, State } from '../../src/gate/layout.ts';
 import { type GateWatch, readWatchCounts, WATCH_OWNER, type WatchCounts } from '../../src/gate/watch.ts';
 import { eth, type PacketBuilder } from '../../src/packet/build.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
@@ -133,7 +133,7 @@ describe('TLS', () => {
     'is shunted once the server has answered application data, in every frame',
     [...FEATURES],
     () => {
-      const frames: [string, Partial<ConstructorParameters<typeof Talk>[1] & object>, Net][] = [];
+      const frames: [string, ConstructorParameters<typeof Talk>[1], Net][] = [];
       for (const net of NETS) {
         frames.push([`IPv${net.family}`, {}, net]);
         frames.push([`IPv${net.family}, the client on the high side`, { swap: true }, net]);
@@ -153,17 +153,14 @@ describe('TLS', () => {
       for (const [frame, how, net] of frames)
         for (const [handshake, steps] of Object.entries(HANDSHAKES)) {
           const name = `${handshake}, ${frame}`;
-          const talk = new Talk(net, how as object);
+          const talk = new Talk(net, how);
           const key = keyOf(net);
           expectAfterLast(gate, talk, key, steps, name);
           expect(gate.run(talk.segment(1, 900)), name).toEqual({ action: XDP_DROP, verdict: 'shunted' });
           expect(gate.run(talk.segment(0, 0)), name).toEqual({ action: XDP_DROP, verdict: 'shunted' });
           const entry = gate.read(key);
-          const side = (how as { swap?: boolean }).swap === true ? 1 : 0;
-          expect(
-            MADE_WHY[(entry?.cookie ?? 0) as 1] ?? MADE_WHY[((entry?.cookie ?? 0) & 0xff) as 1],
-            name,
-          ).toBe('TLS_ESTABLISHED');
+          const side = how?.swap === true ? 1 : 0;
+          expect(madeWhy(entry?.cookie ?? 0), name).toBe('TLS_ESTABLISHED');
           expect(((entry?.cookie ?? 0) & MADE_DIR1) !== 0, name).toBe(side === 1);
           expect(entry?.made, name).toBeGreaterThan(0);
           const [down, up] = side === 0 ? [entry?.dirs[1], entry?.dirs[0]] : [entry?.dirs[0], entry?.dirs[1]];
@@ -195,9 +192,6 @@ describe('TLS', () => {
         const [, steps] = Object.entries(HANDSHAKES)[2];
         const talk = new Talk(net);
         const around = [{ wrap, family: 4 as const }];
-        const run = (side: 0 | 1, data: Uint8Array | number, more = {}) =>
-          gate.run(wrapped(around, () => talk.segment(side, data, more)));
-        void run;
         const inside = (side: 0 | 1, data: Uint8Array | number): PacketBuilder =>
           wrapped(around, (start) => {
             const ports = side === 0 ? PORTS : { sport: PORTS.dport, dport: PORTS.sport };
@@ -395,7 +389,7 @@ describe('by size', () => {
         expect(gate.run(talk.segment(1, PAYLOAD)), name).toEqual({ action: XDP_DROP, verdict: 'shunted' });
         expect(gate.run(talk.segment(0, PAYLOAD)), name).toEqual({ action: XDP_DROP, verdict: 'shunted' });
         const entry = gate.read(key);
-        expect(MADE_WHY[((entry?.cookie ?? 0) & 0xff) as 2], name).toBe(name.toUpperCase());
+        expect(madeWhy(entry?.cookie ?? 0), name).toBe(name === 'bytes' ? 'BULK' : 'PACKETS');
         expect(
           entry?.dirs.map((dir) => [dir.pkts, dir.ipBytes, dir.seq - (dir.began ?? 0)]),
           name,
@@ -503,6 +497,66 @@ describe('what holds it back', () => {
       const { begun, unwatched } = countsOf(gate);
       expect(begun + unwatched).toBeGreaterThan(19_000);
       expect(unwatched).toBeGreaterThan(0);
+    },
+  );
+});
+
+describe('entries that wait for a threshold', () => {
+  const ways = { bytes: (each: number) => ({ bytes: 3 * each }), packets: () => ({ packets: 3 }) };
+  for (const kind of ['xdp', 'socket'] as const)
+    kernelTest(`pass until then, and then drop by themselves (${kind})`, [...FEATURES], () => {
+      using gate = new TestGate({ thresholds: true, kind });
+      for (const net of NETS)
+        for (const [name, after] of Object.entries(ways)) {
+          const key = keyOf(net);
+          const talk = new Talk(net);
+          const passed = { action: XDP_PASS, verdict: 'passArmed' };
+          expect(gate.op('arm', key, { first: [1000, 5000], second: [5000, 1000] })).toBe(0);
+          const later = { after: after(net.header + 20 + PAYLOAD), synced: [false, false] as const };
+          expect(gate.op('flip', key, { first: [2, 0], later })).toBe(0);
+          for (let i = 0; i < 2; i++)
+            for (const side of [0, 1] as const)
+              expect(gate.run(talk.segment(side, PAYLOAD)), name).toEqual(passed);
+          expect(gate.read(key)?.threshold, name).toBe(true);
+          expect(gate.run(talk.segment(1, PAYLOAD)), name).toEqual(passed);
+          for (const side of [0, 1] as const)
+            expect(gate.run(talk.segment(side, PAYLOAD)), name).toEqual({
+              action: XDP_DROP,
+              verdict: 'shunted',
+            });
+          const entry = gate.read(key);
+          // What passed while it was armed is in no count, and T from before is.
+          expect(
+            entry?.dirs.map(({ pkts, seq, began, rexmits }) => [pkts, seq - (began ?? 0), rexmits]),
+            name,
+          ).toEqual([
+            [1, PAYLOAD, 2],
+            [1, PAYLOAD, 0],
+          ]);
+          expect(gate.run(talk.segment(0, 0, { flags: 'FA' })).verdict, name).toBe('passClose');
+          gate.client.remove(key.family, key.bytes);
+        }
+    });
+
+  kernelTest(
+    'a FIN before it ends the entry; one that is synchronizing is not made to wait',
+    [...FEATURES],
+    () => {
+      using gate = new TestGate({ thresholds: true });
+      const key = keyOf(v4);
+      const later = { after: { packets: 1 }, synced: [false, false] as const };
+      gate.op('arm', key, { first: [1000, 5000], second: [5000, 1000] });
+      expect(gate.op('sync', key, { first: [1000, 5000], second: [5000, 1000] })).toBe(0);
+      const talk = new Talk(v4);
+      // It passes the mark, which the owner has not seen.
+      gate.run(talk.segment(0, PAYLOAD));
+      expect(gate.op('flip', key, { later })).toBe(-11);
+      expect(gate.op('flip', key, { later: { ...later, synced: [true, false] } })).toBe(-11);
+      expect(gate.op('sync', key, { first: [1000, 5000], second: [5000, 1000] })).toBe(0);
+      expect(gate.op('flip', key, { later })).toBe(0);
+      expect(gate.run(talk.segment(0, 0, { flags: 'FA' })).verdict).toBe('passClose');
+      expect(gate.run(talk.segment(0, PAYLOAD)).verdict).toBe('passEnding');
+      expect(gate.read(key)?.pkts).toBe(0);
     },
   );
 });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CommunityIds } from '../../src/log/community-id.ts';
+import { CommunityIds } from '../../src/packet/community-id.ts';
 
 const ids = new CommunityIds(0);
 const of = (ipProto: number, origHost: string, origPort: number, respHost: string, respPort: number) =>

@@ -12,6 +12,7 @@ import type { SteeringReport } from '../../gate/steer.ts';
 import type { GateTunnels } from '../../gate/tunnels.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
+import { type AloneOptions, addAloneOptions, watchLines, watchSettings } from './gate-alone.ts';
 import { addSensorOptions, eveOptions, type SensorOptions } from './gate-sensors.ts';
 import { registerGateSlots } from './gate-slots.ts';
 
@@ -36,7 +37,7 @@ const gateSchema = runSchema
   })
   .extend({ mode: xdpMode });
 
-interface UpOptions extends SensorOptions {
+interface UpOptions extends SensorOptions, AloneOptions {
   interface: string[];
   shareTables?: boolean;
   pinOwner?: string;
@@ -164,6 +165,7 @@ export const registerGate: Register = (program, host) => {
           ...(peers === undefined ? {} : { peers }),
           ...(eve === undefined ? {} : { eve }),
           steer: gateSteering(config, first.ifname),
+          watch: given.alone === undefined ? undefined : { ...given.alone, ...watchSettings(given) },
           ...(given.next === undefined ? {} : { next: resolve(given.next) }),
           ...(given.zeek === undefined ? {} : { zeek: zeekUrl(given.zeek) }),
           ...(given.site === undefined ? {} : { site: given.site }),
@@ -193,6 +195,7 @@ export const registerGate: Register = (program, host) => {
       });
     });
   addSensorOptions(up);
+  addAloneOptions(up);
   addFlags(up, gateSchema);
   up.addHelpText(
     'after',
@@ -202,6 +205,7 @@ Examples:
   sluice gate up -i eth1 --tap --pin-group zeek        members of zeek read the tables and add shunts
   sluice gate up -i eth1 --tap --mode native --hold    in the foreground, until Ctrl-C
   sluice gate up -i eth1 --tap --tunnels vxlan,gre     connections in tunnels are found too
+  sluice gate up -i eth1 --tap --alone                 shunts TLS and bulk by itself, in front of any tool (docs/alone.md)
   sluice gate up -i eth1 --tap --steer 2-5             each connection goes on at one of four CPUs
   sluice gate up -i eth1 --tap --abi suricata          Suricata's XDP bypass, unmodified (docs/suricata.md)
   sluice gate up -i eth1 --tap --eve unix_stream:/run/eve.sock --eve-policy tls
@@ -476,6 +480,7 @@ function statusText(s: StatusReport, io: CommandIo): string {
     const state = connected ? `${nodes.length} nodes` : 'not connected';
     lines.push(['Zeek', `${url}, ${state}; ${n(shunted)} shunted, ${n(ended)} ended, ${n(refused)} refused`]);
   }
+  if (s.watch !== null) lines.push(...watchLines(s.watch));
   if (s.steering !== null) lines.push(...steeringLines(s.steered, s.steering));
   for (const [reason, value] of Object.entries(s.reasons))
     if (value.pkts > 0) lines.push(['', `${REASONS[reason] ?? reason}: ${count(value)}`]);

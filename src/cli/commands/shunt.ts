@@ -2,10 +2,11 @@ import { Argument, type Command, InvalidArgumentError, Option } from 'commander'
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
-import { parseDuration, scaled } from '../../base/units.ts';
+import { parseDuration, parseThreshold, scaled } from '../../base/units.ts';
 import type { ControlClient } from '../../gate/control-client.ts';
 import type { PairRow, ShuntRow, WatchEvent } from '../../gate/control-protocol.ts';
 import { type FlowName, flowText, parseFlow } from '../../gate/flow-key.ts';
+import type { Threshold } from '../../gate/ops.ts';
 import type { CommandHost, Register } from '../command.ts';
 import { configOf } from '../flags.ts';
 import { withGate } from './gate.ts';
@@ -31,25 +32,36 @@ export const registerShunt: Register = (program, host) => {
     .command('add')
     .description('Drop and count the packets of a flow, or all between two addresses, for a time.')
     .addOption(new Option('--ttl <TIME>', 'For so long, up to 7d.').argParser(ttl).default(300, '300'))
+    .addOption(
+      new Option(
+        '--after <N>',
+        'Only once one direction has had so much more: IP bytes (1MB), or packets (100packets).',
+      ).argParser(threshold),
+    )
     .action(async () => {
       const { config } = configOf(add, outputSchema);
-      const given = add.opts<Selection & { ttl: number }>();
+      const given = add.opts<Selection & { ttl: number; after?: Threshold }>();
       await host.run(config, async (io) => {
         using client = await connect(given.interface);
         const why = given.why === undefined ? {} : { why: given.why };
         const pair = selectedPair(given);
         if (pair !== undefined) {
+          if (given.after !== undefined)
+            throw new SluiceError('USAGE', '--after is for flows, not for pairs', {
+              help: "sluice shunt add --flow 'tcp 10.0.0.1:443 10.0.0.2:51000' --after 1MB",
+            });
           await client.ask('pair.add', { ...pair, ttl: given.ttl, ...why });
           reportPair(io, config.json, pair, `shunted for ${given.ttl} s`, { ttl: given.ttl });
           return undefined;
         }
         const flow = selected(given);
         const { results } = await client.ask<Results>('add', {
-          flows: [{ ...flow, ttl: given.ttl }],
+          flows: [{ ...flow, ttl: given.ttl, ...(given.after === undefined ? {} : { after: given.after }) }],
           ...why,
         });
         await succeed(results);
-        report(io, config.json, flow, 'shunted', ` for ${given.ttl} s`, { ttl: given.ttl });
+        const later = given.after === undefined ? '' : ', once one direction has had as much as --after says';
+        report(io, config.json, flow, 'shunted', ` for ${given.ttl} s${later}`, { ttl: given.ttl });
         return undefined;
       });
     });
@@ -61,6 +73,7 @@ Examples:
   sluice shunt add --flow 'tcp 10.0.0.1:443 10.0.0.2:51000'
   sluice shunt add --flow 'udp [2001:db8::1]:4500 [2001:db8::2]:4500' --ttl 1h --why 'backup run'
   sluice shunt add --flow 'icmp 10.0.0.1 10.0.0.2' --vlan 100
+  sluice shunt add --flow 'tcp 10.0.0.1:443 10.0.0.2:51000' --after 1MB
   sluice shunt add --pair 10.0.0.1 10.0.0.2 --ttl 10m
   sluice shunt add --pair 10.1.0.0/16 10.2.0.0/16 --ttl 10m`,
   );
@@ -320,7 +333,8 @@ function rowText(row: ShuntRow): string {
   const left =
     row.expires === null ? '' : `, ${Math.max(0, Math.round(row.expires - Date.now() / 1000))} s left`;
   const by = row.owner === '' ? 'by hand' : row.owner;
-  return `${flowText(row)}  ${pkts} packets, ${bytes} (${by}${row.trigger === '' ? '' : `, ${row.trigger}`}${left})\n`;
+  const armed = row.state === 'armed' ? 'armed, ' : '';
+  return `${flowText(row)}  ${pkts} packets, ${bytes} (${armed}${by}${row.trigger === '' ? '' : `, ${row.trigger}`}${left})\n`;
 }
 
 function eventText(event: WatchEvent): string {
@@ -361,3 +375,11 @@ function time(text: string, least: number, most: number): number {
 
 export const ttl = (text: string): number => time(text, 1, LONGEST);
 const interval = (text: string): number => time(text, 0, 3600);
+
+function threshold(text: string): Threshold {
+  try {
+    return parseThreshold(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+}

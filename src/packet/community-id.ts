@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
-import { ipBytes } from '../packet/address.ts';
-import { icmpCounterpart } from '../packet/icmp.ts';
+import { ipBytes } from './address.ts';
+import { icmpCounterpart } from './icmp.ts';
 
 const TCP = 6;
 const UDP = 17;
