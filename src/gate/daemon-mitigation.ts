@@ -38,6 +38,7 @@ const BATCH = 1024;
 const KEPT_ATTACKS = 200;
 /** Before rules of people, who have 1000 unless they say otherwise. */
 const PRIORITY = 500;
+const WARM_UP = 'm-warm-up';
 
 /** Where a gate's daemon tells of the attacks that it knows: JSON, the document of `sluice attack ls --json`. */
 export const attacksFile = ({ name }: Pick<Place, 'name'>): string => join(RUN_DIRECTORY, `${name}.attacks`);
@@ -97,7 +98,23 @@ export class MitigationKeeper {
       },
     );
     this.#tell();
+    if (!options.dryRun)
+      this.#working = this.#warmUp().finally(() => {
+        this.#working = undefined;
+        this.#sync();
+      });
     this.#timer = setInterval(() => this.#poll(), POLL_MS);
+  }
+
+  /** The first rule takes far longer than others: what compiles and loads rules has to be there. No packet is asked for this one. */
+  async #warmUp(): Promise<void> {
+    const rule = { id: WARM_UP, expr: 'ip', action: { kind: 'count' }, enabled: false };
+    try {
+      await this.#rules.add({ rules: [rule], replace: true });
+      await this.#rules.remove({ ids: [WARM_UP] });
+    } catch (error) {
+      this.#warn(`rules cannot be put into force: ${(error as Error).message}`);
+    }
   }
 
   /** Samples so far. */
@@ -117,7 +134,7 @@ export class MitigationKeeper {
     if (!Number.isNaN(this.#responder.detector.now))
       this.#responder.detector.advance(Date.now() * 1e6 - POLL_MS * 1e6);
     const soon = Date.now() / 1000 + RENEW_SECONDS;
-    if ([...this.#ours.values()].some(({ expires }) => expires < soon)) this.#sync();
+    if ([...this.#ours].some(([id, { expires }]) => expires < soon || !this.#rules.has(id))) this.#sync();
   }
 
   #changed(record: AttackRecord, change: Change): void {
@@ -163,10 +180,9 @@ export class MitigationKeeper {
   }
 
   async #change(): Promise<void> {
-    const there = new Set(this.#rules.rows().map(({ id }) => id));
     const now = Date.now() / 1000;
     for (const [id, { attack, expires }] of this.#ours) {
-      if (there.has(id)) continue;
+      if (this.#rules.has(id)) continue;
       this.#ours.delete(id);
       // Somebody has taken it out: it stays out for as long as the attack lasts.
       if (expires > now && !this.#reverted.has(attack)) {
@@ -202,7 +218,7 @@ export class MitigationKeeper {
     if (over.length === 0) return;
     for (const [id] of over) this.#ours.delete(id);
     const { removed } = await this.#rules.remove({
-      ids: over.map(([id]) => id).filter((id) => there.has(id)),
+      ids: over.map(([id]) => id).filter((id) => this.#rules.has(id)),
     });
     for (const { id, matched, dropped } of removed)
       this.#log.writeLine({ event: 'lifted', rule: id, matched, dropped });

@@ -94,6 +94,10 @@ export class RuleKeeper {
     return this.#rules.size;
   }
 
+  has(id: string): boolean {
+    return this.#rules.has(id);
+  }
+
   /** Goes on with the rules of a daemon that has ended; their counts go on, too. */
   async takeOver({ saved, counts }: LeftRules): Promise<void> {
     this.#nic.adopt(saved.nic, saved.rules);

@@ -17,6 +17,7 @@ import { AuditLog } from './daemon-audit.ts';
 import { EveKeeper } from './daemon-eve.ts';
 import type { HoldKeeper } from './daemon-holds.ts';
 import { InterfaceKeeper } from './daemon-interfaces.ts';
+import { MitigationKeeper, type MitigationOptions } from './daemon-mitigation.ts';
 import { PairKeeper } from './daemon-pairs.ts';
 import { DaemonRequests, keyOf } from './daemon-requests.ts';
 import { type LeftRules, leftRules, RuleKeeper } from './daemon-rules.ts';
@@ -64,6 +65,8 @@ export interface DaemonOptions extends GateInterface {
   next?: string;
   /** Zeek's WebSocket, whose scripts drive the gate (zeekUrl). */
   zeek?: string;
+  /** Finds attacks and holds them back by rules. */
+  mitigation?: MitigationOptions;
   /** What this node is, for the scopes of rules. */
   site?: string;
   roles?: readonly string[];
@@ -112,6 +115,8 @@ export class GateDaemon {
   readonly #rules: RuleKeeper;
   readonly #peers: PeerKeeper | undefined;
   #eve: EveKeeper | undefined;
+  readonly #log: ShuntLog;
+  #mitigation: MitigationKeeper | undefined;
   #requests: DaemonRequests;
   /** While the tables are exchanged, whoever wants to change them waits. */
   #exclusive: Promise<void> | undefined;
@@ -135,6 +140,8 @@ export class GateDaemon {
   ) {
     this.#options = options;
     this.#gate = gate;
+    this.#audit = audit;
+    this.#log = new ShuntLog(options.logDir, warn);
     this.#audit = logs.audit;
     this.#shuntLog = logs.shunts;
     this.#warn = warn;
@@ -254,10 +261,12 @@ export class GateDaemon {
     return new PeerKeeper(peers, (name) => this.#gate.table(name), {
       started: (shunt) => {
         note('add', shunt, flowText(shunt));
+        this.#log.started(shunt);
         this.#server?.tell({ event: 'start', ts: Date.now() / 1000, shunt });
       },
       ended: (shunt) => {
         note('end', shunt, flowText(shunt));
+        this.#log.ended(shunt, 'removed');
         this.#server?.tell({ event: 'end', ts: Date.now() / 1000, reason: 'removed', shunt });
       },
       pairStarted: (pair) => note('pair.add', pair, `${pair.a} ${pair.b}`),
@@ -330,17 +339,24 @@ export class GateDaemon {
         (request, peer) => this.#perform(request, aloneWith(peer)),
         this.#warn,
       );
+    const { mitigation, logDir } = this.#options;
+    if (mitigation !== undefined)
+      this.#mitigation = new MitigationKeeper(mitigation, {
+        gate: this.#gate,
+        rules: this.#rules,
+        place: this.#place,
+        logDir,
+        warn: this.#warn,
+      });
     this.#saveState();
     const { uid, gid } = this.#options.pins;
     const access = { uid, gid, mode: this.#options.socketMode };
     this.#server = await ControlServer.listen(this.#place.socket, access, (request, conversation) =>
       this.#perform(request, conversation),
     );
-    const { zeek: url } = this.#options;
-    if (url !== undefined) {
-      const { vlanKey } = this.#options;
+    const { zeek: url, vlanKey } = this.#options;
+    if (url !== undefined)
       this.#zeek = await ZeekBridge.start({ url, place: this.#place, vlanKey, warn: this.#warn });
-    }
     this.#timers.push(setInterval(() => this.#checkInterfaces(), CHECK_MS));
     const { watch } = this.#options;
     if (watch !== undefined)
@@ -469,6 +485,7 @@ export class GateDaemon {
   }
 
   #started(shunt: Shunt, row: () => ShuntRow): void {
+    this.#log.started(row());
     this.#shuntLog.started(shunt, row());
     // The kernel knows of exceptions and of no holds; either may have come just now.
     const veto = shunt.orig === undefined ? undefined : this.#requests.veto(shunt);
@@ -477,6 +494,8 @@ export class GateDaemon {
       this.#server.tell({ event: 'start', ts: shunt.since ?? Date.now() / 1000, shunt: row() });
   }
 
+  #ended(shunt: Shunt, reason: string, row: ShuntRow): void {
+    this.#log.ended(row, reason);
   #ended(shunt: Shunt, reason: string, row: ShuntRow, first: number | undefined): void {
     this.#shuntLog.ended(shunt, reason, row, first);
     this.#audit.write({
@@ -640,9 +659,11 @@ export class GateDaemon {
     await this.#table.stop();
     await this.#peers?.stop();
     await this.#server?.close();
+    await this.#mitigation?.close();
     await this.#rules.close();
     removeState(this.#place);
     this.#audit.close();
+    this.#log.close();
     this.#shuntLog.close();
     this.#leases.close();
     this.#client.close();

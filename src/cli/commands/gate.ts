@@ -1,6 +1,5 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { accountNumber } from '../../base/accounts.ts';
 import { outputSchema, runSchema, xdpMode } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
@@ -10,8 +9,10 @@ import type { StatusReport } from '../../gate/control-protocol.ts';
 import type { DaemonOptions, UpReport } from '../../gate/daemon.ts';
 import type { SteeringReport } from '../../gate/steer.ts';
 import type { GateTunnels } from '../../gate/tunnels.ts';
+import { accountNumber } from '../../base/accounts.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
+import { addMitigateOptions, type MitigateOptions, mitigateOptions } from './gate-mitigate.ts';
 import { type AloneOptions, addAloneOptions, watchLines, watchSettings } from './gate-alone.ts';
 import { addSensorOptions, eveOptions, type SensorOptions } from './gate-sensors.ts';
 import { registerGateSlots } from './gate-slots.ts';
@@ -37,6 +38,7 @@ const gateSchema = runSchema
   })
   .extend({ mode: xdpMode });
 
+interface UpOptions extends SensorOptions, MitigateOptions {
 interface UpOptions extends SensorOptions, AloneOptions {
   interface: string[];
   shareTables?: boolean;
@@ -152,6 +154,7 @@ export const registerGate: Register = (program, host) => {
           entries: given.abiEntries,
         });
         const eve = eveOptions(given);
+        const mitigation = await mitigateOptions(given, process.env);
         const grouped = given.pinGroup !== undefined;
         const options: DaemonOptions = {
           ...first,
@@ -164,6 +167,7 @@ export const registerGate: Register = (program, host) => {
           fragments: config.fragments === 'follow',
           ...(peers === undefined ? {} : { peers }),
           ...(eve === undefined ? {} : { eve }),
+          ...(mitigation === undefined ? {} : { mitigation }),
           steer: gateSteering(config, first.ifname),
           watch: given.alone === undefined ? undefined : { ...given.alone, ...watchSettings(given) },
           ...(given.next === undefined ? {} : { next: resolve(given.next) }),
@@ -195,6 +199,7 @@ export const registerGate: Register = (program, host) => {
       });
     });
   addSensorOptions(up);
+  addMitigateOptions(up);
   addAloneOptions(up);
   addFlags(up, gateSchema);
   up.addHelpText(
@@ -208,6 +213,7 @@ Examples:
   sluice gate up -i eth1 --tap --alone                 shunts TLS and bulk by itself, in front of any tool (docs/alone.md)
   sluice gate up -i eth1 --tap --steer 2-5             each connection goes on at one of four CPUs
   sluice gate up -i eth1 --tap --abi suricata          Suricata's XDP bypass, unmodified (docs/suricata.md)
+  sluice gate up -i eth1 --tap --mitigate --veto 192.0.2.0/28
   sluice gate up -i eth1 --tap --eve unix_stream:/run/eve.sock --eve-policy tls
   sluice gate up -i eth1 --tap --abi zeek              Zeek with xdp-zeek, unmodified (docs/zeek.md)
   sluice gate up -i eth1 -i eth2 --tap --share-tables  a tap whose two directions come in on two interfaces`,
