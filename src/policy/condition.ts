@@ -65,7 +65,8 @@ class Compiler {
 
   #about(field: Word): FieldAbout {
     const about = FIELDS.get(field.text);
-    if (about === undefined || field.quoted) {
+    if (field.quoted) this.#fail(field, 'a field stands without quotes', `write ${field.text}`);
+    if (about === undefined) {
       const hint = suggestion(field.text, FIELDS.keys());
       this.#fail(field, `there is no field '${field.text}'`, `${hint}\`sluice policy fields\` lists them`);
     }
@@ -169,14 +170,26 @@ class Compiler {
         return new Fact(learned, domainTest(about.of, table), negated);
       }
       case 'text': {
-        const texts = new Set(values.map(({ text }) => text));
-        return new Fact(learned, textTest(about.of, texts), negated);
+        const { form } = about;
+        const wrong = form && values.find(({ text }) => !form.test.test(text));
+        if (wrong !== undefined)
+          this.#fail(
+            wrong,
+            `'${wrong.text}' is nothing that ${field.text} can be`,
+            `write it like ${form?.like}`,
+          );
+        return new Fact(learned, textTest(about.of, this.#texts(values)), negated);
       }
       default: {
-        const texts = new Set(values.map(({ text }) => text));
+        const texts = this.#texts(values);
         return new Fact(learned, (f) => about.of(f).some((name) => texts.has(name)), negated);
       }
     }
+  }
+
+  #texts(values: readonly Word[]): ReadonlySet<string> {
+    for (const value of values) if (value.text === '') this.#fail(value, 'a value is empty');
+    return new Set(values.map(({ text }) => text));
   }
 
   #domain(value: Word): string {

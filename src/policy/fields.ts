@@ -56,7 +56,14 @@ export type FieldChange = 'fixed' | 'learned' | 'counted';
 
 export type FieldAbout =
   | { kind: 'flag'; change: FieldChange; help: string; of: (f: FlowFacts) => boolean }
-  | { kind: 'text'; change: FieldChange; help: string; of: (f: FlowFacts) => string | undefined }
+  | {
+      kind: 'text';
+      change: FieldChange;
+      help: string;
+      of: (f: FlowFacts) => string | undefined;
+      /** What it can be at all: another value would never hold, without a word. */
+      form?: { test: RegExp; like: string };
+    }
   | { kind: 'texts'; change: FieldChange; help: string; of: (f: FlowFacts) => readonly string[] }
   | { kind: 'domain'; change: FieldChange; help: string; of: (f: FlowFacts) => string | undefined }
   | { kind: 'number'; change: 'fixed'; help: string; of: readonly ((f: FlowFacts) => number)[] }
@@ -97,6 +104,8 @@ const packets = (help: string, of: (f: FlowFacts) => number): CounterField => ({
   unit: 'packets',
 });
 
+const COUNTRY = { test: /^[A-Z]{2}$/, like: 'DE' };
+
 /** Every field of the language by its name. */
 export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbout>([
   [
@@ -106,6 +115,7 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
       change: 'fixed',
       help: 'transport: tcp, udp, icmp, icmp6, sctp, esp, ah, gre, or the number',
       of: (f) => PROTOCOLS.get(f.protocol) ?? String(f.protocol),
+      form: { test: /^(?:tcp|udp|icmp6?|sctp|esp|ah|gre|\d{1,3})$/, like: 'tcp, udp, esp or a number' },
     },
   ],
   ['addr', { kind: 'address', change: 'fixed', help: 'either address', of: [(f) => f.orig, (f) => f.resp] }],
@@ -133,11 +143,18 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
       change: 'fixed',
       help: 'country of the originator (ISO 3166), from --geo',
       of: (f) => f.country('orig'),
+      form: COUNTRY,
     },
   ],
   [
     'resp.country',
-    { kind: 'text', change: 'fixed', help: 'country of the responder', of: (f) => f.country('resp') },
+    {
+      kind: 'text',
+      change: 'fixed',
+      help: 'country of the responder',
+      of: (f) => f.country('resp'),
+      form: COUNTRY,
+    },
   ],
   [
     'orig.asn',
@@ -195,6 +212,7 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
       change: 'learned',
       help: 'as in ssl.log: TLSv12, TLSv13, DTLSv12',
       of: (f) => f.tlsVersion,
+      form: { test: /^(?:SSLv[23]|D?TLSv1[0-3]|unknown-\d{1,5})$/, like: 'TLSv13 or DTLSv12' },
     },
   ],
   [
@@ -217,7 +235,13 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
   ],
   [
     'tls.ja3',
-    { kind: 'text', change: 'learned', help: 'JA3 of the client, MD5 in hexadecimal', of: (f) => f.ja3 },
+    {
+      kind: 'text',
+      change: 'learned',
+      help: 'JA3 of the client, MD5 in hexadecimal',
+      of: (f) => f.ja3,
+      form: { test: /^[0-9a-f]{32}$/, like: '32 digits of 0 to f in lower case' },
+    },
   ],
   ['tls.ja4', { kind: 'text', change: 'learned', help: 'JA4 of the client', of: (f) => f.ja4 }],
   [

@@ -67,7 +67,12 @@ function tokensOf(text: string): Token[] {
     }
     const sign = SIGNS.find((s) => text.startsWith(s, at));
     if (sign === undefined)
-      throw new PolicyError(text, { start: at, end: at + 1 }, `'${c}' is not part of the language`);
+      throw new PolicyError(
+        text,
+        { start: at, end: at + 1 },
+        `'${c}' is not part of the language`,
+        c === '&' ? 'write and' : c === '|' ? 'write or' : 'quote names and values with such characters',
+      );
     tokens.push({ kind: 'sign', text: sign, start: at, end: at + sign.length });
     at += sign.length;
   }
@@ -155,7 +160,8 @@ class Parser {
       const op = token.text as Comparison;
       return { kind: 'compare', field, op, value, span: { start, end: value.end } };
     }
-    if (token.kind === 'sign' && token.text === '=') this.#fail(token, "'=' is not an operator", 'write ==');
+    if (token.kind === 'sign' && token.text === '=')
+      this.#fail(token, "'=' is not an operator", 'write ==, <= or >=');
     if (this.#take('not')) {
       if (!this.#take('in')) this.#fail(this.#peek(), "'in' is missing", 'write FIELD not in {A, B}');
       const term = this.#in(field);
@@ -172,7 +178,7 @@ class Parser {
       return { kind: 'inSet', field, set, span: { start, end: set.end } };
     }
     if (!this.#take('{')) {
-      const value = this.#word('values');
+      const value = this.#word('a value');
       return { kind: 'in', field, values: [value], span: { start, end: value.end } };
     }
     const values: Word[] = [];
