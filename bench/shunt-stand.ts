@@ -16,6 +16,8 @@ import { type Mix, shiftAddresses } from './tls-mix.ts';
 
 /** Frames of one send. */
 const BURST = 32;
+const XDP_DROP = 1;
+const XDP_PASS = 2;
 
 export interface Sent {
   packets: number;
@@ -63,9 +65,18 @@ export class Stand {
 
   /** Lets everything pass in XDP, so that what arrives takes the same way as with a gate. */
   passAll(): BpfLink {
-    // mov r0, XDP_PASS; exit
-    const code = Uint8Array.of(0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
-    const program = loadInstructions(code, { type: ProgramType.xdp, name: 'pass' });
+    return this.#bare(XDP_PASS);
+  }
+
+  /** Drops everything: what is left is what the cable itself costs. */
+  dropAll(): BpfLink {
+    return this.#bare(XDP_DROP);
+  }
+
+  #bare(verdict: number): BpfLink {
+    // mov r0, verdict; exit
+    const code = Uint8Array.of(0xb7, 0, 0, 0, verdict, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
+    const program = loadInstructions(code, { type: ProgramType.xdp, name: 'bare' });
     const link = attachXdp({ program, ifindex: interfaceInfo(this.tap).index, mode: 'native' });
     program.close();
     return link;
