@@ -90,6 +90,9 @@ interface Sums {
   ipBytes: number;
 }
 
+/** What the gate knows of a shunt of another sensor beside its row. */
+const OTHERS = { orig: undefined, trigger: '', since: undefined } as const;
+
 const CHECK_MS = 1000;
 const COUNTERS_MS = 100;
 /** Seconds: of what the gate shunts by itself, while this process keeps the books. */
@@ -115,7 +118,6 @@ export class GateDaemon {
   readonly #rules: RuleKeeper;
   readonly #peers: PeerKeeper | undefined;
   #eve: EveKeeper | undefined;
-  readonly #log: ShuntLog;
   #mitigation: MitigationKeeper | undefined;
   #requests: DaemonRequests;
   /** While the tables are exchanged, whoever wants to change them waits. */
@@ -140,8 +142,6 @@ export class GateDaemon {
   ) {
     this.#options = options;
     this.#gate = gate;
-    this.#audit = audit;
-    this.#log = new ShuntLog(options.logDir, warn);
     this.#audit = logs.audit;
     this.#shuntLog = logs.shunts;
     this.#warn = warn;
@@ -261,12 +261,10 @@ export class GateDaemon {
     return new PeerKeeper(peers, (name) => this.#gate.table(name), {
       started: (shunt) => {
         note('add', shunt, flowText(shunt));
-        this.#log.started(shunt);
         this.#server?.tell({ event: 'start', ts: Date.now() / 1000, shunt });
       },
       ended: (shunt) => {
         note('end', shunt, flowText(shunt));
-        this.#log.ended(shunt, 'removed');
         this.#server?.tell({ event: 'end', ts: Date.now() / 1000, reason: 'removed', shunt });
       },
       pairStarted: (pair) => note('pair.add', pair, `${pair.a} ${pair.b}`),
@@ -354,9 +352,11 @@ export class GateDaemon {
     this.#server = await ControlServer.listen(this.#place.socket, access, (request, conversation) =>
       this.#perform(request, conversation),
     );
-    const { zeek: url, vlanKey } = this.#options;
-    if (url !== undefined)
+    const { zeek: url } = this.#options;
+    if (url !== undefined) {
+      const { vlanKey } = this.#options;
       this.#zeek = await ZeekBridge.start({ url, place: this.#place, vlanKey, warn: this.#warn });
+    }
     this.#timers.push(setInterval(() => this.#checkInterfaces(), CHECK_MS));
     const { watch } = this.#options;
     if (watch !== undefined)
@@ -485,7 +485,6 @@ export class GateDaemon {
   }
 
   #started(shunt: Shunt, row: () => ShuntRow): void {
-    this.#log.started(row());
     this.#shuntLog.started(shunt, row());
     // The kernel knows of exceptions and of no holds; either may have come just now.
     const veto = shunt.orig === undefined ? undefined : this.#requests.veto(shunt);
@@ -494,8 +493,6 @@ export class GateDaemon {
       this.#server.tell({ event: 'start', ts: shunt.since ?? Date.now() / 1000, shunt: row() });
   }
 
-  #ended(shunt: Shunt, reason: string, row: ShuntRow): void {
-    this.#log.ended(row, reason);
   #ended(shunt: Shunt, reason: string, row: ShuntRow, first: number | undefined): void {
     this.#shuntLog.ended(shunt, reason, row, first);
     this.#audit.write({
@@ -663,7 +660,6 @@ export class GateDaemon {
     await this.#rules.close();
     removeState(this.#place);
     this.#audit.close();
-    this.#log.close();
     this.#shuntLog.close();
     this.#leases.close();
     this.#client.close();

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { accountNumber } from '../../base/accounts.ts';
 import { outputSchema, runSchema, xdpMode } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
@@ -9,11 +10,10 @@ import type { StatusReport } from '../../gate/control-protocol.ts';
 import type { DaemonOptions, UpReport } from '../../gate/daemon.ts';
 import type { SteeringReport } from '../../gate/steer.ts';
 import type { GateTunnels } from '../../gate/tunnels.ts';
-import { accountNumber } from '../../base/accounts.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
-import { addMitigateOptions, type MitigateOptions, mitigateOptions } from './gate-mitigate.ts';
 import { type AloneOptions, addAloneOptions, watchLines, watchSettings } from './gate-alone.ts';
+import { addMitigateOptions, type MitigateOptions, mitigateOptions } from './gate-mitigate.ts';
 import { addSensorOptions, eveOptions, type SensorOptions } from './gate-sensors.ts';
 import { registerGateSlots } from './gate-slots.ts';
 
@@ -38,8 +38,7 @@ const gateSchema = runSchema
   })
   .extend({ mode: xdpMode });
 
-interface UpOptions extends SensorOptions, MitigateOptions {
-interface UpOptions extends SensorOptions, AloneOptions {
+interface UpOptions extends SensorOptions, AloneOptions, MitigateOptions {
   interface: string[];
   shareTables?: boolean;
   pinOwner?: string;
