@@ -6,6 +6,9 @@ import { protocolNumber } from './flow-key.ts';
 
 const WELL_KNOWN = 1024;
 
+/** What its row does not have. */
+export type ShuntAbout = Pick<Shunt, 'orig' | 'trigger' | 'since'>;
+
 /**
  * shunt.log of a gate, with the fields of that of a run (docs/logs.md) save `uid`: the connection's is the sensor's behind
  * it, which finds it by the community id.
@@ -19,12 +22,12 @@ export class ShuntLog {
     this.#file = new AuditLog(directory, problem, 'shunt.log');
   }
 
-  started(shunt: Shunt, row: ShuntRow): void {
+  started(shunt: ShuntAbout, row: ShuntRow): void {
     this.#file.writeLine({ ts: row.since ?? Date.now() / 1000, ...this.#about(shunt, row, 'start') });
   }
 
   /** `first`: time of the first dropped packet, seconds since the epoch. */
-  ended(shunt: Shunt, reason: string, row: ShuntRow, first: number | undefined): void {
+  ended(shunt: ShuntAbout, reason: string, row: ShuntRow, first: number | undefined): void {
     const [orig, resp] = origOf(shunt, row) === 0 ? [row.ab, row.ba] : [row.ba, row.ab];
     const since = shunt.since ?? first;
     this.#file.writeLine({
@@ -38,7 +41,7 @@ export class ShuntLog {
     });
   }
 
-  #about(shunt: Shunt, row: ShuntRow, event: string): object {
+  #about(shunt: ShuntAbout, row: ShuntRow, event: string): object {
     const { a, b, proto } = row;
     const [orig, resp] = origOf(shunt, row) === 0 ? [a, b] : [b, a];
     const ends = { origHost: orig.addr, origPort: orig.port, respHost: resp.addr, respPort: resp.port };
@@ -69,7 +72,7 @@ function counts(side: 'orig' | 'resp', { pkts, ipBytes }: SideRow): object {
 }
 
 /** Who opened the connection, as far as that is known: what the gate has watched, else the side of a well-known port. */
-function origOf({ orig, trigger }: Shunt, { a, b }: ShuntRow): 0 | 1 {
+function origOf({ orig, trigger }: ShuntAbout, { a, b }: ShuntRow): 0 | 1 {
   if (orig !== undefined && trigger === 'TLS_ESTABLISHED') return orig;
   if (a.port < WELL_KNOWN !== b.port < WELL_KNOWN) return a.port < WELL_KNOWN ? 1 : 0;
   return orig ?? 0;

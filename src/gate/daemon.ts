@@ -261,10 +261,12 @@ export class GateDaemon {
     return new PeerKeeper(peers, (name) => this.#gate.table(name), {
       started: (shunt) => {
         note('add', shunt, flowText(shunt));
+        this.#shuntLog.started(OTHERS, shunt);
         this.#server?.tell({ event: 'start', ts: Date.now() / 1000, shunt });
       },
       ended: (shunt) => {
         note('end', shunt, flowText(shunt));
+        this.#shuntLog.ended(OTHERS, 'removed', shunt, shunt.since ?? undefined);
         this.#server?.tell({ event: 'end', ts: Date.now() / 1000, reason: 'removed', shunt });
       },
       pairStarted: (pair) => note('pair.add', pair, `${pair.a} ${pair.b}`),
