@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { expect } from 'vitest';
@@ -90,6 +90,22 @@ kernelTest(
         .map(({ op }) => op),
     ).toEqual(['add', 'add', 'end']);
     expect(gate.audit().at(-1)).toMatchObject({ op: 'end', reason: 'removed', pkts: 10 });
+    const records = readFileSync(join(gate.logDir, 'shunt.log'), 'utf8').trimEnd().split('\n');
+    expect(records.map((line) => (JSON.parse(line) as { event: string }).event)).toEqual([
+      'start',
+      'start',
+      'end',
+    ]);
+    expect(JSON.parse(records[2])).toMatchObject({
+      'id.orig_h': A,
+      'id.resp_h': B,
+      'id.resp_p': 443,
+      shunt_trigger: 'suricata',
+      reason: 'removed',
+      orig_shunted_pkts: 7,
+      resp_shunted_pkts: 3,
+      community_id: expect.stringMatching(/^1:/),
+    });
     client[Symbol.dispose]();
     const pins = suricataPins(gate.ifname);
     expect(existsSync(pins)).toBe(true);
