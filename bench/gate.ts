@@ -13,6 +13,7 @@ import { A, ack, B, type Case, KEYS, packets, run, TCP_KEY } from './gate-case.t
 import { filterCases } from './gate-filter.ts';
 import { optionCases } from './gate-options.ts';
 import { peerCases } from './gate-peers.ts';
+import { steerCases } from './gate-steer.ts';
 import { tunnelCases } from './gate-tunnels.ts';
 import {
   type BenchIo,
@@ -303,6 +304,7 @@ export async function benchGate(
     ...optionCases(bpfObjectPath('gate'), stack),
     ...tunnelCases(bpfObjectPath('gate_tunnels'), stack),
     ...peerCases(bpfObjectPath('gate_peers'), stack),
+    ...steerCases(bpfObjectPath('gate_steer'), stack),
     ...filterCases(bare, entries, stack),
     ...xdpFilterCases(filter.object),
   ];
