@@ -79,8 +79,9 @@ uint32_t length_of(napi_env env, napi_value array);
 napi_value number(napi_env env, double value);
 napi_value text(napi_env env, const std::string& value);
 napi_value undefined(napi_env env);
-// An ArrayBuffer over memory from mmap, which is unmapped by `unmap`, or when the engine drops the buffer.
-napi_value external_memory(napi_env env, void* address, size_t size);
+// An ArrayBuffer over memory from mmap, which is unmapped by `unmap`, or when the engine drops the buffer. With a `keeper`, by
+// that, once nobody has it any more.
+napi_value external_memory(napi_env env, void* address, size_t size, std::shared_ptr<void> keeper = nullptr);
 void set(napi_env env, napi_value object, const char* name, napi_value value);
 // A Uint8Array with a copy of the bytes.
 napi_value bytes_copy(napi_env env, const void* data, size_t size);

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include <utility>
+
 #include "addon.h"
 
 namespace sluice {
@@ -16,6 +18,7 @@ struct Mapping {
   size_t size;
   bool live;
   std::shared_ptr<State> state;
+  std::shared_ptr<void> keeper;
 };
 
 namespace {
@@ -31,7 +34,7 @@ void let_go(Mapping* mapping) {
 void finalize(napi_env, void*, void* hint) {
   auto* mapping = static_cast<Mapping*>(hint);
   if (mapping->live) mapping->state->mappings.erase(mapping->address);
-  munmap(mapping->address, mapping->size);
+  if (mapping->keeper == nullptr) munmap(mapping->address, mapping->size);
   delete mapping;
 }
 
@@ -77,11 +80,11 @@ napi_value unmap(napi_env env, napi_callback_info info) {
 
 }  // namespace
 
-napi_value external_memory(napi_env env, void* address, size_t size) {
-  auto* mapping = new Mapping{address, size, true, state_of(env)};
+napi_value external_memory(napi_env env, void* address, size_t size, std::shared_ptr<void> keeper) {
+  auto* mapping = new Mapping{address, size, true, state_of(env), std::move(keeper)};
   napi_value buffer = nullptr;
   if (napi_create_external_arraybuffer(env, address, size, finalize, mapping, &buffer) != napi_ok) {
-    munmap(address, size);
+    if (mapping->keeper == nullptr) munmap(address, size);
     delete mapping;
     return throw_errno(env, ENOTSUP, "this Node.js has no external buffers");
   }

@@ -33,11 +33,9 @@ Arena::Arena(uint32_t slots, uint32_t stride)
       monotonic_base_(nanoseconds(CLOCK_MONOTONIC)) {
   size_ = head_ + static_cast<size_t>(slots) * stride;
   void* base = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base != MAP_FAILED) base_ = static_cast<uint8_t*>(base);
-}
-
-Arena::~Arena() {
-  if (base_ != nullptr && !shared_) munmap(base_, size_);
+  if (base == MAP_FAILED) return;
+  base_ = static_cast<uint8_t*>(base);
+  memory_ = std::shared_ptr<void>(base, [size = size_](void* address) { munmap(address, size); });
 }
 
 void Arena::read_clocks() {
@@ -157,7 +155,6 @@ napi_value receiver_open(napi_env env, napi_callback_info info) {
   if (receiver == nullptr) return throw_errno(env, error, step);
   napi_value memory = receiver->arena.share(env);
   if (memory == nullptr) return nullptr;
-  receiver->keep(env, memory);
   napi_value out = nullptr;
   napi_create_object(env, &out);
   std::shared_ptr<State> state = state_of(env);

@@ -20,19 +20,16 @@ struct ReceiverState {
   double unused[5];
 };
 
-// An address range of the mapping, the columns in it, and the clocks.
+// The memory, the columns in it, and the clocks.
 class Arena {
  public:
   Arena(uint32_t slots, uint32_t stride);
-  ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
   bool ok() const { return base_ != nullptr; }
-  // Gives the memory to JavaScript, which unmaps it.
-  napi_value share(napi_env env) {
-    shared_ = true;
-    return external_memory(env, base_, size_);
-  }
+  // For JavaScript. It is unmapped when neither that nor the receiver has it any more: an environment that ends lets go of its
+  // buffers first, and the kernel may still write here then.
+  napi_value share(napi_env env) { return external_memory(env, base_, size_, memory_); }
 
   uint8_t* slot(uint32_t index) { return base_ + head_ + static_cast<size_t>(index) * stride_; }
   uint32_t offset_of(const uint8_t* place) const { return static_cast<uint32_t>(place - base_); }
@@ -43,7 +40,7 @@ class Arena {
 
  private:
   uint8_t* base_ = nullptr;
-  bool shared_ = false;
+  std::shared_ptr<void> memory_;
   size_t size_;
   uint32_t head_;
   uint32_t stride_;
@@ -65,23 +62,11 @@ constexpr uint32_t stride_for(uint32_t bytes) { return ((bytes + 63) / 64 | 1) *
 class Receiver : public Handle {
  public:
   Receiver(uint32_t slots, uint32_t stride) : arena(slots, stride) {}
-  ~Receiver() override {
-    if (memory_ != nullptr) napi_delete_reference(env_, memory_);
-  }
   Receiver(const Receiver&) = delete;
   Receiver& operator=(const Receiver&) = delete;
-  // The kernel, or the headers of recvmmsg, write there as long as the receiver is.
-  void keep(napi_env env, napi_value memory) {
-    env_ = env;
-    napi_create_reference(env, memory, 1, &memory_);
-  }
   // Rows filled, or a negative errno. What the last call has shown is overwritten.
   virtual int receive() = 0;
   Arena arena;
-
- private:
-  napi_env env_ = nullptr;
-  napi_ref memory_ = nullptr;
 };
 
 // Throws nothing: on failure null, with `error` and `step`.
