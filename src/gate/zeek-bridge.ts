@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { isIPv4 } from 'node:net';
 import { asSluiceError, SluiceError } from '../base/errors.ts';
 import { ControlClient } from './control-client.ts';
 import type { Place } from './control-places.ts';
@@ -47,7 +48,9 @@ export function zeekUrl(given: string): string {
   }
   if (url.protocol !== 'ws:' && url.protocol !== 'wss:')
     throw new SluiceError('USAGE', `Zeek is reached over ws:// or wss://, not ${url.protocol}//`, { help });
-  const local = url.hostname === 'localhost' || url.hostname === '[::1]' || /^127\./.test(url.hostname);
+  const { hostname } = url;
+  const local =
+    hostname === 'localhost' || hostname === '[::1]' || (isIPv4(hostname) && hostname.startsWith('127.'));
   if (url.protocol === 'ws:' && !local)
     throw new SluiceError(
       'USAGE',

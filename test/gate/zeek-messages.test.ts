@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { zeekUrl } from '../../src/gate/zeek-bridge.ts';
 import {
@@ -143,7 +143,13 @@ test('where Zeek is', () => {
   expect(zeekUrl('ws://127.0.0.1:27759')).toBe('ws://127.0.0.1:27759/v1/messages/json');
   expect(zeekUrl('ws://[::1]:9/v1/messages/json')).toBe('ws://[::1]:9/v1/messages/json');
   expect(zeekUrl('wss://zeek.example.org:27759')).toBe('wss://zeek.example.org:27759/v1/messages/json');
-  for (const url of ['ws://10.0.0.1:27759', 'http://127.0.0.1', '127.0.0.1:27759', ''])
+  for (const url of [
+    'ws://10.0.0.1:27759',
+    'ws://127.example.org',
+    'http://127.0.0.1',
+    '127.0.0.1:27759',
+    '',
+  ])
     expect(() => zeekUrl(url), url).toThrow(expect.objectContaining({ code: 'USAGE' }));
 });
 

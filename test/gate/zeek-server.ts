@@ -9,6 +9,8 @@ import { packageRoot } from '../../src/kernel/index.ts';
 /** RFC 6455 */
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 
+const value = (type: string, data: unknown) => ({ '@data-type': type, data });
+
 /** As Zeek's WebSocket behaves (its documentation, version 1): first the topics, then an acknowledgement, then messages. */
 export class ZeekServer {
   readonly #server: Server;
@@ -105,7 +107,6 @@ export class ZeekServer {
 
   /** An event as Zeek publishes it, arguments as [type, value]. */
   event(name: string, ...args: [string, unknown][]): void {
-    const value = (type: string, data: unknown) => ({ '@data-type': type, data });
     this.say({
       type: 'data-message',
       topic: 'sluice.request',
