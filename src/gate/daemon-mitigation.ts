@@ -162,9 +162,7 @@ export class MitigationKeeper {
   #sync(): void {
     this.#wanted = true;
     if (this.#options.dryRun || this.#closed) return;
-    this.#working ??= this.#work().finally(() => {
-      this.#working = undefined;
-    });
+    this.#working ??= this.#work();
   }
 
   async #work(): Promise<void> {
@@ -177,6 +175,8 @@ export class MitigationKeeper {
         this.#warn(`rules against an attack are not in force: ${(error as Error).message}`);
       }
     }
+    // At once: what is wanted from now on has to begin anew.
+    this.#working = undefined;
   }
 
   async #change(): Promise<void> {

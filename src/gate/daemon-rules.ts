@@ -218,9 +218,7 @@ export class RuleKeeper {
   #change(make: Change['make']): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#changes.push({ make, resolve, reject });
-      this.#working ??= this.#work().finally(() => {
-        this.#working = undefined;
-      });
+      this.#working ??= this.#work();
     });
   }
 
@@ -232,6 +230,8 @@ export class RuleKeeper {
       // One of them is at fault: the others need not wait for it.
       for (const change of changes) await this.#together([change], true);
     }
+    // At once: what comes from now on has to begin anew.
+    this.#working = undefined;
   }
 
   /** False when they fail and there are several. */
