@@ -55,7 +55,11 @@ function untouched({ blocks }: FuzzReport, directory: string, except: readonly s
 }
 
 test('the fuzzer finds what was planted: a throw three branches deep, quadratic work, memory', async () => {
-  const { targets } = await fuzz('planted', 15);
+  // How far it comes in a time depends on who else uses the machine.
+  const quick = await fuzz('planted', 15);
+  const { targets } = quick.targets.some(({ failure }) => failure !== undefined)
+    ? quick
+    : await fuzz('planted', 120);
   expect(targets.map(({ target }) => target)).toEqual(['throwing', 'quadratic', 'hoarding']);
   const [throwing, quadratic, hoarding] = targets;
   expect(throwing.failure?.message ?? 'not found').toContain('planted');
