@@ -8,6 +8,7 @@ import { benchFanout } from './fanout.ts';
 import { benchFilter } from './filter.ts';
 import { benchGate } from './gate.ts';
 import type { BenchIo, Table } from './measure.ts';
+import { benchMitigation } from './mitigation.ts';
 import { benchPolicies } from './policies.ts';
 import { benchPresets } from './presets.ts';
 import { readTables } from './read-table.ts';
@@ -77,6 +78,13 @@ export const BENCHES: readonly Bench[] = [
       'each preset and each carrier of TLS on its kind of traffic, shunted and kept: share, time to the first drop',
     rounds: 1,
     run: (rounds, io) => benchPresets(rounds, io),
+  },
+  {
+    name: 'mitigation',
+    about:
+      'attacks of random parameters by kind: time to the first drop, shares dropped; what is no attack; detector cost',
+    rounds: 5,
+    run: (rounds, io) => benchMitigation(rounds, io),
   },
   {
     name: 'policies',
