@@ -15,6 +15,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   gate: async () => (await import('./commands/gate.ts')).registerGate,
   fanout: async () => (await import('./commands/fanout.ts')).registerFanout,
   shunt: async () => (await import('./commands/shunt.ts')).registerShunt,
+  enrich: async () => (await import('./commands/enrich.ts')).registerEnrich,
   hold: async () => (await import('./commands/hold.ts')).registerHold,
   policy: async () => (await import('./commands/policy.ts')).registerPolicy,
   rule: async () => (await import('./commands/rule.ts')).registerRule,

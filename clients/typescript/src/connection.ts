@@ -38,7 +38,7 @@ export class Connection {
     this.#told = told;
     socket.setEncoding('utf8');
     socket.on('data', (text: string) => this.#take(text));
-    socket.on('error', () => {});
+    socket.on('error', () => undefined);
     socket.once('close', () => {
       this.#open = false;
       const gone = new GateError('GATE_DOWN', 'the gate has closed the connection');
