@@ -134,6 +134,18 @@ napi_value peer_credentials(napi_env env, napi_callback_info info) {
   return out;
 }
 
+// -> the number of this thread's network namespace, which no other has had since boot (SO_NETNS_COOKIE), as text; empty before Linux 5.14.
+napi_value netns_cookie(napi_env env, napi_callback_info) {
+  constexpr int kNetnsCookie = 71;
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return text(env, "");
+  uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  bool known = getsockopt(fd, SOL_SOCKET, kNetnsCookie, &cookie, &size) == 0;
+  close(fd);
+  return text(env, known ? std::to_string(cookie) : "");
+}
+
 // (path), such as /proc/PID/ns/net
 napi_value enter_netns(napi_env env, napi_callback_info info) {
   Args args(env, info, 1);
@@ -154,7 +166,7 @@ void register_system(napi_env env, napi_value exports) {
       {"coarseStep", coarse_step},         {"clockSynchronized", clock_synchronized},
       {"membarrier", membarrier_global},  {"membarrierQuery", membarrier_query},
       {"lockFile", lock_file},            {"mountBpffs", mount_bpffs},
-      {"setAffinity", set_affinity},      {"unshareNetns", unshare_netns},
+      {"netnsCookie", netns_cookie},       {"setAffinity", set_affinity},      {"unshareNetns", unshare_netns},
       {"enterNetns", enter_netns},        {"peerCredentials", peer_credentials},
   };
   define(env, exports, functions, sizeof functions / sizeof functions[0]);

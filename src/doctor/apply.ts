@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { SluiceError } from '../base/errors.ts';
 import { RUN_DIRECTORY } from '../gate/control-places.ts';
-import { bootId, lockFile, netnsInode } from '../kernel/index.ts';
+import { bootId, lockFile, netnsCookie } from '../kernel/index.ts';
 import type { Change, Finding, Setting } from './finding.ts';
 import { commandOf, readSetting, settingText, writeSetting } from './settings.ts';
 
@@ -58,7 +58,7 @@ const stateSchema = z.object({
 export type State = z.output<typeof stateSchema>;
 
 /** Settings last until the next boot, and so does this; names of interfaces repeat across namespaces. */
-export const statePath = (): string => join(RUN_DIRECTORY, `doctor-${netnsInode()}.json`);
+export const statePath = (): string => join(RUN_DIRECTORY, `doctor-${netnsCookie()}.json`);
 
 /** What `apply` has left to undo; undefined: nothing, or of before the last boot. @throws SluiceError FILE_FORMAT */
 export function readState(path: string): State | undefined {

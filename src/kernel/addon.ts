@@ -209,6 +209,8 @@ export interface Addon {
   lockFile(path: string): number;
   mountBpffs(path: string): number;
   setAffinity(cpu: number): number;
+  /** Empty before Linux 5.14. */
+  netnsCookie(): string;
   unshareNetns(): number;
   enterNetns(path: string): number;
   unixDatagrams(path: string): number;

@@ -111,6 +111,7 @@ export {
   membarrier,
   monotonic,
   monotonicNs,
+  netnsCookie,
   netnsInode,
   type PeerCredentials,
   peerCredentials,

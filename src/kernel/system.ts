@@ -51,6 +51,12 @@ export function netnsInode(): number {
   return statSync('/proc/thread-self/ns/net').ino;
 }
 
+/** Tells network namespaces of one boot apart, also those that have ended: inodes are used again. */
+export function netnsCookie(): string {
+  const cookie = addon().netnsCookie();
+  return cookie === '' ? `i${netnsInode()}` : cookie;
+}
+
 const BPFFS = '/sys/fs/bpf';
 const BPF_FS_MAGIC = 0xcafe4a11;
 

@@ -1,3 +1,4 @@
+import { closeSync, openSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import {
   c1Latency,
@@ -7,10 +8,12 @@ import {
   deviceFeatures,
   driverCounters,
   driverInfo,
+  enterNetns,
   FanoutPlace,
   interfaceInfo,
   KernelError,
   linkSpeed,
+  netnsCookie,
   Pmu,
   packetSockets,
   privateFlags,
@@ -19,6 +22,7 @@ import {
   setChannels,
   setFeature,
   setRxRing,
+  unshareNetns,
   xdpFeatures,
 } from '../../src/kernel/index.ts';
 import { kernelTest, ownNetns, privileged, vethPair } from '../support/kernel.ts';
@@ -93,6 +97,18 @@ kernelTest('hardware counters count, or say why they are not there', [], () => {
   const first = pmu.read();
   expect(pmu.read().instructions).toBeGreaterThanOrEqual(first.instructions);
   pmu.close();
+});
+
+kernelTest('a namespace has a number of its own, also when its inode has been used before', [], () => {
+  const before = netnsCookie();
+  expect(netnsCookie()).toBe(before);
+  const home = openSync('/proc/thread-self/ns/net', 'r');
+  unshareNetns();
+  const other = netnsCookie();
+  enterNetns(`/proc/self/fd/${home}`);
+  closeSync(home);
+  expect(other).not.toBe(before);
+  expect(netnsCookie()).toBe(before);
 });
 
 kernelTest('whether the clock is kept right is known', [], () => {

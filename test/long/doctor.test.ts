@@ -103,7 +103,7 @@ describe('beside a sensor that works', () => {
       let said = '';
       sensor.child.stderr.on('data', (data: Buffer) => (said += data.toString()));
       try {
-        await until(() => /^ready$/m.test(said), 'the sensor is not ready', 60);
+        await until(() => /^ready$/m.test(said), 'the sensor is not ready', 240);
         if (latency) expect(said).toMatch(/processors wake within [12] µs/);
         expect(held()).toBeLessThanOrEqual(2);
 
