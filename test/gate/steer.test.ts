@@ -6,12 +6,9 @@ import {
   packetOf,
   randomEnds,
   randomOf,
-  TUNNELS,
   WRAPPERS,
 } from '../../bench/fanout-frames.ts';
-import { TUNNEL_KINDS } from '../../src/base/tunnels.ts';
 import { gateSteering, onlineCpus } from '../../src/gate/steer.ts';
-import type { GateTunnels } from '../../src/gate/tunnels.ts';
 import { loadInstructions, ProgramFlag, ProgramType, XdpAction } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
@@ -22,11 +19,6 @@ ownNetns();
 /** More CPUs than there are would be refused; some machines have one. */
 const [first = 0, second = first] = onlineCpus();
 const STEER = { cpus: [first, second, first, second, first], queue: 256, tagged: true };
-const TUNNELLED: GateTunnels = {
-  kinds: TUNNEL_KINDS,
-  inKey: false,
-  ports: { vxlan: [4789], geneve: [6081] },
-};
 const FLOWS = 80;
 
 const wish = (steer: string) => () => gateSteering({ steer, steerQueue: 1024 }, 'lo');
@@ -63,23 +55,6 @@ describe('both directions and all fragments go by one queue', () => {
     const { seen, steered, passed } = gate.gate.ledger();
     expect(steered).toEqual(seen);
     expect(passed.pkts).toBe(0);
-  });
-
-  kernelTest('in tunnels by what is inside', ['xdpFrags', 'syscallProgram', 'cpumap'], () => {
-    using gate = new TestGate({ steer: STEER, tunnels: TUNNELLED });
-    const random = randomOf(2);
-    for (let flow = 0; flow < FLOWS; flow++) {
-      const tunnel = TUNNELS[flow % TUNNELS.length];
-      if (tunnel.name.startsWith('GTP')) continue;
-      const ends = { ...randomEnds(random), protocol: 'udp' } as const;
-      const there = tunnel.enter(numbered(flow), true, flow);
-      const here = tunnel.enter(numbered(flow), false, flow);
-      const frames = [packetOf(there, ends).bytes(), packetOf(here, back(ends)).bytes()];
-      frames.push(...fragmentsOf(there, ends, flow, 1300));
-      const queues = frames.map((frame) => queueOf(gate, frame));
-      expect(new Set(queues).size, `flow ${flow}, ${tunnel.name}`).toBe(1);
-      expect(queues[0], tunnel.name).toBeDefined();
-    }
   });
 });
 

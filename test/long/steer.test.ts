@@ -12,13 +12,21 @@ import {
 } from '../../bench/fanout-frames.ts';
 import { FLOWS_WHOLE, Rings, sendAll } from '../../bench/fanout-rings.ts';
 import { TUNNEL_KINDS } from '../../src/base/tunnels.ts';
+import { emptyLedger } from '../../src/gate/ledger.ts';
 import { onlineCpus } from '../../src/gate/steer.ts';
 import type { GateTunnels } from '../../src/gate/tunnels.ts';
 import { interfaceInfo, setThreadAffinity } from '../../src/kernel/index.ts';
+import { eth } from '../../src/packet/build.ts';
+import { conversation } from '../../src/packet/conversation.ts';
+import { eventually, UpGate } from '../gate/daemon-support.ts';
 import { TestGate } from '../gate/support.ts';
+import { documentOf, Feed, LogDir, mixed, runOn, sumOf } from '../sensor/run.ts';
+import { sluice } from '../support/command.ts';
 import { ip, kernelTest, ownNetns, sh, until, untilOperational, vethPair } from '../support/kernel.ts';
 
 ownNetns();
+
+const LIVE = ['packetRing', 'xdpFrags', 'syscallProgram', 'xdpLink', 'xdpNativeVeth', 'cpumap'] as const;
 
 const CPUS = onlineCpus().slice(0, 2);
 const MTU = 9000;
@@ -167,3 +175,61 @@ kernelTest(
     }
   },
 );
+
+kernelTest('gate up --steer: what the status says; what does not go together', [...LIVE], async () => {
+  await using gate = await UpGate.up('--steer', String(CPUS[0]), '--steer-queue', '1024');
+  gate.send(eth().ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }).udp({ sport: 1, dport: 2 }).payload('x'), 100);
+  const status = await eventually(async () => {
+    const now = await gate.status();
+    return now.steering?.arrived.pkts === 100 ? now : undefined;
+  }, 'not all have arrived');
+  expect(status.steered.pkts).toBe(100);
+  expect(status.features?.steer).toMatchObject({ cpus: CPUS.slice(0, 1), queue: 1024, tagged: true });
+  expect(status.steering).toMatchObject({
+    lost: 0,
+    cpus: [{ cpu: CPUS[0], online: true, sent: { pkts: 100 } }],
+  });
+  const text = await sluice('gate', 'status', '-i', gate.ifname);
+  expect(text.stdout).toMatch(/steered +100 packets/);
+  for (const [args, code] of [
+    [['gate', 'up', '-i', gate.peer, '--steer', '8000'], 2],
+    [['gate', 'up', '-i', gate.peer, '--steer', 'x'], 2],
+    [['run', '-i', gate.peer, '--tap', '--steer', '0', '--capture', 'afxdp'], 2],
+    [['run', '-i', gate.peer, '--tap', '--steer', '0', '--mode', 'socket'], 2],
+    [['run', '-i', gate.peer, '--tap', '--steer', '0', '--no-gate'], 2],
+  ] as const)
+    expect((await sluice(...args)).code, args.join(' ')).toBe(code);
+});
+
+kernelTest('sluice run --steer: whole records behind it, shunted ones too', [...LIVE], async () => {
+  const { a, b, remove } = vethPair();
+  using logs = new LogDir();
+  try {
+    const connections = 40;
+    const frames = mixed(
+      Array.from({ length: connections }, (_, i) =>
+        conversation({
+          client: { address: i % 2 === 0 ? '192.0.2.1' : '2001:db8::1', port: 5000 + i },
+          server: { address: i % 2 === 0 ? '192.0.2.2' : '2001:db8::2', port: 80 },
+          turns: [{ from: i % 4 < 2 ? 'server' : 'client', data: 300_000 }],
+          mss: 1400,
+        }),
+      ),
+    );
+    const steer = ['--steer', CPUS.join(), '--workers', '2', '--fanout', 'cpu', '--policy', 'bulk=100kB'];
+    await using run = await runOn(a, logs, ...steer).ready();
+    await new Feed(b, frames, 4000).done;
+    await until(() => logs.read('conn').length === connections, 'records are missing', 60);
+    const summary = documentOf(await run.stop());
+    expect(summary).toMatchObject({ connections, shuntedConnections: connections });
+    const { seen, passed, steered, shunted } = summary.ledger ?? emptyLedger();
+    expect(seen.pkts).toBe(frames.length);
+    expect([passed.pkts, steered.pkts + shunted.pkts]).toEqual([0, seen.pkts]);
+    expect(summary.ring).toMatchObject({ packets: steered.pkts, drops: 0 });
+    const conn = logs.read('conn');
+    expect(sumOf(conn, 'orig_pkts', 'resp_pkts')).toBe(frames.length);
+    expect(new Set(conn.map((record) => record.conn_state))).toEqual(new Set(['SF']));
+  } finally {
+    remove();
+  }
+});
