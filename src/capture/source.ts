@@ -2,7 +2,17 @@ import type { SluiceError } from '../base/errors.ts';
 import type { BlockSink } from '../packet/block.ts';
 import type { BatchSink, PacketSink } from '../packet/packet.ts';
 
-/** Where packets come from. A source owns one `Packet` cursor; what it shows is valid only during the call of the sink. */
+/**
+ * Where packets come from, whatever that is: a file, a pipe, a directory, a ring, AF_XDP sockets, a mirror over UDP.
+ *
+ * - *No copy per packet*: packets are shown where the kernel or the file put them. A source owns one `Packet` cursor, or a few, and
+ *   moves it; what it shows is valid only during the call of the sink.
+ * - *Batches*: a call takes what is there in the pieces in which it comes (blocks of a ring, batches of datagrams, pieces of a
+ *   file), at least one and about `maxPackets` packets. Whoever can use several packets at a time asks for `drainBlocks` where it is there
+ *   (docs/adr/0034-packet-sources.md says where and why not).
+ * - *Back-pressure*: nothing is taken before it is asked for. Files and streams wait; what lives fills up, and counts what it loses.
+ * - *Clean stop*: `close` at any time outside of a sink, also more than once; `drain` answers false from then on.
+ */
 export interface PacketSource {
   /** How it is named to people: a file, an interface, an address. */
   readonly name: string;
@@ -10,8 +20,10 @@ export interface PacketSource {
   readonly packets: number;
   /** Why the source ended before its time; everything before was handed out. */
   readonly problem: SluiceError | undefined;
-  /** Hands out up to `maxPackets`; false when the source has ended and nothing will follow. */
+  /** Hands out what is there, about up to `maxPackets`; false when the source has ended and nothing will follow. */
   drain(sink: PacketSink, maxPackets: number): boolean;
+  /** As `drain`, in columns; absent where frames do not come so. A block is valid until the call of the sink returns. */
+  drainBlocks?(sink: BlockSink, maxPackets: number): boolean;
   /** Lets go of what it holds; further calls do nothing. */
   close(): void;
 }
@@ -68,8 +80,6 @@ export interface LiveSource extends PacketSource, RingPosition {
 export interface StoredSource extends PacketSource {
   /** As `drain`, several packets at a time; each is valid until the call of the sink returns. */
   drainBatches(sink: BatchSink, maxPackets: number): boolean;
-  /** As `drain`, in blocks; absent where frames do not come so. A block is valid until the call of the sink returns. */
-  drainBlocks?(sink: BlockSink, maxPackets: number): boolean;
   /** Bytes read from files so far; of compressed ones the compressed bytes. */
   readonly readBytes: number;
   /** `drain` stopped early, as nothing more has arrived yet: `wait`, then go on. */

@@ -89,7 +89,7 @@ describe.each([false, true])('ids in the key: %s', (inKey) => {
       const reader = new Reader(encapsulation, inKey);
       const random = randomNumbers(number);
       const all = Array.from({ length: TURNS }, (_, turn) =>
-        payload(...((turn % 2 === 0 ? [A, B] : [B, A]) as [End, End]), turn).bytes(),
+        (turn % 2 === 0 ? payload(A, B, turn) : payload(B, A, turn)).bytes(),
       );
       // The flow of both directions; GENEVE around IP has one of each family.
       const keys = all.map((bytes) => reader.key(bytes)).filter((key) => key !== undefined);
@@ -142,7 +142,7 @@ kernelTest('a frame that goes on beyond its datagram is none', [...FEATURES], ()
 });
 
 kernelTest('an entry is of the mirror whose owner made it', [...FEATURES], () => {
-  const { encapsulation, payload } = KINDS[0] as Kind;
+  const [{ encapsulation, payload }] = KINDS;
   using gate = mirrorGate(false);
   name(gate, encapsulation);
   name(gate, encapsulation, PORT + 1, 2, 3);

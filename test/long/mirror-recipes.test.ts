@@ -8,7 +8,7 @@ import { booksOf, connOf, hiddenFromNobody, MirrorSender, runMirror, timeless } 
 import { documentOf, LogDir } from '../sensor/run.ts';
 import { sluice } from '../support/command.ts';
 import { ownNetns } from '../support/kernel.ts';
-import { GWLB, type MirrorShape, SHAPES, VNI } from '../support/mirror-frames.ts';
+import { GWLB, SHAPES, VNI } from '../support/mirror-frames.ts';
 
 // The ports are those of the recipes.
 ownNetns();
@@ -113,7 +113,7 @@ describe.skipIf(hidden !== undefined)('recipes of docs/mirrors.md, live and as n
     expect(await sluice('read', file, '--log-dir', plain.path)).toMatchObject({ code: 0 });
 
     using logs = new LogDir();
-    const { wrap } = SHAPES[shape] as MirrorShape;
+    const { wrap } = SHAPES[shape];
     await using run = await runMirror([source], logs, ...args.slice(1), '--policy', 'none').ready();
     using sender = new MirrorSender(logs, {
       port,
