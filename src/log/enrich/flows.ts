@@ -1,5 +1,5 @@
 import { ipBytes } from '../../packet/address.ts';
-import { CommunityIds } from '../community-id.ts';
+import { CommunityIds } from '../../packet/community-id.ts';
 
 /** A connection as a line of some log tells of it. */
 export interface LoggedFlow {
