@@ -94,12 +94,10 @@ describe('beside a sensor that works', () => {
     async () => {
       const cpus = allowedCpus();
       const before = held();
-      sensor = start(
-        'run',
-        ...['-i', 'qa', '--tap', '--no-gate', '--workers', '2', '--fanout', 'hash', '-v'],
-        ...(latency ? ['--low-latency'] : []),
-        ...['--pin-workers', String(cpus[0]), '--log-dir', join(dir, 'logs')],
-      );
+      const options = ['-i', 'qa', '--tap', '--no-gate', '--workers', '2', '--fanout', 'hash', '-v'];
+      options.push('--pin-workers', String(cpus[0]), '--log-dir', join(dir, 'logs'));
+      if (latency) options.push('--low-latency');
+      sensor = start('run', ...options);
       let said = '';
       sensor.child.stderr.on('data', (data: Buffer) => (said += data.toString()));
       try {
@@ -109,10 +107,8 @@ describe('beside a sensor that works', () => {
 
         // Frames all the time that the doctor watches: it ends by itself.
         const watching = start('doctor', 'qa', '--sample', '3', '--json');
-        let done = false;
-        const ended = watching.outcome.finally(() => {
-          done = true;
-        });
+        const ended = new AbortController();
+        void watching.outcome.finally(() => ended.abort());
         const frames = Array.from({ length: 64 }, (_, i) =>
           eth()
             .ipv4({ src: `10.0.0.${i}`, dst: '10.1.0.1' })
@@ -123,11 +119,11 @@ describe('beside a sensor that works', () => {
         const offsets = Uint32Array.from({ length: frames.length + 1 }, (_, i) => i * frames[0].length);
         const all = Buffer.concat(frames);
         using sender = new PacketSender('qb');
-        while (!done) {
+        while (!ended.signal.aborted) {
           sender.send(all, offsets);
           await new Promise((resolve) => setTimeout(resolve, 5));
         }
-        const { stdout, stderr } = await ended;
+        const { stdout, stderr } = await watching.outcome;
         const report = reportSchema.parse(withoutError(stdout));
         expect(stderr).not.toContain('INTERNAL');
 

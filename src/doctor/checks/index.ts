@@ -5,6 +5,7 @@ import { CPU_CHECKS } from './cpu.ts';
 import { IRQ_CHECKS } from './irq.ts';
 import { KERNEL_CHECKS } from './kernel.ts';
 import { NIC_CHECKS } from './nic.ts';
+import { LOAD_CHECKS } from './nic-load.ts';
 import { NUMA_CHECKS } from './numa.ts';
 import { OFFLOAD_CHECKS } from './offloads.ts';
 import { PCIE_CHECKS } from './pcie.ts';
@@ -14,6 +15,7 @@ import { RSS_CHECKS } from './rss.ts';
 /** All checks, in the order of their areas. */
 export const CHECKS: readonly Check[] = [
   ...NIC_CHECKS,
+  ...LOAD_CHECKS,
   ...OFFLOAD_CHECKS,
   ...RSS_CHECKS,
   ...PCIE_CHECKS,
