@@ -89,10 +89,11 @@ __noinline int put_sample(struct xdp_md *ctx, const struct sl_packet *p, __u32 v
 	if (bpf_ringbuf_reserve_dynptr(&samples, sizeof(head) + (len + SAMPLE_PIECE - 1) / SAMPLE_PIECE * SAMPLE_PIECE, 0,
 				       &room) ||
 	    bpf_dynptr_write(&room, 0, &head, sizeof(head), 0) || !copy_sample(ctx, &room, len)) {
-		bpf_ringbuf_discard_dynptr(&room, 0);
+		bpf_ringbuf_discard_dynptr(&room, BPF_RB_NO_WAKEUP);
 		return 0;
 	}
-	bpf_ringbuf_submit_dynptr(&room, 0);
+	/* Whoever reads comes by himself, often enough. */
+	bpf_ringbuf_submit_dynptr(&room, BPF_RB_NO_WAKEUP);
 	return 1;
 }
 

@@ -38,6 +38,7 @@ const BATCH = 1024;
 const KEPT_ATTACKS = 200;
 /** Before rules of people, who have 1000 unless they say otherwise. */
 const PRIORITY = 500;
+const RETRY_MS = 1000;
 const WARM_UP = 'm-warm-up';
 
 /** Where a gate's daemon tells of the attacks that it knows: JSON, the document of `sluice attack ls --json`. */
@@ -60,6 +61,8 @@ export class MitigationKeeper {
   readonly #known = new Map<string, object>();
   #working: Promise<void> | undefined;
   #wanted = false;
+  /** After a refusal; else for ever. */
+  #retry = Number.POSITIVE_INFINITY;
   #closed = false;
 
   /** @throws SluiceError as Gate.sample and parseVeto */
@@ -134,7 +137,9 @@ export class MitigationKeeper {
     if (!Number.isNaN(this.#responder.detector.now))
       this.#responder.detector.advance(Date.now() * 1e6 - POLL_MS * 1e6);
     const soon = Date.now() / 1000 + RENEW_SECONDS;
-    if ([...this.#ours].some(([id, { expires }]) => expires < soon || !this.#rules.has(id))) this.#sync();
+    const late = performance.now() > this.#retry;
+    if (late || [...this.#ours].some(([id, { expires }]) => expires < soon || !this.#rules.has(id)))
+      this.#sync();
   }
 
   #changed(record: AttackRecord, change: Change): void {
@@ -168,10 +173,12 @@ export class MitigationKeeper {
   async #work(): Promise<void> {
     while (this.#wanted && !this.#closed) {
       this.#wanted = false;
+      this.#retry = Number.POSITIVE_INFINITY;
       try {
         await this.#change();
       } catch (error) {
         this.#log.writeLine({ event: 'refused', reason: (error as Error).message });
+        this.#retry = performance.now() + RETRY_MS;
         this.#warn(`rules against an attack are not in force: ${(error as Error).message}`);
       }
     }

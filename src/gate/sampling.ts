@@ -28,7 +28,7 @@ export interface GateSample {
   length: number;
   captured: number;
   ifindex: number;
-  /** Packets that it stands for. */
+  /** Packets that it stands for, those that were lost or beyond the budget counted in. */
   every: number;
   verdict: Verdict;
   /** Number of the rule that dropped it or held it back. */
@@ -62,6 +62,9 @@ export class GateSampler {
   readonly #budget: number | undefined;
   readonly #every = new Map<number, number>();
   readonly #seen = new Map<number, number>();
+  /** By row: what was counted when the ring was read last, and how many samples one of those that are read now stands for. */
+  readonly #read = new Map<number, SampleCounts>();
+  readonly #share = new Map<number, number>();
   #looked = performance.now();
   #clock: number;
   readonly #off: () => void;
@@ -122,7 +125,7 @@ export class GateSampler {
         sample.length = view.getUint32(at + H.frame_len, true);
         sample.captured = Math.min(view.getUint32(at + H.captured, true), length - SlGateSample.size);
         sample.ifindex = view.getUint32(at + H.ifindex, true);
-        sample.every = view.getUint32(at + H.every, true);
+        sample.every = view.getUint32(at + H.every, true) * (this.#share.get(sample.ifindex % ROWS) ?? 1);
         sample.verdict = VERDICTS[view.getUint32(at + H.verdict, true)] ?? 'aborted';
         const ruled = sample.verdict === 'ruleDropped' || sample.verdict === 'rateLimited';
         sample.rule = ruled ? view.getUint32(at + H.rule, true) : undefined;
@@ -151,6 +154,7 @@ export class GateSampler {
   /** To be called some ten times a second: hands over what has come, and keeps to the budget. */
   poll(): void {
     this.#clock = realtimeOffset();
+    for (const row of this.#every.keys()) this.#share.set(row, this.#standFor(row));
     this.#ring.poll();
     const now = performance.now();
     const seconds = (now - this.#looked) / 1000;
@@ -170,6 +174,15 @@ export class GateSampler {
       const next = wanted > every ? wanted : Math.max(wanted, Math.floor(every * 0.8));
       if (every > 0 && next !== every) this.setEvery(row, next);
     }
+  }
+
+  /** How many samples were due for each that is in the ring now. */
+  #standFor(row: number): number {
+    const now = this.#row(row);
+    const { taken, lost, over } = this.#read.get(row) ?? { taken: 0, lost: 0, over: 0 };
+    this.#read.set(row, now);
+    const fresh = now.taken - taken;
+    return fresh <= 0 ? 1 : (fresh + now.lost - lost + now.over - over) / fresh;
   }
 
   #row(row: number): SampleCounts {

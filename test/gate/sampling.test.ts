@@ -126,6 +126,8 @@ kernelTest('a ring that is full loses samples, counts them, and no packet', ['xd
   expect(lost).toBeGreaterThan(400);
   sampler.poll();
   expect(kept).toHaveLength(taken);
+  // Those that are there stand for the others as well.
+  expect(kept.reduce((sum, { every }) => sum + every, 0)).toBeCloseTo(500, 6);
 });
 
 kernelTest('a budget holds at once, and the rate follows', ['xdpFrags'], async () => {
