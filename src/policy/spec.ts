@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { parseDuration } from '../base/units.ts';
+import { parseDuration, parseThreshold } from '../base/units.ts';
 
 /** Limits of a policy file. */
 export const POLICY_LIMITS = { policies: 1024, sets: 1024, priority: 1000 } as const;
@@ -17,8 +17,17 @@ const seconds = z.union([z.string(), z.number()]).transform((value, ctx) => {
   }
 });
 
+const threshold = z.union([z.string(), z.number()]).transform((value, ctx) => {
+  try {
+    return parseThreshold(value);
+  } catch (error) {
+    ctx.addIssue({ code: 'custom', message: (error as Error).message });
+    return z.NEVER;
+  }
+});
+
 /** What happens to a connection for which a policy holds. */
-export const POLICY_ACTIONS = ['shunt', 'pair', 'bypass', 'never', 'hold', 'log'] as const;
+export const POLICY_ACTIONS = ['shunt', 'arm', 'pair', 'bypass', 'never', 'hold', 'log'] as const;
 export type PolicyAction = (typeof POLICY_ACTIONS)[number];
 
 /** One policy as it is written. */
@@ -36,6 +45,8 @@ export const policySchema = z
     priority: z.number().int().min(-POLICY_LIMITS.priority).max(POLICY_LIMITS.priority).default(0),
     /** `pair`: for how long all between the two addresses is shunted. */
     for: seconds.optional(),
+    /** `arm`: how much of one direction still passes before the kernel shunts it by itself. */
+    after: threshold.optional(),
     /** Part of the connections that it takes; the same ones each time. */
     share: z.number().gt(0).max(1).default(1),
     budget: z
@@ -57,6 +68,10 @@ export const policySchema = z
   .refine((policy) => (policy.action === 'pair') === (policy.for !== undefined), {
     error: "'for' belongs to action pair, and has to be given there",
     path: ['for'],
+  })
+  .refine((policy) => (policy.action === 'arm') === (policy.after !== undefined), {
+    error: "'after' belongs to action arm, and has to be given there",
+    path: ['after'],
   });
 
 /** A preset by its name, with its argument. */

@@ -52,6 +52,15 @@ export class Absorption {
     };
   }
 
+  /** Both sides have been seen: their sequences are known. */
+  known(slot: number): boolean {
+    const s = this.#state;
+    return ([0, 1] as const).every((side) => {
+      this.#engine.tcpSide(slot, side, s);
+      return s.seq >= 0 && s.ack >= 0;
+    });
+  }
+
   /** Both sides; zeros for what is not TCP. */
   readonly counts = (e: Episode): readonly [SideCount, SideCount] =>
     e.tcp ? [this.count(e.slot, 0), this.count(e.slot, 1)] : NO_COUNTS;

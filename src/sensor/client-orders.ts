@@ -2,6 +2,7 @@ import type { FlowEngine } from '../flow/index.ts';
 import { prefixTest } from '../gate/exceptions.ts';
 import { keyText } from '../gate/flow-key.ts';
 import type { EndReason } from '../gate/layout.ts';
+import type { Threshold } from '../gate/ops.ts';
 import type { ShuntTotals } from './episode.ts';
 import type { Shunter } from './shunter.ts';
 
@@ -14,7 +15,7 @@ export interface FlowRef {
 /** What clients of the control socket want of the workers; each part may be left out. */
 export interface Orders {
   /** Shunt these. */
-  take?: readonly (FlowRef & { trigger: string })[];
+  take?: readonly (FlowRef & { trigger: string; after?: Threshold | undefined })[];
   /** Let these go. */
   release?: readonly FlowRef[];
   /** Policies do not shunt those again, until they are loaded anew. */
@@ -110,7 +111,7 @@ export class ClientOrders {
     return this.#parts.engine.find(family, key, 0);
   }
 
-  #take(flow: FlowRef & { trigger: string }): number {
+  #take(flow: FlowRef & { trigger: string; after?: Threshold | undefined }): number {
     const { engine, shunter } = this.#parts;
     const slot = this.#slotOf(flow);
     if (slot < 0) return Order.unknown;
@@ -119,7 +120,7 @@ export class ClientOrders {
     if (this.excepts(flow.family, flow.key)) return Order.excepted;
     if (engine.isMarked(slot)) return shunter().isRefused(slot) ? Order.excepted : Order.exists;
     if (!engine.isShuntable(slot)) return Order.notNow;
-    shunter().request(slot, this.#place(flow.trigger), Date.now() / 1000);
+    shunter().request(slot, this.#place(flow.trigger), Date.now() / 1000, flow.after);
     if (!engine.isMarked(slot)) return Order.unknown;
     if (shunter().isRefused(slot)) return Order.excepted;
     this.#own.add(text);

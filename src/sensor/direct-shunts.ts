@@ -1,7 +1,7 @@
 import type { ShuntRow } from '../gate/control-protocol.ts';
 import { protocolNumber } from '../gate/flow-key.ts';
-import type { CommunityIds } from '../packet/community-id.ts';
 import type { ShuntLogRecord } from '../log/other-logs.ts';
+import type { CommunityIds } from '../packet/community-id.ts';
 
 /** Line of shunt.log about an entry that a client has had made and no connection stands behind: endpoints in the key's order. */
 export function directShuntRecord(

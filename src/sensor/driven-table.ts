@@ -87,7 +87,12 @@ export class DrivenTable implements EntryTable {
 
   async add(wanted: readonly Wanted[]): Promise<number[]> {
     const answers = await this.#options.order({
-      take: wanted.map(({ key: { family, bytes }, trigger }) => ({ family, key: bytes, trigger })),
+      take: wanted.map(({ key: { family, bytes }, trigger, after }) => ({
+        family,
+        key: bytes,
+        trigger,
+        after,
+      })),
     });
     const results: number[] = wanted.map(() => 0);
     const unknown: number[] = [];

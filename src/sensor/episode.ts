@@ -1,14 +1,16 @@
 import type { EndReason } from '../gate/layout.ts';
+import type { Threshold } from '../gate/ops.ts';
 
 /**
  * waiting   to be armed
  * armed     the gate passes and tracks; waiting for the ring to hand out what came before
  * syncing   both sides wait for the packet at which they take the same count (TCP)
+ * set       the gate passes, and drops by itself once so much has passed
  * shunted   the gate drops and counts
  * ending    taken in; waiting for the grace period, then the entry is deleted
  * refused   left alone
  */
-export type Phase = 'waiting' | 'armed' | 'syncing' | 'shunted' | 'ending' | 'refused';
+export type Phase = 'waiting' | 'armed' | 'syncing' | 'set' | 'shunted' | 'ending' | 'refused';
 
 /** Retransmissions (T) and zero windows (W) of one side. */
 export interface LetterCount {
@@ -76,6 +78,8 @@ export interface Episode {
   readonly trigger: number;
   /** Time of the packet that triggered it, seconds since the epoch. */
   readonly triggered: number;
+  /** How much of one direction still passes once it has been handed over; undefined: nothing. */
+  readonly after: Threshold | undefined;
   phase: Phase;
   /** What the ring has to have handed out before the next step: a block by its number; shunted: so many packets. */
   barrier: number;
@@ -86,6 +90,8 @@ export interface Episode {
   /** Syncing: the marks, and what the engine had at the packet that passed them; by side. */
   readonly marks: [{ seq: number; ack: number }, { seq: number; ack: number }];
   readonly passed: [SideCount | undefined, SideCount | undefined];
+  /** Which sides the gate has shown to be synchronized. */
+  readonly synced: [boolean, boolean];
   /** Syncing: what the gate had counted since the mark, at the last look at a side that has not passed it. */
   readonly looked: [LetterCount | undefined, LetterCount | undefined];
   /** T and W of each side up to the synchronization. */
@@ -109,7 +115,7 @@ export interface Episode {
 
 /** It has an entry that may hold something back. */
 export function isLive(e: Episode): boolean {
-  return e.phase === 'armed' || e.phase === 'syncing' || e.phase === 'shunted';
+  return e.phase === 'armed' || e.phase === 'syncing' || e.phase === 'set' || e.phase === 'shunted';
 }
 
 const nothing = (): Absorbed => ({
@@ -126,10 +132,11 @@ export function newEpisode(
   about: Pick<
     Episode,
     'slot' | 'generation' | 'family' | 'key' | 'tcp' | 'carrier' | 'trigger' | 'triggered'
-  >,
+  > & { after?: Threshold | undefined },
 ): Episode {
   return {
     ...about,
+    after: about.after,
     phase: 'waiting',
     barrier: 0,
     notBefore: 0,
@@ -139,6 +146,7 @@ export function newEpisode(
       { seq: 0, ack: 0 },
     ],
     passed: [undefined, undefined],
+    synced: [false, false],
     looked: [undefined, undefined],
     base: [zero(), zero()],
     armedSeq: [0, 0],

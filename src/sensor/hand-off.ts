@@ -4,7 +4,7 @@ import type { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
 import { Entry } from '../gate/entry.ts';
 import { CARRIER, TIED } from '../gate/layout.ts';
-import type { OpName, OpTunnels } from '../gate/ops.ts';
+import type { FlipLater, OpName, OpTunnels } from '../gate/ops.ts';
 import { type Absorption, NO_COUNTS } from './absorption.ts';
 import type { Episode, SideCount } from './episode.ts';
 
@@ -112,6 +112,7 @@ export class HandOff {
     episodes: readonly Episode[],
     numbers: (episode: Episode) => readonly [SideCount, SideCount],
     done: (episode: Episode, result: number, row: number) => void,
+    later?: (episode: Episode) => FlipLater | undefined,
   ): void {
     const ops = this.#gate.ops;
     for (let from = 0; from < episodes.length; from += ops.size) {
@@ -139,6 +140,7 @@ export class HandOff {
           first,
           second,
           this.#tunnelsOf(e),
+          later?.(e),
         );
       }
       ops.run();
@@ -168,6 +170,8 @@ export class HandOff {
       if (e.notBefore > now) later.push(e);
       else if (e.carrier) due.push(e);
       else if (!this.#engine.isShuntable(e.slot)) this.#events.dropped(e);
+      // Asked for early: the gate is told where both sequences stand.
+      else if (e.after !== undefined && e.tcp && !this.#absorption.known(e.slot)) later.push(e);
       else {
         const carried = this.#inTunnels ? this.#events.carried(e) : 'yes';
         if (carried === 'yes') due.push(e);
@@ -226,7 +230,7 @@ export class HandOff {
     const due = this.#due(this.#armed, 'armed', keep);
     this.#armed = keep;
     // Only TCP has letters whose order depends on what came before.
-    this.#flip(due.filter((e) => !e.tcp));
+    this.#handOver(due.filter((e) => !e.tcp));
     const tcp = due.filter((e) => e.tcp);
     if (tcp.length === 0) return;
     this.#batch('sync', tcp, this.#absorption.counts, (e, result, row) => {
@@ -266,7 +270,7 @@ export class HandOff {
         this.#armed.push(e);
       }
     }
-    this.#flip(agreed);
+    this.#handOver(agreed);
     if (resting.length > 0) void this.#afterLook(resting);
   }
 
@@ -279,6 +283,7 @@ export class HandOff {
     if (entry.ending) return 'agreed';
     for (const side of [0, 1] as const) {
       const { synced, syncSeq, syncAck, rexmits, zeroWindows } = entry.dirs[side];
+      e.synced[side] = synced;
       const passed = e.passed[side];
       if (synced) {
         if (passed === undefined) {
@@ -315,6 +320,46 @@ export class HandOff {
     await this.#gate.grace();
     const barrier = this.#ring.openBlock();
     for (const e of episodes) if (e.phase === 'syncing') e.barrier = barrier;
+  }
+
+  /** Shunted from now on, or once so much has passed. */
+  #handOver(episodes: readonly Episode[]): void {
+    this.#flip(episodes.filter((e) => e.after === undefined));
+    this.#set(episodes.filter((e) => e.after !== undefined));
+  }
+
+  /** The gate goes on by itself: what had reached the ring before was passed. */
+  #set(episodes: readonly Episode[]): void {
+    if (episodes.length === 0) return;
+    const received = this.#ring.received();
+    const gone: Episode[] = [];
+    this.#batch(
+      'flip',
+      episodes,
+      (e) => e.base,
+      (e, result) => {
+        if (result === EAGAIN) {
+          // A side that was silent has just passed the mark: another one.
+          e.phase = 'armed';
+          e.barrier = this.#ring.openBlock();
+          this.#armed.push(e);
+        } else if (result === 0) {
+          e.phase = 'set';
+          e.barrier = received;
+        } else gone.push(e);
+      },
+      (e) => (e.after === undefined ? undefined : { after: e.after, synced: e.synced }),
+    );
+    for (const e of gone) this.went(e, false);
+  }
+
+  /** The gate has begun to drop by itself (`dropped`), or has ended the entry before. */
+  went(episode: Episode, dropped: boolean): void {
+    episode.phase = 'shunted';
+    episode.started = dropped;
+    this.#events.flipped(episode, dropped);
+    episode.barrier = Number.POSITIVE_INFINITY;
+    void this.#afterFlip([episode]);
   }
 
   #flip(episodes: readonly Episode[]): void {

@@ -16,7 +16,7 @@ import { type Offloads, settleOffloads } from './offloads.ts';
 import { orphanRecord } from './orphans.ts';
 import { PairShunts } from './pair-shunts.ts';
 import { workerCpus } from './placement.ts';
-import type { PlacedPlan } from './policy-book.ts';
+import { type PlacedPlan, usesThresholds } from './policy-book.ts';
 import { areLeft, type Returning, returningFlows } from './recovery.ts';
 import { RunControl, SLOTS_BESIDE_WORKERS } from './run-control.ts';
 import { type EndStep, Stat, statsBuffer } from './setup.ts';
@@ -101,6 +101,7 @@ export class InterfaceStation implements Station {
       config: this.#config,
       mode: this.mode,
       order: (orders) => this.#crew.order(orders),
+      thresholds: () => this.#enableThresholds(gate),
       live: () => this.stats.reduce((sum, stats) => sum + stats[Stat.shuntsLive], 0),
       logShunt: (record) => this.#host.logShunt(record),
       warn: (line) => this.#host.warn(`${this.name}: ${line}`),
@@ -167,6 +168,7 @@ export class InterfaceStation implements Station {
       tunnels: gateTunnels(c),
       fragments: c.fragments === 'follow',
       steer: gateSteering(c, info.name),
+      thresholds: usesThresholds(this.#host.policies),
       ...(typeof c.snaplen === 'number' ? { snaplen: c.snaplen } : {}),
       // And for the pairs of policies, and the control socket.
       workers: c.workers + SLOTS_BESIDE_WORKERS,
@@ -303,7 +305,15 @@ export class InterfaceStation implements Station {
     this.#suspect = this.#down;
   }
 
+  #enableThresholds(gate: Gate): void {
+    if (gate.features.thresholds) return;
+    gate.enable({ thresholds: true });
+    if (gate.kind === 'socket') void this.#crew.filterBy(gate.program);
+  }
+
   setPolicies(policies: PlacedPlan): void {
+    const { gate } = this;
+    if (gate !== undefined && usesThresholds(policies)) this.#enableThresholds(gate);
     this.#crew.setPolicies(policies);
   }
 

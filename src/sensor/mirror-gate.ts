@@ -38,7 +38,7 @@ export class MirrorGate {
   #looks = 0;
 
   /** Loads it; nothing is attached yet. Errors: as Gate.open, USAGE for encapsulations that it does not know. */
-  constructor(c: RunConfig, ifname: string) {
+  constructor(c: RunConfig, ifname: string, thresholds: boolean) {
     this.#config = c;
     this.#mirrors = c.source.map(mirrorOf);
     const { index } = interfaceInfo(ifname);
@@ -49,6 +49,7 @@ export class MirrorGate {
       maxShunts6: c.maxShunts6,
       vlanKey: c.vlanKey,
       tunnels: { kinds: c.tunnels, inKey: c.tunnelKey, ports: tunnelPorts(c.tunnelPorts), mirror: true },
+      thresholds,
       workers: c.workers * this.#mirrors.length,
     });
     this.#name();

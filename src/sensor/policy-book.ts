@@ -16,6 +16,11 @@ export interface PlacedPlan {
   geo: GeoFiles;
 }
 
+/** Whether the gate has to begin shunts by itself. */
+export function usesThresholds({ plan }: Pick<PlacedPlan, 'plan'>): boolean {
+  return plan.specs.some(({ action, dryRun }) => action === 'arm' && !dryRun);
+}
+
 /** Addresses of which the name is kept that led to them, where a policy asks for one. */
 const DNS_NAMES = 262_144;
 

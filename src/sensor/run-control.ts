@@ -26,8 +26,8 @@ import { Owners } from '../gate/owners.ts';
 import { Pairs, PrefixPairs } from '../gate/pairs.ts';
 import { NOTE_BYTES } from '../gate/side.ts';
 import { BpfMap } from '../kernel/index.ts';
-import { CommunityIds } from '../packet/community-id.ts';
 import type { ShuntLogRecord } from '../log/other-logs.ts';
+import { CommunityIds } from '../packet/community-id.ts';
 import type { OrderNews, Orders } from './client-orders.ts';
 import { Order } from './client-orders.ts';
 import { directShuntRecord } from './direct-shunts.ts';
@@ -44,6 +44,8 @@ export interface RunControlParts {
   config: RunConfig;
   /** How the gate is attached, and why not better. */
   mode: string;
+  /** Entries are to wait for thresholds. */
+  thresholds(): void;
   order(orders: Orders): Promise<number[][]>;
   /** Shunts of policies that are live. */
   live(): number;
@@ -114,6 +116,7 @@ export class RunControl {
       exceptions,
       audit,
       save: () => this.#saveState(),
+      thresholds: () => this.#parts.thresholds(),
       listener: {
         held: (keys) => this.#hold(keys),
         free: async (keys) => {

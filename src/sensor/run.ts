@@ -25,7 +25,7 @@ import { InterfaceStation } from './interface-station.ts';
 import { type LiveRun, type Onlooker, sourceView } from './live.ts';
 import { keepAwake } from './low-latency.ts';
 import { MirrorGate } from './mirror-gate.ts';
-import { type PlacedPlan, PolicyBook } from './policy-book.ts';
+import { type PlacedPlan, PolicyBook, usesThresholds } from './policy-book.ts';
 import { progressText, type RunSummary, summarize, summaryText } from './report.ts';
 import { END_STEPS } from './setup.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
@@ -156,7 +156,8 @@ class Sensor {
     const host = this.#stationHost(this.#log, policies);
     const taps = this.#infos.map((info) => new InterfaceStation(host, info));
     const { mirrorGate } = this.#config;
-    if (mirrorGate !== undefined) this.#mirrorGate = new MirrorGate(this.#config, mirrorGate);
+    if (mirrorGate !== undefined)
+      this.#mirrorGate = new MirrorGate(this.#config, mirrorGate, usesThresholds(policies));
     const mirrors = this.#config.source.map((_, number) => new UdpStation(host, number, this.#mirrorGate));
     this.#stations.push(...taps, ...mirrors);
     if (this.#config.healthPort !== undefined)
@@ -229,6 +230,7 @@ class Sensor {
     const load = async (): Promise<void> => {
       try {
         const policies = await this.#book.load(this.#config);
+        if (usesThresholds(policies)) this.#mirrorGate?.gate.enable({ thresholds: true });
         for (const station of this.#stations) station.setPolicies(policies);
         this.#notice('Sluice::Policies', `${policies.plan.specs.length} policies were loaded anew`);
       } catch (thrown) {

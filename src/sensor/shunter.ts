@@ -3,7 +3,8 @@ import type { FlowEngineApi, Side } from '../flow/types.ts';
 import type { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
 import { Entry, readEntry } from '../gate/entry.ts';
-import type { EndReason } from '../gate/layout.ts';
+import { type EndReason, State } from '../gate/layout.ts';
+import type { Threshold } from '../gate/ops.ts';
 import { Absorption } from './absorption.ts';
 import { Carriers } from './carriers.ts';
 import { Endings } from './endings.ts';
@@ -15,6 +16,8 @@ const IPPROTO_TCP = 6;
 /** Protocols for which gate and flow engine have the same key: ICMP, TCP, UDP, ESP, AH, ICMPv6. */
 const KEYED: ReadonlySet<number> = new Set([1, IPPROTO_TCP, 17, 50, 51, 58]);
 const SYN_FIN_RST = 0x07;
+/** Ends that a packet shows, which passes. */
+const CLOSED: ReadonlySet<EndReason> = new Set(['syn', 'fin', 'rst']);
 
 /** What is told to the log and to the counters; all of it happens at most a few times per connection. */
 export interface ShunterEvents {
@@ -52,6 +55,7 @@ export interface ShuntedPart {
  *
  * armed    the gate passes and tracks; wait until the ring has handed out all that had reached it by then
  * syncing  gate and worker take the counts of T and W at the same packet, so that the gate can go on with them
+ * set      only where the kernel is to begin by itself, once so much has passed: the gate passes and counts down
  * shunted  the gate drops and counts; what is left in the ring from before the flip is handled as ever
  * ending   the gate passes again; before the first packet from after the end is handled, what the gate counted
  *          is absorbed; after a grace period the entry is read once more and deleted
@@ -168,7 +172,7 @@ export class Shunter {
   }
 
   /** Shunt this flow. Call it for flows without a mark only. */
-  request(slot: number, trigger: number, triggered: number): void {
+  request(slot: number, trigger: number, triggered: number, after?: Threshold): void {
     const engine = this.#engine;
     if (this.#stopped || !KEYED.has(engine.proto(slot)) || !engine.isShuntable(slot)) return;
     let books = this.#books.get(slot);
@@ -177,7 +181,7 @@ export class Shunter {
       this.#books.set(slot, books);
     }
     if (books.current !== undefined) return;
-    const episode = this.#begin(slot, books, trigger, triggered);
+    const episode = this.#begin(slot, books, trigger, triggered, false, after);
     engine.setMark(slot, true);
     if (this.#isLocal(episode.family, episode.key)) {
       episode.phase = 'refused';
@@ -212,7 +216,14 @@ export class Shunter {
     else this.#handOff.add(episode);
   }
 
-  #begin(slot: number, books: Books, trigger: number, triggered: number, carrier = false): Episode {
+  #begin(
+    slot: number,
+    books: Books,
+    trigger: number,
+    triggered: number,
+    carrier = false,
+    after?: Threshold,
+  ): Episode {
     const engine = this.#engine;
     const key = engine.key(slot);
     const episode = newEpisode({
@@ -224,6 +235,7 @@ export class Shunter {
       carrier,
       trigger,
       triggered,
+      after,
     });
     books.current = episode;
     return episode;
@@ -309,7 +321,10 @@ export class Shunter {
     const books = this.#books.get(slot);
     const episode = books?.current;
     // A tunnel's packets pass, and what is counted beside them is taken in at any time: no order of datagrams is kept.
-    if (books === undefined || episode?.phase !== 'shunted' || episode.carrier) return;
+    if (books === undefined || episode === undefined || episode.carrier) return;
+    if (episode.phase === 'set' && (this.#ring.position > episode.barrier || (tcpFlags & SYN_FIN_RST) !== 0))
+      this.#lookAtSet(episode, now);
+    if (episode.phase !== 'shunted') return;
     // Up to the barrier only the SYN, FIN or RST itself can come from after the end: the rest was passed while armed.
     if (this.#ring.position <= episode.barrier && (tcpFlags & SYN_FIN_RST) === 0) return;
     if (!this.#gate.read(episode.family, episode.key, episode.tcp, this.#entry)) return;
@@ -322,6 +337,24 @@ export class Shunter {
     }
   }
 
+  /**
+   * Whether the gate has begun to drop by itself. While it has not, all that had reached the ring before the look was passed; once
+   * it has, what is in the ring was passed before, up to the packet that ends it.
+   */
+  #lookAtSet(episode: Episode, now?: number): void {
+    const received = this.#ring.received();
+    const entry = this.#entry;
+    if (!this.#gate.read(episode.family, episode.key, episode.tcp, entry)) return;
+    if (entry.dirs.every(({ state }) => state === State.armed)) {
+      episode.barrier = received;
+      return;
+    }
+    this.#handOff.went(episode, entry.pkts > 0 || !entry.ending);
+    // Ended by no packet that would show itself (idle, lease): this one is from after it.
+    const { reason } = entry.dirs[0];
+    if (now !== undefined && entry.ending && !CLOSED.has(reason)) this.#endEpisode(episode, undefined, now);
+  }
+
   /** A packet of a marked flow has been accounted. */
   afterPacket(slot: number): void {
     const episode = this.#books.get(slot)?.current;
@@ -331,6 +364,7 @@ export class Shunter {
   /** Engine hook: a timer is about to end a marked flow. */
   mayExpire(slot: number, now: number): boolean {
     const episode = this.#books.get(slot)?.current;
+    if (episode?.phase === 'set') this.#lookAtSet(episode);
     if (episode?.phase !== 'shunted') return true;
     const timeout = this.#engine.idleTimeout(slot);
     if (now - (episode.lastDropped + this.#absorption.clockOffset) < timeout) return false;
@@ -465,6 +499,8 @@ export class Shunter {
     if (entry.owner !== this.#gate.owner) return;
     const slot = this.#engine.find(family, keys, offset);
     const episode = slot < 0 ? undefined : this.#books.get(slot)?.current;
+    if (episode?.phase === 'set' && entry.dirs.some(({ state }) => state !== State.armed))
+      this.#lookAtSet(episode);
     if (episode?.phase !== 'shunted') return;
     this.#noteLast(episode, entry);
     // The slice is some time old: read again before anything is taken in.

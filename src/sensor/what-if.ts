@@ -1,6 +1,6 @@
 import type { FlowEngine } from '../flow/index.ts';
 import { FlowFlag } from '../flow/index.ts';
-import type { FlowHooks } from '../flow/types.ts';
+import type { FlowHooks, Side } from '../flow/types.ts';
 import { type PolicyPlan, SPARED, type SparedWhy } from '../policy/index.ts';
 import { Decider } from './decider.ts';
 import type { Geography } from './facts.ts';
@@ -77,6 +77,8 @@ interface Shunted extends WouldShunt {
   from: number;
   /** The gate has let go: a FIN, RST or SYN has come. */
   ended: boolean;
+  /** What each direction had, in the unit of the policy's threshold, when the gate was armed. */
+  armedAt: readonly [number, number] | undefined;
 }
 
 class Trial {
@@ -180,7 +182,7 @@ export class WhatIf {
         const index = trial.decider.consider(slot, ts, news);
         if (index >= 0) this.#begin(trial, slot, index, ts, shunted);
       } else if (closing) shunted.ended = true;
-      else if (ts >= shunted.from) {
+      else if (ts >= shunted.from && !this.#waits(trial, shunted, slot)) {
         shunted.packets++;
         shunted.bytes += ipBytes;
         trial.dropped.add(step, ipBytes);
@@ -196,9 +198,31 @@ export class WhatIf {
     const action = trial.decider.policies.action(policy);
     if (action === 'bypass') return;
     const from = ts + this.#delay;
+    const armedAt = action === 'arm' ? this.#passed(trial, policy, slot) : undefined;
     if (before === undefined)
-      trial.shunted.set(slot, { policy, from, ended: false, connections: 1, packets: 0, bytes: 0 });
-    else Object.assign(before, { from, ended: false });
+      trial.shunted.set(slot, { policy, from, ended: false, armedAt, connections: 1, packets: 0, bytes: 0 });
+    else Object.assign(before, { from, ended: false, armedAt });
+  }
+
+  /** Packets or IP bytes of each direction, as the policy's threshold counts. */
+  #passed(trial: Trial, policy: number, slot: number): readonly [number, number] {
+    const engine = this.#engine;
+    const { after } = trial.decider.policies.specs[policy];
+    const of = (side: Side): number =>
+      after !== undefined && 'packets' in after ? engine.packets(slot, side) : engine.ipBytes(slot, side);
+    return [of(0), of(1)];
+  }
+
+  /** It passes still, up to the threshold: the packet that reaches it does as well. */
+  #waits(trial: Trial, shunted: Shunted, slot: number): boolean {
+    const { armedAt, policy } = shunted;
+    if (armedAt === undefined) return false;
+    const { after } = trial.decider.policies.specs[policy];
+    const most = after === undefined ? 0 : 'packets' in after ? after.packets : after.bytes;
+    const now = this.#passed(trial, policy, slot);
+    if (now[0] - armedAt[0] < most && now[1] - armedAt[1] < most) return true;
+    shunted.armedAt = undefined;
+    return true;
   }
 
   #closed(trial: Trial, slot: number): void {

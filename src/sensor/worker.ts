@@ -268,7 +268,8 @@ class CaptureWorker {
     const action = this.#decider.policies.action(index);
     if (action === 'bypass') this.#bypass(slot);
     else if (action === 'pair') this.#pair(slot, index);
-    else this.#shunter?.request(slot, this.#places[index], packet.ts);
+    else
+      this.#shunter?.request(slot, this.#places[index], packet.ts, this.#decider.policies.specs[index].after);
   }
 
   /** Local bypass: where nothing drops early. */
