@@ -6,7 +6,7 @@
  *
  *   suricata IFACE percpu|shared [host]
  *
- * reads commands, one a line, and answers each with one: add|read|delete 4|6 tcp|udp SRC SPORT DST DPORT VLAN VLAN, or walk 4|6.
+ * reads commands, one a line, and answers each with one: add|read|delete|churn 4|6 tcp|udp SRC SPORT DST DPORT VLAN VLAN, or walk 4|6.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -197,6 +197,22 @@ int main(int argc, char **argv)
 			else
 				printf("%llu %llu %llu %llu\n", (unsigned long long)of[0].packets, (unsigned long long)of[0].bytes,
 				       (unsigned long long)of[1].packets, (unsigned long long)of[1].bytes);
+		} else if (!strcmp(command, "churn")) {
+			/* A flow that comes and goes: what was read of it in all. */
+			unsigned long long packets = 0, found = 0;
+			struct pair of;
+
+			for (int i = 0; i < 500; i++) {
+				add(fd, &keys[0]);
+				add(fd, &keys[1]);
+				usleep(50);
+				for (int k = 0; k < 2; k++) {
+					found += sum(fd, &keys[k], &of);
+					packets += of.packets;
+					bpf_map_delete_elem(fd, &keys[k]);
+				}
+			}
+			printf("%llu %llu\n", found, packets);
 		} else {
 			int gone = bpf_map_delete_elem(fd, &keys[0]) == 0;
 

@@ -5,7 +5,7 @@
  *
  *   zeek DIRECTORY
  *
- * reads commands, one a line, and answers each with one: shunt|stats|unshunt PROTO ORIG PORT RESP PORT VLAN VLAN,
+ * reads commands, one a line, and answers each with one: shunt|stats|unshunt|churn PROTO ORIG PORT RESP PORT VLAN VLAN,
  * pair|pair-stats|unpair ADDR ADDR VLAN VLAN, or walk.
  */
 #include <arpa/inet.h>
@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct tuple {
 	struct in6_addr ip1;
@@ -108,6 +109,26 @@ static void act(int fd, const char *command, void *key, bool orig_is_1)
 	tell(&v, orig_is_1);
 }
 
+/* A connection that is shunted and unshunted again and again: what was read of it in all. */
+static void churn(int fd, struct tuple *k)
+{
+	unsigned long long packets = 0;
+	struct value v;
+	int found = 0;
+
+	for (int i = 0; i < 500; i++) {
+		memset(&v, 0, sizeof(v));
+		bpf_map_update_elem(fd, k, &v, BPF_ANY);
+		usleep(50);
+		if (bpf_map_lookup_elem(fd, k, &v) == 0) {
+			found++;
+			packets += v.packets_from_1 + v.packets_from_2;
+		}
+		bpf_map_delete_elem(fd, k);
+	}
+	printf("%d %llu\n", found, packets);
+}
+
 static void walk(int fd)
 {
 	struct tuple key, *before = 0, next;
@@ -157,7 +178,10 @@ int main(int argc, char **argv)
 			k.protocol = proto;
 			k.outer_vlan = vlan0;
 			k.inner_vlan = vlan1;
-			act(tuples, command, &k, first);
+			if (!strcmp(command, "churn"))
+				churn(tuples, &k);
+			else
+				act(tuples, command, &k, first);
 		} else if (sscanf(line, "%15s %63s %63s %d %d", command, orig, resp, &vlan0, &vlan1) == 5) {
 			struct pair k;
 			bool first;
