@@ -146,13 +146,14 @@ kernelTest('inside of tunnels: the number of the inner flow by choice, of the ou
   }
 });
 
+const on = (dport: number): PacketBuilder =>
+  eth().ipv4({ src: '192.0.2.1', dst: '192.0.2.2' }).udp({ sport: 5000, dport });
+
 kernelTest('tunnels are on the ports that are named, and on no others', [], () => {
   const tunnelPorts = { vxlan: [8472, 4790], geneve: [] };
   using inner = new Balancer({ inner: true, tunnelPorts });
   const ends = randomEnds(randomOf(7));
   const expected = fanoutHash(flowOf(ends, []), SEED, false);
-  const on = (dport: number): PacketBuilder =>
-    eth().ipv4({ src: '192.0.2.1', dst: '192.0.2.2' }).udp({ sport: 5000, dport });
   const hashOf = (outer: PacketBuilder): number => inner.hash(packetOf(outer.eth(), ends).bytes());
   for (const port of tunnelPorts.vxlan) expect(hashOf(on(port).vxlan({ vni: 1 }))).toBe(expected);
   for (const outer of [on(4789).vxlan({ vni: 1 }), on(6081).geneve({ vni: 1 }), on(0).vxlan({ vni: 1 })])
