@@ -24,7 +24,9 @@ export interface ClientOptions {
   requestsPerSecond?: number;
 }
 
-const RETRIES = 5;
+/** How often what was refused as too much is asked again. */
+const RETRIES = 20;
+const LONGEST_WAIT_MS = 1000;
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 2000;
 /** Flows in one request. */
@@ -143,7 +145,8 @@ export class GateClient {
       } catch (error) {
         const wait = error instanceof GateError ? error.retryAfter : undefined;
         if (wait === undefined || tries >= RETRIES) throw error;
-        await pause(Math.ceil(wait * 1000) * 2 ** tries);
+        this.#bucket.slow();
+        await pause(Math.min(LONGEST_WAIT_MS, Math.ceil(wait * 1000) * 2 ** tries));
       }
     }
   }

@@ -6,6 +6,10 @@ import threading
 import time
 
 
+#: Below this a client is not slowed down.
+_LEAST = 100.0
+
+
 class Bucket:
     """So many requests a second, and so many saved up."""
 
@@ -15,6 +19,12 @@ class Bucket:
         self._tokens = burst
         self._at = time.monotonic()
         self._lock = threading.Lock()
+
+    def slow(self) -> None:
+        """The gate has refused one: nothing is saved up, and fewer go from now on."""
+        with self._lock:
+            self._tokens = min(self._tokens, 0)
+            self._per_second = max(_LEAST, self._per_second * 0.8)
 
     def take(self) -> None:
         """Takes one, and returns when it may be used."""

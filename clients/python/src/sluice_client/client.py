@@ -19,7 +19,9 @@ from .places import socket_of
 PROTOCOL_VERSION = 1
 #: Flows in one request.
 _FLOWS = 256
-_RETRIES = 5
+#: How often what was refused as too much is asked again.
+_RETRIES = 20
+_LONGEST_WAIT = 1.0
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 #: An owner's lease is renewed this often before it is over.
@@ -162,7 +164,8 @@ class GateClient:
             except RateLimited as error:
                 if tries == _RETRIES:
                     raise
-                time.sleep(error.retry_after * 2**tries)
+                self._bucket.slow()
+                time.sleep(min(_LONGEST_WAIT, error.retry_after * 2**tries))
         raise AssertionError("not reached")
 
     def _each(self, op: str, flows: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) -> list[Any]:
