@@ -47,7 +47,7 @@ export const registerBench: Register = (program, host) => {
           io.out(
             config.json
               ? `${JSON.stringify(list)}\n`
-              : list.map((each) => `${each.name.padEnd(9)}${each.about}\n`).join(''),
+              : list.map((each) => `${each.name.padEnd(12)}${each.about}\n`).join(''),
           );
           return undefined;
         }
