@@ -8,7 +8,6 @@ import { scaled } from '../../base/units.ts';
 import type { ControlClient as Connected } from '../../gate/control-client.ts';
 import type { StatusReport } from '../../gate/control-protocol.ts';
 import type { DaemonOptions, UpReport } from '../../gate/daemon.ts';
-import type { SteeringReport } from '../../gate/steer.ts';
 import type { GateTunnels } from '../../gate/tunnels.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
@@ -448,7 +447,9 @@ function optionsText({ vlanKey, features }: StatusReport): string {
   return on.filter((text) => text !== '').join(', ');
 }
 
-function steeringLines(steered: StatusReport['steered'], steering: SteeringReport): [string, string][] {
+function steeringLines({ steered, steering }: StatusReport): [string, string][] {
+  // Of a gate before, or of one whose daemon is dead.
+  if (steering === null) return steered.pkts > 0 ? [['steered', count(steered)]] : [];
   const { cpus, lost, fragments } = steering;
   const each = cpus.map(({ cpu, online, sent }) => `CPU ${cpu}${online ? '' : ' (off)'} ${n(sent.pkts)}`);
   return [
@@ -486,7 +487,7 @@ function statusText(s: StatusReport, io: CommandIo): string {
     lines.push(['Zeek', `${url}, ${state}; ${n(shunted)} shunted, ${n(ended)} ended, ${n(refused)} refused`]);
   }
   if (s.watch !== null) lines.push(...watchLines(s.watch));
-  if (s.steering !== null) lines.push(...steeringLines(s.steered, s.steering));
+  lines.push(...steeringLines(s));
   for (const [reason, value] of Object.entries(s.reasons))
     if (value.pkts > 0) lines.push(['', `${REASONS[reason] ?? reason}: ${count(value)}`]);
   for (const [name, value] of [
