@@ -322,15 +322,15 @@ kernelTest(
       [suricata, `4 tcp ${net.a} 40000 ${net.b} 443 0 0`, 'walk 4'],
     ] as const) {
       const before = gate.gate.ledger();
-      let answer: string | undefined;
-      const asked = client.ask(`churn ${flow}`).then((text) => (answer = text));
+      const churned: { answer?: string } = {};
+      const asked = client.ask(`churn ${flow}`).then((text) => (churned.answer = text));
       let sent = 0;
-      for (; answer === undefined; sent += 2000) {
+      for (; churned.answer === undefined; sent += 2000) {
         gate.gate.program.testRun({ data, repeat: 2000 });
         await new Promise((resolve) => setImmediate(resolve));
       }
       await asked;
-      const [found, counted] = (answer ?? '').split(' ').map(Number);
+      const [found, counted] = (churned.answer ?? '').split(' ').map(Number);
       const after = gate.gate.ledger();
       const since = (verdict: 'shuntedPeer' | 'passNoEntry'): number =>
         (after.reasons[verdict]?.pkts ?? 0) - (before.reasons[verdict]?.pkts ?? 0);
