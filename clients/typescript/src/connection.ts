@@ -3,8 +3,8 @@ import { GateError, gateError, type WireError } from './errors.ts';
 import type { GateEvent } from './protocol.ts';
 
 interface Waiting {
-  resolve(result: unknown): void;
-  reject(error: GateError): void;
+  resolve: (result: unknown) => void;
+  reject: (error: GateError) => void;
   page: ((rows: unknown[]) => void) | undefined;
   timer: NodeJS.Timeout;
 }
