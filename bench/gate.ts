@@ -8,6 +8,7 @@ import {
   XdpAction,
 } from '../src/kernel/index.ts';
 import { eth } from '../src/packet/build.ts';
+import { aloneCases } from './gate-alone.ts';
 import { barsTable } from './gate-bars.ts';
 import { A, ack, B, type Case, KEYS, packets, run, TCP_KEY } from './gate-case.ts';
 import { filterCases } from './gate-filter.ts';
@@ -305,6 +306,7 @@ export async function benchGate(
     ...tunnelCases(bpfObjectPath('gate_tunnels'), stack),
     ...peerCases(bpfObjectPath('gate_peers'), stack),
     ...steerCases(bpfObjectPath('gate_steer'), stack),
+    ...aloneCases(bpfObjectPath('gate_watch'), stack),
     ...filterCases(bare, entries, stack),
     ...xdpFilterCases(filter.object),
   ];
