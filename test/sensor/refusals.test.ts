@@ -7,7 +7,7 @@ import { Namespace } from '../../lab/namespace.ts';
 import { attachXdp, interfaceInfo, loadObject, xdpAttachment } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { conversation } from '../../src/packet/conversation.ts';
-import { bpfObject, ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+import { bpfObject, ip, kernelTest, ownNetns, until, untilOperational, vethPair } from '../support/kernel.ts';
 import {
   documentOf,
   type Ended,
@@ -216,6 +216,7 @@ kernelTest(
     await until(() => run.stderr.includes(`${a} is down`), 'nobody says that it is down');
     ip(`link set ${a} up`);
     await until(() => run.stderr.includes(`${a} is up again`), 'nobody says that it is up again');
+    untilOperational(a, b);
     await new Feed(b, after).done;
     await until(() => logs.shunts('end') === 2, 'the second connection was not seen');
     ip(`link del ${a}`);
