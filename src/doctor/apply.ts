@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { SluiceError } from '../base/errors.ts';
 import { RUN_DIRECTORY } from '../gate/control-places.ts';
-import { bootId, lockFile, netnsCookie } from '../kernel/index.ts';
+import { bootId, type FileLock, lockFile, netnsCookie } from '../kernel/index.ts';
 import type { Change, Finding, Setting } from './finding.ts';
 import { commandOf, readSetting, settingText, writeSetting } from './settings.ts';
 
@@ -104,8 +104,16 @@ const message = (error: unknown): string => (error instanceof Error ? error.mess
 
 /** One at a time: two would record each other's settings as what was before. */
 function locked<T>(path: string, work: () => T): T {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-  const lock = lockFile(`${path}.lock`);
+  let lock: FileLock | undefined;
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    lock = lockFile(`${path}.lock`);
+  } catch (error) {
+    throw new SluiceError('PRIVILEGE', `what is changed cannot be noted in ${dirname(path)}`, {
+      cause: error,
+      help: 'run as root; --plan prints the commands without',
+    });
+  }
   if (lock === undefined)
     throw new SluiceError('EXISTS', 'another `sluice doctor` is changing settings', {
       help: 'wait for its end',

@@ -164,6 +164,17 @@ function verdict(findings: readonly Finding[]): SluiceError | undefined {
 export const reportJsonSchema = (): string =>
   `${JSON.stringify(z.toJSONSchema(reportSchema), undefined, 2)}\n`;
 
+function writePicture(path: string, svg: string): void {
+  try {
+    writeFileSync(path, svg);
+  } catch (error) {
+    throw new SluiceError('FILE', `${path} cannot be written`, {
+      cause: error,
+      help: '--map FILE names a file in a folder that is there',
+    });
+  }
+}
+
 /** `sluice doctor`. Resolves to an error when there are problems: the report has been printed. */
 export async function runDoctor(
   options: DoctorOptions,
@@ -199,7 +210,7 @@ export async function runDoctor(
   const maps = mapOf(machine);
   const budgets = machine.nics.map((nic) => budgetOf(machine, nic));
   const sensor = review(options, machine);
-  if (typeof options.map === 'string') writeFileSync(options.map, mapSvg(maps));
+  if (typeof options.map === 'string') writePicture(options.map, mapSvg(maps));
   const error = verdict([...findings, ...(sensor?.findings ?? [])]);
   if (config.json) {
     const report: Report = reportOf({

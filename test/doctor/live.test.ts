@@ -262,6 +262,18 @@ describe('the command', () => {
     expect(JSON.parse(facts.stdout)).toMatchObject({ nics: [{ name: 'da', driver: 'veth' }] });
   });
 
+  kernelTest('what cannot be written is an error that says what to do', [], async () => {
+    const { code, stderr } = await sluice(
+      ...['doctor', 'da', '--sample', '0', '--only', 'clock', '--map', join(dir, 'none', 'map.svg')],
+    );
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/error\[FILE\].*map\.svg[^]*help: --map FILE/)]);
+    // A file where a folder should be.
+    writeFileSync(join(dir, 'plain'), '');
+    expect(() => apply([], join(dir, 'plain', 'state.json'))).toThrow(
+      expect.objectContaining({ code: 'PRIVILEGE', help: expect.stringContaining('--plan') }),
+    );
+  });
+
   kernelTest('holds a configuration against the machine', [], async () => {
     const path = join(dir, 'node.cfg');
     writeFileSync(path, '[zeek]\ntype=standalone\nhost=localhost\ninterface=da\n');
