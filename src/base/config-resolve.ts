@@ -1,5 +1,6 @@
 import type { z } from 'zod';
-import { CONFLICTS, runSchema } from './config.ts';
+import { runSchema } from './config.ts';
+import { CONFLICTS } from './config-conflicts.ts';
 import type { ConfigFile } from './config-file.ts';
 import { SluiceError } from './errors.ts';
 import { optionMeta } from './options.ts';

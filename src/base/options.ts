@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { asSluiceError } from './errors.ts';
 import { parseBytes, parseDuration } from './units.ts';
 
-/** The building blocks that src/base/config.ts declares its keys from. */
+/** The building blocks that the groups of src/base/config/ declare their keys from. */
 
 export type OptionKind = 'switch' | 'list' | 'value';
 export type OptionUnit = 'bytes' | 'duration' | 'none';

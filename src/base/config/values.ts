@@ -1,0 +1,18 @@
+import { bytes, duration, durationOrOff, list, tunnelPort } from '../options.ts';
+import { MAX_TUNNEL_PORTS, tunnelPorts } from '../tunnels.ts';
+import { bytesText, durationText } from '../units.ts';
+
+/** Values that several groups of keys have. */
+
+export const DAY = 86_400;
+
+export const seconds = (min: number, max: number) => duration(min, max, durationText);
+export const secondsOrOff = (min: number, max: number) => durationOrOff(min, max, durationText);
+export const size = (min: number, max: number) => bytes(min, max, bytesText);
+
+export const tunnelPortList = () =>
+  list(tunnelPort)
+    .refine((all) => Object.values(tunnelPorts(all)).every(({ length }) => length <= MAX_TUNNEL_PORTS), {
+      error: `may have up to ${MAX_TUNNEL_PORTS} ports of each kind`,
+    })
+    .prefault(['vxlan=4789', 'geneve=6081']);
