@@ -25,6 +25,10 @@ CXXFLAGS := -std=c++20 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror \
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1
 LDLIBS := -lbpf -lpcap
 
+# What two runs of make build at once, each builds under a name of its own, and exchanges it when it is whole.
+TMP = tmp=$@.$$$$.tmp
+DONE = && mv $$tmp $@ || { rm -f $$tmp; exit 1; }
+
 TS_SRC := $(shell find src lab bench -name '*.ts' 2>/dev/null)
 
 .PHONY: all bpf native sanitized ts clean
@@ -36,32 +40,27 @@ ts: dist/.built
 
 $(BPF_OUT)/%.bpf.o: bpf/%.bpf.c $(BPF_HDR) Makefile
 	@mkdir -p $(@D)
-	$(CLANG) $(BPF_CFLAGS) -c $< -o $@.tmp
-	$(STRIP) -g $@.tmp
-	mv $@.tmp $@
+	$(TMP); $(CLANG) $(BPF_CFLAGS) -c $< -o $$tmp && $(STRIP) -g $$tmp $(DONE)
 
 build/native/%.o: native/%.cc $(CC_HDR) Makefile
 	@mkdir -p $(@D)
-	$(CXX) $(CXXFLAGS) -c $< -o $@
+	$(TMP); $(CXX) $(CXXFLAGS) -c $< -o $$tmp $(DONE)
 
 build/sluice.node: $(CC_OBJ)
-	$(CXX) -shared -o $@.tmp $^ $(LDLIBS)
-	mv $@.tmp $@
+	$(TMP); $(CXX) -shared -o $$tmp $^ $(LDLIBS) $(DONE)
 
 build/native-san/%.o: native/%.cc $(CC_HDR) Makefile
 	@mkdir -p $(@D)
-	$(CXX) $(CXXFLAGS) $(SANFLAGS) -c $< -o $@
+	$(TMP); $(CXX) $(CXXFLAGS) $(SANFLAGS) -c $< -o $$tmp $(DONE)
 
 build/sluice-san.node: $(SAN_OBJ)
-	$(CXX) -shared $(SANFLAGS) -o $@.tmp $^ $(LDLIBS)
-	mv $@.tmp $@
+	$(TMP); $(CXX) -shared $(SANFLAGS) -o $$tmp $^ $(LDLIBS) $(DONE)
 
 # Built beside the old one and then exchanged, so that a failed build leaves what ran before.
 dist/.built: $(TS_SRC) scripts/bundle-read.ts tsconfig.json package.json
-	@rm -rf build/ts
-	tsc -p tsconfig.json --outDir build/ts
-	@node scripts/bundle-read.ts build/ts/src/cli
-	@rm -rf dist && mv build/ts dist && touch $@
+	@mkdir -p build
+	@new=build/ts.$$$$; tsc -p tsconfig.json --outDir $$new && node scripts/bundle-read.ts $$new/src/cli && touch $$new/.built \
+	  && { rm -rf dist; mv -T $$new dist; } || { rm -rf $$new; exit 1; }
 
 clean:
 	rm -rf build dist

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import type { Conversation } from '../../src/gate/control-server.ts';
-import type { AuditLine, AuditLog } from '../../src/gate/daemon-audit.ts';
+import type { AuditLine } from '../../src/gate/daemon-audit.ts';
 import { PairKeeper } from '../../src/gate/daemon-pairs.ts';
 import { DaemonRequests } from '../../src/gate/daemon-requests.ts';
 import type { Wanted } from '../../src/gate/daemon-shunt.ts';
@@ -71,7 +71,7 @@ class Desk {
       owners: this.owners,
       pairs: new PairKeeper(pairs, prefixes, exceptions, this.owners, () => {}),
       exceptions,
-      audit: { write: (line: AuditLine) => this.audit.push(line) } as unknown as AuditLog,
+      audit: { write: (line: AuditLine) => this.audit.push(line) },
       save: () => {},
     });
     const turn = (): void => {
