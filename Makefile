@@ -60,7 +60,7 @@ build/sluice-san.node: $(SAN_OBJ)
 dist/.built: $(TS_SRC) scripts/bundle-read.ts tsconfig.json package.json
 	@mkdir -p build
 	@new=build/ts.$$$$; tsc -p tsconfig.json --outDir $$new && node scripts/bundle-read.ts $$new/src/cli && touch $$new/.built \
-	  && { rm -rf dist; mv -T $$new dist; } || { rm -rf $$new; exit 1; }
+	  && flock build sh -c "rm -rf dist && mv -T $$new dist" || { rm -rf $$new; exit 1; }
 
 clean:
 	rm -rf build dist
