@@ -89,8 +89,7 @@ class Compiler {
       this.#fail(field, `'${field.text}' is true or false`, `write ${field.text}, or not ${field.text}`);
     if (op !== '==' && op !== '!=') {
       if (about.kind !== 'number') this.#fail(value, `'${field.text}' has no order`, 'use ==, != or in');
-      const limit = this.#whole(value);
-      const test = ordered(op, limit);
+      const test = ordered(op, this.#whole(value, about.most));
       return new Fact(false, (f) => about.of.some((of) => test(of(f))), negated);
     }
     return this.#in(field, [value], negated !== (op === '!='), about.kind === 'domain');
@@ -131,8 +130,10 @@ class Compiler {
     return (Number(match[1]) * scale) / (match[3] === 'b' ? 8 : 1);
   }
 
-  #whole(value: Word): number {
+  #whole(value: Word, most = Number.MAX_SAFE_INTEGER): number {
     if (!/^\d{1,15}$/.test(value.text)) this.#fail(value, `'${value.text}' is not a whole number`);
+    if (Number(value.text) > most)
+      this.#fail(value, `'${value.text}' is more than it can be`, `${most} at most`);
     return Number(value.text);
   }
 
@@ -145,7 +146,7 @@ class Compiler {
       case 'signature':
         return this.#fail(field, `'${field.text}' is not one of several values`, example(field.text, about));
       case 'number': {
-        const ranges = values.map((value) => this.#range(value));
+        const ranges = values.map((value) => this.#range(value, about.most));
         const within = (n: number) => ranges.some(([from, to]) => n >= from && n <= to);
         return new Fact(false, (f) => about.of.some((of) => within(of(f))), negated);
       }
@@ -182,6 +183,13 @@ class Compiler {
       }
       default: {
         const texts = this.#texts(values);
+        const other = values.find(({ text }) => about.rather.has(text));
+        if (other !== undefined)
+          this.#fail(
+            other,
+            `no ${field.text} is called '${other.text}'`,
+            `write ${about.rather.get(other.text)}`,
+          );
         return new Fact(learned, (f) => about.of(f).some((name) => texts.has(name)), negated);
       }
     }
@@ -198,12 +206,13 @@ class Compiler {
     return name;
   }
 
-  #range(value: Word): readonly [number, number] {
+  #range(value: Word, most: number): readonly [number, number] {
     const match = /^(\d{1,10})(?:-(\d{1,10}))?$/.exec(value.text);
     const from = Number(match?.[1]);
     const to = match?.[2] === undefined ? from : Number(match[2]);
     if (match === null || to < from)
       this.#fail(value, `'${value.text}' is no number or range`, 'write it like 443 or 8000-8099');
+    if (to > most) this.#fail(value, `'${value.text}' is more than it can be`, `${most} at most`);
     return [from, to];
   }
 
@@ -254,9 +263,10 @@ const textTest =
     return text !== undefined && texts.has(text);
   };
 
+/** What there is none of (negative) is neither more nor less. */
 function ordered(op: Comparison, limit: number): (n: number) => boolean {
-  if (op === '<') return (n) => n < limit;
-  if (op === '<=') return (n) => n <= limit;
+  if (op === '<') return (n) => n >= 0 && n < limit;
+  if (op === '<=') return (n) => n >= 0 && n <= limit;
   if (op === '>') return (n) => n > limit;
   return (n) => n >= limit;
 }

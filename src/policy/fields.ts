@@ -64,9 +64,23 @@ export type FieldAbout =
       /** What it can be at all: another value would never hold, without a word. */
       form?: { test: RegExp; like: string };
     }
-  | { kind: 'texts'; change: FieldChange; help: string; of: (f: FlowFacts) => readonly string[] }
+  | {
+      kind: 'texts';
+      change: FieldChange;
+      help: string;
+      of: (f: FlowFacts) => readonly string[];
+      /** How what many call by another name is called here. */
+      rather: ReadonlyMap<string, string>;
+    }
   | { kind: 'domain'; change: FieldChange; help: string; of: (f: FlowFacts) => string | undefined }
-  | { kind: 'number'; change: 'fixed'; help: string; of: readonly ((f: FlowFacts) => number)[] }
+  | {
+      kind: 'number';
+      change: 'fixed';
+      help: string;
+      /** Negative: there is none. */
+      of: readonly ((f: FlowFacts) => number)[];
+      most: number;
+    }
   | { kind: 'address'; change: 'fixed'; help: string; of: readonly ((f: FlowFacts) => FactAddress)[] }
   /** Looked up in sets of signatures alone. */
   | { kind: 'signature'; change: 'learned'; help: string }
@@ -104,6 +118,19 @@ const packets = (help: string, of: (f: FlowFacts) => number): CounterField => ({
   unit: 'packets',
 });
 
+const number = (help: string, most: number, ...of: ((f: FlowFacts) => number)[]): FieldAbout => ({
+  kind: 'number',
+  change: 'fixed',
+  help,
+  of,
+  most,
+});
+
+const MAX_PORT = 65_535;
+const MAX_VLAN = 4095;
+const MAX_VNI = 0xff_ff_ff;
+const MAX_ASN = 0xff_ff_ff_ff;
+
 const COUNTRY = { test: /^[A-Z]{2}$/, like: 'DE' };
 
 /** Every field of the language by its name. */
@@ -115,7 +142,10 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
       change: 'fixed',
       help: 'transport: tcp, udp, icmp, icmp6, sctp, esp, ah, gre, or the number',
       of: (f) => PROTOCOLS.get(f.protocol) ?? String(f.protocol),
-      form: { test: /^(?:tcp|udp|icmp6?|sctp|esp|ah|gre|\d{1,3})$/, like: 'tcp, udp, esp or a number' },
+      form: {
+        test: /^(?:tcp|udp|icmp6?|sctp|esp|ah|gre|\d{1,2}|1\d\d|2[0-4]\d|25[0-5])$/,
+        like: 'tcp, udp, esp or a number',
+      },
     },
   ],
   ['addr', { kind: 'address', change: 'fixed', help: 'either address', of: [(f) => f.orig, (f) => f.resp] }],
@@ -123,19 +153,18 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
   ['resp.addr', { kind: 'address', change: 'fixed', help: "the responder's address", of: [(f) => f.resp] }],
   [
     'port',
-    { kind: 'number', change: 'fixed', help: 'either port', of: [(f) => f.origPort, (f) => f.respPort] },
+    number(
+      'either port',
+      MAX_PORT,
+      (f) => f.origPort,
+      (f) => f.respPort,
+    ),
   ],
-  ['orig.port', { kind: 'number', change: 'fixed', help: "the originator's port", of: [(f) => f.origPort] }],
-  ['resp.port', { kind: 'number', change: 'fixed', help: "the responder's port", of: [(f) => f.respPort] }],
-  ['vlan', { kind: 'number', change: 'fixed', help: 'VLAN id of the outer tag', of: [(f) => f.vlan] }],
-  [
-    'inner_vlan',
-    { kind: 'number', change: 'fixed', help: 'VLAN id of the inner tag', of: [(f) => f.innerVlan] },
-  ],
-  [
-    'vni',
-    { kind: 'number', change: 'fixed', help: 'network id of the VXLAN or GENEVE tunnel', of: [(f) => f.vni] },
-  ],
+  ['orig.port', number("the originator's port", MAX_PORT, (f) => f.origPort)],
+  ['resp.port', number("the responder's port", MAX_PORT, (f) => f.respPort)],
+  ['vlan', number('VLAN id of the outer tag', MAX_VLAN, (f) => f.vlan)],
+  ['inner_vlan', number('VLAN id of the inner tag', MAX_VLAN, (f) => f.innerVlan)],
+  ['vni', number('network id of the VXLAN or GENEVE tunnel', MAX_VNI, (f) => f.vni)],
   [
     'orig.country',
     {
@@ -158,22 +187,9 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
   ],
   [
     'orig.asn',
-    {
-      kind: 'number',
-      change: 'fixed',
-      help: "number of the originator's autonomous system",
-      of: [(f) => f.asn('orig')],
-    },
+    number("number of the originator's autonomous system, from --geo", MAX_ASN, (f) => f.asn('orig') || -1),
   ],
-  [
-    'resp.asn',
-    {
-      kind: 'number',
-      change: 'fixed',
-      help: "number of the responder's autonomous system",
-      of: [(f) => f.asn('resp')],
-    },
-  ],
+  ['resp.asn', number("number of the responder's autonomous system", MAX_ASN, (f) => f.asn('resp') || -1)],
   [
     'dns.name',
     {
@@ -190,6 +206,12 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
       change: 'learned',
       help: 'confirmed services as in conn.log, carriers too (smtp and ssl); alone: any',
       of: (f) => f.services,
+      rather: new Map([
+        ['tls', 'ssl'],
+        ['https', 'ssl'],
+        ['dtls', 'ssl'],
+        ['postgres', 'postgresql'],
+      ]),
     },
   ],
   [
@@ -243,7 +265,19 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
       form: { test: /^[0-9a-f]{32}$/, like: '32 digits of 0 to f in lower case' },
     },
   ],
-  ['tls.ja4', { kind: 'text', change: 'learned', help: 'JA4 of the client', of: (f) => f.ja4 }],
+  [
+    'tls.ja4',
+    {
+      kind: 'text',
+      change: 'learned',
+      help: 'JA4 of the client',
+      of: (f) => f.ja4,
+      form: {
+        test: /^[tqd][0-9sd]{2}[di][0-9]{4}[0-9A-Za-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}$/,
+        like: 't13d1516h2_8daaf6152771_02713d6af862',
+      },
+    },
+  ],
   [
     'http.host',
     { kind: 'domain', change: 'learned', help: 'host of the first HTTP request', of: (f) => f.httpHost },

@@ -1,13 +1,13 @@
 import { open, readFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
-import { parseDocument } from 'yaml';
 import { SluiceError } from '../base/errors.ts';
 import { compileCondition, type PolicySets } from './condition.ts';
 import { type DomainTable, domainTable, MAX_DOMAINS, parseDomain } from './domain-set.ts';
+import { parsePolicyFile, placed } from './file.ts';
 import { MAX_PREFIXES, type PrefixTable, PrefixTableBuilder, parsePrefix } from './prefix-set.ts';
 import { presetPolicy } from './presets.ts';
 import { parseSchedule } from './schedule.ts';
-import { type PolicySpec, policyFileSchema, type SetSpec } from './spec.ts';
+import type { PolicySpec, SetSpec } from './spec.ts';
 import { readSignatures } from './suricata/read.ts';
 import type { Signature } from './suricata/signature.ts';
 import { SignatureTable } from './suricata/table.ts';
@@ -73,22 +73,24 @@ export function planOf(specs: readonly PolicySpec[]): PolicyPlan {
  */
 export async function loadPolicies(texts: readonly string[], files: readonly string[]): Promise<PolicyPlan> {
   const plan: Mutable = { specs: [], prefixes: [], domains: [], words: [], signatures: [] };
-  for (const file of files) await readPolicyFile(file, plan);
+  const places: string[] = [];
+  for (const file of files) places.push(...(await readPolicyFile(file, plan)));
   plan.specs.push(...parsePolicies(texts));
   const names = new Set<string>();
-  for (const { name } of plan.specs) {
+  // Says now what a worker would say later.
+  const sets = setsOf(plan);
+  plan.specs.forEach(({ name, when, schedule }, i) => {
+    const place = i < places.length ? `${places[i]}: ` : '';
     if (names.has(name))
-      throw new SluiceError('USAGE', `there are two policies '${name}'`, {
+      throw new SluiceError('USAGE', `${place}there are two policies '${name}'`, {
         help: 'give each a name of its own',
       });
     names.add(name);
-  }
-  // Says now what a worker would say later.
-  const sets = setsOf(plan);
-  for (const { when, schedule, name } of plan.specs) {
-    named(name, () => compileCondition(when, sets));
-    if (schedule !== undefined) named(name, () => parseSchedule(schedule));
-  }
+    placed(`${place}policy '${name}'`, () => {
+      compileCondition(when, sets);
+      if (schedule !== undefined) parseSchedule(schedule);
+    });
+  });
   return plan;
 }
 
@@ -100,40 +102,19 @@ type Mutable = {
   signatures: (readonly [string, readonly Signature[]])[];
 };
 
-/** An error gets the policy's name in front. */
-function named<T>(name: string, run: () => T): T {
-  try {
-    return run();
-  } catch (thrown) {
-    if (!(thrown instanceof SluiceError)) throw thrown;
-    throw new SluiceError(thrown.code, `policy '${name}': ${thrown.message}`, {
-      cause: thrown.cause,
-      ...(thrown.help === undefined ? {} : { help: thrown.help }),
-    });
+/** Answers the place of each policy. */
+async function readPolicyFile(path: string, plan: Mutable): Promise<string[]> {
+  const { sets, policies } = parsePolicyFile(path, await textOf(path));
+  const { prefixes, domains, words, signatures } = plan;
+  for (const { name, spec, place } of sets) {
+    if ([...prefixes, ...domains, ...words, ...signatures].some(([other]) => other === name))
+      throw new SluiceError('FILE_FORMAT', `${place}: there is a set '${name}' in another policy file`, {
+        help: 'give each a name of its own',
+      });
+    await readSet(path, name, spec, plan);
   }
-}
-
-async function readPolicyFile(path: string, plan: Mutable): Promise<void> {
-  const document = parseDocument(await textOf(path));
-  const problem = document.errors[0];
-  if (problem !== undefined)
-    throw new SluiceError('FILE_FORMAT', `${path} is not YAML: ${problem.message}`, { cause: problem });
-  const parsed = policyFileSchema.safeParse(document.toJS());
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    throw new SluiceError('FILE_FORMAT', `${path}: ${issue.path.join('.') || 'the file'}: ${issue.message}`, {
-      help: 'docs/policies.md describes the file',
-    });
-  }
-  for (const [name, spec] of Object.entries(parsed.data.sets)) await readSet(path, name, spec, plan);
-  for (const policy of parsed.data.policies) {
-    if (!('preset' in policy)) plan.specs.push(policy);
-    else {
-      const { preset, ...changes } = policy;
-      const made = presetPolicy(preset);
-      plan.specs.push({ ...made, ...changes, name: changes.name ?? made.name });
-    }
-  }
+  plan.specs.push(...policies.map(({ spec }) => spec));
+  return policies.map(({ place }) => place);
 }
 
 async function readSet(from: string, name: string, spec: SetSpec, plan: Mutable): Promise<void> {

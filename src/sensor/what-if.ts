@@ -81,6 +81,13 @@ interface Shunted extends WouldShunt {
   armedAt: readonly [number, number] | undefined;
 }
 
+/** All between two addresses, for a time. */
+interface Pair {
+  policy: number;
+  from: number;
+  until: number;
+}
+
 class Trial {
   readonly name: string;
   readonly decider: Decider;
@@ -89,6 +96,11 @@ class Trial {
   readonly content = new Map<string, WouldShunt>();
   readonly dropped = new Timeline();
   readonly shunted = new Map<number, Shunted>();
+  readonly pairs = new Map<string, Pair>();
+  /** What was dropped of each flow because of its addresses. */
+  readonly paired = new Map<number, Shunted>();
+  /** Flows that are asked about no more: their policy does not drop them by themselves. */
+  readonly settled = new Set<number>();
   filesCut = 0;
 
   constructor(engine: FlowEngine, maxFlows: number, { name, plan }: Scenario, geography?: Geography) {
@@ -120,7 +132,7 @@ class Trial {
 
 /**
  * What policies would have dropped of a capture, had it been live: scenarios side by side over one engine. A shunt begins
- * some time after the packet that triggers it, as in a run; SYN, FIN and RST pass and end it.
+ * some time after the packet that triggers it, as in a run; SYN, FIN and RST pass and end it, save in a pair of addresses.
  */
 export class WhatIf {
   readonly #engine: FlowEngine;
@@ -179,6 +191,11 @@ export class WhatIf {
     for (const trial of this.#trials) {
       const shunted = trial.shunted.get(slot);
       if (shunted === undefined || shunted.ended) {
+        if (trial.pairs.size > 0 && this.#inPair(trial, slot, ts, ipBytes)) {
+          trial.dropped.add(step, ipBytes);
+          continue;
+        }
+        if (trial.settled.has(slot)) continue;
         const index = trial.decider.consider(slot, ts, news);
         if (index >= 0) this.#begin(trial, slot, index, ts, shunted);
       } else if (closing) shunted.ended = true;
@@ -196,12 +213,46 @@ export class WhatIf {
 
   #begin(trial: Trial, slot: number, policy: number, ts: number, before: Shunted | undefined): void {
     const action = trial.decider.policies.action(policy);
-    if (action === 'bypass') return;
     const from = ts + this.#delay;
+    if (action === 'bypass' || action === 'pair') {
+      trial.settled.add(slot);
+      const { for: seconds = 0 } = trial.decider.policies.specs[policy];
+      if (action === 'pair') trial.pairs.set(this.#addresses(slot), { policy, from, until: from + seconds });
+      return;
+    }
     const armedAt = action === 'arm' ? this.#passed(trial, policy, slot) : undefined;
     if (before === undefined)
       trial.shunted.set(slot, { policy, from, ended: false, armedAt, connections: 1, packets: 0, bytes: 0 });
     else Object.assign(before, { from, ended: false, armedAt });
+  }
+
+  /** Whether a pair drops this packet: whatever it is, a SYN too. */
+  #inPair(trial: Trial, slot: number, ts: number, ipBytes: number): boolean {
+    const addresses = this.#addresses(slot);
+    const pair = trial.pairs.get(addresses);
+    if (pair === undefined || ts < pair.from) return false;
+    if (ts > pair.until) {
+      trial.pairs.delete(addresses);
+      return false;
+    }
+    const { policy, from } = pair;
+    let sum = trial.paired.get(slot);
+    if (sum === undefined) {
+      sum = { policy, from, ended: false, armedAt: undefined, connections: 1, packets: 0, bytes: 0 };
+      trial.paired.set(slot, sum);
+    }
+    sum.packets++;
+    sum.bytes += ipBytes;
+    return true;
+  }
+
+  /** Both addresses of a flow, the lower one first. */
+  #addresses(slot: number): string {
+    const texts = ([0, 1] as const).map((side) => {
+      const { u8, at, bytes } = this.#engine.address(slot, side);
+      return Buffer.from(u8.buffer, u8.byteOffset + at, bytes).toString('hex');
+    });
+    return texts.toSorted().join(' ');
   }
 
   /** Packets or IP bytes of each direction, as the policy's threshold counts. */
@@ -227,10 +278,15 @@ export class WhatIf {
 
   #closed(trial: Trial, slot: number): void {
     trial.decider.closed(slot);
-    const shunted = trial.shunted.get(slot);
-    if (shunted === undefined) return;
-    trial.shunted.delete(slot);
-    if (shunted.packets === 0) return;
+    trial.settled.delete(slot);
+    for (const map of [trial.shunted, trial.paired]) {
+      const shunted = map.get(slot);
+      map.delete(slot);
+      if (shunted !== undefined && shunted.packets > 0) this.#addUp(trial, slot, shunted);
+    }
+  }
+
+  #addUp(trial: Trial, slot: number, shunted: Shunted): void {
     add(trial.sum, shunted);
     add(trial.policies[shunted.policy], shunted);
     const services = this.#engine.content.services(slot) ?? NO_SERVICE;

@@ -102,10 +102,70 @@ describe('policy files', () => {
       'POLICY_INVALID',
       /no set of prefixes 'x'/,
     ],
+    [
+      'a mistyped key',
+      'policies:\n  - preset: tls\n  - name: a\n    whem: service\n',
+      'FILE_FORMAT',
+      /wrong\.yaml:4: policies\.1: .*'whem', did you mean 'when'/,
+    ],
+    [
+      'a missing key',
+      'policies:\n  - name: a\n',
+      'FILE_FORMAT',
+      /wrong\.yaml:2: policies\.0\.when: is missing/,
+    ],
+    [
+      'a value',
+      'policies:\n  - name: a\n    when: service\n    share: 2\n',
+      'FILE_FORMAT',
+      /wrong\.yaml:4: policies\.0\.share/,
+    ],
+    [
+      'a key that presets do not have',
+      'policies: [{ preset: tls, share: 0.5 }]',
+      'FILE_FORMAT',
+      /no key 'share'/,
+    ],
+    [
+      'a set of no kind',
+      'sets:\n  x: { prefix: a }\npolicies: []',
+      'FILE_FORMAT',
+      /wrong\.yaml:2: sets\.x: .*words/,
+    ],
+    ['the place of a preset', 'policies:\n\n  - preset: tsl', 'USAGE', /wrong\.yaml:3: .*tsl/],
+    [
+      'the place of a condition',
+      'policies:\n  - preset: tls\n  - { name: a, when: bytes >= lots }',
+      'POLICY_INVALID',
+      /wrong\.yaml:3: policy 'a'/,
+    ],
+    [
+      'aliases that stand for too much',
+      `${['', 'a', 'b', 'c', 'd']
+        .map((name, i, names) =>
+          i === 0
+            ? ''
+            : `${name}: &${name} [${Array(12)
+                .fill(i === 1 ? '1' : `*${names[i - 1]}`)
+                .join(', ')}]`,
+        )
+        .join('\n')}\npolicies: *d`,
+      'FILE_FORMAT',
+      /alias/,
+    ],
   ])('%s', async (_, text, code, message) => {
     const error = await loadPolicies([], [file('wrong.yaml', text)]).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(SluiceError);
     expect(error).toMatchObject({ code, message: expect.stringMatching(message) as string });
+  });
+
+  test('two files with a set of the same name', async () => {
+    const set = 'sets: { x: { domains: films.txt } }\npolicies: []';
+    const both = [file('one.yaml', set), file('two.yaml', set)];
+    await expect(loadPolicies([], both)).rejects.toMatchObject({
+      code: 'FILE_FORMAT',
+      message: expect.stringMatching(/two\.yaml:1: .*'x' in another/) as string,
+    });
   });
 
   test('a file that is not there', async () => {

@@ -4,6 +4,7 @@ import { FileSource } from '../../src/capture/file.ts';
 import { createFlowEngine } from '../../src/flow/index.ts';
 import { conversation } from '../../src/packet/conversation.ts';
 import { parsePolicies, planOf } from '../../src/policy/index.ts';
+import { policySchema } from '../../src/policy/spec.ts';
 import { type Scenario, WhatIf, type WhatIfResult } from '../../src/sensor/what-if.ts';
 import { scenariosOf, whatIfPage, whatIfText } from '../../src/sensor/what-if-report.ts';
 import { corpusRoot, readCases } from '../flow/support/corpus.ts';
@@ -38,9 +39,9 @@ function trial(
 }
 
 /** A download of `bytes`, packet by packet. */
-const download = (bytes: number) =>
+const download = (bytes: number, port = 40_000, start = 1_700_000_000) =>
   conversation({
-    client: { address: '10.0.0.1', port: 40_000 },
+    client: { address: '10.0.0.1', port },
     server: { address: '192.0.2.1', port: 8443 },
     mss: 1400,
     turns: [
@@ -48,7 +49,7 @@ const download = (bytes: number) =>
       { from: 'server', data: bytes },
     ],
     close: 'server-fin',
-    start: 1_700_000_000,
+    start,
     gap: 0.001,
   });
 
@@ -93,6 +94,36 @@ describe('what if', () => {
       'bulk=16MB',
     ]);
     expect(result.scenarios.slice(1).every(({ connections }) => connections === 0)).toBe(true);
+  });
+
+  test('a pair takes all between its addresses while its time lasts, and its own policy decides on each connection once', () => {
+    const first = download(100_000);
+    const second = download(3000, 40_001, 1_700_000_001);
+    const late = download(100_000, 40_002, 1_700_000_060);
+    const when = 'resp.port == 8443 and bytes >= 50kB';
+    const pair = policySchema.parse({
+      name: 'peers',
+      when,
+      action: 'pair',
+      for: '10s',
+      budget: { perSecond: 1 },
+    });
+    const result = trial([{ name: 'all', plan: planOf([pair]) }], (sink) => {
+      for (const { bytes: frame, ts } of [...first, ...second, ...late]) sink(packetOf(frame, ts));
+    });
+    const behind = (frames: readonly { bytes: Uint8Array }[]) => {
+      let sum = 0;
+      const at = frames.findIndex(({ bytes: frame }) => (sum += frame.length - 14) >= 50_000);
+      return frames.slice(at + 1);
+    };
+    const dropped = [...behind(first), ...second, ...behind(late)];
+    const expected = {
+      connections: 3,
+      packets: dropped.length,
+      bytes: dropped.reduce((all, { bytes: frame }) => all + frame.length - 14, 0),
+    };
+    expect(result.scenarios[0]).toMatchObject(expected);
+    expect(result.scenarios[0].policies[0]).toMatchObject({ ...expected, spared: { budget: 0 } });
   });
 
   test('the time line stays bounded: a year of packets', () => {
