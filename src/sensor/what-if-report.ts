@@ -32,17 +32,58 @@ export function scenariosOf(plan: PolicyPlan): Scenario[] {
 const percent = (part: number, whole: number) =>
   whole === 0 ? '0 %' : `${((100 * part) / whole).toFixed(1)} %`;
 const whole = (n: number) => Math.round(n).toLocaleString('en-US');
+const connections = (n: number) => `${whole(n)} connection${n === 1 ? '' : 's'}`;
 
-/** Cores that so much traffic takes: from, to. */
-function cores(megabits: number, { low, high }: SensorRate): string {
-  const [few, many] = [megabits / high, megabits / low];
-  return few === many ? many.toFixed(1) : `${few.toFixed(1)}–${many.toFixed(1)}`;
+/** Cores that so much traffic takes, or that a sensor needs less: from, to. */
+export interface Cores {
+  from: number;
+  to: number;
+}
+
+const coresFor = (megabits: number, { low, high }: SensorRate): Cores => ({
+  from: megabits / high,
+  to: megabits / low,
+});
+
+function coresText(megabits: number, rate: SensorRate): string {
+  const { from, to } = coresFor(megabits, rate);
+  return from === to ? to.toFixed(1) : `${from.toFixed(1)}–${to.toFixed(1)}`;
+}
+
+/** The result with the cores that the peak takes, and that each scenario saves of them, as `--json` has it. */
+export function whatIfDocument(result: WhatIfResult, rate: SensorRate): WhatIfDocument {
+  return {
+    ...result,
+    sensorMbps: rate,
+    cores: coresFor(result.all.peak, rate),
+    scenarios: result.scenarios.map((each) => ({
+      ...each,
+      cores: coresFor(each.left.peak, rate),
+      coresSaved: coresFor(result.all.peak - each.left.peak, rate),
+    })),
+  };
+}
+
+export interface WhatIfDocument extends WhatIfResult {
+  sensorMbps: SensorRate;
+  cores: Cores;
+  scenarios: readonly (Outcome & { cores: Cores; coresSaved: Cores })[];
 }
 
 /** The result as text: a table of scenarios, and what the first of them would have hidden. */
 export function whatIfText(result: WhatIfResult, rate: SensorRate): string {
   const rows = [
-    ['policies', 'connections', 'packets', '', 'bytes', '', 'left, average and peak', 'cores at the peak'],
+    [
+      'policies',
+      'connections',
+      'packets',
+      '',
+      'bytes',
+      '',
+      'left, average and peak',
+      'cores at the peak',
+      'saved',
+    ],
   ];
   rows.push([
     '(none)',
@@ -52,7 +93,8 @@ export function whatIfText(result: WhatIfResult, rate: SensorRate): string {
     '0',
     '',
     `${result.all.average.toFixed(1)} ${result.all.peak.toFixed(1)} Mb/s`,
-    cores(result.all.peak, rate),
+    coresText(result.all.peak, rate),
+    '',
   ]);
   for (const s of result.scenarios)
     rows.push([
@@ -63,7 +105,8 @@ export function whatIfText(result: WhatIfResult, rate: SensorRate): string {
       scaled(s.bytes, 'B'),
       percent(s.bytes, result.bytes),
       `${s.left.average.toFixed(1)} ${s.left.peak.toFixed(1)} Mb/s`,
-      cores(s.left.peak, rate),
+      coresText(s.left.peak, rate),
+      coresText(result.all.peak - s.left.peak, rate),
     ]);
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   const lines = rows.map((row) =>
@@ -76,12 +119,10 @@ export function whatIfText(result: WhatIfResult, rate: SensorRate): string {
   if (all === undefined || all.connections === 0) return `${lines.join('\n')}\n`;
   lines.push('', 'With all of them no parser sees:');
   for (const [service, c] of Object.entries(all.content).slice(0, 12))
-    lines.push(`  ${scaled(c.bytes, 'B').padStart(9)} of ${whole(c.connections)} connections: ${service}`);
-  if (all.filesCut > 0) lines.push(`  files of ${whole(all.filesCut)} connections in the clear are cut`);
+    lines.push(`  ${scaled(c.bytes, 'B').padStart(9)} of ${connections(c.connections)}: ${service}`);
+  if (all.filesCut > 0) lines.push(`  files of ${connections(all.filesCut)} in the clear are cut`);
   for (const p of all.policies)
-    lines.push(
-      `  policy ${p.name}: ${whole(p.connections)} connections, ${scaled(p.bytes, 'B')}${asideText(p)}`,
-    );
+    lines.push(`  policy ${p.name}: ${connections(p.connections)}, ${scaled(p.bytes, 'B')}${asideText(p)}`);
   return `${lines.join('\n')}\n`;
 }
 

@@ -6,7 +6,14 @@ import { loadPolicies, type PolicyPlan } from '../policy/index.ts';
 import { type GeoFiles, loadGeoFiles, MmdbGeography } from './geography.ts';
 import { knowledgeFor } from './policy-book.ts';
 import { WhatIf, type WhatIfResult } from './what-if.ts';
-import { type SensorRate, scenariosOf, whatIfPage, whatIfText } from './what-if-report.ts';
+import {
+  type SensorRate,
+  scenariosOf,
+  type WhatIfDocument,
+  whatIfDocument,
+  whatIfPage,
+  whatIfText,
+} from './what-if-report.ts';
 
 /** What `sluice read --what-if` needs: loaded before the first packet, told behind the last. */
 export class WhatIfTrial {
@@ -43,6 +50,11 @@ export class WhatIfTrial {
 
   text(result: WhatIfResult, rate: SensorRate): string {
     return whatIfText(result, rate);
+  }
+
+  /** As `--json` has it. */
+  document(result: WhatIfResult, rate: SensorRate): WhatIfDocument {
+    return whatIfDocument(result, rate);
   }
 
   /** Errors: FILE. */

@@ -5,7 +5,7 @@ import { afterAll, expect, test } from 'vitest';
 import { conversation } from '../../src/packet/conversation.ts';
 import { pcapFile } from '../../src/packet/pcap.ts';
 import { FIELDS, PRESETS } from '../../src/policy/index.ts';
-import type { WhatIfResult } from '../../src/sensor/what-if.ts';
+import type { WhatIfDocument } from '../../src/sensor/what-if-report.ts';
 import { sluice } from '../support/command.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'sluice-policy-'));
@@ -85,12 +85,16 @@ test('read --what-if: a table, a document, a page; the logs are the same as with
   expect(told.stdout).toMatch(/^bulk +1 /m);
   expect(existsSync(page)).toBe(true);
   expect(conn(tried)).toBe(conn(plain));
-  const { whatIf } = JSON.parse((await sluice(...args, '--json')).stdout) as { whatIf: WhatIfResult };
+  const { whatIf } = JSON.parse((await sluice(...args, '--json')).stdout) as { whatIf: WhatIfDocument };
   const [all, tls, bulk] = whatIf.scenarios;
   expect([all.name, tls.name, bulk.name]).toEqual(['all', 'tls', 'bulk']);
   expect(all).toMatchObject({ connections: 1, packets: bulk.packets, bytes: bulk.bytes });
   expect(tls.connections).toBe(0);
   expect(all.bytes / whatIf.bytes).toBeGreaterThan(0.6);
+  expect(whatIf.sensorMbps).toEqual({ low: 150, high: 500 });
+  expect(whatIf.cores.to).toBeCloseTo(whatIf.all.peak / 150);
+  expect(all.cores.from + all.coresSaved.from).toBeCloseTo(whatIf.cores.from);
+  expect(all.coresSaved.to).toBeCloseTo((whatIf.all.peak - all.left.peak) / 150);
 
   const wrong = await sluice('read', trace, '--what-if', '--sensor-mbps', '500-150');
   expect(wrong).toMatchObject({ code: 2 });

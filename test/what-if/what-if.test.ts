@@ -53,6 +53,16 @@ const download = (bytes: number, port = 40_000, start = 1_700_000_000) =>
     gap: 0.001,
   });
 
+/** What comes behind the packet that makes it 50 kB. */
+function behind(frames: readonly { bytes: Uint8Array }[]): { bytes: Uint8Array }[] {
+  let sum = 0;
+  const at = frames.findIndex(({ bytes: frame }) => {
+    sum += frame.length - 14;
+    return sum >= 50_000;
+  });
+  return frames.slice(at + 1);
+}
+
 describe('what if', () => {
   test('from the packet that crosses the threshold on all is dropped, save what ends the connection', () => {
     const frames = download(100_000);
@@ -111,11 +121,6 @@ describe('what if', () => {
     const result = trial([{ name: 'all', plan: planOf([pair]) }], (sink) => {
       for (const { bytes: frame, ts } of [...first, ...second, ...late]) sink(packetOf(frame, ts));
     });
-    const behind = (frames: readonly { bytes: Uint8Array }[]) => {
-      let sum = 0;
-      const at = frames.findIndex(({ bytes: frame }) => (sum += frame.length - 14) >= 50_000);
-      return frames.slice(at + 1);
-    };
     const dropped = [...behind(first), ...second, ...behind(late)];
     const expected = {
       connections: 3,

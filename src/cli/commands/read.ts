@@ -25,6 +25,7 @@ import type { LogTotals } from '../../log/target.ts';
 import { type BlockSink, type PacketBlock, PLACE_WORDS } from '../../packet/block.ts';
 import type { BatchSink, Packet } from '../../packet/packet.ts';
 import type { WhatIf, WhatIfResult } from '../../sensor/what-if.ts';
+import type { WhatIfDocument } from '../../sensor/what-if-report.ts';
 import type { WhatIfTrial } from '../../sensor/what-if-trial.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
@@ -53,7 +54,7 @@ interface ReadSummary {
   /** With --encap: of the recorded packets, those that held a frame, and the rest by reason. */
   mirror?: MirrorCounts;
   /** With --what-if. */
-  whatIf?: WhatIfResult;
+  whatIf?: WhatIfDocument | undefined;
   interrupted?: true;
   lostLines?: number;
   error?: ErrorDocument;
@@ -277,7 +278,7 @@ async function read(
     captureSeconds: reader.packets > 0 ? Number((reader.last - reader.first).toFixed(6)) : 0,
     logDir: config.logDir,
     ...(mirror === undefined ? {} : { mirror }),
-    ...(whatIf === undefined ? {} : { whatIf }),
+    ...(whatIf === undefined ? {} : { whatIf: trial?.document(whatIf, options.sensorMbps) }),
     ...(io.stop.aborted ? { interrupted: true } : {}),
     ...(totals.lost > 0 ? { lostLines: totals.lost } : {}),
     ...(problem === undefined ? {} : { error: errorDocument(problem) }),
