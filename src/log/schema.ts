@@ -97,7 +97,7 @@ export const connectionFields: readonly Field<Connected>[] = [
   number('id.resp_p', 'port', (r) => r.respPort),
 ];
 
-/** By which tools join their records (src/log/community-id.ts); the last column of each log that tells of connections. */
+/** By which tools join their records (src/packet/community-id.ts); the last column of each log that tells of connections. */
 export const communityIdField: Field<{ communityId?: string | undefined }> = text(
   'community_id',
   (r) => r.communityId,

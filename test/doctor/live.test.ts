@@ -264,7 +264,14 @@ describe('the command', () => {
 
   kernelTest('what cannot be written is an error that says what to do', [], async () => {
     const { code, stderr } = await sluice(
-      ...['doctor', 'da', '--sample', '0', '--only', 'clock', '--map', join(dir, 'none', 'map.svg')],
+      'doctor',
+      'da',
+      '--sample',
+      '0',
+      '--only',
+      'clock',
+      '--map',
+      join(dir, 'none', 'map.svg'),
     );
     expect([code, stderr]).toEqual([1, expect.stringMatching(/error\[FILE\].*map\.svg[^]*help: --map FILE/)]);
     // A file where a folder should be.

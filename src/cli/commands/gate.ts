@@ -505,21 +505,21 @@ function statusText(s: StatusReport, io: CommandIo): string {
   if (hook.length > 0) lines.push(['captures on', hook.join(', ')]);
   for (const [name, { entries, max }] of Object.entries(s.tables))
     lines.push([name === 'flows4' ? 'IPv4 shunts' : 'IPv6 shunts', `${n(entries)} of ${n(max)}`]);
-  if (s.peers?.zeek != null)
-    lines.push([
-      'Zeek',
-      `${n(s.peers.zeek.flows)} connections and ${n(s.peers.zeek.pairs)} pairs of ${n(s.peers.zeek.max)}`,
-    ]);
-  if (s.peers?.suricata != null)
+  const { zeek, suricata } = s.peers ?? { zeek: null, suricata: null };
+  if (zeek !== null)
+    lines.push(['Zeek', `${n(zeek.flows)} connections and ${n(zeek.pairs)} pairs of ${n(zeek.max)}`]);
+  if (suricata !== null) {
+    const { flows4, flows6, max } = suricata;
     lines.push([
       'Suricata',
-      `${n(s.peers.suricata.flows4)} IPv4 and ${n(s.peers.suricata.flows6)} IPv6 connections, room for ${n(s.peers.suricata.max)} directions of each`,
+      `${n(flows4)} IPv4 and ${n(flows6)} IPv6 connections, room for ${n(max)} directions of each`,
     ]);
-  if (s.eve != null)
-    lines.push([
-      'EVE records',
-      `${n(s.eve.records)}, ${n(s.eve.taken)} taken by a policy${s.eve.bad > 0 ? `, ${n(s.eve.bad)} unreadable` : ''}`,
-    ]);
+  }
+  if (s.eve !== null) {
+    const { records, taken, bad } = s.eve;
+    const unreadable = bad > 0 ? `, ${n(bad)} unreadable` : '';
+    lines.push(['EVE records', `${n(records)}, ${n(taken)} taken by a policy${unreadable}`]);
+  }
   for (const o of s.owners) {
     const age = o.age === null ? '' : `, renewed ${o.age.toFixed(1)} s ago`;
     const lease = o.lease === 'off' ? 'no lease' : `lease ${o.lease} s${o.lapsed ? ' (over)' : ''}${age}`;
