@@ -146,3 +146,6 @@ export function parseThreshold(value: string | number): { bytes: number } | { pa
     });
   return packets === undefined ? { bytes: amount } : { packets: amount };
 }
+
+/** A count for people, in groups of three digits: `12,345`. */
+export const grouped = (count: number): string => count.toLocaleString('en-US');

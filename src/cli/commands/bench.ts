@@ -1,8 +1,9 @@
-import { Argument, InvalidArgumentError, Option } from 'commander';
+import { Argument, Option } from 'commander';
 import { BENCHES, machine, reportText } from '../../../bench/index.ts';
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import { nearest } from '../../base/suggest.ts';
+import { wholeNumber } from '../arguments.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 
@@ -15,20 +16,17 @@ interface BenchFlags {
   report?: string;
 }
 
-function roundsOf(text: string): number {
-  const rounds = Number(text);
-  if (!Number.isInteger(rounds) || rounds < 1 || rounds > MOST_ROUNDS)
-    throw new InvalidArgumentError(`a whole number from 1 to ${MOST_ROUNDS}`);
-  return rounds;
-}
-
 /** `sluice bench [NAME]`: the project's measurements. */
 export const registerBench: Register = (program, host) => {
   const bench = program
     .command('bench')
     .description('Measure: without a name, list the measurements.')
     .addArgument(new Argument('[NAME]', 'what to measure'))
-    .addOption(new Option('--rounds <N>', 'Rounds; medians over them are reported.').argParser(roundsOf))
+    .addOption(
+      new Option('--rounds <N>', 'Rounds; medians over them are reported.').argParser(
+        wholeNumber(1, MOST_ROUNDS),
+      ),
+    )
     .addOption(
       new Option('--against <OBJECT>', 'gate: another build of gate.bpf.o, measured in the same rounds.'),
     )

@@ -4,10 +4,11 @@ import { Argument, InvalidArgumentError, Option } from 'commander';
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
-import { parseBytes, parseDuration } from '../../base/units.ts';
+import { grouped, parseBytes, parseDuration } from '../../base/units.ts';
 import { LANGUAGES, type Language } from '../../filter/index.ts';
 import type { Capture, VerdictCounts } from '../../gate/cap.ts';
 import { ACTIONS, type Action } from '../../gate/cap-hook.ts';
+import { wholeNumber } from '../arguments.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { errorDocument } from '../report-error.ts';
@@ -60,12 +61,12 @@ export const registerCap: Register = (program, host) => {
     )
     .addOption(
       new Option('-s, --snaplen <BYTES>', 'Bytes of a packet at most.')
-        .argParser((text) => number(text, 1, MAX_SNAPLEN))
+        .argParser(wholeNumber(1, MAX_SNAPLEN))
         .default(MAX_SNAPLEN),
     )
     .addOption(
       new Option('--sample <N>', 'Capture one in so many of the packets that match.')
-        .argParser((text) => number(text, 1, 1e9))
+        .argParser(wholeNumber(1, 1e9))
         .default(1),
     )
     .addOption(
@@ -73,9 +74,7 @@ export const registerCap: Register = (program, host) => {
         .argParser(bufferSize)
         .default(16 << 20, '16MiB'),
     )
-    .addOption(
-      new Option('-c, --count <N>', 'End after so many packets.').argParser((text) => number(text, 1, 1e15)),
-    )
+    .addOption(new Option('-c, --count <N>', 'End after so many packets.').argParser(wholeNumber(1, 1e15)))
     .addOption(new Option('--duration <TIME>', 'End after this time.').argParser(duration))
     .addOption(
       new Option(
@@ -87,9 +86,7 @@ export const registerCap: Register = (program, host) => {
       new Option('--rotate-interval <TIME>', 'Go on in a new file after this time.').argParser(duration),
     )
     .addOption(
-      new Option('--files <N>', 'Keep the latest files, remove older ones.').argParser((text) =>
-        number(text, 1, 1e6),
-      ),
+      new Option('--files <N>', 'Keep the latest files, remove older ones.').argParser(wholeNumber(1, 1e6)),
     )
     .action(async (target: string, words: string[]) => {
       const { config } = configOf(command, outputSchema);
@@ -178,7 +175,7 @@ async function untilTheEnd(
   const timer = setInterval(() => {
     look();
     running.tick();
-    io.progress(`${n(running.packets)} packets captured`);
+    io.progress(`${grouped(running.packets)} packets captured`);
   }, TICK_MS);
   const limit = options.duration === undefined ? undefined : setTimeout(end, options.duration * 1000);
   try {
@@ -215,7 +212,7 @@ function report(
     if (counts.seen > 0) io.say(`${action.padEnd(8)} ${countsText(counts)}`);
   const lost = Object.values(verdicts).reduce((sum, one) => sum + one.lost, 0);
   io.say(
-    `${n(running.packets)} packets captured in ${running.seconds.toFixed(1)} s${lost > 0 ? `, ${n(lost)} lost (a larger --buffer, a filter or --sample would help)` : ''}`,
+    `${grouped(running.packets)} packets captured in ${running.seconds.toFixed(1)} s${lost > 0 ? `, ${grouped(lost)} lost (a larger --buffer, a filter or --sample would help)` : ''}`,
   );
 }
 
@@ -230,7 +227,7 @@ function countsText(counts: VerdictCounts): string {
   };
   return (Object.keys(words) as (keyof VerdictCounts)[])
     .filter((key) => counts[key] > 0 || key === 'captured')
-    .map((key) => `${n(counts[key])} ${words[key]}`)
+    .map((key) => `${grouped(counts[key])} ${words[key]}`)
     .join(', ');
 }
 
@@ -292,8 +289,6 @@ async function hooksOf(target: string): Promise<{ path: string; name: string }[]
   }
 }
 
-const n = (value: number): string => value.toLocaleString('en-US');
-
 /** Errors of units as those of arguments. */
 function parsed<T>(parse: () => T): T {
   try {
@@ -301,12 +296,6 @@ function parsed<T>(parse: () => T): T {
   } catch (error) {
     throw error instanceof SluiceError ? new InvalidArgumentError(`${error.message}; ${error.help}`) : error;
   }
-}
-
-function number(text: string, min: number, max: number): number {
-  const value = /^\d{1,15}$/.test(text) ? Number(text) : -1;
-  if (value < min || value > max) throw new InvalidArgumentError(`not a number from ${min} to ${max}`);
-  return value;
 }
 
 function bytes(text: string, min: number): number {

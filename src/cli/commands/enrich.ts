@@ -5,9 +5,11 @@ import { Argument, InvalidArgumentError, Option } from 'commander';
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
+import { grouped } from '../../base/units.ts';
 import { Enricher, type EnrichTotals, type Meaning } from '../../log/enrich/enricher.ts';
 import { type Line, logFileLines } from '../../log/enrich/lines.ts';
 import { MOST_SHUNTS, ShuntIndex } from '../../log/enrich/shunts.ts';
+import { wholeNumber } from '../arguments.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 
@@ -53,7 +55,7 @@ export const registerEnrich: Register = (program, host) => {
     )
     .addOption(
       new Option('--max-shunts <N>', 'Most shunts that are kept in memory.')
-        .argParser(most)
+        .argParser(wholeNumber(1, 999_999_999))
         .default(MOST_SHUNTS),
     )
     .action(async (path: string) => {
@@ -173,16 +175,14 @@ class LogOutput {
 
 const NEWLINE = Buffer.from('\n');
 
-const n = (value: number): string => value.toLocaleString('en-US');
-
 function totalsText(t: EnrichTotals): string {
   const more = [
-    t.already > 0 ? `${n(t.already)} had counts already` : '',
-    t.malformed > 0 ? `${n(t.malformed)} were not understood and stay as they are` : '',
+    t.already > 0 ? `${grouped(t.already)} had counts already` : '',
+    t.malformed > 0 ? `${grouped(t.malformed)} were not understood and stay as they are` : '',
   ].filter((text) => text !== '');
   return (
-    `${n(t.joined)} of ${n(t.lines)} lines got counts${more.length === 0 ? '' : ` (${more.join(', ')})`}; ` +
-    `of ${n(t.shunts)} shunts ${n(t.shuntsJoined)} were joined, ${n(t.shuntsUnjoined)} fit no line, ${n(t.shuntsAmbiguous)} fit several`
+    `${grouped(t.joined)} of ${grouped(t.lines)} lines got counts${more.length === 0 ? '' : ` (${more.join(', ')})`}; ` +
+    `of ${grouped(t.shunts)} shunts ${grouped(t.shuntsJoined)} were joined, ${grouped(t.shuntsUnjoined)} fit no line, ${grouped(t.shuntsAmbiguous)} fit several`
   );
 }
 
@@ -191,9 +191,4 @@ function seconds(text: string): number {
   if (text === '' || !(value >= 0 && value <= 3600))
     throw new InvalidArgumentError('not seconds from 0 to 3600');
   return value;
-}
-
-function most(text: string): number {
-  if (!/^\d{1,9}$/.test(text) || Number(text) < 1) throw new InvalidArgumentError('not a number from 1');
-  return Number(text);
 }

@@ -1,9 +1,11 @@
 import { resolve } from 'node:path';
-import { Argument, InvalidArgumentError, Option } from 'commander';
+import { Argument, Option } from 'commander';
 import { accountNumber } from '../../base/accounts.ts';
 import { fanoutPinSchema, outputSchema } from '../../base/config.ts';
 import { tunnelPorts } from '../../base/tunnels.ts';
+import { grouped } from '../../base/units.ts';
 import type { FanoutStatus } from '../../gate/fanout-pins.ts';
+import { wholeNumber } from '../arguments.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 
@@ -105,7 +107,7 @@ Examples:
     .addOption(new Option('-i, --interface <IFACE>', 'The interface of the group.').makeOptionMandatory())
     .addOption(
       new Option('--id <N>', 'Its fanout id (Zeek: AF_Packet::fanout_id, 23 unless told).')
-        .argParser(fanoutId)
+        .argParser(wholeNumber(0, 0xffff))
         .makeOptionMandatory(),
     )
     .action(async (where: string | undefined) => {
@@ -131,18 +133,10 @@ Example:
   );
 };
 
-function fanoutId(text: string): number {
-  const id = Number(text);
-  if (!/^\d{1,5}$/.test(text) || id > 0xffff) throw new InvalidArgumentError('not a number from 0 to 65535');
-  return id;
-}
-
-const n = (count: number): string => count.toLocaleString('en-US');
-
 function statusText({ path, programId, fragments }: FanoutStatus): string {
   return [
     `program    ${programId}, pinned at ${path}`,
-    `fragments  ${n(fragments.first)} first ones, ${n(fragments.followed)} that followed one, ${n(fragments.unknown)} whose first one was not known`,
+    `fragments  ${grouped(fragments.first)} first ones, ${grouped(fragments.followed)} that followed one, ${grouped(fragments.unknown)} whose first one was not known`,
     '',
   ].join('\n');
 }

@@ -1,5 +1,5 @@
 import { readSync } from 'node:fs';
-import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
+import { Argument, type Command, Option } from 'commander';
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
@@ -7,6 +7,7 @@ import { FileSource } from '../../capture/file.ts';
 import type { CbpfProgram } from '../../ebpf/index.ts';
 import { dltOf, type FilterEngine, FrameBatch, LANGUAGES, type Language } from '../../filter/index.ts';
 import type { Packet } from '../../packet/packet.ts';
+import { wholeNumber } from '../arguments.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { ReadProgress } from '../progress.ts';
@@ -342,12 +343,6 @@ async function filter(
   return undefined;
 }
 
-function snaplen(text: string): number {
-  if (!/^\d{1,10}$/.test(text) || Number(text) < 1 || Number(text) > 0xffffffff)
-    throw new InvalidArgumentError('not a number from 1 to 4294967295');
-  return Number(text);
-}
-
 function withOptions(command: Command): void {
   command
     .addOption(
@@ -369,7 +364,11 @@ function withOptions(command: Command): void {
         'Link type of the frames, by its DLT name (default: EN10MB, with --run that of the file).',
       ),
     )
-    .addOption(new Option('--snaplen <N>', 'What a match returns (default: 262144).').argParser(snaplen))
+    .addOption(
+      new Option('--snaplen <N>', 'What a match returns (default: 262144).').argParser(
+        wholeNumber(1, 0xffffffff),
+      ),
+    )
     .addOption(new Option('--no-optimize', 'tcpdump: leave the program as it is generated (tcpdump -O).'));
 }
 

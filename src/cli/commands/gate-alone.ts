@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { parseBytes, parseDuration, scaled } from '../../base/units.ts';
+import { grouped, parseBytes, parseDuration, scaled } from '../../base/units.ts';
 import { type GateWatch, WATCH_OWNER, type WatchReport } from '../../gate/watch.ts';
+import { wholeNumber } from '../arguments.ts';
 
 type When = Pick<GateWatch, 'tls' | 'bytes' | 'packets'>;
 
@@ -32,7 +33,7 @@ export function addAloneOptions(up: Command): void {
     )
     .addOption(
       new Option('--max-watched <N>', 'Room for flows that are watched, of IPv4 and of IPv6 each.')
-        .argParser(watched)
+        .argParser(wholeNumber(1024, 2 ** 22))
         .default(65_536, '65536')
         .helpGroup('Alone:'),
     );
@@ -81,30 +82,22 @@ function idle(text: string): number {
   return seconds;
 }
 
-function watched(text: string): number {
-  if (!/^\d{1,8}$/.test(text) || Number(text) < 1024 || Number(text) > 2 ** 22)
-    throw new InvalidArgumentError('not a number from 1024 to 4194304');
-  return Number(text);
-}
-
-const n = (value: number): string => value.toLocaleString('en-US');
-
 /** Lines of `gate status`. */
 export function watchLines(watch: WatchReport): [string, string][] {
   const { tls, bytes, packets, made } = watch;
   const when = [
-    tls ? `TLS (${n(made.tls)})` : '',
-    bytes > 0 ? `from ${scaled(bytes, 'B')} (${n(made.bytes)})` : '',
-    packets > 0 ? `from ${n(packets)} packets (${n(made.packets)})` : '',
+    tls ? `TLS (${grouped(made.tls)})` : '',
+    bytes > 0 ? `from ${scaled(bytes, 'B')} (${grouped(made.bytes)})` : '',
+    packets > 0 ? `from ${grouped(packets)} packets (${grouped(made.packets)})` : '',
   ].filter((text) => text !== '');
   return [
     ['shunts alone', when.join(', ')],
     [
       'watches',
-      `${n(watch.flows4)} IPv4 and ${n(watch.flows6)} IPv6 flows, room for ${n(watch.max)} each; ${n(watch.evicted)} forgotten for others, ${n(watch.unwatched)} packets of flows too many`,
+      `${grouped(watch.flows4)} IPv4 and ${grouped(watch.flows6)} IPv6 flows, room for ${grouped(watch.max)} each; ${grouped(watch.evicted)} forgotten for others, ${grouped(watch.unwatched)} packets of flows too many`,
     ],
     ...(watch.full > 0
-      ? [['', `not shunted, as the table was full: ${n(watch.full)}`] satisfies [string, string]]
+      ? [['', `not shunted, as the table was full: ${grouped(watch.full)}`] satisfies [string, string]]
       : []),
   ];
 }

@@ -1,6 +1,7 @@
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { SluiceError } from '../../base/errors.ts';
 import type { MitigationOptions } from '../../gate/daemon-mitigation.ts';
+import { wholeNumber } from '../arguments.ts';
 
 /** What `gate up` is told of mitigation. */
 export interface MitigateOptions {
@@ -10,14 +11,6 @@ export interface MitigateOptions {
   sampleBudget: number;
   veto: string[];
 }
-
-const whole =
-  (least: number, most: number) =>
-  (text: string): number => {
-    const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
-    if (value >= least && value <= most) return value;
-    throw new InvalidArgumentError(`must be a whole number from ${least} to ${most}`);
-  };
 
 export function addMitigateOptions(command: Command): void {
   const group = 'Mitigation:';
@@ -35,13 +28,13 @@ export function addMitigateOptions(command: Command): void {
     )
     .addOption(
       new Option('--min-pps <N>', 'Packets a second to one target that are never an attack.')
-        .argParser(whole(1, 1e9))
+        .argParser(wholeNumber(1, 1e9))
         .default(1000)
         .helpGroup(group),
     )
     .addOption(
       new Option('--sample-budget <N>', 'Samples a second that are looked at, at most.')
-        .argParser(whole(100, 1e6))
+        .argParser(wholeNumber(100, 1e6))
         .default(4000)
         .helpGroup(group),
     )

@@ -4,6 +4,7 @@ import { SluiceError } from '../../base/errors.ts';
 import { ABIS, type Abi, ZEEK_DIRECTORY } from '../../gate/abi.ts';
 import type { EveOptions } from '../../gate/eve.ts';
 import type { EveSource } from '../../gate/eve-input.ts';
+import { wholeNumber } from '../arguments.ts';
 
 /** Options of `gate up` by which other sensors drive the gate. */
 export interface SensorOptions {
@@ -29,7 +30,7 @@ export function addSensorOptions(up: Command): void {
   )
     .addOption(
       new Option('--abi-entries <N>', "Room in each of those tables (default: the sensors' own sizes).")
-        .argParser(entries)
+        .argParser(wholeNumber(1, 2 ** 24))
         .helpGroup(GROUP),
     )
     .addOption(
@@ -93,12 +94,6 @@ function abis(text: string, before: Abi[] | undefined): Abi[] {
   const wrong = given.find((each) => !(ABIS as readonly string[]).includes(each));
   if (wrong !== undefined) throw new InvalidArgumentError(`'${wrong}' is none of ${ABIS.join(', ')}`);
   return [...new Set([...(before ?? []), ...(given as Abi[])])];
-}
-
-function entries(text: string): number {
-  if (!/^\d{1,8}$/.test(text) || Number(text) < 1 || Number(text) > 2 ** 24)
-    throw new InvalidArgumentError('not a number from 1 to 16777216');
-  return Number(text);
 }
 
 function bpffs(text: string): string {

@@ -3,14 +3,16 @@ import { resolve } from 'node:path';
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
-import type { ControlClient as Connected } from '../../gate/control-client.ts';
 import type { RequestOf } from '../../gate/control-protocol.ts';
 import type { SlotStatus } from '../../gate/slots.ts';
 import type { TraceRow } from '../../gate/trace.ts';
+import { wholeNumber } from '../arguments.ts';
 import type { CommandHost } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
+import { connectGate, interfaceOption } from '../gate-choice.ts';
 
 const POLL_MS = 200;
+const MOST_PACKETS = 999_999_999;
 
 interface TraceOptions {
   interface?: string;
@@ -19,20 +21,17 @@ interface TraceOptions {
   count?: number;
 }
 
-const onInterface = (): Option =>
-  new Option('-i, --interface <IFACE>', 'The gate of this interface, where several are up.');
-
 /** `sluice gate next` and `sluice gate trace`. */
 export function registerGateSlots(gate: Command, host: CommandHost): void {
   const next = gate
     .command('next')
     .description('Run a pinned XDP program behind the gate, on what it passes; none ends that.')
     .addArgument(new Argument('<PIN>', 'where the program is pinned, or none'))
-    .addOption(onInterface())
+    .addOption(interfaceOption())
     .action(async (pin: string) => {
       const { config } = configOf(next, outputSchema);
       await host.run(config, async (io) => {
-        using client = await connect(next.opts<TraceOptions>().interface);
+        using client = await connectGate(next.opts<TraceOptions>().interface);
         const path = pin === 'none' ? null : resolve(pin);
         const { slots } = await client.ask<{ slots: SlotStatus }>('next', { pin: path });
         if (config.json) io.out(`${JSON.stringify({ next: slots.next })}\n`);
@@ -57,7 +56,7 @@ Examples:
   const trace = gate
     .command('trace')
     .description('Print what the gate decides on packets of a flow or host, and why, until Ctrl-C.')
-    .addOption(onInterface())
+    .addOption(interfaceOption())
     .addOption(
       new Option(
         '--flow <FLOW>',
@@ -65,14 +64,16 @@ Examples:
       ),
     )
     .addOption(new Option('--host <ADDR>', 'From and to this address.').argParser(address))
-    .addOption(new Option('--count <N>', 'End after so many packets.').argParser(count))
+    .addOption(
+      new Option('--count <N>', 'End after so many packets.').argParser(wholeNumber(1, MOST_PACKETS)),
+    )
     .action(async () => {
       const { config } = configOf(trace, outputSchema);
       const given = trace.opts<TraceOptions>();
       await host.run(config, async (io) => {
         const filter = filterOf(given);
         const { traceText } = await import('../../gate/trace.ts');
-        using client = await connect(given.interface);
+        using client = await connectGate(given.interface);
         await client.ask('trace.start', filter);
         io.say('ready');
         let left = given.count ?? Number.POSITIVE_INFINITY;
@@ -135,12 +136,6 @@ const noFlow = (flow: string): SluiceError =>
     help: "a flow to trace is written 'tcp 10.0.0.1:443 10.0.0.2:51000', 'udp 10.0.0.1 10.0.0.2:53' or 'any 10.0.0.1 10.0.0.2'",
   });
 
-async function connect(ifname: string | undefined): Promise<Connected> {
-  const { findPlace } = await import('../../gate/control-places.ts');
-  const { ControlClient } = await import('../../gate/control-client.ts');
-  return await ControlClient.connect(findPlace(ifname));
-}
-
 function pause(stop: AbortSignal): Promise<void> {
   return new Promise((done) => {
     const timer = setTimeout(end, POLL_MS);
@@ -156,9 +151,4 @@ function pause(stop: AbortSignal): Promise<void> {
 function address(text: string): string {
   if (isIP(text) === 0) throw new InvalidArgumentError('not an IP address');
   return text;
-}
-
-function count(text: string): number {
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('not a number from 1');
-  return Number(text);
 }

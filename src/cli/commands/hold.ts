@@ -4,7 +4,7 @@ import type { HoldRow } from '../../gate/control-protocol.ts';
 import { flowText } from '../../gate/flow-key.ts';
 import type { Register } from '../command.ts';
 import { configOf } from '../flags.ts';
-import { withGate } from './gate.ts';
+import { withGate } from '../gate-choice.ts';
 import {
   connect,
   flowOption,

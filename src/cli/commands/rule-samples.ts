@@ -1,22 +1,20 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { RuleRow } from '../../gate/control-protocol.ts';
 import { PcapngWriter } from '../../packet/pcapng-writer.ts';
+import { wholeNumber } from '../arguments.ts';
 import type { CommandHost } from '../command.ts';
 import { configOf } from '../flags.ts';
-import { withGate } from './gate.ts';
+import { withGate } from '../gate-choice.ts';
+
+const MOST_SAMPLES = 999_999_999;
 
 interface Options {
   interface?: string;
   write: string;
   count?: number;
-}
-
-function count(text: string): number {
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('a whole number from 1');
-  return Number(text);
 }
 
 /** `sluice rule samples`: what rules of action sample choose, as a capture file. */
@@ -27,7 +25,7 @@ export function registerRuleSamples(rule: Command, host: CommandHost): void {
       'Write what rules of action sample choose to a pcapng file, each with its rule, until Ctrl-C.',
     )
     .addOption(new Option('-w, --write <FILE>', 'The file; - is stdout.').makeOptionMandatory())
-    .addOption(new Option('--count <N>', 'Stop after so many.').argParser(count))
+    .addOption(new Option('--count <N>', 'Stop after so many.').argParser(wholeNumber(1, MOST_SAMPLES)))
     .action(async () => {
       const { config } = configOf(samples, outputSchema);
       const given = samples.opts<Options>();

@@ -18,7 +18,7 @@ import {
 } from '../../rules/spec.ts';
 import type { Register } from '../command.ts';
 import { configOf } from '../flags.ts';
-import { withGate } from './gate.ts';
+import { withGate } from '../gate-choice.ts';
 import { registerRuleSamples } from './rule-samples.ts';
 
 interface Options {

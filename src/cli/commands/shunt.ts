@@ -9,7 +9,7 @@ import { type FlowName, flowText, parseFlow } from '../../gate/flow-key.ts';
 import type { Threshold } from '../../gate/ops.ts';
 import type { CommandHost, Register } from '../command.ts';
 import { configOf } from '../flags.ts';
-import { withGate } from './gate.ts';
+import { withGate } from '../gate-choice.ts';
 
 export interface Selection {
   interface?: string;
