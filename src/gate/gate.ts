@@ -30,7 +30,7 @@ import { removePeerPins } from './peer-pins.ts';
 import { type GatePeers, PEER_MAPS, PeerTables } from './peers.ts';
 import { Found, noteMeta, writeMeta } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
-import { type GateSample, GateSampler, type SampleOptions } from './sampling.ts';
+import { type GateSample, GateSampler, SAMPLE_MAPS, type SampleOptions } from './sampling.ts';
 import { installOwn, occupant, occupy, type SlotStatus, slotStatus } from './slots.ts';
 import {
   type GateSteering,
@@ -432,7 +432,7 @@ export class Gate {
       ([name]) =>
         !name.includes('.') &&
         !Object.hasOwn(sizes, name) &&
-        (sameKind || !(isSlotMap(name) || STEER_MAPS.has(name))),
+        (sameKind || !(isSlotMap(name) || STEER_MAPS.has(name) || SAMPLE_MAPS.has(name))),
     );
     return parts.load(bpfObjectPath(objectOf(kind, features)), {
       constants: {

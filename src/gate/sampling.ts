@@ -8,6 +8,9 @@ const BPF_F_MMAPABLE = 1 << 10;
 /** The kernel's clock of this program moves at least so often (HZ=100). */
 const TICKS_PER_SECOND = 100;
 
+/** Maps that only an XDP gate has. */
+export const SAMPLE_MAPS: ReadonlySet<string> = new Set(['samples', 'sampling', 'samplers']);
+
 /** How packets are sampled; see `SampleRate`. */
 export interface SampleOptions {
   /** One packet in so many, to begin with. */
