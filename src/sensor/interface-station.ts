@@ -82,6 +82,7 @@ export class InterfaceStation implements Station {
     if (this.#frames?.warning !== undefined) this.#host.warn(this.#frames.warning);
     if (gate !== undefined)
       this.#pairs = new PairShunts(gate, this.#config.workers, {
+        held: (orig, resp, wanted) => this.#control?.isHeld(orig, resp, wanted) ?? false,
         log: (record) => this.#host.logShunt(record),
         refused: (message) => this.#host.notice('Sluice::Pair', `${name}: ${message}`),
       });
@@ -102,6 +103,7 @@ export class InterfaceStation implements Station {
       mode: this.mode,
       order: (orders) => this.#crew.order(orders),
       thresholds: () => this.#enableThresholds(gate),
+      releasePairs: async (keys) => (await this.#pairs?.release(keys)) ?? [],
       live: () => this.stats.reduce((sum, stats) => sum + stats[Stat.shuntsLive], 0),
       logShunt: (record) => this.#host.logShunt(record),
       warn: (line) => this.#host.warn(`${this.name}: ${line}`),

@@ -1,6 +1,7 @@
 import { asSluiceError } from '../base/errors.ts';
 import { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
+import { pairTest } from '../gate/exceptions.ts';
 import type { Gate } from '../gate/index.ts';
 import { Pairs } from '../gate/pairs.ts';
 import { realtimeOffset } from '../kernel/index.ts';
@@ -21,7 +22,12 @@ interface Live extends PairRequest {
   until: number;
 }
 
+/** Pairs that wait for a flow to be let go: each is held against all holds now and then. */
+const MOST_WAITING = 64;
+
 export interface PairEvents {
+  /** Whether somebody needs a flow between these addresses. `wanted`: asked for the first time. */
+  held(orig: string, resp: string, wanted: boolean): boolean;
   log(record: ShuntLogRecord): void;
   /** There is no room, or the gate does not take it. */
   refused(message: string): void;
@@ -37,6 +43,8 @@ export class PairShunts {
   readonly #pairs: Pairs;
   readonly #events: PairEvents;
   readonly #live = new Map<string, Live>();
+  /** Those that a hold keeps: they begin when it is over, if their time is not. */
+  readonly #waiting = new Map<string, Live>();
   #ending = Promise.resolve();
 
   /** `number`: of the gate's workers, one that no worker is. */
@@ -52,8 +60,22 @@ export class PairShunts {
   add(request: PairRequest): void {
     const { orig, resp, vlan, innerVlan, seconds } = request;
     const name = `${[orig, resp].sort().join(' ')} ${vlan} ${innerVlan}`;
-    if (this.#live.has(name)) return;
-    const until = monotonicSeconds() + seconds;
+    if (this.#live.has(name) || this.#waiting.has(name)) return;
+    const pair = { ...request, until: monotonicSeconds() + seconds };
+    if (this.#events.held(orig, resp, true)) this.#wait(name, pair);
+    else this.#begin(name, pair);
+  }
+
+  #wait(name: string, pair: Live): void {
+    if (this.#waiting.size < MOST_WAITING) this.#waiting.set(name, pair);
+    else
+      this.#events.refused(
+        `a flow between ${pair.orig} and ${pair.resp} is held, and many pairs wait already`,
+      );
+  }
+
+  #begin(name: string, pair: Live): void {
+    const { orig, resp, vlan, innerVlan, until } = pair;
     try {
       if (!this.#pairs.add(orig, resp, { vlan, innerVlan, limit: until, owner: this.#client.owner })) return;
       this.#gate.enable({ pairs: true });
@@ -61,14 +83,35 @@ export class PairShunts {
       this.#events.refused(asSluiceError(error).message);
       return;
     }
-    this.#live.set(name, { ...request, until });
-    this.#events.log({ ...endsOf(request), event: 'start' });
+    this.#live.set(name, pair);
+    this.#events.log({ ...endsOf(pair), event: 'start' });
   }
 
-  /** To be called now and then: ends those whose time is over. */
+  /** To be called now and then: ends those whose time is over, begins those that nobody holds any more. */
   lookAfter(): void {
     const now = monotonicSeconds();
     for (const [name, pair] of this.#live) if (now > pair.until) this.#end(name, pair, 'limit');
+    for (const [name, pair] of this.#waiting) {
+      const over = now > pair.until;
+      if (!over && this.#events.held(pair.orig, pair.resp, false)) continue;
+      this.#waiting.delete(name);
+      if (!over) this.#begin(name, pair);
+    }
+  }
+
+  /** Somebody needs the flows with these keys: ends what drops them; for each whether there was something. */
+  async release(keys: readonly Uint8Array[]): Promise<boolean[]> {
+    const was = keys.map(() => false);
+    for (const [name, pair] of this.#live) {
+      const covers = pairTest(pair.orig, pair.resp);
+      const over = keys.map((key) => covers(key));
+      if (!over.includes(true)) continue;
+      over.forEach((one, i) => (was[i] ||= one));
+      this.#end(name, pair, 'hold');
+      this.#wait(name, pair);
+    }
+    await this.#ending;
+    return was;
   }
 
   /** Ends all of them, and lets go of the gate. */

@@ -18,8 +18,8 @@ import { DaemonRequests, keyOf } from '../gate/daemon-requests.ts';
 import type { Shunt } from '../gate/daemon-shunt.ts';
 import { SlotKeeper } from '../gate/daemon-slots.ts';
 import { removeState, writeState } from '../gate/daemon-state.ts';
-import { Exceptions } from '../gate/exceptions.ts';
-import type { FlowKey } from '../gate/flow-key.ts';
+import { Exceptions, pairTest } from '../gate/exceptions.ts';
+import { type FlowKey, flowKey } from '../gate/flow-key.ts';
 import type { Gate } from '../gate/index.ts';
 import { LAYOUT_VERSION } from '../gate/layout.ts';
 import { Owners } from '../gate/owners.ts';
@@ -47,6 +47,8 @@ export interface RunControlParts {
   /** Entries are to wait for thresholds. */
   thresholds(): void;
   order(orders: Orders): Promise<number[][]>;
+  /** Ends the pairs of policies over these flows; for each whether there was one. */
+  releasePairs(keys: readonly Uint8Array[]): Promise<boolean[]>;
   /** Shunts of policies that are live. */
   live(): number;
   logShunt(record: ShuntLogRecord): void;
@@ -184,7 +186,18 @@ export class RunControl {
 
   async #hold(keys: readonly FlowKey[]): Promise<boolean[]> {
     const answers = await this.#parts.order({ hold: keys.map(refOf) });
-    return keys.map((_, i) => answers.some((each) => each[i] === Order.done));
+    const paired = await this.#parts.releasePairs(keys.map(({ bytes }) => bytes));
+    return keys.map((_, i) => paired[i] === true || answers.some((each) => each[i] === Order.done));
+  }
+
+  /** Whether somebody needs a flow between these addresses; `wanted`: it counts as kept from being shunted. */
+  isHeld(a: string, b: string, wanted: boolean): boolean {
+    const { holds } = this.#requests.holds;
+    if (holds.size === 0) return false;
+    const covers = pairTest(a, b);
+    const flow = holds.find(({ bytes }) => covers(bytes));
+    if (flow !== undefined && wanted) holds.keep(flowKey(flow).bytes);
+    return flow !== undefined;
   }
 
   /** What the workers tell of. */

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'vitest';
 import { ControlClient } from '../../src/gate/control-client.ts';
 import { findPlace } from '../../src/gate/control-places.ts';
@@ -245,4 +248,54 @@ kernelTest(
     }
   },
   60_000,
+);
+
+kernelTest(
+  'a hold keeps the address pair of a policy from being set, and ends one that is',
+  [...FEATURES],
+  async () => {
+    const { a, b, remove } = vethPair();
+    using logs = new LogDir();
+    const directory = mkdtempSync(join(tmpdir(), 'sluice-test-'));
+    const file = join(directory, 'policies.yaml');
+    writeFileSync(
+      file,
+      'policies: [{ name: peers, when: resp.port == 8000 and bytes >= 10kB, action: pair, for: 1h }]',
+    );
+    try {
+      await using run = await runOn(a, logs, '--policy', 'none', '--policy-file', file).ready();
+      await using _stop = stopping(run);
+      using client = await ControlClient.connect(findPlace(a));
+      const pairs = (event: string) =>
+        logs.read('shunt').filter((line) => line['proto'] === 'pair' && line['event'] === event);
+      // Needed is another connection between the same addresses.
+      expect(told(await client.ask<Results>('hold.add', { flows: [flow(8001)] }))).toEqual([false]);
+      const [wanting, [first, second]] = [8000, 8001].map(halves);
+      await new Feed(b, wanting[0]).done;
+      const rows: HoldRow[] = [];
+      await untilTrue(async () => {
+        rows.length = 0;
+        await client.ask('hold.list', {}, (page) => rows.push(...(page as HoldRow[])));
+        return rows[0]?.kept === 1;
+      }, 'a hold that kept a pair from being set');
+      await new Feed(b, [...first, ...second]).done;
+      expect(pairs('start')).toEqual([]);
+      await client.ask('hold.remove', { flows: [flow(8001)] });
+      await until(() => pairs('start').length === 1, 'a pair that nothing holds any more');
+      // And the other way round.
+      expect(told(await client.ask<Results>('hold.add', { flows: [flow(8002)] }))).toEqual([true]);
+      await until(() => pairs('end').length === 1, 'the end of a pair');
+      expect(pairs('end')).toMatchObject([{ reason: 'hold', shunt_trigger: 'peers' }]);
+      await client.ask('hold.remove', { flows: [flow(8002)] });
+      await until(() => pairs('start').length === 2, 'the pair again');
+      expect(await run.stop()).toMatchObject({ code: 0 });
+      expect(pairs('end').map((line) => line['reason'])).toEqual(['hold', 'asked']);
+      const held = logs.read('conn').find((line) => line['id.resp_p'] === 8001);
+      expect(held).toMatchObject({ orig_bytes: 100, resp_bytes: 120_000 });
+    } finally {
+      remove();
+      rmSync(directory, { recursive: true });
+    }
+  },
+  120_000,
 );
