@@ -187,7 +187,7 @@ export class RunControl {
   async #hold(keys: readonly FlowKey[]): Promise<boolean[]> {
     const answers = await this.#parts.order({ hold: keys.map(refOf) });
     const paired = await this.#parts.releasePairs(keys.map(({ bytes }) => bytes));
-    return keys.map((_, i) => paired[i] === true || answers.some((each) => each[i] === Order.done));
+    return keys.map((_, i) => (paired[i] ?? false) || answers.some((each) => each[i] === Order.done));
   }
 
   /** Whether somebody needs a flow between these addresses; `wanted`: it counts as kept from being shunted. */
