@@ -84,6 +84,13 @@ export class ShuntTable implements EntryTable {
     await this.#cleaning;
   }
 
+  /** The gate is off for good: ends all entries, also those that were made since the last look, and tells of them. */
+  async finish(reason: string): Promise<void> {
+    await this.stop();
+    await this.#sweep();
+    await this.endWhere(() => true, reason);
+  }
+
   /**
    * Lets every packet pass, and resolves when no entry changes any more: to be called before the tables are exchanged.
    * Nothing may be added or ended until `resume`.

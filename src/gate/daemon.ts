@@ -93,6 +93,8 @@ interface Sums {
 /** What the gate knows of a shunt of another sensor beside its row. */
 const OTHERS = { orig: undefined, trigger: '', since: undefined } as const;
 
+/** Why an entry ends that was there when the gate went. */
+const DOWN = 'down';
 const CHECK_MS = 1000;
 const COUNTERS_MS = 100;
 /** Seconds: of what the gate shunts by itself, while this process keeps the books. */
@@ -248,15 +250,20 @@ export class GateDaemon {
 
   /** Who else shunts: told and written down like those who ask for it. */
   #keepPeers(peers: GatePeers): PeerKeeper {
-    const note = (op: string, row: { owner: string; ab: Sums; ba: Sums }, key: string): void =>
+    const note = (
+      op: string,
+      row: { owner: string; ab: Sums; ba: Sums },
+      key: string,
+      reason?: string,
+    ): void =>
       this.#audit.write({
         op,
         owner: row.owner,
         key,
         trigger: row.owner,
-        ...(op.endsWith('end')
-          ? { reason: 'removed', pkts: row.ab.pkts + row.ba.pkts, ipBytes: row.ab.ipBytes + row.ba.ipBytes }
-          : {}),
+        ...(reason === undefined
+          ? {}
+          : { reason, pkts: row.ab.pkts + row.ba.pkts, ipBytes: row.ab.ipBytes + row.ba.ipBytes }),
       });
     return new PeerKeeper(peers, (name) => this.#gate.table(name), {
       started: (shunt) => {
@@ -264,13 +271,13 @@ export class GateDaemon {
         this.#shuntLog.started(OTHERS, shunt);
         this.#server?.tell({ event: 'start', ts: Date.now() / 1000, shunt });
       },
-      ended: (shunt) => {
-        note('end', shunt, flowText(shunt));
-        this.#shuntLog.ended(OTHERS, 'removed', shunt, shunt.since ?? undefined);
-        this.#server?.tell({ event: 'end', ts: Date.now() / 1000, reason: 'removed', shunt });
+      ended: (shunt, reason) => {
+        note('end', shunt, flowText(shunt), reason);
+        this.#shuntLog.ended(OTHERS, reason, shunt, shunt.since ?? undefined);
+        this.#server?.tell({ event: 'end', ts: Date.now() / 1000, reason, shunt });
       },
       pairStarted: (pair) => note('pair.add', pair, `${pair.a} ${pair.b}`),
-      pairEnded: (pair) => note('pair.end', pair, `${pair.a} ${pair.b}`),
+      pairEnded: (pair, reason) => note('pair.end', pair, `${pair.a} ${pair.b}`, reason),
     });
   }
 
@@ -511,6 +518,7 @@ export class GateDaemon {
 
   async #perform(request: Request, conversation: Conversation): Promise<unknown> {
     const { peer } = conversation;
+    if (this.#closed) throw new SluiceError('GATE_DOWN', 'the gate is going down');
     switch (request.op) {
       case 'hello':
         return this.#hello(request);
@@ -647,16 +655,28 @@ export class GateDaemon {
     };
   }
 
+  /** No packet comes here any more: whoever follows is told what was counted, and it is in the logs. */
+  async #finish(): Promise<void> {
+    try {
+      while (this.#exclusive !== undefined) await this.#exclusive;
+      await Promise.allSettled(this.#running);
+      await this.#table.finish(DOWN);
+      for (const pair of await this.#pairs.list()) this.#requests.notePairEnd(pair, DOWN);
+      await this.#peers?.finish(DOWN);
+    } catch (error) {
+      this.#warn(`the last counts could not be read: ${(error as Error).message}`);
+    }
+  }
+
   /** Takes everything down: gate, pins, socket. The second time does nothing. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);
-    this.#zeek?.close();
     this.#gate.detach();
     await this.#eve?.close();
-    await this.#table.stop();
-    await this.#peers?.stop();
+    await this.#finish();
+    await this.#zeek?.close();
     await this.#server?.close();
     await this.#mitigation?.close();
     await this.#rules.close();

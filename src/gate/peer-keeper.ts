@@ -23,6 +23,8 @@ const SHARE = 50;
 const LEAST_MS = 500;
 
 const ENDED = 0x5e1de9d1;
+/** Why an entry is over that its sensor has taken out. */
+const REMOVED = 'removed';
 const ETHERNET = 14;
 const TAG = 4;
 const IPPROTO_TCP = 6;
@@ -31,9 +33,9 @@ const IPPROTO_UDP = 17;
 /** What of a sensor's table is told to others. */
 export interface PeerEvents {
   started(row: ShuntRow): void;
-  ended(row: ShuntRow): void;
+  ended(row: ShuntRow, reason: string): void;
   pairStarted(row: PairRow): void;
-  pairEnded(row: PairRow): void;
+  pairEnded(row: PairRow, reason: string): void;
 }
 
 interface Flow {
@@ -75,9 +77,15 @@ export class PeerKeeper {
     await this.#looking;
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true;
+  /** The gate is off for good: takes the last counts, and tells of the end of all. */
+  async finish(reason: string): Promise<void> {
     await this.#looking?.catch(() => {});
+    await this.#lookAll();
+    this.#stopped = true;
+    for (const { row } of this.#flows.values()) this.#events.ended(row, reason);
+    for (const { row } of this.#pairs.values()) this.#events.pairEnded(row, reason);
+    this.#flows.clear();
+    this.#pairs.clear();
   }
 
   /** Those of a sensor, or all. */
@@ -121,12 +129,12 @@ export class PeerKeeper {
     for (const [text, { row, seen }] of this.#flows) {
       if (seen === this.#look) continue;
       this.#flows.delete(text);
-      this.#events.ended(row);
+      this.#events.ended(row, REMOVED);
     }
     for (const [text, { row, seen }] of this.#pairs) {
       if (seen === this.#look) continue;
       this.#pairs.delete(text);
-      this.#events.pairEnded(row);
+      this.#events.pairEnded(row, REMOVED);
     }
     const took = performance.now() - began;
     this.#next = performance.now() + Math.max(LEAST_MS, took * SHARE);

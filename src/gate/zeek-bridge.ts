@@ -29,6 +29,9 @@ const BATCH = 128;
 const MAX_FLOWS = 262_144;
 const RETRY_MS = 200;
 const RETRIES = 10;
+/** Milliseconds for Zeek to be told of what ends with the gate. */
+const FAREWELL_MS = 3000;
+const FAREWELL_STEP_MS = 10;
 
 /** The default of a WebSocket URL's path. */
 const PATH = '/v1/messages/json';
@@ -114,6 +117,7 @@ export class ZeekBridge {
   readonly #queue: Job[] = [];
   #working = false;
   #wasLost = false;
+  #closing = false;
   #closed = false;
   readonly #counts = { shunted: 0, refused: 0, ended: 0 };
 
@@ -206,7 +210,7 @@ export class ZeekBridge {
       () => true,
       (error: Error) => {
         this.#nodes.delete(node);
-        if (!this.#closed) this.#warn(`Zeek's node ${node} cannot shunt: ${error.message}`);
+        if (!this.#closing) this.#warn(`Zeek's node ${node} cannot shunt: ${error.message}`);
         return false;
       },
     );
@@ -223,7 +227,7 @@ export class ZeekBridge {
     this.#client.ask('renew', { owner: this.#owner(node) }).catch((error: Error) => {
       // Somebody has removed it.
       this.#nodes.delete(node);
-      if (!this.#closed) this.#warn(`the lease of Zeek's node ${node} was not renewed: ${error.message}`);
+      if (!this.#closing) this.#warn(`the lease of Zeek's node ${node} was not renewed: ${error.message}`);
     });
   }
 
@@ -322,8 +326,12 @@ export class ZeekBridge {
     );
   }
 
-  /** Zeek's shunts stay: their leases run out, unless it is there again before. */
-  close(): void {
+  /** Ends that the gate is telling now are passed on first, if Zeek takes them. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    const late = performance.now() + FAREWELL_MS;
+    while (this.#socket.isOpen && (this.#flows.size > 0 || this.#socket.isBehind) && performance.now() < late)
+      await new Promise((again) => setTimeout(again, FAREWELL_STEP_MS));
     this.#closed = true;
     this.#socket.close();
     this.#client.close();

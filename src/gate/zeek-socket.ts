@@ -7,7 +7,7 @@ const ACK_MS = 10_000;
 /** Bytes on their way; more waits here. */
 const MAX_BUFFERED = 1 << 20;
 const MAX_WAITING = 8192;
-const DRAIN_MS = 50;
+const DRAIN_MS = 5;
 
 export interface ZeekSocketEvents {
   message: (message: ZeekMessage) => void;
@@ -39,6 +39,11 @@ export class ZeekSocket {
 
   get isOpen(): boolean {
     return this.#isOpen;
+  }
+
+  /** Something is not with the kernel yet. */
+  get isBehind(): boolean {
+    return this.#waiting.length > 0 || (this.#socket?.bufferedAmount ?? 0) > 0;
   }
 
   #connect(): void {

@@ -4,6 +4,7 @@ import { ZeekBridge, zeekUrl } from '../../src/gate/zeek-bridge.ts';
 import { eth } from '../../src/packet/build.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
 import { declared, ZeekServer } from '../gate/zeek-server.ts';
+import { sluice } from '../support/command.ts';
 import { kernelTest, ownNetns, until } from '../support/kernel.ts';
 
 ownNetns();
@@ -121,6 +122,32 @@ kernelTest('many at once, in order and with none forgotten', [...FEATURES], asyn
   expect((await gate.status()).tables.flows6.entries).toBe(keys.length);
 });
 
+kernelTest('what is shunted when the gate goes is told with its counts', [...FEATURES], async () => {
+  await using zeek = await ZeekServer.listen();
+  await using gate = await UpGate.up('--zeek', zeek.url);
+  await until(() => told(zeek, 'Sluice::bridge_up').length === 1, 'the gate has not come', SECONDS);
+  zeek.event('Sluice::alive', ['string', 'worker-1']);
+  const keys = Array.from({ length: 1000 }, (_, i) => `C${i}`);
+  for (const [i, key] of keys.entries())
+    zeek.event('Sluice::shunt', ...request(key, 'tcp', i === 0 ? A.port : i));
+  await until(() => told(zeek, 'Sluice::shunted').length === keys.length, 'not shunted', SECONDS);
+  gate.send(tcp(true, 'A', 100), 5);
+  gate.send(tcp(false), 2);
+  await eventually(
+    async () => ((await gate.status()).shunted.pkts === 7 ? true : undefined),
+    'they were not shunted',
+    SECONDS,
+  );
+  expect((await sluice('gate', 'down', '-i', gate.ifname)).code).toBe(0);
+  await until(() => told(zeek, 'Sluice::unshunted').length === keys.length, 'not all were told', SECONDS);
+  const ends = told(zeek, 'Sluice::unshunted');
+  expect(new Set(ends.map(([, , reason]) => reason))).toEqual(new Set(['down']));
+  const mine = ends.find(([, key]) => key === 'C0');
+  expect(mine?.slice(5)).toEqual([5, 5 * 160, 2, 2 * 60]);
+  const end = gate.audit().find(({ op, pkts }) => op === 'end' && pkts === 7);
+  expect(end).toMatchObject({ owner: 'zeek-worker-1', reason: 'down', trigger: 'tls C0' });
+});
+
 kernelTest('a Zeek that goes and comes again is found again', [...FEATURES], async () => {
   const zeek = await ZeekServer.listen();
   const { port } = zeek;
@@ -154,6 +181,6 @@ kernelTest('a Zeek that goes and comes again is found again', [...FEATURES], asy
       'left',
     );
   } finally {
-    bridge.close();
+    await bridge.close();
   }
 });
