@@ -12,6 +12,7 @@ import { aloneCases } from './gate-alone.ts';
 import { barsTable } from './gate-bars.ts';
 import { A, ack, B, type Case, KEYS, packets, run, TCP_KEY } from './gate-case.ts';
 import { filterCases } from './gate-filter.ts';
+import { floodTable } from './gate-flood.ts';
 import { optionCases } from './gate-options.ts';
 import { peerCases } from './gate-peers.ts';
 import { steerCases } from './gate-steer.ts';
@@ -319,11 +320,15 @@ export async function benchGate(
   const twice = io.stop.aborted
     ? undefined
     : await twoCpus(main.tables, TCP_KEY, [hit.ack, back], Math.min(rounds, 5), repeat);
+  const flood = io.stop.aborted
+    ? undefined
+    : await floodTable(bpfObjectPath('gate_watch'), bare, rounds, repeat, io);
   return {
     tables: [
       timings(cases, values),
       barsTable(cases, values, twice),
       ...(twice === undefined ? [] : [twice]),
+      ...(flood === undefined ? [] : [flood]),
       sizes([
         ...programs,
         { name: 'one 16-byte look-up', program: bare.program('bench_lookup') },

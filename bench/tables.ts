@@ -121,6 +121,16 @@ export class GateTables {
     return [this.entry.dirs[0].pkts, this.entry.dirs[1].pkts];
   }
 
+  /** Entries of both families. */
+  entries(): number {
+    let total = 0;
+    for (const map of [this.object.map('flows4'), this.object.map('flows6')]) {
+      const key = new Uint8Array(map.keySize);
+      for (let more = map.nextKey(undefined, key); more; more = map.nextKey(key.slice(), key)) total++;
+    }
+    return total;
+  }
+
   close(): void {
     this.client.close();
     this.object.close();

@@ -101,6 +101,11 @@ kernelTest(
     for (const name of ['hit, trace of another flow', 'hit, first fragment'])
       expect(row(timings, name)['ns'], name).toBeGreaterThan(0);
     for (const each of cpus?.rows ?? []) expect(each['lost'], String(each['name'])).toBe(0);
+    const flood = titled('alone, while new flows come');
+    if (flood !== undefined) {
+      expect(row(flood, 'shunts after')['count']).toBe(row(flood, 'shunts before')['count']);
+      expect(row(flood, 'new flows watched')['count']).toBeGreaterThan(0);
+    }
     expect(row(programs, 'sluice_gate')['instructions']).toBeGreaterThan(100);
     // Loading it takes as long as the verifier needs: tags and extension headers must not multiply the paths.
     expect(row(programs, 'sluice_gate')['verified']).toBeLessThan(100_000);
