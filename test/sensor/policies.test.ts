@@ -57,12 +57,15 @@ kernelTest(
       const started = (port: number) =>
         logs.read('shunt').some((line) => line['event'] === 'start' && line['id.resp_p'] === port);
       // A shunt takes steps when packets come.
-      const noise = eth()
-        .ipv4({ src: '10.9.9.1', dst: '10.9.9.2' })
-        .udp({ sport: 9, dport: 9 })
-        .payload(20)
-        .bytes();
-      const trickle = new Feed(b, Array<Uint8Array>(64 * 300).fill(noise), 64 * 30);
+      // Of so many flows that no policy wants one.
+      const noise = Array.from({ length: 64 * 300 }, (_, i) =>
+        eth()
+          .ipv4({ src: '10.9.9.1', dst: '10.9.9.2' })
+          .udp({ sport: 1000 + (i % 600), dport: 9 })
+          .payload(20)
+          .bytes(),
+      );
+      const trickle = new Feed(b, noise, 64 * 30);
       await until(
         () => started(8001) && started(8004) && logs.shunts('start') === 3,
         'two shunts and a pair',
