@@ -325,6 +325,8 @@ struct sl_sampler {
 	__u64 taken;
 	__u64 lost; /* no room in the ring */
 	__u64 over; /* beyond `most` */
+	__u64 taken_bytes; /* L2 bytes of the packets */
+	__u64 missed_bytes; /* of those lost or beyond */
 };
 
 /* Before the bytes of a packet. */

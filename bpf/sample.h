@@ -126,13 +126,17 @@ __noinline int sample(struct xdp_md *ctx, const struct sl_packet *p, __u32 verdi
 	}
 	if (mine->used >= READ_ONCE(how->most)) {
 		mine->over++;
+		mine->missed_bytes += p->frame_len;
 		return 0;
 	}
 	mine->used++;
-	if (put_sample(ctx, p, verdict, every, READ_ONCE(how->size)))
+	if (put_sample(ctx, p, verdict, every, READ_ONCE(how->size))) {
 		mine->taken++;
-	else
+		mine->taken_bytes += p->frame_len;
+	} else {
 		mine->lost++;
+		mine->missed_bytes += p->frame_len;
+	}
 	return 0;
 }
 

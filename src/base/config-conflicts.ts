@@ -16,6 +16,8 @@ const isMirrorsAlone = (c: Partial<RunConfig>): boolean =>
 
 const isSteering = (c: Partial<RunConfig>): boolean => c.steer !== undefined && c.steer !== 'off';
 
+const mitigates = (c: Partial<RunConfig>): boolean => c.mitigate === true || c.mitigateDryRun === true;
+
 const isKernelMode = (mode: RunConfig['fanout'] | undefined): boolean =>
   mode !== undefined && mode !== 'auto' && mode !== 'ebpf';
 
@@ -43,6 +45,36 @@ export const CONFLICTS: readonly Conflict[] = [
       why: 'a mirror over UDP has sockets, and no rings',
     }),
   ),
+  {
+    keys: ['mitigate', 'gate'],
+    verb: EXCLUDES,
+    broken: (c) => mitigates(c) && c.gate === false,
+    why: 'the gate takes the samples, and holds back what rules match',
+  },
+  {
+    keys: ['mitigate', 'control'],
+    verb: EXCLUDES,
+    broken: (c) => mitigates(c) && c.control === false,
+    why: 'what it does is looked at and taken back over the control socket',
+  },
+  {
+    keys: ['mitigate', 'mode'],
+    verb: EXCLUDES,
+    broken: (c) => mitigates(c) && c.mode === 'socket',
+    why: 'a gate that is a socket filter takes no samples',
+  },
+  {
+    keys: ['mitigate', 'interface'],
+    verb: 'needs',
+    broken: (c) => mitigates(c) && isMirrorsAlone(c),
+    why: 'the gate before mirrors takes no samples',
+  },
+  {
+    keys: ['veto', 'mitigate'],
+    verb: 'needs',
+    broken: (c) => (c.veto?.length ?? 0) > 0 && c.mitigate !== undefined && !mitigates(c),
+    why: 'it says what must not be touched',
+  },
   {
     keys: ['quiet', 'verbose'],
     verb: EXCLUDES,

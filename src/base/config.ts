@@ -3,6 +3,7 @@ import { apiKeys } from './config/api.ts';
 import { connectionsKeys } from './config/connections.ts';
 import { controlKeys, gateKeys } from './config/gate.ts';
 import { liveLogsKeys, logsKeys } from './config/logs.ts';
+import { mitigationKeys } from './config/mitigation.ts';
 import { outputKeys } from './config/output.ts';
 import { policiesKeys } from './config/policies.ts';
 import { sourceKeys } from './config/source.ts';
@@ -23,6 +24,7 @@ export const runSchema = z.object({
   ...policiesKeys,
   ...gateKeys,
   ...controlKeys,
+  ...mitigationKeys,
   ...connectionsKeys,
   ...logsKeys,
   ...liveLogsKeys,

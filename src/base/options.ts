@@ -97,6 +97,12 @@ export const list = <T extends z.ZodType<string, string>>(element: T) =>
     )
     .pipe(z.array(element).max(1024));
 
+/** A list of values that commas may be a part of: the flag is repeated. */
+export const texts = z
+  .union([z.string(), z.array(z.string())], { error: 'must be a list' })
+  .transform((value) => (Array.isArray(value) ? value : [value]))
+  .pipe(z.array(z.string().min(1).max(256)).max(1024));
+
 export const interfaceName = z
   .string()
   .regex(/^[^\s/:]{1,15}$/, { error: 'must be the name of a network interface (1 to 15 characters)' });

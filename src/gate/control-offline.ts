@@ -111,6 +111,9 @@ export class OfflineGate {
       features: null,
       daemon: { alive: false, pid: null, socket: this.#place.socket, uptime: null },
       ...counts,
+      // With the daemon they end.
+      sampled: { pkts: 0, bytes: 0 },
+      sampleLost: { pkts: 0, bytes: 0 },
       reasons,
       tables: {
         flows4: { entries: entries[4], max: flows4.maxEntries },

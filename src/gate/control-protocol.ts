@@ -410,6 +410,9 @@ export type StatusReport = Ledger &
     features: Features | null;
     /** `driven`: `sluice run` in place of a daemon. */
     daemon: { alive: boolean; driven?: boolean; pid: number | null; socket: string; uptime: number | null };
+    /** With `--mitigate`, packets: sampled, and due but lost or beyond the budget. */
+    sampled: Count;
+    sampleLost: Count;
     tables: Record<'flows4' | 'flows6', { entries: number; max: number }>;
     owners: OwnerRow[];
     /** Holds that are live; shunts that holds have kept from beginning, and that they have ended. Null: no daemon. */

@@ -1,14 +1,6 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  type AttackRecord,
-  attackDocument,
-  type Change,
-  parseVeto,
-  Responder,
-  SampleColumns,
-  SampleReader,
-} from '../mitigation/index.ts';
+import { parseVeto, ResponderThread, SampleReader, type Told } from '../mitigation/index.ts';
 import { Packet } from '../packet/packet.ts';
 import { actionText, type RuleInput } from '../rules/spec.ts';
 import { type Place, RUN_DIRECTORY } from './control-places.ts';
@@ -29,12 +21,23 @@ export interface MitigationOptions {
   vetoes: string[];
 }
 
+export interface MitigationParts {
+  gate: Gate;
+  rules: RuleKeeper;
+  place: Place;
+  logDir: string;
+  /** Takes what an attack is told by in notice.log when it begins and when it is over; undefined: that file in `logDir`. */
+  notice?: (note: string, message: string) => void;
+  warn: (text: string) => void;
+}
+
 const POLL_MS = 50;
 const SAMPLE_BYTES = 128;
 /** Rules live so long, and are renewed when a part of that is left. */
 const LIFE_SECONDS = 60;
 const RENEW_SECONDS = 30;
-const BATCH = 1024;
+/** Batches that may wait for the thread before samples are left in the ring, which loses and counts them. */
+const MAX_PENDING = 64;
 const KEPT_ATTACKS = 200;
 /** Before rules of people, who have 1000 unless they say otherwise. */
 const PRIORITY = 500;
@@ -52,8 +55,11 @@ export class MitigationKeeper {
   readonly #log: AuditLog;
   readonly #warn: (text: string) => void;
   readonly #sampler: GateSampler;
-  readonly #responder: Responder;
-  readonly #columns = new SampleColumns(BATCH);
+  readonly #notice: (note: string, message: string) => void;
+  readonly #noticeLog: AuditLog | undefined;
+  #responder: ResponderThread;
+  /** By attack that lasts: what is proposed against it. */
+  readonly #lasting = new Map<string, Told>();
   readonly #timer: NodeJS.Timeout;
   /** By rule: what it says, and until when. */
   readonly #ours = new Map<string, { text: string; expires: number; attack: string }>();
@@ -66,23 +72,19 @@ export class MitigationKeeper {
   #closed = false;
 
   /** @throws SluiceError as Gate.sample and parseVeto */
-  constructor(
-    options: MitigationOptions,
-    parts: { gate: Gate; rules: RuleKeeper; place: Place; logDir: string; warn: (text: string) => void },
-  ) {
+  constructor(options: MitigationOptions, parts: MitigationParts) {
     this.#options = options;
     this.#rules = parts.rules;
     this.#place = parts.place;
     this.#warn = parts.warn;
-    this.#responder = new Responder((record, change) => this.#changed(record, change), {
-      minPps: options.minPps,
-      vetoes: options.vetoes.map(parseVeto),
-      seed: process.pid,
-    });
+    for (const veto of options.vetoes) parseVeto(veto);
     const reader = new SampleReader();
     const packet = new Packet();
-    const columns = this.#columns;
     this.#log = new AuditLog(parts.logDir, parts.warn, 'mitigation.log');
+    const notices =
+      parts.notice === undefined ? new AuditLog(parts.logDir, parts.warn, 'notice.log') : undefined;
+    this.#noticeLog = notices;
+    this.#notice = parts.notice ?? ((note, msg) => notices?.writeLine({ note, msg }));
     this.#sampler = parts.gate.sample(
       { every: 100, size: SAMPLE_BYTES, budget: options.budget },
       (sample) => {
@@ -91,15 +93,18 @@ export class MitigationKeeper {
         packet.caplen = sample.captured;
         packet.wirelen = sample.length;
         packet.ts = sample.ts;
+        const { columns } = this.#responder;
         const row = columns.count;
         if (!reader.read(packet, sample.every, columns, row)) return;
         columns.interface[row] = sample.ifindex;
         columns.verdict[row] = VERDICTS.indexOf(sample.verdict);
         columns.rule[row] = sample.rule ?? 0;
         columns.count++;
-        if (columns.count === BATCH) this.#flush();
+        // The clock goes on with the last of them.
+        if (columns.count === columns.capacity) this.#responder.send(0);
       },
     );
+    this.#responder = this.#begin();
     this.#tell();
     if (!options.dryRun)
       this.#working = this.#warmUp().finally(() => {
@@ -120,39 +125,66 @@ export class MitigationKeeper {
     }
   }
 
-  /** Samples so far. */
-  get counts(): { taken: number; lost: number; over: number } {
-    return this.#sampler.counts();
+  #begin(): ResponderThread {
+    const { minPps, vetoes } = this.#options;
+    return new ResponderThread(
+      { minPps, vetoes, seed: process.pid },
+      (told) => this.#changed(told),
+      (error) => this.#failed(error),
+    );
   }
 
-  #flush(): void {
-    this.#responder.add(this.#columns);
-    this.#columns.count = 0;
+  /** What was known of attacks has gone with the thread; rules in force stay until they expire. */
+  #failed(error: Error): void {
+    this.#warn(`attacks are looked for anew: ${error.message}`);
+    this.#log.writeLine({ event: 'failed', reason: error.message });
+    this.#lasting.clear();
+    this.#ours.clear();
+    setTimeout(() => {
+      if (!this.#closed) this.#responder = this.#begin();
+    }, RETRY_MS).unref();
+  }
+
+  /** What has just come may still be on its way through the rings of other CPUs. */
+  get #clock(): number {
+    return (Date.now() - POLL_MS) * 1e6;
   }
 
   #poll(): void {
-    this.#sampler.poll();
-    this.#flush();
-    // What has just come may still be on its way through the rings of other CPUs.
-    if (!Number.isNaN(this.#responder.detector.now))
-      this.#responder.detector.advance(Date.now() * 1e6 - POLL_MS * 1e6);
+    if (this.#responder.pending < MAX_PENDING) {
+      this.#sampler.poll();
+      this.#responder.send(this.#clock);
+    }
     const soon = Date.now() / 1000 + RENEW_SECONDS;
     const late = performance.now() > this.#retry;
     if (late || [...this.#ours].some(([id, { expires }]) => expires < soon || !this.#rules.has(id)))
       this.#sync();
   }
 
-  #changed(record: AttackRecord, change: Change): void {
-    const document = { ...attackDocument(record), dryRun: this.#options.dryRun };
+  #changed(told: Told): void {
+    const { id, change } = told;
+    if (change === 'ended') this.#lasting.delete(id);
+    else this.#lasting.set(id, told);
+    const document = { ...told.document, dryRun: this.#options.dryRun };
     this.#log.writeLine({ event: change, ...document });
-    this.#known.delete(record.id);
-    this.#known.set(record.id, document);
-    for (const id of this.#known.keys()) {
+    if (told.attack && change !== 'changed')
+      this.#notice(
+        change === 'began' ? 'Sluice::Attack' : 'Sluice::Attack_Ended',
+        `${told.kind} on ${told.target}${change === 'ended' ? ' is over' : ''} (attack ${id}, ${this.#answer(told)})`,
+      );
+    this.#known.delete(id);
+    this.#known.set(id, document);
+    for (const known of this.#known.keys()) {
       if (this.#known.size <= KEPT_ATTACKS) break;
-      this.#known.delete(id);
+      this.#known.delete(known);
     }
     this.#tell();
     this.#sync();
+  }
+
+  #answer({ id, rules }: Told): string {
+    if (this.#reverted.has(id)) return 'rules were taken out';
+    return `${rules.length} rules${this.#options.dryRun ? ' proposed' : ''}`;
   }
 
   #tell(): void {
@@ -198,7 +230,7 @@ export class MitigationKeeper {
       }
     }
     const wanted = new Map<string, { rule: RuleInput; text: string; attack: string }>();
-    for (const { id: attack, kind, target, rules } of this.#responder.records) {
+    for (const { id: attack, kind, target, rules } of this.#lasting.values()) {
       if (this.#reverted.has(attack)) continue;
       for (const { id, expr, lang, action } of rules) {
         const text = `${lang} ${expr} ${actionText(action)}`;
@@ -236,8 +268,10 @@ export class MitigationKeeper {
     this.#closed = true;
     clearInterval(this.#timer);
     this.#sampler.close();
+    await this.#responder.close();
     await this.#working;
     this.#log.close();
+    this.#noticeLog?.close();
     rmSync(attacksFile(this.#place), { force: true });
   }
 }

@@ -54,6 +54,8 @@ export interface RuleKeeperOptions {
   readonly site?: string | undefined;
   readonly roles?: readonly string[] | undefined;
   readonly warn: (text: string) => void;
+  /** The file of the rules outlives this process, and who is put into force after a restart comes from it. */
+  readonly store?: boolean;
 }
 
 /** Takes out of the NIC what a daemon that has ended left there: the gate goes down without another one. */
@@ -73,11 +75,13 @@ export class RuleKeeper {
   #maps: BpfMap[] = [];
   #applied: AppliedRules | null = null;
   readonly #nic: NicOffload;
+  readonly #store: boolean;
   #changes: Change[] = [];
   #working: Promise<void> | undefined;
 
   constructor(options: RuleKeeperOptions) {
-    const { gate, place, grace, site, roles = [], warn } = options;
+    const { gate, place, grace, site, roles = [], warn, store = false } = options;
+    this.#store = store;
     this.#gate = gate;
     this.#place = place;
     this.#grace = grace;
@@ -274,7 +278,7 @@ export class RuleKeeper {
 
   #open(): LiveRules {
     // Handles of our own: those of the gate change with the sizes of its tables.
-    const [rules, scratch] = ['rules', 'scratch'].map((name) => BpfMap.openPinned(this.#gate.pins[name]));
+    const [rules, scratch] = ['rules', 'scratch'].map((name) => BpfMap.fromId(this.#gate.table(name).id));
     this.#maps = [rules, scratch];
     const live = new LiveRules({
       rules,
@@ -307,10 +311,18 @@ export class RuleKeeper {
       });
   }
 
+  /** For who comes after an orderly end: the counts are in the file, and the NIC has no rules any more. */
+  #keep(): void {
+    const rules = [...this.#rules.values()];
+    const rows = rules.map(({ id }) => ({ id, row: 0, before: this.#live?.counts(id) ?? NO_COUNTS }));
+    writeRules(this.#place.rules, { version: 1, rules, rows, nic: [] });
+  }
+
   /** Takes the rules out of the gate. */
   async close(): Promise<void> {
     await this.#working;
     this.#nic.close();
+    if (this.#store && this.#rules.size > 0) this.#keep();
     await this.#live?.close();
     for (const pin of [countsPin(this.#place), samplesPin(this.#place)]) rmSync(pin, { force: true });
     for (const map of this.#maps) map.close();

@@ -38,6 +38,7 @@ import { PeerKeeper } from './peer-keeper.ts';
 import { removePeerPins } from './peer-pins.ts';
 import type { GatePeers } from './peers.ts';
 import type { PinAccess } from './pins.ts';
+import { RuleRequests } from './rule-requests.ts';
 import type { GateSteering } from './steer.ts';
 import type { GateTunnels } from './tunnels.ts';
 import { type GateWatch, watchReport } from './watch.ts';
@@ -118,6 +119,7 @@ export class GateDaemon {
   #pairs: PairKeeper;
   readonly #slots: SlotKeeper;
   readonly #rules: RuleKeeper;
+  readonly #ruleRequests: RuleRequests;
   readonly #peers: PeerKeeper | undefined;
   #eve: EveKeeper | undefined;
   #mitigation: MitigationKeeper | undefined;
@@ -179,6 +181,7 @@ export class GateDaemon {
       roles: options.roles,
       warn,
     });
+    this.#ruleRequests = new RuleRequests(this.#rules, this.#audit);
     [this.#pairs, this.#requests] = this.#assemble();
     if (options.peers !== undefined) this.#peers = this.#keepPeers(options.peers);
     for (const warning of this.#interfaces.warnings) warn(warning);
@@ -394,48 +397,11 @@ export class GateDaemon {
   }
 
   #lookAfterRules(): void {
-    const work = this.#expireRules().catch((error: Error) =>
-      this.#warn(`rules could not be looked after: ${error.message}`),
-    );
+    const work = this.#ruleRequests
+      .expire()
+      .catch((error: Error) => this.#warn(`rules could not be looked after: ${error.message}`));
     this.#running.add(work);
     void work.finally(() => this.#running.delete(work));
-  }
-
-  async #expireRules(): Promise<void> {
-    for (const { id, dropped } of await this.#rules.expire())
-      this.#audit.write({ op: 'rule.end', key: id, reason: 'expired', pkts: dropped.pkts });
-  }
-
-  async #performRules(request: Request, conversation: Conversation): Promise<unknown> {
-    const { uid, pid } = conversation.peer;
-    const note = (ids: readonly string[], why: string | undefined): void => {
-      for (const key of ids) this.#audit.write({ op: request.op, uid, pid, key, why });
-    };
-    switch (request.op) {
-      case 'rule.add': {
-        const result = await this.#rules.add(request);
-        note(result.added, request.why);
-        return result;
-      }
-      case 'rule.remove': {
-        const result = await this.#rules.remove(request);
-        note(request.ids, request.why);
-        return result;
-      }
-      case 'rule.switch': {
-        const result = await this.#rules.switch(request);
-        note(request.ids, request.why ?? (request.on ? 'on' : 'off'));
-        return result;
-      }
-      case 'rule.list': {
-        const rows = this.#rules.rows();
-        for (let from = 0; from < rows.length; from += request.page)
-          await conversation.page(rows.slice(from, from + request.page));
-        return { rules: rows.length };
-      }
-      default:
-        throw new SluiceError('INTERNAL', `no work for ${request.op}`);
-    }
   }
 
   #saveState(): void {
@@ -560,9 +526,9 @@ export class GateDaemon {
       case 'rule.remove':
       case 'rule.switch':
         this.#mustRule(peer);
-        return await this.#amongOthers(request, () => this.#performRules(request, conversation));
+        return await this.#amongOthers(request, () => this.#ruleRequests.perform(request, conversation));
       case 'rule.list':
-        return await this.#performRules(request, conversation);
+        return await this.#ruleRequests.perform(request, conversation);
       case 'list':
         return await this.#list(request, conversation);
       default:
@@ -640,6 +606,7 @@ export class GateDaemon {
         uptime: (performance.now() - this.#began) / 1000,
       },
       ...counts,
+      ...this.#gate.sampled(),
       reasons,
       tables: this.#tables(),
       owners: this.#owners.rows(),

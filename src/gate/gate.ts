@@ -22,7 +22,7 @@ import {
 import { constantsOf, type Features, NO_FEATURES, sameFeatures } from './features.ts';
 import { type GateKind, isSlotMap, KINDS, objectOf, snapConstant, TUNNEL_MAPS, WATCH_MAPS } from './kind.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
-import { type Ledger, readLedger } from './ledger.ts';
+import { type Count, type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
 import { type Attached, GateLinks, refuseForeign, takeOff } from './links.ts';
 import type { GateHandles } from './ops.ts';
@@ -30,7 +30,7 @@ import { removePeerPins } from './peer-pins.ts';
 import { type GatePeers, PEER_MAPS, PeerTables } from './peers.ts';
 import { Found, noteMeta, writeMeta } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
-import { type GateSample, GateSampler, SAMPLE_MAPS, type SampleOptions } from './sampling.ts';
+import { type GateSample, GateSampler, NO_SAMPLES, SAMPLE_MAPS, type SampleOptions } from './sampling.ts';
 import { installOwn, occupant, occupy, type SlotStatus, slotStatus } from './slots.ts';
 import {
   type GateSteering,
@@ -390,6 +390,15 @@ export class Gate {
       throw error;
     }
     return sampler;
+  }
+
+  /** Samples so far, and those that were due and are not there: packets and their L2 bytes. */
+  sampled(): Record<'sampled' | 'sampleLost', Count> {
+    const { taken, takenBytes, lost, over, missedBytes } = this.#sampler?.counts() ?? NO_SAMPLES;
+    return {
+      sampled: { pkts: taken, bytes: takenBytes },
+      sampleLost: { pkts: lost + over, bytes: missedBytes },
+    };
   }
 
   slots(): SlotStatus {

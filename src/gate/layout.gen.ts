@@ -155,8 +155,8 @@ export const SlPrefixPair = {
 
 /** struct sl_sampler */
 export const SlSampler = {
-  size: 40,
-  members: { left: 0, used: 4, tick: 8, taken: 16, lost: 24, over: 32 },
+  size: 56,
+  members: { left: 0, used: 4, tick: 8, taken: 16, lost: 24, over: 32, taken_bytes: 40, missed_bytes: 48 },
 } as const;
 
 /** struct sl_sampling */

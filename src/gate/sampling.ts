@@ -47,7 +47,19 @@ export interface SampleCounts {
   lost: number;
   /** Beyond what a tick may have. */
   over: number;
+  /** L2 bytes of the packets: of samples taken, and of those lost or beyond. */
+  takenBytes: number;
+  missedBytes: number;
 }
+
+/** Where nobody samples. */
+export const NO_SAMPLES: Readonly<SampleCounts> = {
+  taken: 0,
+  lost: 0,
+  over: 0,
+  takenBytes: 0,
+  missedBytes: 0,
+};
 
 const RING_BYTES = 4 << 20;
 const { members: H } = SlGateSample;
@@ -182,7 +194,7 @@ export class GateSampler {
   /** How many samples were due for each that is in the ring now. */
   #standFor(row: number): number {
     const now = this.#row(row);
-    const { taken, lost, over } = this.#read.get(row) ?? { taken: 0, lost: 0, over: 0 };
+    const { taken, lost, over } = this.#read.get(row) ?? NO_SAMPLES;
     this.#read.set(row, now);
     const fresh = now.taken - taken;
     return fresh <= 0 ? 1 : (fresh + now.lost - lost + now.over - over) / fresh;
@@ -190,7 +202,7 @@ export class GateSampler {
 
   #row(row: number): SampleCounts {
     const values = new Uint8Array(this.maps.samplers.valueBytes);
-    const counts: SampleCounts = { taken: 0, lost: 0, over: 0 };
+    const counts: SampleCounts = { ...NO_SAMPLES };
     if (!this.maps.samplers.get(key(row), values)) return counts;
     const view = new DataView(values.buffer);
     const stride = values.length / possibleCpus();
@@ -200,18 +212,22 @@ export class GateSampler {
       counts.taken += u64(S.taken);
       counts.lost += u64(S.lost);
       counts.over += u64(S.over);
+      counts.takenBytes += u64(S.taken_bytes);
+      counts.missedBytes += u64(S.missed_bytes);
     }
     return counts;
   }
 
   /** Since it began, of all interfaces. */
   counts(): SampleCounts {
-    const all: SampleCounts = { taken: 0, lost: 0, over: 0 };
+    const all: SampleCounts = { ...NO_SAMPLES };
     for (let row = 0; row < ROWS; row++) {
       const one = this.#row(row);
       all.taken += one.taken;
       all.lost += one.lost;
       all.over += one.over;
+      all.takenBytes += one.takenBytes;
+      all.missedBytes += one.missedBytes;
     }
     return all;
   }

@@ -46,35 +46,52 @@ export class SampleColumns {
   readonly captured: Uint8Array;
   readonly frames: Uint8Array;
 
-  constructor(capacity: number) {
+  /** All columns, one after the other: what goes from one thread to another. */
+  readonly buffer: ArrayBuffer;
+
+  /** `buffer`: that of another instance with the same capacity, whose rows this one then has. */
+  constructor(capacity: number, buffer = new ArrayBuffer(SampleColumns.bytes(capacity))) {
     this.capacity = capacity;
-    this.time = new Float64Array(capacity);
-    this.length = new Uint32Array(capacity);
-    this.weight = new Float64Array(capacity);
-    this.family = new Uint8Array(capacity);
-    this.source = new Uint32Array(capacity * 4);
-    this.target = new Uint32Array(capacity * 4);
-    this.protocol = new Uint8Array(capacity);
-    this.sport = new Uint16Array(capacity);
-    this.dport = new Uint16Array(capacity);
-    this.tcpFlags = new Uint8Array(capacity);
-    this.ttl = new Uint8Array(capacity);
-    this.fragment = new Uint8Array(capacity);
-    this.tags = new Uint8Array(capacity);
-    this.payloadBytes = new Uint16Array(capacity);
-    this.interface = new Uint32Array(capacity);
-    this.verdict = new Uint8Array(capacity);
-    this.rule = new Uint32Array(capacity);
-    this.networkAt = new Uint8Array(capacity);
-    this.transportAt = new Uint8Array(capacity);
-    this.payloadAt = new Uint8Array(capacity);
-    this.captured = new Uint8Array(capacity);
-    this.frames = new Uint8Array(capacity * SAMPLE_HEAD);
+    this.buffer = buffer;
+    // The widest first, so that each begins where it may.
+    let at = 0;
+    const next = (bytes: number): number => {
+      const begin = at;
+      at += bytes;
+      return begin;
+    };
+    const f64 = (): Float64Array => new Float64Array(buffer, next(8 * capacity), capacity);
+    const u32 = (words = 1): Uint32Array =>
+      new Uint32Array(buffer, next(4 * words * capacity), words * capacity);
+    const u16 = (): Uint16Array => new Uint16Array(buffer, next(2 * capacity), capacity);
+    const u8 = (bytes = 1): Uint8Array => new Uint8Array(buffer, next(bytes * capacity), bytes * capacity);
+    this.time = f64();
+    this.weight = f64();
+    this.length = u32();
+    this.source = u32(4);
+    this.target = u32(4);
+    this.interface = u32();
+    this.rule = u32();
+    this.sport = u16();
+    this.dport = u16();
+    this.payloadBytes = u16();
+    this.family = u8();
+    this.protocol = u8();
+    this.tcpFlags = u8();
+    this.ttl = u8();
+    this.fragment = u8();
+    this.tags = u8();
+    this.verdict = u8();
+    this.networkAt = u8();
+    this.transportAt = u8();
+    this.payloadAt = u8();
+    this.captured = u8();
+    this.frames = u8(SAMPLE_HEAD);
   }
 
   /** Bytes of memory. */
   static bytes(capacity: number): number {
-    return capacity * (SAMPLE_HEAD + 8 + 4 + 8 + 32 + 4 + 2 + 8 + 13);
+    return capacity * (2 * 8 + 11 * 4 + 3 * 2 + 11 + SAMPLE_HEAD);
   }
 
   /** Overwrites row `to` with a row of another instance. */

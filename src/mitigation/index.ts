@@ -8,6 +8,7 @@ export { KINDS, REFLECTORS } from './kinds.ts';
 export { SampleReader } from './read-sample.ts';
 export { attackDocument, attackText } from './report.ts';
 export { type AttackRecord, type Change, Responder, type ResponderOptions } from './responder.ts';
+export { ResponderThread, type Told } from './responder-thread.ts';
 export { SpaceSaving } from './space-saving.ts';
 export type { Matched, ProposedRule } from './synthesis.ts';
 export { operatorVetoes, parseVeto } from './veto.ts';

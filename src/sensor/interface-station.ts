@@ -19,6 +19,7 @@ import { workerCpus } from './placement.ts';
 import { type PlacedPlan, usesThresholds } from './policy-book.ts';
 import { areLeft, type Returning, returningFlows } from './recovery.ts';
 import { RunControl, SLOTS_BESIDE_WORKERS } from './run-control.ts';
+import { mitigationOf } from './run-mitigation.ts';
 import { type EndStep, Stat, statsBuffer } from './setup.ts';
 import { commonSetup, type EarlyDrop, type Station, type StationHost } from './station.ts';
 
@@ -105,7 +106,9 @@ export class InterfaceStation implements Station {
       thresholds: () => this.#enableThresholds(gate),
       releasePairs: async (keys) => (await this.#pairs?.release(keys)) ?? [],
       live: () => this.stats.reduce((sum, stats) => sum + stats[Stat.shuntsLive], 0),
+      mitigation: mitigationOf(this.#config, process.env),
       logShunt: (record) => this.#host.logShunt(record),
+      notice: (note, message) => this.#host.notice(note, `${this.name}: ${message}`),
       warn: (line) => this.#host.warn(`${this.name}: ${line}`),
     });
   }

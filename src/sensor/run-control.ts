@@ -13,6 +13,7 @@ import {
 } from '../gate/control-protocol.ts';
 import { ControlServer, type Conversation } from '../gate/control-server.ts';
 import { type AuditLine, AuditLog } from '../gate/daemon-audit.ts';
+import type { MitigationOptions } from '../gate/daemon-mitigation.ts';
 import { PairKeeper } from '../gate/daemon-pairs.ts';
 import { DaemonRequests, keyOf } from '../gate/daemon-requests.ts';
 import type { Shunt } from '../gate/daemon-shunt.ts';
@@ -33,6 +34,7 @@ import { Order } from './client-orders.ts';
 import { directShuntRecord } from './direct-shunts.ts';
 import { DrivenTable } from './driven-table.ts';
 import { isUsable, readNote } from './notes.ts';
+import { RunMitigation } from './run-mitigation.ts';
 
 /** Slots of the leases behind those of the workers: pairs of policies, and the control socket itself. */
 export const SLOTS_BESIDE_WORKERS = 2;
@@ -51,7 +53,10 @@ export interface RunControlParts {
   releasePairs(keys: readonly Uint8Array[]): Promise<boolean[]>;
   /** Shunts of policies that are live. */
   live(): number;
+  /** Attacks are to be held back. */
+  mitigation: MitigationOptions | undefined;
   logShunt(record: ShuntLogRecord): void;
+  notice(note: string, message: string): void;
   warn(line: string): void;
 }
 
@@ -75,6 +80,7 @@ export class RunControl {
   readonly #note = new Uint8Array(NOTE_BYTES);
   #audit: AuditLog | undefined;
   #server: ControlServer | undefined;
+  #mitigation: RunMitigation | undefined;
   #watched = false;
 
   private constructor(parts: RunControlParts) {
@@ -143,7 +149,19 @@ export class RunControl {
   async #serve(): Promise<void> {
     await this.#table.start();
     this.#saveState();
-    const { controlGroup } = this.#parts.config;
+    const { gate, config, mitigation } = this.#parts;
+    if (mitigation !== undefined)
+      this.#mitigation = await RunMitigation.start({
+        gate,
+        place: this.#place,
+        config,
+        options: mitigation,
+        audit: { write: (line) => this.#writeAudit(line) },
+        grace: () => this.#client.grace(),
+        notice: (note, message) => this.#parts.notice(note, message),
+        warn: (line) => this.#parts.warn(line),
+      });
+    const { controlGroup } = config;
     const access = {
       uid: process.getuid?.() ?? 0,
       gid: controlGroup === undefined ? (process.getgid?.() ?? 0) : accountNumber('group', controlGroup),
@@ -168,6 +186,7 @@ export class RunControl {
     this.#pairs
       .expire((pair, reason) => this.#requests.notePairEnd(pair, reason))
       .catch((error: Error) => warn(`pairs could not be looked after: ${error.message}`));
+    this.#mitigation?.lookAfter();
     this.#followWatchers();
   }
 
@@ -296,19 +315,24 @@ export class RunControl {
       case 'trace.start':
       case 'trace.read':
       case 'trace.stop':
-        if (uid !== 0 && (uid === undefined || uid !== process.getuid?.()))
-          throw new SluiceError('DENIED', 'only the superuser may do this');
+        mustRule(uid);
         if (request.op === 'trace.read') return this.#slots.readTrace();
         if (request.op === 'trace.start') this.#slots.startTrace(request);
         else this.#slots.stopTrace();
         return {};
-      case 'stop':
-      case 'next':
-      case 'resize':
       case 'rule.add':
       case 'rule.remove':
       case 'rule.switch':
       case 'rule.list':
+        if (this.#mitigation === undefined)
+          throw new SluiceError('REFUSED', 'this run has no rules', {
+            help: '`sluice run` with --mitigate or --mitigate-dry-run has them, and `sluice gate up`',
+          });
+        if (request.op !== 'rule.list') mustRule(uid);
+        return await this.#mitigation.perform(request, conversation);
+      case 'stop':
+      case 'next':
+      case 'resize':
         throw new SluiceError('REFUSED', `this gate is driven by \`sluice run\` (process ${process.pid})`, {
           help: 'its configuration says what it is: stop that process to take the gate down',
         });
@@ -353,6 +377,7 @@ export class RunControl {
         uptime: (performance.now() - this.#began) / 1000,
       },
       ...counts,
+      ...gate.sampled(),
       reasons,
       tables: {
         flows4: { entries: await this.#client.sweep(4, () => {}), max: max('flows4') },
@@ -377,12 +402,20 @@ export class RunControl {
     const server = this.#server;
     this.#server = undefined;
     await server?.close();
+    await this.#mitigation?.close();
+    this.#mitigation = undefined;
     await this.#table.stop();
     removeState(this.#place);
     this.#audit?.close();
     this.#leases.close();
     this.#client.close();
   }
+}
+
+/** @throws SluiceError DENIED */
+function mustRule(uid: number | undefined): void {
+  if (uid === 0 || (uid !== undefined && uid === process.getuid?.())) return;
+  throw new SluiceError('DENIED', 'only the superuser may do this');
 }
 
 function refOf({ family, bytes }: FlowKey): { family: 4 | 6; key: Uint8Array } {

@@ -27,6 +27,7 @@ import { keepAwake } from './low-latency.ts';
 import { MirrorGate } from './mirror-gate.ts';
 import { type PlacedPlan, PolicyBook, usesThresholds } from './policy-book.ts';
 import { progressText, type RunSummary, summarize, summaryText } from './report.ts';
+import { mitigationOf } from './run-mitigation.ts';
 import { END_STEPS } from './setup.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
 import type { Station, StationHost } from './station.ts';
@@ -60,6 +61,8 @@ export async function runSensor(
     checkKernel('xdp');
   }
   checkSources(config.source);
+  // What is wrong with it is said before anything is begun.
+  mitigationOf(config, process.env);
   using awake = config.lowLatency ? keepAwake() : undefined;
   if (awake !== undefined) io.detail(`processors wake within ${awake.microseconds} µs`);
   const sensor = new Sensor(config, io, infos);

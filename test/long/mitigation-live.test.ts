@@ -1,13 +1,14 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { type Attacking, attackOf } from '../../bench/attack-traffic.ts';
 import { usualTraffic } from '../../bench/usual-traffic.ts';
-import type { RuleRow } from '../../src/gate/control-protocol.ts';
+import type { RuleRow, StatusReport } from '../../src/gate/control-protocol.ts';
 import { PacketSender } from '../../src/kernel/index.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
+import { LogDir, type Run, runOn } from '../sensor/run.ts';
 import { sluice } from '../support/command.ts';
-import { kernelTest, ownNetns } from '../support/kernel.ts';
+import { kernelTest, ownNetns, vethPair } from '../support/kernel.ts';
 
 ownNetns();
 
@@ -17,39 +18,52 @@ interface Line {
   [field: string]: unknown;
 }
 
-const lines = (gate: UpGate): Line[] =>
-  readFileSync(join(gate.logDir, 'mitigation.log'), 'utf8')
+const linesOf = (directory: string, log = 'mitigation'): Line[] => {
+  const path = join(directory, `${log}.log`);
+  if (!existsSync(path)) return [];
+  return readFileSync(path, 'utf8')
     .split('\n')
     .filter((text) => text !== '')
     .map((text) => JSON.parse(text) as Line);
+};
+
+/** Seconds for what takes one or two when the machine is quiet. */
+const PATIENCE = 120;
+const USUAL_PPS = 500;
+
+const untilTold = (directory: string, what: (line: Line) => boolean, name: string): Promise<Line> =>
+  eventually(async () => linesOf(directory).find(what), `nothing says: ${name}`, PATIENCE);
 
 /** Sends usual traffic at a rate, and an attack beside it for as long as it is told to. */
 class Traffic {
   readonly #sender: PacketSender;
-  readonly #usual = usualTraffic(5, '198.51.100');
+  readonly #makesUsual = usualTraffic(5, '198.51.100');
   readonly #attack: Attacking;
   readonly #timer: NodeJS.Timeout;
   /** Frames of the attack, made once. */
   readonly #frames: Uint8Array[];
   attacking = false;
+  /** Packets of what is usual. */
+  usual = 0;
   #last = performance.now();
 
-  constructor(gate: UpGate, kind: string, seed: number) {
-    this.#sender = new PacketSender(gate.peer);
+  constructor(peer: string, kind: string, seed: number) {
+    this.#sender = new PacketSender(peer);
     this.#attack = attackOf(kind, seed, this.server);
     this.#frames = Array.from({ length: 4000 }, (_, i) => this.#attack.packet(i));
     this.#timer = setInterval(() => this.#send(), 10);
   }
 
   get server(): string {
-    return this.#usual.servers[0];
+    return this.#makesUsual.servers[0];
   }
 
   #send(): void {
     const now = performance.now();
     const seconds = Math.min(0.1, (now - this.#last) / 1000);
     this.#last = now;
-    const frames = Array.from({ length: Math.ceil(500 * seconds) }, () => this.#usual.packet(0));
+    const frames = Array.from({ length: Math.ceil(USUAL_PPS * seconds) }, () => this.#makesUsual.packet(0));
+    this.usual += frames.length;
     if (this.attacking)
       for (let i = Math.ceil(20_000 * seconds); i > 0; i--)
         frames.push(this.#frames[Math.floor(Math.random() * this.#frames.length)]);
@@ -64,32 +78,56 @@ class Traffic {
   }
 }
 
-const rules = async (gate: UpGate): Promise<RuleRow[]> =>
-  JSON.parse((await sluice('rule', 'ls', '-i', gate.ifname, '--json')).stdout) as RuleRow[];
+/**
+ * Until what is usual has been learned for long enough: samples of more packets than come in the time that learning takes,
+ * or in twice that, were looked at.
+ */
+async function learned(ifname: string, traffic: Traffic): Promise<void> {
+  await eventually(
+    async () => {
+      const { stdout } = await sluice('gate', 'status', '-i', ifname, '--json');
+      const { sampled } = JSON.parse(stdout) as StatusReport;
+      // One sample in so many at the least, and each says that its time has come.
+      return traffic.usual > USUAL_PPS * 12 && sampled.pkts > 20 ? true : undefined;
+    },
+    'nothing usual was sampled',
+    PATIENCE,
+  );
+}
+
+const rules = async (ifname: string): Promise<RuleRow[]> =>
+  JSON.parse((await sluice('rule', 'ls', '-i', ifname, '--json')).stdout) as RuleRow[];
+
+const dropping = (ifname: string): Promise<RuleRow> =>
+  eventually(
+    async () => (await rules(ifname)).find(({ dropped }) => dropped.pkts > 1000),
+    'no rule drops',
+    PATIENCE,
+  );
 
 kernelTest(
   'an attack is found in samples, dropped by a rule, and the rule can be taken out',
   ['xdpFrags', 'syscallProgram'],
   async () => {
     await using gate = await UpGate.up('--mitigate', '--min-pps', '2000', '--veto', 'tcp/22');
-    using traffic = new Traffic(gate, 'memcached-amplification', 12);
-    // What is usual has to be learned first.
-    await new Promise((resolve) => setTimeout(resolve, 8000));
-    expect(lines(gate)).toEqual([]);
+    using traffic = new Traffic(gate.peer, 'memcached-amplification', 12);
+    await learned(gate.ifname, traffic);
+    expect(linesOf(gate.logDir).filter(({ attack }) => attack === true)).toEqual([]);
     traffic.attacking = true;
-    const dropping = await eventually(
-      async () => (await rules(gate)).find(({ dropped }) => dropped.pkts > 1000),
-      'no rule drops',
-      30,
-    );
-    expect(dropping.expr).toContain(`dst host ${traffic.server}`);
-    expect(dropping.expr).toContain('udp src port 11211');
-    expect(dropping.expr).toContain('not ((tcp and port 22))');
-    expect(dropping.expires).not.toBeNull();
-    const [began] = lines(gate);
-    expect(began).toMatchObject({ event: 'began', kind: 'memcached-amplification', target: traffic.server });
+    const rule = await dropping(gate.ifname);
+    expect(rule.expr).toContain(`dst host ${traffic.server}`);
+    expect(rule.expr).toContain('udp src port 11211');
+    expect(rule.expr).toContain('not ((tcp and port 22))');
+    expect(rule.expires).not.toBeNull();
+    const began = linesOf(gate.logDir).find(({ event }) => event === 'began');
+    expect(began).toMatchObject({ kind: 'memcached-amplification', target: traffic.server });
+    const [notice] = linesOf(gate.logDir, 'notice');
+    expect(notice).toMatchObject({ note: 'Sluice::Attack' });
+    expect(notice['msg']).toContain(`memcached-amplification on ${traffic.server}`);
     const status = await gate.status();
     expect(status.ruleDropped.pkts).toBeGreaterThan(1000);
+    expect(status.sampled.bytes).toBeGreaterThan(64 * status.sampled.pkts);
+    expect(status.sampleLost.pkts).toBeGreaterThanOrEqual(0);
 
     // Under mitigation it stays visible.
     const [row] = JSON.parse((await sluice('attack', 'ls', '-i', gate.ifname, '--json')).stdout) as {
@@ -99,35 +137,74 @@ kernelTest(
     expect(row.attack).toBe(true);
     const reverted = await sluice('attack', 'revert', row.id, '-i', gate.ifname);
     expect(reverted.code).toBe(0);
-    await eventually(
-      async () => (lines(gate).some(({ event }) => event === 'reverted') ? true : undefined),
-      'nothing says that it was reverted',
-      60,
-    );
-    expect(await rules(gate)).toEqual([]);
+    await untilTold(gate.logDir, ({ event }) => event === 'reverted', 'reverted');
+    expect(await rules(gate.ifname)).toEqual([]);
     traffic.attacking = false;
-    await eventually(
-      async () => (lines(gate).some(({ event }) => event === 'ended') ? true : undefined),
-      'the attack does not end',
-      60,
-    );
+    await untilTold(gate.logDir, ({ event }) => event === 'ended', 'ended');
   },
 );
 
 kernelTest('a dry run tells, and does nothing', ['xdpFrags', 'syscallProgram'], async () => {
   await using gate = await UpGate.up('--mitigate-dry-run', '--min-pps', '2000');
-  using traffic = new Traffic(gate, 'ntp-amplification', 4);
-  await new Promise((resolve) => setTimeout(resolve, 8000));
+  using traffic = new Traffic(gate.peer, 'ntp-amplification', 4);
+  await learned(gate.ifname, traffic);
   traffic.attacking = true;
-  const told = await eventually(
-    async () => lines(gate).find(({ event }) => event === 'began'),
-    'nothing is found',
-    30,
+  const told = await untilTold(
+    gate.logDir,
+    ({ event, attack }) => event === 'began' && attack === true,
+    'began',
   );
   expect(told).toMatchObject({ kind: 'ntp-amplification', dryRun: true });
   expect((told['rules'] as unknown[]).length).toBeGreaterThan(0);
-  expect(await rules(gate)).toEqual([]);
+  expect(await rules(gate.ifname)).toEqual([]);
 });
+
+kernelTest(
+  'sluice run does it too, and its rules are there after a restart',
+  ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'],
+  async () => {
+    const pair = vethPair();
+    using logs = new LogDir();
+    const store = join(logs.path, 'store');
+    const start = (): Run =>
+      runOn(
+        pair.a,
+        logs,
+        '--mitigate',
+        '--min-pps',
+        '2000',
+        '--rule-store',
+        store,
+        '--veto',
+        '192.0.2.1,tcp/22',
+      );
+    await using first = await start().ready();
+    using traffic = new Traffic(pair.b, 'ntp-amplification', 4);
+    await learned(pair.a, traffic);
+    traffic.attacking = true;
+    const { id, expr, dropped } = await dropping(pair.a);
+    expect(expr).toContain('udp src port 123');
+    expect(expr).toContain('not ((host 192.0.2.1 and tcp and port 22))');
+    expect(logs.read('notice').map(({ note }) => note)).toContain('Sluice::Attack');
+    const kept = await sluice('rule', 'add', 'udp port 9', '--id', 'by-hand', '-i', pair.a);
+    expect(kept.code, kept.stderr).toBe(0);
+    const ended = await first.stop();
+    expect(ended.code).toBe(0);
+
+    await using second = await start().ready();
+    const again = await rules(pair.a);
+    expect(again.map((rule) => rule.id)).toContain('by-hand');
+    // As long as its time is not over, which a slow machine may take.
+    const same = again.find((rule) => rule.id === id);
+    if (same !== undefined) expect(same.dropped.pkts).toBeGreaterThanOrEqual(dropped.pkts);
+
+    // After a sudden end as well.
+    await second.stop('SIGKILL');
+    await using third = await start().ready();
+    expect((await rules(pair.a)).map((rule) => rule.id)).toContain('by-hand');
+    await third.stop();
+  },
+);
 
 kernelTest('without --mitigate there are no attacks to tell of', ['xdpFrags', 'syscallProgram'], async () => {
   await using gate = await UpGate.up();

@@ -176,6 +176,8 @@ function statusText(s: StatusReport, io: CommandIo): string {
     ['rules', s.ruleDropped],
     ['rate limits', s.rateLimited],
     ['aborted', s.aborted],
+    ['sampled', s.sampled],
+    ['samples lost', s.sampleLost],
   ] as const)
     if (value.pkts > 0) lines.push([name, count(value)]);
   const { rules, next, hook } = s.slots;

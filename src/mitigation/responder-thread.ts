@@ -1,0 +1,108 @@
+import { Worker } from 'node:worker_threads';
+import { SampleColumns } from './columns.ts';
+import type { Change } from './responder.ts';
+import type { ProposedRule } from './synthesis.ts';
+
+/** What the thread is begun with. */
+export interface ResponderSetup {
+  readonly minPps: number;
+  /** As parseVeto reads them. */
+  readonly vetoes: readonly string[];
+  readonly seed: number;
+}
+
+/** What has become of an attack. */
+export interface Told {
+  readonly change: Change;
+  readonly id: string;
+  readonly kind: string;
+  readonly target: string;
+  /** False: a surprise, which needs no rule. */
+  readonly attack: boolean;
+  readonly rules: readonly ProposedRule[];
+  /** As attackDocument makes it. */
+  readonly document: object;
+}
+
+/** Rows to look at, and how far the clock has come (nanoseconds since the epoch); the buffer comes back. */
+export interface ToResponder {
+  readonly buffer: ArrayBuffer;
+  readonly count: number;
+  readonly clock: number;
+}
+
+export type FromResponder =
+  | { readonly kind: 'told'; readonly told: Told }
+  | { readonly kind: 'done'; readonly buffer: ArrayBuffer };
+
+/** Rows of a batch. */
+export const BATCH = 1024;
+
+/**
+ * A Responder in a thread of its own: rules are made of thousands of samples, which takes longer than an event loop may
+ * stand still. The thread does not keep the process alive.
+ */
+export class ResponderThread {
+  readonly #worker: Worker;
+  readonly #free: ArrayBuffer[] = [];
+  #columns = new SampleColumns(BATCH);
+  #pending = 0;
+  #closed = false;
+
+  /** `failed` is called once, when the thread has ended by itself. */
+  constructor(setup: ResponderSetup, told: (told: Told) => void, failed: (error: Error) => void) {
+    // Compiled, this file and the worker's are .js; run from source, Node strips the types of both.
+    const kind = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    this.#worker = new Worker(new URL(`./responder-worker.${kind}`, import.meta.url), {
+      name: 'sluice-attacks',
+      workerData: setup,
+    });
+    let cause: Error | undefined;
+    this.#worker
+      .on('message', (message: FromResponder) => {
+        if (this.#closed) return;
+        if (message.kind === 'told') told(message.told);
+        else {
+          this.#pending--;
+          this.#free.push(message.buffer);
+        }
+      })
+      .on('error', (error) => {
+        cause = error instanceof Error ? error : new Error(String(error));
+      })
+      .on('exit', () => {
+        if (!this.#closed) failed(cause ?? new Error('the thread that finds attacks has ended'));
+        this.#closed = true;
+      });
+    this.#worker.unref();
+  }
+
+  /** To be filled, up to its capacity; `send` takes it. */
+  get columns(): SampleColumns {
+    return this.#columns;
+  }
+
+  /** Batches that are still to be looked at. */
+  get pending(): number {
+    return this.#pending;
+  }
+
+  /** Hands over what is in `columns`, which is another one then. */
+  send(clock: number): void {
+    const { buffer, count } = this.#columns;
+    const message: ToResponder = { buffer, count, clock };
+    if (this.#closed) {
+      this.#columns.count = 0;
+      return;
+    }
+    this.#worker.postMessage(message, [buffer]);
+    this.#pending++;
+    this.#columns = new SampleColumns(BATCH, this.#free.pop());
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#worker.terminate();
+  }
+}
