@@ -68,7 +68,13 @@ kernelTest('samples have verdict, rule, interface and the lengths', ['xdpFrags',
   expect(kept.map(({ rule: number }) => number !== undefined)).toEqual([false, false, false, true, false]);
   expect(kept[1].bytes).toEqual(Buffer.from(packet(1200).bytes().subarray(0, 128)));
   for (const { ts } of kept) expect(Math.abs(ts - before)).toBeLessThan(60);
-  expect(sampler.counts()).toEqual({ taken: 5, lost: 0, over: 0 });
+  expect(sampler.counts()).toEqual({
+    taken: 5,
+    lost: 0,
+    over: 0,
+    takenBytes: 62 + 1242 + 54 + 242 + 60,
+    missedBytes: 0,
+  });
   sampler.close();
   expect(gate.gate.features.samples).toBe(false);
   expect(gate.run(packet(20)).action).toBe(XDP_PASS);

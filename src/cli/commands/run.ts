@@ -60,6 +60,7 @@ Examples:
   sluice run udp://0.0.0.0:4789                   a mirror in VXLAN, no privileges needed
   sluice run udp://10.0.0.5:4789 --mirror-gate eth0
                                                   shunted connections are dropped before the socket
+  sluice run -i eth1 --tap --mitigate              attacks are held back by rules
   sluice run -i eth1 --tap --tunnels vxlan,gre    connections in tunnels are shunted too
   sluice run 'udp://[::]:6081?encap=geneve' --health-port 8080
                                                   behind an AWS Gateway Load Balancer`,
