@@ -21,7 +21,7 @@ needs=(
 )
 # What tests compare with.
 [ "${1:-}" != --tests ] || needs+=(
-  p0f:p0f tshark:tshark iptables:iptables clang-19:clang-19 python3-scapy:/usr/lib/python3/dist-packages/scapy/__init__.py
+  p0f:p0f nats-server:nats-server tshark:tshark iptables:iptables clang-19:clang-19 python3-scapy:/usr/lib/python3/dist-packages/scapy/__init__.py
 )
 missing=()
 for need in "${needs[@]}"; do

@@ -72,6 +72,10 @@ export const ERROR_CODES = {
     meaning: 'A filter asks for what a program at XDP cannot know, or for more than it can hold.',
   },
   RULE: { exit: Exit.failed, meaning: 'A rule set was refused; the message names the rule at fault.' },
+  FLEET: {
+    exit: Exit.failed,
+    meaning: 'The server of a fleet cannot be asked, or signed rules of a file do not count.',
+  },
   POLICY_INVALID: { exit: Exit.usage, meaning: 'A policy is not valid; the message says where.' },
   MACHINE: {
     exit: Exit.failed,

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import type { AppliedRules } from '../rules/live-rules.ts';
+import type { FleetStatus } from './daemon-fleet.ts';
 import type { Features } from './features.ts';
 import { protocolNumber } from './flow-key.ts';
 import type { Count, Ledger } from './ledger.ts';
@@ -431,6 +432,8 @@ export type StatusReport = Ledger &
     zeek: ZeekStatus | null;
     /** What the gate watches and shunts by itself; null: it does not, or the daemon that knows is dead. */
     watch: WatchReport | null;
+    /** Of signed rules (`--rules-from`); null: none are followed, or no daemon. */
+    fleet: FleetStatus | null;
   };
 
 /** What a watcher is told. */

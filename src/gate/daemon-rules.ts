@@ -6,7 +6,15 @@ import { compileFilterText } from '../filter/index.ts';
 import { BpfMap, NicRules } from '../kernel/index.ts';
 import { type AppliedRules, LiveRules, RULE_COUNTS } from '../rules/live-rules.ts';
 import { NO_COUNTS, readCounts } from '../rules/rows.ts';
-import { actionText, inScope, type Node, parseRule, RULE_LIMITS, type Rule } from '../rules/spec.ts';
+import {
+  actionText,
+  inScope,
+  type Node,
+  parseRule,
+  RULE_LIMITS,
+  type Rule,
+  type RuleScope,
+} from '../rules/spec.ts';
 import { monotonicSeconds } from './clock.ts';
 import type { Place } from './control-places.ts';
 import type { RequestOf, RuleRow, RulesAdded } from './control-protocol.ts';
@@ -100,6 +108,15 @@ export class RuleKeeper {
 
   has(id: string): boolean {
     return this.#rules.has(id);
+  }
+
+  ids(): string[] {
+    return [...this.#rules.keys()];
+  }
+
+  /** Whether rules with this scope hold at this gate. */
+  holdsHere(scope: RuleScope): boolean {
+    return inScope(scope, this.#node);
   }
 
   /** Goes on with the rules of a daemon that has ended; their counts go on, too. */

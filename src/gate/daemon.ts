@@ -15,6 +15,7 @@ import {
 import { ControlServer, type Conversation, type Peer } from './control-server.ts';
 import { AuditLog } from './daemon-audit.ts';
 import { EveKeeper } from './daemon-eve.ts';
+import { FleetKeeper, type FleetOptions } from './daemon-fleet.ts';
 import type { HoldKeeper } from './daemon-holds.ts';
 import { InterfaceKeeper } from './daemon-interfaces.ts';
 import { MitigationKeeper, type MitigationOptions } from './daemon-mitigation.ts';
@@ -68,6 +69,8 @@ export interface DaemonOptions extends GateInterface {
   zeek?: string;
   /** Finds attacks and holds them back by rules. */
   mitigation?: MitigationOptions;
+  /** Signed rules come from somewhere. */
+  fleet?: FleetOptions;
   /** What this node is, for the scopes of rules. */
   site?: string;
   roles?: readonly string[];
@@ -123,6 +126,7 @@ export class GateDaemon {
   readonly #peers: PeerKeeper | undefined;
   #eve: EveKeeper | undefined;
   #mitigation: MitigationKeeper | undefined;
+  #fleet: FleetKeeper | undefined;
   #requests: DaemonRequests;
   /** While the tables are exchanged, whoever wants to change them waits. */
   #exclusive: Promise<void> | undefined;
@@ -349,13 +353,22 @@ export class GateDaemon {
         (request, peer) => this.#perform(request, aloneWith(peer)),
         this.#warn,
       );
-    const { mitigation, logDir } = this.#options;
+    const { mitigation, logDir, fleet, site, roles = [] } = this.#options;
     if (mitigation !== undefined)
       this.#mitigation = new MitigationKeeper(mitigation, {
         gate: this.#gate,
         rules: this.#rules,
         place: this.#place,
         logDir,
+        warn: this.#warn,
+      });
+    if (fleet !== undefined)
+      this.#fleet = new FleetKeeper(fleet, {
+        rules: this.#rules,
+        place: this.#place,
+        audit: this.#audit,
+        site,
+        roles,
         warn: this.#warn,
       });
     this.#saveState();
@@ -618,6 +631,7 @@ export class GateDaemon {
       steering: this.#gate.steering() ?? null,
       zeek: this.#zeek?.status() ?? null,
       watch: watch ?? null,
+      fleet: this.#fleet?.status() ?? null,
       pins: this.#gate.pins,
     };
   }
@@ -646,6 +660,7 @@ export class GateDaemon {
     await this.#zeek?.close();
     await this.#server?.close();
     await this.#mitigation?.close();
+    await this.#fleet?.close();
     await this.#rules.close();
     removeState(this.#place);
     this.#audit.close();

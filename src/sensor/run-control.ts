@@ -389,6 +389,7 @@ export class RunControl {
       peers: null,
       zeek: null,
       watch: null,
+      fleet: null,
       eve: null,
       steering: gate.steering() ?? null,
       slots: gate.slots(),

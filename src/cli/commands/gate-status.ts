@@ -9,6 +9,7 @@ import type { CommandHost } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { interfaceOption } from '../gate-choice.ts';
 import { watchLines } from './gate-alone.ts';
+import { fleetLines } from './gate-fleet.ts';
 
 /** `sluice gate status`. */
 export function registerGateStatus(gate: Command, host: CommandHost): void {
@@ -169,6 +170,7 @@ function statusText(s: StatusReport, io: CommandIo): string {
   if (options !== '') lines.push(['options', options]);
   lines.push(['seen', count(s.seen)], ['shunted', count(s.shunted)], ['passed', count(s.passed)]);
   if (s.watch !== null) lines.push(...watchLines(s.watch));
+  if (s.fleet !== null) lines.push(...fleetLines(s.fleet));
   lines.push(...steeringLines(s));
   for (const [reason, value] of Object.entries(s.reasons))
     if (value.pkts > 0) lines.push(['', `${REASONS[reason] ?? reason}: ${count(value)}`]);

@@ -8,6 +8,7 @@ import type { DaemonOptions, UpReport } from '../../gate/daemon.ts';
 import type { CommandHost } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { type AloneOptions, addAloneOptions, watchSettings } from './gate-alone.ts';
+import { addFleetOptions, type FollowOptions, fleetOptions } from './gate-fleet.ts';
 import { addMitigateOptions, type MitigateOptions, mitigateOptions } from './gate-mitigate.ts';
 import { addSensorOptions, eveOptions, type SensorOptions } from './gate-sensors.ts';
 
@@ -32,7 +33,7 @@ const gateSchema = runSchema
   })
   .extend({ mode: xdpMode });
 
-interface UpOptions extends SensorOptions, AloneOptions, MitigateOptions {
+interface UpOptions extends SensorOptions, AloneOptions, MitigateOptions, FollowOptions {
   interface: string[];
   shareTables?: boolean;
   pinOwner?: string;
@@ -138,6 +139,7 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
         });
         const eve = eveOptions(given);
         const mitigation = await mitigateOptions(given, process.env);
+        const fleet = await fleetOptions(given, first.ifname);
         const grouped = given.pinGroup !== undefined;
         const options: DaemonOptions = {
           ...first,
@@ -151,6 +153,7 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
           ...(peers === undefined ? {} : { peers }),
           ...(eve === undefined ? {} : { eve }),
           ...(mitigation === undefined ? {} : { mitigation }),
+          ...(fleet === undefined ? {} : { fleet }),
           steer: gateSteering(config, first.ifname),
           watch: given.alone === undefined ? undefined : { ...given.alone, ...watchSettings(given) },
           ...(given.next === undefined ? {} : { next: resolve(given.next) }),
@@ -183,6 +186,7 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
     });
   addSensorOptions(up);
   addMitigateOptions(up);
+  addFleetOptions(up);
   addAloneOptions(up);
   addFlags(up, gateSchema);
   up.addHelpText(
@@ -197,6 +201,7 @@ Examples:
   sluice gate up -i eth1 --tap --steer 2-5             each connection goes on at one of four CPUs
   sluice gate up -i eth1 --tap --abi suricata          Suricata's XDP bypass, unmodified (docs/suricata.md)
   sluice gate up -i eth1 --tap --mitigate --veto 192.0.2.0/28
+  sluice gate up -i eth1 --tap --rules-from nats://nats.example --trust desk.pub --site fra1
   sluice gate up -i eth1 --tap --eve unix_stream:/run/eve.sock --eve-policy tls
   sluice gate up -i eth1 --tap --abi zeek              Zeek with xdp-zeek, unmodified (docs/zeek.md)
   sluice gate up -i eth1 -i eth2 --tap --share-tables  a tap whose two directions come in on two interfaces`,

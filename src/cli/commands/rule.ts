@@ -1,44 +1,18 @@
-import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
-import { parse as parseYaml } from 'yaml';
+import { Argument, type Command, Option } from 'commander';
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
-import { parseDuration, scaled } from '../../base/units.ts';
+import { scaled } from '../../base/units.ts';
 import { LANGUAGES, type Language } from '../../filter/index.ts';
 import type { ControlClient } from '../../gate/control-client.ts';
 import type { RuleRow, RulesAdded } from '../../gate/control-protocol.ts';
-import {
-  actionText,
-  parseAction,
-  parseRule,
-  RULE_LIMITS,
-  type Rule,
-  type RuleInput,
-} from '../../rules/spec.ts';
+import { parseRule, type Rule, type RuleInput } from '../../rules/spec.ts';
 import type { Register } from '../command.ts';
 import { configOf } from '../flags.ts';
 import { withGate } from '../gate-choice.ts';
+import { fromFile, type RuleOptions, withRule, written } from './rule-input.ts';
 import { registerRuleSamples } from './rule-samples.ts';
+import { registerSigned } from './rule-signed.ts';
 
-interface Options {
-  interface?: string;
-  id?: string;
-  lang?: Language;
-  action?: string;
-  priority?: number;
-  ttl?: number;
-  note?: string;
-  offload?: 'nic';
-  file?: string;
-  replace?: boolean;
-  off?: boolean;
-  why?: string;
-  pcap?: string;
-}
-
-/** Bytes of a file of rules. */
-const MAX_FILE = 64 << 20;
 /** Rules in one request: a request has 64 KiB. */
 const REQUEST_BYTES = 48 * 1024;
 const REQUEST_RULES = 256;
@@ -55,7 +29,7 @@ async function connect(ifname: string | undefined): Promise<ControlClient> {
   return await Client.connect(findPlace(ifname));
 }
 
-/** `sluice rule add|rm|ls|on|off|test|samples`. */
+/** `sluice rule add|rm|ls|on|off|test|samples`, and what goes to many gates. */
 export const registerRule: Register = (program, host) => {
   const rule = program
     .command('rule')
@@ -83,7 +57,7 @@ export const registerRule: Register = (program, host) => {
     .addOption(new Option('--why <TEXT>', 'Reason, for the audit log.'))
     .action(async (expr: string | undefined) => {
       const { config } = configOf(add, outputSchema);
-      const given = add.opts<Options>();
+      const given = add.opts<RuleOptions>();
       await host.run(config, async (io) => {
         const rules = given.file === undefined ? [written(expr, given)] : fromFile(given.file, expr);
         using client = await connect(given.interface);
@@ -120,7 +94,7 @@ Examples:
       .addOption(new Option('--why <TEXT>', 'Reason, for the audit log.'))
       .action(async (ids: string[]) => {
         const { config } = configOf(command, outputSchema);
-        const { interface: ifname, why } = command.opts<Options>();
+        const { interface: ifname, why } = command.opts<RuleOptions>();
         await host.run(config, async (io) => {
           using client = await connect(ifname);
           const reason = why === undefined ? {} : { why };
@@ -145,7 +119,7 @@ Examples:
     .action(async () => {
       const { config } = configOf(ls, outputSchema);
       await host.run(config, async (io) => {
-        using client = await connect(ls.opts<Options>().interface);
+        using client = await connect(ls.opts<RuleOptions>().interface);
         const rows = await listed(client);
         if (config.json) io.out(`[${rows.map((row) => JSON.stringify(row)).join(',\n')}]\n`);
         else io.out(rows.map(rowText).join(''));
@@ -158,6 +132,7 @@ Examples:
 
   registerTest(rule, host);
   registerRuleSamples(rule, host);
+  registerSigned(rule, host);
 };
 
 /** `sluice rule test`: what rules would match, without privileges and without a gate. */
@@ -179,7 +154,7 @@ function registerTest(rule: Command, host: Parameters<Register>[1]): void {
     .addOption(new Option('--id <ID>', 'A rule of the gate that is up instead.'))
     .action(async (expr: string | undefined) => {
       const { config } = configOf(test, outputSchema);
-      const given = test.opts<Options & { pcap: string }>();
+      const given = test.opts<RuleOptions & { pcap: string }>();
       await host.run(config, async (io) => {
         const rules = await rulesToTest(expr, given);
         const { testRules } = await import('../rule-test.ts');
@@ -202,87 +177,11 @@ Examples:
   );
 }
 
-function withRule(command: Command): Command {
-  return command
-    .addArgument(new Argument('[EXPR]', 'the expression; not with --file'))
-    .addOption(new Option('--id <ID>', 'Its name; default: made of what it says.'))
-    .addOption(
-      new Option('--lang <LANG>', 'Language of the expression.').choices(LANGUAGES).default('tcpdump'),
-    )
-    .addOption(
-      new Option(
-        '--action <ACTION>',
-        'drop, count, limit=1000pps, limit=10mbit,per=source/24,burst=200ms, sample=100,size=128B.',
-      ).default('drop'),
-    )
-    .addOption(new Option('--priority <N>', 'Lower comes first; default 1000.').argParser(priority))
-    .addOption(new Option('--ttl <TIME>', 'For so long; default: until it is removed.').argParser(ttl))
-    .addOption(new Option('--note <TEXT>', 'For people.'));
-}
-
-/** The rule that the command line describes. */
-function written(expr: string | undefined, given: Options): RuleInput {
-  if (expr === undefined)
-    throw new SluiceError('USAGE', 'give an expression, or a --file of rules', {
-      help: "sluice rule add 'udp src port 123' --action drop",
-    });
-  const { lang = 'tcpdump', action: text = 'drop', priority, ttl, note, offload } = given;
-  const action = parseAction(text);
-  const made = createHash('sha256')
-    .update(`${lang} ${expr} ${actionText(action)}`)
-    .digest('hex')
-    .slice(0, 8);
-  return {
-    id: given.id ?? `rule-${made}`,
-    expr,
-    lang,
-    action,
-    ...(priority === undefined ? {} : { priority }),
-    ...(note === undefined ? {} : { note }),
-    ...(offload === undefined ? {} : { offload }),
-    ...(ttl === undefined ? {} : { expires: Date.now() / 1000 + ttl }),
-    enabled: given.off !== true,
-  };
-}
-
-/** A list of rules; actions may be written as on the command line. @throws SluiceError FILE, FILE_FORMAT, USAGE */
-function fromFile(path: string, expr: string | undefined): Rule[] {
-  if (expr !== undefined) throw new SluiceError('USAGE', 'give an expression or --file, not both');
-  let text: string;
-  try {
-    text = readFileSync(path === '-' ? 0 : path, 'utf8');
-  } catch (cause) {
-    throw new SluiceError('FILE', `cannot read ${path}`, { cause });
-  }
-  if (text.length > MAX_FILE)
-    throw new SluiceError('FILE_FORMAT', `${path} is larger than ${MAX_FILE} bytes`);
-  let list: unknown;
-  try {
-    list = parseYaml(text, { maxAliasCount: 0 });
-  } catch (cause) {
-    throw new SluiceError('FILE_FORMAT', `${path} is neither YAML nor JSON`, { cause });
-  }
-  if (!Array.isArray(list) || list.length === 0)
-    throw new SluiceError('FILE_FORMAT', `${path} is not a list of rules`, {
-      help: 'docs/rules.md shows one',
-    });
-  if (list.length > RULE_LIMITS.rules)
-    throw new SluiceError(
-      'LIMIT',
-      `${path} has ${list.length} rules; a gate has room for ${RULE_LIMITS.rules}`,
-    );
-  return list.map((item: unknown) => {
-    const given = item as { action?: unknown } | null;
-    if (typeof given?.action !== 'string') return parseRule(item);
-    return parseRule({ ...given, action: parseAction(given.action) });
-  });
-}
-
 /** Sends rules in requests that fit, several at once, so that the daemon makes them live together. */
 async function addAll(
   client: ControlClient,
   rules: readonly RuleInput[],
-  given: Options,
+  given: RuleOptions,
 ): Promise<RulesAdded> {
   const requests: RuleInput[][] = [];
   let bytes = Number.POSITIVE_INFINITY;
@@ -324,7 +223,7 @@ async function listed(client: ControlClient): Promise<RuleRow[]> {
 /** What `rule test` looks at: the expression, a file, or a rule of the gate. */
 async function rulesToTest(
   expr: string | undefined,
-  given: Options,
+  given: RuleOptions,
 ): Promise<Pick<Rule, 'id' | 'expr' | 'lang'>[]> {
   if (given.file !== undefined) return fromFile(given.file, expr);
   if (given.id !== undefined) {
@@ -362,20 +261,4 @@ function rowText(row: RuleRow): string {
   const marks = state.length === 0 ? '' : ` (${state.join(', ')})`;
   const what = lang === 'tcpdump' ? expr : `${lang}: ${expr}`;
   return `${id}  ${action}${marks}  matched ${count(matched)}; dropped ${count(dropped)}  ${what}\n`;
-}
-
-function priority(text: string): number {
-  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535)
-    throw new InvalidArgumentError('not a number up to 65535');
-  return Number(text);
-}
-
-function ttl(text: string): number {
-  try {
-    const value = parseDuration(text);
-    if (value >= 1 && value <= 366 * 86_400) return value;
-  } catch {
-    // Told below.
-  }
-  throw new InvalidArgumentError('not a time from 1 second to 366 days, such as 30 or 5m');
 }

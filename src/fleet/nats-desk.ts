@@ -1,0 +1,125 @@
+import { type KV, Kvm } from '@nats-io/kv';
+import { z } from 'zod';
+import { SluiceError } from '../base/errors.ts';
+import { connectOnce, type NatsPlace } from './nats-place.ts';
+import { keyOf } from './nats-source.ts';
+import { MAX_LINE, readEnvelope } from './statement.ts';
+
+/** Of a compare-and-set that somebody else was faster with. */
+const ATTEMPTS = 10;
+/** Results of edges that are gone. */
+const RESULTS_MS = 86_400_000;
+
+const resultSchema = z.object({
+  node: z.string(),
+  interface: z.string(),
+  site: z.string().nullable(),
+  roles: z.array(z.string()),
+  /** Seconds since 1970. */
+  ts: z.number(),
+  rules: z.array(
+    z.object({
+      id: z.string(),
+      revision: z.number(),
+      state: z.enum(['in force', 'refused', 'removed here', 'waiting', 'not for here']),
+      why: z.string().nullable(),
+      matched: z.object({ pkts: z.number(), bytes: z.number() }),
+      dropped: z.object({ pkts: z.number(), bytes: z.number() }),
+    }),
+  ),
+  /** Lines that did not count. */
+  refused: z.array(
+    z.object({ where: z.string(), id: z.string().nullable(), refused: z.string(), why: z.string() }),
+  ),
+});
+/** What an edge says of its rules. */
+export type EdgeResult = z.output<typeof resultSchema>;
+
+/** The author's side of a fleet. */
+export class NatsDesk {
+  readonly #place: NatsPlace;
+
+  constructor(place: NatsPlace) {
+    this.#place = place;
+  }
+
+  async #with<T>(work: (kvm: Kvm) => Promise<T>): Promise<T> {
+    try {
+      const connection = await connectOnce(this.#place);
+      try {
+        return await work(new Kvm(connection));
+      } finally {
+        await connection.close().catch(() => {});
+      }
+    } catch (cause) {
+      if (cause instanceof SluiceError) throw cause;
+      throw new SluiceError('FLEET', `${this.#place.name} does not do that`, {
+        cause,
+        help: 'is the server there, with JetStream (nats-server -js)?',
+      });
+    }
+  }
+
+  /**
+   * Puts signed rules where edges read them; the buckets are made when they are not there. What is there with a higher revision
+   * stays. Answers ids. @throws SluiceError FILE_FORMAT, FLEET
+   */
+  async publish(lines: readonly string[]): Promise<{ published: string[]; older: string[] }> {
+    const rules = lines.map((text) => {
+      const { id, revision } = readEnvelope(text)?.signed ?? {};
+      if (typeof id !== 'string' || typeof revision !== 'number')
+        throw new SluiceError('FILE_FORMAT', 'that is not a signed rule', {
+          help: 'sluice rule sign makes them',
+        });
+      return { id, revision, text };
+    });
+    return await this.#with(async (kvm) => {
+      const bucket = await kvm.create(this.#place.rules, { history: 1, maxValueSize: MAX_LINE });
+      await kvm.create(this.#place.results, { history: 1, ttl: RESULTS_MS });
+      const published: string[] = [];
+      const older: string[] = [];
+      for (const { id, revision, text } of rules)
+        ((await putNewer(bucket, id, revision, text)) ? published : older).push(id);
+      return { published, older };
+    });
+  }
+
+  /** What edges have told, by their names. @throws SluiceError FLEET */
+  async results(): Promise<EdgeResult[]> {
+    return await this.#with(async (kvm) => {
+      const bucket = await kvm.open(this.#place.results);
+      const found: EdgeResult[] = [];
+      for await (const key of await bucket.keys()) {
+        const entry = await bucket.get(key);
+        const read = resultSchema.safeParse(jsonOf(entry?.string() ?? ''));
+        if (read.success) found.push(read.data);
+      }
+      return found.sort((a, b) => (`${a.node} ${a.interface}` < `${b.node} ${b.interface}` ? -1 : 1));
+    });
+  }
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** False when a newer one is there, or the same. */
+async function putNewer(bucket: KV, id: string, revision: number, text: string): Promise<boolean> {
+  const key = keyOf(id);
+  for (let attempt = 1; ; attempt++) {
+    const there = await bucket.get(key);
+    const before = readEnvelope(there?.string() ?? '')?.signed['revision'];
+    if (there?.operation === 'PUT' && typeof before === 'number' && before >= revision) return false;
+    try {
+      if (there === null) await bucket.create(key, text);
+      else await bucket.update(key, text, there.revision);
+      return true;
+    } catch (error) {
+      if (attempt === ATTEMPTS) throw error;
+    }
+  }
+}

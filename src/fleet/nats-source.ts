@@ -1,0 +1,111 @@
+import { type KV, Kvm, type KvWatchEntry } from '@nats-io/kv';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { connectOnce, type NatsPlace } from './nats-place.ts';
+import { Pause, pauseAfter, type RuleSource, type SourceLine, type SourceSink } from './source.ts';
+
+/** Seconds between questions whether the server is there. */
+const ASK_EVERY = 1;
+const BATCH = 1024;
+
+/** A key of a bucket; rules' ids have no `=`, and may have dots where keys must not. */
+export const keyOf = (id: string): string => id.replace(/[^A-Za-z0-9_-]/g, '=');
+
+/**
+ * Signed rules in a key-value bucket of NATS. With each connection all of them come anew, then what changes: what was
+ * missed meanwhile comes with it, and what is known costs no more than being compared.
+ */
+export class NatsSource implements RuleSource {
+  readonly name: string;
+  readonly #place: NatsPlace;
+  readonly #node: string;
+  readonly #pause = new Pause();
+  #connection: NatsConnection | undefined;
+  #report: string | undefined;
+  #ended = false;
+  #work: Promise<void> | undefined;
+
+  /** @param node what it is called in the bucket of results */
+  constructor(place: NatsPlace, node: string) {
+    this.name = place.name;
+    this.#place = place;
+    this.#node = node;
+  }
+
+  start(sink: SourceSink): void {
+    this.#work = this.#run(sink);
+  }
+
+  report(text: string): void {
+    this.#report = text;
+  }
+
+  async #run(sink: SourceSink): Promise<void> {
+    for (let failures = 0; !this.#ended; ) {
+      try {
+        this.#connection = await connectOnce(this.#place);
+        await this.#follow(this.#connection, sink, () => (failures = 0));
+        if (!this.#ended) throw new Error('the connection was closed');
+      } catch (error) {
+        if (this.#ended) break;
+        failures++;
+        sink.failed(error instanceof Error ? error.message : String(error));
+      }
+      await this.#connection?.close().catch(() => {});
+      this.#connection = undefined;
+      if (!this.#ended) await this.#pause.wait(pauseAfter(failures));
+    }
+    await this.#connection?.close().catch(() => {});
+  }
+
+  /** Until the connection ends. */
+  async #follow(connection: NatsConnection, sink: SourceSink, good: () => void): Promise<void> {
+    const kvm = new Kvm(connection);
+    const rules = await kvm.open(this.#place.rules);
+    const watch = await rules.watch();
+    const closed = connection.closed().then(() => watch.stop());
+    const read = this.#read(watch, sink);
+    let results: KV | undefined;
+    try {
+      results = await kvm.open(this.#place.results);
+    } catch {
+      // Who may read rules need not be allowed to tell what became of them.
+    }
+    let told: string | undefined;
+    while (!this.#ended && !connection.isClosed()) {
+      await Promise.race([connection.flush(), closed, read]);
+      if (connection.isClosed()) break;
+      sink.heard();
+      good();
+      if (results !== undefined && this.#report !== told) {
+        told = this.#report;
+        try {
+          await Promise.race([results.put(this.#node, told as string), closed]);
+        } catch {
+          results = undefined;
+        }
+      }
+      await Promise.race([this.#pause.wait(ASK_EVERY), closed, read]);
+    }
+    watch.stop();
+    await read;
+  }
+
+  async #read(watch: AsyncIterable<KvWatchEntry>, sink: SourceSink): Promise<void> {
+    let lines: SourceLine[] = [];
+    for await (const entry of watch) {
+      // That a key is gone says nothing: a withdrawal is signed.
+      if (entry.operation === 'PUT') lines.push({ where: entry.key, text: entry.string() });
+      if (lines.length < BATCH && (entry.delta ?? 0) > 0) continue;
+      await sink.lines(lines);
+      lines = [];
+    }
+    if (lines.length > 0) await sink.lines(lines);
+  }
+
+  async close(): Promise<void> {
+    this.#ended = true;
+    this.#pause.end();
+    await this.#connection?.close().catch(() => {});
+    await this.#work;
+  }
+}
