@@ -28,6 +28,8 @@ export interface Place {
   state: string;
   /** The rules, for the daemon after this one. */
   rules: string;
+  /** The attacks that its keeper knows: JSON, the document of `sluice attack ls --json`. */
+  attacks: string;
 }
 
 export function gateName(ifindex: number): string {
@@ -50,6 +52,7 @@ export function placeOf(
     socket: file('sock'),
     state: file('json'),
     rules: file('rules'),
+    attacks: file('attacks'),
   };
 }
 

@@ -1,9 +1,8 @@
 import { rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { parseVeto, ResponderThread, SampleReader, type Told } from '../mitigation/index.ts';
 import { Packet } from '../packet/packet.ts';
 import { actionText, type RuleInput } from '../rules/spec.ts';
-import { type Place, RUN_DIRECTORY } from './control-places.ts';
+import type { Place } from './control-places.ts';
 import { AuditLog } from './daemon-audit.ts';
 import type { RuleKeeper } from './daemon-rules.ts';
 import type { Gate } from './gate.ts';
@@ -43,9 +42,6 @@ const KEPT_ATTACKS = 200;
 const PRIORITY = 500;
 const RETRY_MS = 1000;
 const WARM_UP = 'm-warm-up';
-
-/** Where a gate's daemon tells of the attacks that it knows: JSON, the document of `sluice attack ls --json`. */
-export const attacksFile = ({ name }: Pick<Place, 'name'>): string => join(RUN_DIRECTORY, `${name}.attacks`);
 
 /** Samples the gate, finds attacks, and keeps rules against them in force for as long as they last. */
 export class MitigationKeeper {
@@ -189,7 +185,7 @@ export class MitigationKeeper {
 
   #tell(): void {
     try {
-      writeFileSync(attacksFile(this.#place), JSON.stringify([...this.#known.values()]), { mode: 0o644 });
+      writeFileSync(this.#place.attacks, JSON.stringify([...this.#known.values()]), { mode: 0o644 });
     } catch (error) {
       this.#warn(`attacks cannot be told of: ${(error as Error).message}`);
     }
@@ -272,6 +268,6 @@ export class MitigationKeeper {
     await this.#working;
     this.#log.close();
     this.#noticeLog?.close();
-    rmSync(attacksFile(this.#place), { force: true });
+    rmSync(this.#place.attacks, { force: true });
   }
 }

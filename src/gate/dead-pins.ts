@@ -38,7 +38,8 @@ export function removeDeadPins(pinRoot: string, locks: string): void {
     if (lock === undefined) continue;
     rmSync(join(pinRoot, name), { recursive: true, force: true });
     // What the daemon of a gate left beside its lock.
-    for (const ending of ['sock', 'json', 'rules']) rmSync(join(locks, `${name}.${ending}`), { force: true });
+    for (const ending of ['sock', 'json', 'rules', 'attacks'])
+      rmSync(join(locks, `${name}.${ending}`), { force: true });
     lock.remove();
   }
 }

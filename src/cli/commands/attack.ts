@@ -23,10 +23,9 @@ interface AttackRow {
 
 async function attacks(ifname: string | undefined): Promise<AttackRow[]> {
   const { findPlace } = await import('../../gate/control-places.ts');
-  const { attacksFile } = await import('../../gate/daemon-mitigation.ts');
   const place = findPlace(ifname);
   try {
-    return JSON.parse(readFileSync(attacksFile(place), 'utf8')) as AttackRow[];
+    return JSON.parse(readFileSync(place.attacks, 'utf8')) as AttackRow[];
   } catch (cause) {
     throw new SluiceError('NOT_FOUND', `the gate of ${place.ifname} does not look for attacks`, {
       cause,
