@@ -230,7 +230,7 @@ kernelTest('what is wrong with --eve and --abi is said', ['xdpFrags', 'syscallPr
     [['--abi', 'bro'], 'none of zeek'],
     [['--abi', 'suricata,suricata-shared'], 'different forms'],
     [['--abi', 'zeek', '--zeek-pins', '/tmp/zeek'], 'below /sys/fs/bpf'],
-    [['--abi-entries', '0', '--abi', 'zeek'], 'not a number'],
+    [['--abi-entries', '0', '--abi', 'zeek'], 'must be a whole number'],
     [['--eve', 'unix:/tmp/x'], 'unix_stream:PATH'],
     [['--eve-policy', 'tls'], 'no --eve'],
     [['--eve', gate.logDir], 'is no file'],
