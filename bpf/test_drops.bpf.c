@@ -30,6 +30,7 @@ struct drop {
 	__u64 count;
 	__u64 ns;     /* CLOCK_MONOTONIC */
 	__u64 coarse; /* the same by CLOCK_MONOTONIC_COARSE */
+	__u64 behind; /* the most that this clock was behind as a packet was dropped, ns */
 };
 
 struct {
@@ -98,6 +99,8 @@ static __always_inline void note_drop(void *at, void *end, __u64 packets)
 	__sync_fetch_and_add(&drop->count, packets);
 	drop->ns = bpf_ktime_get_ns();
 	drop->coarse = bpf_ktime_get_coarse_ns();
+	if (drop->ns - drop->coarse > drop->behind)
+		drop->behind = drop->ns - drop->coarse;
 }
 
 SEC("xdp.frags")

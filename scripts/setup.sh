@@ -21,6 +21,7 @@ needs=(
 )
 # What tests compare with.
 [ "${1:-}" != --tests ] || needs+=(
+  argus-server:argus argus-client:ra nfdump:nfpcapd xdp-tools:xdp-loader
   p0f:p0f nats-server:nats-server tshark:tshark iptables:iptables clang-19:clang-19 python3-scapy:/usr/lib/python3/dist-packages/scapy/__init__.py
 )
 missing=()
@@ -44,6 +45,12 @@ if [ ${#missing[@]} -gt 0 ]; then
       { tail -n 15 "$log" >&2; fail "could not install: ${missing[*]}" "see the lines above, or install them by hand"; }
   fi
   rm -f "$log"
+  # Debian starts a package's service with it; the tests start what they need themselves.
+  if [ -d /run/systemd/system ]; then
+    for unit in nats-server:nats-server argus-server:argus nfdump:nfdump; do
+      [[ " ${missing[*]} " != *" ${unit%%:*} "* ]] || $sudo systemctl disable --now -q "${unit#*:}" || true
+    done
+  fi
 fi
 
 if ! cmp -s package-lock.json node_modules/.sluice-lock 2>/dev/null; then

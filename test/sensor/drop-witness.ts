@@ -6,7 +6,7 @@ import type { ConnLine } from './compare.ts';
 
 /** Offsets in `struct flow` and `struct drop` of bpf/test_drops.bpf.c. */
 const FLOW = { destination: 16, sourcePort: 32, destinationPort: 34, protocol: 36, size: 40 } as const;
-const DROP = { count: 0, ns: 1, coarse: 2, words: 3 } as const;
+const DROP = { count: 0, ns: 1, coarse: 2, behind: 3, words: 4 } as const;
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17 };
 
 const text = (value: unknown): string => (typeof value === 'string' ? value : '');
@@ -49,19 +49,24 @@ export class DropWitness {
     if (slow) put(XdpAction.pass, ['test_slow', 'test_slow_filter']);
   }
 
-  /** Packets seen dropped, of all flows, and when the last of them was: CLOCK_MONOTONIC seconds, 0 for none. */
-  get all(): { packets: number; last: number } {
+  /**
+   * Packets seen dropped, of all flows; when the last of them was: CLOCK_MONOTONIC seconds, 0 for none; and seconds that the
+   * kernel's coarse clock was behind at most, which is more than a tick where the kernel's timer interrupt came late.
+   */
+  get all(): { packets: number; last: number; behind: number } {
     const map = this.#object.map('drops');
     let packets = 0;
     let last = 0;
+    let behind = 0;
     const key = new Uint8Array(FLOW.size);
     const value = new BigUint64Array(DROP.words);
     for (let more = map.nextKey(undefined, key); more; more = map.nextKey(Uint8Array.from(key), key)) {
       if (!map.get(key, new Uint8Array(value.buffer))) continue;
       packets += Number(value[DROP.count]);
       last = Math.max(last, Number(value[DROP.ns]) / 1e9);
+      behind = Math.max(behind, Number(value[DROP.behind]) / 1e9);
     }
-    return { packets, last };
+    return { packets, last, behind };
   }
 
   /** Of a connection; undefined when none of its packets was dropped. */
