@@ -347,3 +347,14 @@ function peerOf(socket: Socket): Peer {
   }
   return { uid: undefined, pid: undefined };
 }
+
+/** Somebody who asks from within this process, and listens to no pages or events. */
+export function aloneWith(peer: Peer): Conversation {
+  return { peer, page: () => Promise.resolve(), watch: () => {}, unwatch: () => {} };
+}
+
+/** @throws SluiceError DENIED unless it is the superuser, or whoever this process runs as */
+export function mustRule({ uid }: Peer): void {
+  if (uid === 0 || (uid !== undefined && uid === process.getuid?.())) return;
+  throw new SluiceError('DENIED', 'only the superuser may do this');
+}

@@ -1,6 +1,7 @@
 /** The process behind `sluice gate up`: started by daemon-start.ts, which sends the options and hears how it went. */
 import { asSluiceError, type ErrorCode } from '../base/errors.ts';
-import { type DaemonOptions, GateDaemon, type UpReport } from './daemon.ts';
+import { GateDaemon } from './daemon.ts';
+import type { DaemonOptions, UpReport } from './daemon-options.ts';
 
 export type FromDaemon =
   | { kind: 'ready'; report: UpReport; warnings: string[] }

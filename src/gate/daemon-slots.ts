@@ -1,6 +1,6 @@
 import { SluiceError } from '../base/errors.ts';
 import { BpfProgram } from '../kernel/index.ts';
-import { type RequestOf } from './control-protocol.ts';
+import type { Request, RequestOf } from './control-protocol.ts';
 import { protocolNumber } from './flow-key.ts';
 import type { Gate } from './gate.ts';
 import type { SlotStatus } from './slots.ts';
@@ -30,8 +30,15 @@ export class SlotKeeper {
     return this.#gate.slots();
   }
 
-  /** @throws SluiceError EXISTS, USAGE */
-  startTrace({ proto, a, b }: RequestOf<'trace.start'>): void {
+  /** @throws SluiceError EXISTS, NOT_FOUND, USAGE */
+  trace(request: Extract<Request, { op: 'trace.start' | 'trace.read' | 'trace.stop' }>): unknown {
+    if (request.op === 'trace.read') return this.#readTrace();
+    if (request.op === 'trace.start') this.#startTrace(request);
+    else this.#stopTrace();
+    return {};
+  }
+
+  #startTrace({ proto, a, b }: RequestOf<'trace.start'>): void {
     if (this.#trace !== undefined)
       throw new SluiceError('EXISTS', 'somebody traces this gate already', { help: 'one at a time' });
     const number = proto === undefined ? undefined : protocolNumber(proto);
@@ -45,14 +52,13 @@ export class SlotKeeper {
     this.#read = performance.now();
   }
 
-  /** @throws SluiceError NOT_FOUND when no trace is going on */
-  readTrace(): { rows: TraceRow[]; lost: number } {
+  #readTrace(): { rows: TraceRow[]; lost: number } {
     if (this.#trace === undefined) throw new SluiceError('NOT_FOUND', 'no trace is going on');
     this.#read = performance.now();
     return this.#trace.read();
   }
 
-  stopTrace(): void {
+  #stopTrace(): void {
     const trace = this.#trace;
     this.#trace = undefined;
     trace?.close();
@@ -61,7 +67,7 @@ export class SlotKeeper {
   /** Ends a trace whose reader has gone, and looks after captures at the exit hook. */
   check(): void {
     this.#gate.lookAfterCaptures();
-    if (this.#trace !== undefined && performance.now() - this.#read > UNREAD_MS) this.stopTrace();
+    if (this.#trace !== undefined && performance.now() - this.#read > UNREAD_MS) this.#stopTrace();
   }
 }
 

@@ -2,8 +2,8 @@ import { fork } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
-import type { DaemonOptions, UpReport } from './daemon.ts';
 import type { FromDaemon } from './daemon-main.ts';
+import type { DaemonOptions, UpReport } from './daemon-options.ts';
 
 const READY_SECONDS = 60;
 

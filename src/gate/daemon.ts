@@ -1,101 +1,40 @@
-import { mkdirSync } from 'node:fs';
 import { asSluiceError, SluiceError } from '../base/errors.ts';
 import { BpfMap } from '../kernel/index.ts';
-import type { AttachMode } from './attach.ts';
 import { GateClient } from './client.ts';
-import { type GateInterface, interfacesText, type Place, placeOf, placeWith } from './control-places.ts';
+import { interfacesText, type Place, placeOf, placeWith } from './control-places.ts';
 import {
-  type InterfaceRow,
   PROTOCOL_VERSION,
   type Request,
   type RequestOf,
   type ShuntRow,
   type StatusReport,
 } from './control-protocol.ts';
-import { ControlServer, type Conversation, type Peer } from './control-server.ts';
-import { AuditLog } from './daemon-audit.ts';
+import { aloneWith, ControlServer, type Conversation, mustRule } from './control-server.ts';
 import { EveKeeper } from './daemon-eve.ts';
-import { FleetKeeper, type FleetOptions } from './daemon-fleet.ts';
+import { Exclusion } from './daemon-exclusion.ts';
+import { FleetKeeper } from './daemon-fleet.ts';
 import type { HoldKeeper } from './daemon-holds.ts';
 import { InterfaceKeeper } from './daemon-interfaces.ts';
-import { MitigationKeeper, type MitigationOptions } from './daemon-mitigation.ts';
+import { DaemonJournal } from './daemon-journal.ts';
+import { MitigationKeeper } from './daemon-mitigation.ts';
+import type { DaemonOptions, UpReport } from './daemon-options.ts';
 import { PairKeeper } from './daemon-pairs.ts';
-import { DaemonRequests, keyOf } from './daemon-requests.ts';
+import { DaemonRequests } from './daemon-requests.ts';
 import { type LeftRules, leftRules, RuleKeeper } from './daemon-rules.ts';
 import type { Shunt } from './daemon-shunt.ts';
-import { ShuntLog } from './daemon-shunt-log.ts';
 import { SlotKeeper } from './daemon-slots.ts';
 import { readState, removeState, writeState } from './daemon-state.ts';
+import { statusReport, tableSizes } from './daemon-status.ts';
 import { ShuntTable } from './daemon-table.ts';
-import type { EveOptions } from './eve.ts';
 import { Exceptions } from './exceptions.ts';
-import { flowText } from './flow-key.ts';
 import { Gate } from './gate.ts';
-import { LAYOUT_VERSION } from './layout.ts';
 import type { Attached } from './links.ts';
 import { Owners } from './owners.ts';
 import { Pairs, PrefixPairs } from './pairs.ts';
 import { PeerKeeper } from './peer-keeper.ts';
 import { removePeerPins } from './peer-pins.ts';
-import type { GatePeers } from './peers.ts';
-import type { PinAccess } from './pins.ts';
 import { RuleRequests } from './rule-requests.ts';
-import type { GateSteering } from './steer.ts';
-import type { GateTunnels } from './tunnels.ts';
-import { type GateWatch, watchReport } from './watch.ts';
 import { ZeekBridge } from './zeek-bridge.ts';
-
-export interface DaemonOptions extends GateInterface {
-  /** More interfaces that share its tables. */
-  others: readonly GateInterface[];
-  mode: AttachMode | 'auto';
-  maxShunts4: number;
-  maxShunts6: number;
-  vlanKey: boolean;
-  tunnels: GateTunnels | undefined;
-  /** Other sensors whose tables are served. */
-  peers?: GatePeers | undefined;
-  /** Shunts by what Suricata's EVE records say. */
-  eve?: EveOptions | undefined;
-  /** Fragments follow their flow. */
-  fragments: boolean;
-  /** What passes is shared out to CPUs. */
-  steer: GateSteering | undefined;
-  /** It shunts flows by itself. */
-  watch?: GateWatch | undefined;
-  /** Where a program is pinned that runs behind the gate. */
-  next?: string;
-  /** Zeek's WebSocket, whose scripts drive the gate (zeekUrl). */
-  zeek?: string;
-  /** Finds attacks and holds them back by rules. */
-  mitigation?: MitigationOptions;
-  /** Signed rules come from somewhere. */
-  fleet?: FleetOptions;
-  /** What this node is, for the scopes of rules. */
-  site?: string;
-  roles?: readonly string[];
-  /** Absolute; audit.log is written there. */
-  logDir: string;
-  pins: PinAccess;
-  socketMode: number;
-}
-
-/** What `gate up --json` prints. */
-export interface UpReport {
-  interface: string;
-  mode: string;
-  interfaces: InterfaceRow[];
-  programId: number;
-  pins: Record<string, string>;
-}
-
-interface Sums {
-  pkts: number;
-  ipBytes: number;
-}
-
-/** What the gate knows of a shunt of another sensor beside its row. */
-const OTHERS = { orig: undefined, trigger: '', since: undefined } as const;
 
 /** Why an entry ends that was there when the gate went. */
 const DOWN = 'down';
@@ -117,8 +56,7 @@ export class GateDaemon {
   readonly #leases: BpfMap;
   readonly #owners: Owners;
   readonly #table: ShuntTable;
-  readonly #audit: AuditLog;
-  readonly #shuntLog: ShuntLog;
+  readonly #journal: DaemonJournal;
   #pairs: PairKeeper;
   readonly #slots: SlotKeeper;
   readonly #rules: RuleKeeper;
@@ -129,8 +67,7 @@ export class GateDaemon {
   #fleet: FleetKeeper | undefined;
   #requests: DaemonRequests;
   /** While the tables are exchanged, whoever wants to change them waits. */
-  #exclusive: Promise<void> | undefined;
-  readonly #running = new Set<Promise<unknown>>();
+  readonly #work = new Exclusion();
   readonly #warn: (text: string) => void;
   readonly #interfaces: InterfaceKeeper;
   readonly #began = performance.now();
@@ -145,13 +82,12 @@ export class GateDaemon {
     place: Place,
     gate: Gate,
     attached: readonly Attached[],
-    logs: Logs,
+    journal: DaemonJournal,
     warn: (text: string) => void,
   ) {
     this.#options = options;
     this.#gate = gate;
-    this.#audit = logs.audit;
-    this.#shuntLog = logs.shunts;
+    this.#journal = journal;
     this.#warn = warn;
     this.#place = place;
     const handles = gate.handles(0);
@@ -170,7 +106,7 @@ export class GateDaemon {
       this.#owners,
       {
         started: (shunt, row) => this.#started(shunt, row),
-        ended: (shunt, reason, row, first) => this.#ended(shunt, reason, row, first),
+        ended: (shunt, reason, row, first) => this.#journal.ended(shunt, reason, row, first),
         failed: (error) => warn(`the tables could not be looked after: ${error.message}`),
       },
       watch !== undefined,
@@ -185,9 +121,10 @@ export class GateDaemon {
       roles: options.roles,
       warn,
     });
-    this.#ruleRequests = new RuleRequests(this.#rules, this.#audit);
+    this.#ruleRequests = new RuleRequests(this.#rules, this.#journal.audit);
     [this.#pairs, this.#requests] = this.#assemble();
-    if (options.peers !== undefined) this.#peers = this.#keepPeers(options.peers);
+    if (options.peers !== undefined)
+      this.#peers = new PeerKeeper(options.peers, (name) => gate.table(name), this.#journal.ofPeers());
     for (const warning of this.#interfaces.warnings) warn(warning);
     const rows = this.#interfaces.rows();
     this.report = {
@@ -221,7 +158,7 @@ export class GateDaemon {
       owners: this.#owners,
       pairs: keeper,
       exceptions,
-      audit: this.#audit,
+      audit: this.#journal.audit,
       holds,
       save: () => this.#saveState(),
       thresholds: () => gate.enable({ thresholds: true }),
@@ -252,48 +189,7 @@ export class GateDaemon {
     [this.#pairs, this.#requests] = this.#assemble(this.#requests.holds);
     this.#table.resume(this.#client);
     before.close();
-    return this.#tables();
-  }
-
-  /** Who else shunts: told and written down like those who ask for it. */
-  #keepPeers(peers: GatePeers): PeerKeeper {
-    const note = (
-      op: string,
-      row: { owner: string; ab: Sums; ba: Sums },
-      key: string,
-      reason?: string,
-    ): void =>
-      this.#audit.write({
-        op,
-        owner: row.owner,
-        key,
-        trigger: row.owner,
-        ...(reason === undefined
-          ? {}
-          : { reason, pkts: row.ab.pkts + row.ba.pkts, ipBytes: row.ab.ipBytes + row.ba.ipBytes }),
-      });
-    return new PeerKeeper(peers, (name) => this.#gate.table(name), {
-      started: (shunt) => {
-        note('add', shunt, flowText(shunt));
-        this.#shuntLog.started(OTHERS, shunt);
-        this.#server?.tell({ event: 'start', ts: Date.now() / 1000, shunt });
-      },
-      ended: (shunt, reason) => {
-        note('end', shunt, flowText(shunt), reason);
-        this.#shuntLog.ended(OTHERS, reason, shunt, shunt.since ?? undefined);
-        this.#server?.tell({ event: 'end', ts: Date.now() / 1000, reason, shunt });
-      },
-      pairStarted: (pair) => note('pair.add', pair, `${pair.a} ${pair.b}`),
-      pairEnded: (pair, reason) => note('pair.end', pair, `${pair.a} ${pair.b}`, reason),
-    });
-  }
-
-  #tables(): StatusReport['tables'] {
-    const max = (name: string): number => this.#gate.table(name).maxEntries;
-    return {
-      flows4: { entries: this.#table.entries(4), max: max('flows4') },
-      flows6: { entries: this.#table.entries(6), max: max('flows6') },
-    };
+    return tableSizes(this.#gate, this.#table);
   }
 
   /**
@@ -302,7 +198,7 @@ export class GateDaemon {
    * @throws SluiceError INTERFACE_BUSY, KERNEL_FEATURE, PIN_FOREIGN, PRIVILEGE, FILE, VERIFIER
    */
   static async start(options: DaemonOptions, warn: (text: string) => void): Promise<GateDaemon> {
-    const logs = openLogs(options.logDir, warn);
+    const journal = new DaemonJournal(options.logDir, warn);
     let gate: Gate | undefined;
     let daemon: GateDaemon | undefined;
     try {
@@ -322,15 +218,14 @@ export class GateDaemon {
       );
       // Before it is attached, so that no packet gets around it.
       if (options.next !== undefined) new SlotKeeper(gate).setNext({ pin: options.next });
-      daemon = new GateDaemon(options, place, gate, gate.attach(options.mode), logs, warn);
+      daemon = new GateDaemon(options, place, gate, gate.attach(options.mode), journal, warn);
       await daemon.#serve(left);
       return daemon;
     } catch (error) {
       if (daemon !== undefined) await daemon.close();
       else {
         gate?.close();
-        logs.audit.close();
-        logs.shunts.close();
+        journal.close();
       }
       throw error;
     }
@@ -366,7 +261,7 @@ export class GateDaemon {
       this.#fleet = new FleetKeeper(fleet, {
         rules: this.#rules,
         place: this.#place,
-        audit: this.#audit,
+        audit: this.#journal.audit,
         site,
         roles,
         warn: this.#warn,
@@ -377,21 +272,29 @@ export class GateDaemon {
     this.#server = await ControlServer.listen(this.#place.socket, access, (request, conversation) =>
       this.#perform(request, conversation),
     );
+    this.#journal.tells(this.#server);
     const { zeek: url } = this.#options;
     if (url !== undefined) {
       const { vlanKey } = this.#options;
       this.#zeek = await ZeekBridge.start({ url, place: this.#place, vlanKey, warn: this.#warn });
     }
-    this.#timers.push(setInterval(() => this.#checkInterfaces(), CHECK_MS));
     const { watch } = this.#options;
-    if (watch !== undefined)
-      this.#timers.push(setInterval(() => this.#owners.renewItself(watch.owner), ALONE_RENEW_MS));
-    this.#timers.push(setInterval(() => this.#tellCounters(), COUNTERS_MS));
-    this.#timers.push(setInterval(() => this.#lookAfterPairs(), CHECK_MS));
-    this.#timers.push(setInterval(() => this.#slots.check(), CHECK_MS));
-    this.#timers.push(setInterval(() => this.#lookAfterRules(), CHECK_MS));
-    this.#timers.push(setInterval(() => this.#lookAtPeers(), CHECK_MS));
-    this.#audit.write({ op: this.#gate.tookOver ? 'gate.takeover' : 'gate.up', pid: process.pid });
+    if (watch !== undefined) this.#every(ALONE_RENEW_MS, () => this.#owners.renewItself(watch.owner));
+    this.#every(COUNTERS_MS, () => this.#tellCounters());
+    this.#every(CHECK_MS, () => {
+      this.#checkInterfaces();
+      this.#lookAfterPairs();
+      this.#slots.check();
+      this.#lookAfterRules();
+      this.#peers
+        ?.tick()
+        .catch((error: Error) => this.#warn(`other sensors' tables could not be read: ${error.message}`));
+    });
+    this.#journal.audit.write({ op: this.#gate.tookOver ? 'gate.takeover' : 'gate.up', pid: process.pid });
+  }
+
+  #every(ms: number, look: () => void): void {
+    this.#timers.push(setInterval(look, ms));
   }
 
   async #takeOverRules(left: LeftRules): Promise<void> {
@@ -403,18 +306,11 @@ export class GateDaemon {
     }
   }
 
-  #lookAtPeers(): void {
-    this.#peers
-      ?.tick()
-      .catch((error: Error) => this.#warn(`other sensors' tables could not be read: ${error.message}`));
-  }
-
   #lookAfterRules(): void {
     const work = this.#ruleRequests
       .expire()
       .catch((error: Error) => this.#warn(`rules could not be looked after: ${error.message}`));
-    this.#running.add(work);
-    void work.finally(() => this.#running.delete(work));
+    this.#work.begin(work);
   }
 
   #saveState(): void {
@@ -441,12 +337,12 @@ export class GateDaemon {
     this.#warn(
       `${interfacesText(gone)} has gone; the gate stays on ${interfacesText(this.#interfaces.rows().map((row) => row.interface))}`,
     );
-    for (const key of gone) this.#audit.write({ op: 'interface.gone', key });
+    for (const key of gone) this.#journal.audit.write({ op: 'interface.gone', key });
     this.#saveState();
   }
 
   #lookAfterPairs(): void {
-    if (this.#exclusive !== undefined) return;
+    if (this.#work.closed) return;
     this.#requests.holds.expire();
     try {
       this.#requests.protectHost();
@@ -455,9 +351,8 @@ export class GateDaemon {
     }
     const work = this.#pairs
       .expire((pair, reason) => this.#requests.notePairEnd(pair, reason))
-      .catch((error: Error) => this.#warn(`pairs could not be looked after: ${error.message}`))
-      .finally(() => this.#running.delete(work));
-    this.#running.add(work);
+      .catch((error: Error) => this.#warn(`pairs could not be looked after: ${error.message}`));
+    this.#work.begin(work);
   }
 
   #tellCounters(): void {
@@ -473,26 +368,10 @@ export class GateDaemon {
   }
 
   #started(shunt: Shunt, row: () => ShuntRow): void {
-    this.#shuntLog.started(shunt, row());
+    this.#journal.started(shunt, row);
     // The kernel knows of exceptions and of no holds; either may have come just now.
     const veto = shunt.orig === undefined ? undefined : this.#requests.veto(shunt);
     if (veto !== undefined) void this.#table.end([shunt], veto);
-    if (this.#server?.watched === true)
-      this.#server.tell({ event: 'start', ts: shunt.since ?? Date.now() / 1000, shunt: row() });
-  }
-
-  #ended(shunt: Shunt, reason: string, row: ShuntRow, first: number | undefined): void {
-    this.#shuntLog.ended(shunt, reason, row, first);
-    this.#audit.write({
-      op: 'end',
-      owner: row.owner === '' ? undefined : row.owner,
-      key: keyOf(shunt),
-      trigger: shunt.trigger,
-      reason,
-      pkts: row.ab.pkts + row.ba.pkts,
-      ipBytes: row.ab.ipBytes + row.ba.ipBytes,
-    });
-    this.#server?.tell({ event: 'end', ts: Date.now() / 1000, reason, shunt: row });
   }
 
   async #perform(request: Request, conversation: Conversation): Promise<unknown> {
@@ -504,41 +383,40 @@ export class GateDaemon {
       case 'status':
         return await this.#status();
       case 'stop':
-        this.#mustRule(peer);
-        this.#audit.write({ op: 'gate.down', ...peer });
+        mustRule(peer);
+        this.#journal.audit.write({ op: 'gate.down', ...peer });
         // The answer goes out before the socket is closed.
         setImmediate(() => this.#end(undefined));
         return {};
       case 'next': {
-        this.#mustRule(peer);
+        mustRule(peer);
         const slots = this.#slots.setNext(request);
         const { uid, pid } = peer;
-        this.#audit.write({ op: 'next', uid, pid, key: request.pin ?? 'none' });
+        this.#journal.audit.write({ op: 'next', uid, pid, key: request.pin ?? 'none' });
         return { slots };
       }
       case 'trace.start':
-        this.#mustRule(peer);
-        this.#slots.startTrace(request);
-        return {};
       case 'trace.read':
-        this.#mustRule(peer);
-        return this.#slots.readTrace();
       case 'trace.stop':
-        this.#mustRule(peer);
-        this.#slots.stopTrace();
-        return {};
+        mustRule(peer);
+        return this.#slots.trace(request);
       case 'resize':
-        this.#mustRule(peer);
-        return await this.#exclusively(async () => {
+        mustRule(peer);
+        return await this.#work.alone(async () => {
           const tables = await this.#resize(request);
           const { uid, pid } = peer;
-          this.#audit.write({ op: 'resize', uid, pid, key: `${tables.flows4.max} ${tables.flows6.max}` });
+          this.#journal.audit.write({
+            op: 'resize',
+            uid,
+            pid,
+            key: `${tables.flows4.max} ${tables.flows6.max}`,
+          });
           return { tables };
         });
       case 'rule.add':
       case 'rule.remove':
       case 'rule.switch':
-        this.#mustRule(peer);
+        mustRule(peer);
         return await this.#amongOthers(request, () => this.#ruleRequests.perform(request, conversation));
       case 'rule.list':
         return await this.#ruleRequests.perform(request, conversation);
@@ -559,31 +437,9 @@ export class GateDaemon {
   }
 
   /** A request that may run beside others, but not while the tables are exchanged. */
-  async #amongOthers(request: Request, perform: () => Promise<unknown>): Promise<unknown> {
-    while (this.#exclusive !== undefined) await this.#exclusive;
-    const work = perform();
+  #amongOthers(request: Request, perform: () => Promise<unknown>): Promise<unknown> {
     // A list goes as fast as its reader reads, and copes with other tables.
-    if (request.op === 'list') return await work;
-    this.#running.add(work);
-    try {
-      return await work;
-    } finally {
-      this.#running.delete(work);
-    }
-  }
-
-  /** Runs alone: what was begun before is finished first, and what comes meanwhile waits. */
-  async #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    while (this.#exclusive !== undefined) await this.#exclusive;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#exclusive = promise;
-    try {
-      await Promise.allSettled(this.#running);
-      return await work();
-    } finally {
-      this.#exclusive = undefined;
-      resolve();
-    }
+    return request.op === 'list' ? this.#work.beside(perform) : this.#work.among(perform);
   }
 
   #hello({ version }: RequestOf<'hello'>): unknown {
@@ -596,51 +452,30 @@ export class GateDaemon {
     return { version: PROTOCOL_VERSION, interface: ifname, ifindex, pid: process.pid };
   }
 
-  #mustRule({ uid }: Peer): void {
-    if (uid === 0 || (uid !== undefined && uid === process.getuid?.())) return;
-    throw new SluiceError('DENIED', 'only the superuser may do this');
-  }
-
   async #status(): Promise<StatusReport> {
-    const watch = await watchReport(this.#gate.features.watch, (name) => this.#gate.table(name));
-    const rows = this.#interfaces.present();
-    const { reasons, ...counts } = this.#gate.ledger();
-    return {
-      ...rows[0],
-      interfaces: rows,
-      programId: this.#gate.program.id,
-      layout: LAYOUT_VERSION,
+    return await statusReport(this.#gate, this.#table, {
+      interfaces: this.#interfaces.present(),
       vlanKey: this.#options.vlanKey,
-      features: this.#gate.features,
       daemon: {
         alive: true,
         pid: process.pid,
         socket: this.#place.socket,
         uptime: (performance.now() - this.#began) / 1000,
       },
-      ...counts,
-      ...this.#gate.sampled(),
-      reasons,
-      tables: this.#tables(),
       owners: this.#owners.rows(),
       holds: this.#requests.holds.status(),
       control: this.#server?.counts ?? null,
-      slots: this.#gate.slots(),
       peers: this.#peers?.status() ?? null,
       eve: this.#eve?.counts ?? null,
-      steering: this.#gate.steering() ?? null,
       zeek: this.#zeek?.status() ?? null,
-      watch: watch ?? null,
       fleet: this.#fleet?.status() ?? null,
-      pins: this.#gate.pins,
-    };
+    });
   }
 
   /** No packet comes here any more: whoever follows is told what was counted, and it is in the logs. */
   async #finish(): Promise<void> {
     try {
-      while (this.#exclusive !== undefined) await this.#exclusive;
-      await Promise.allSettled(this.#running);
+      await this.#work.settled();
       await this.#table.finish(DOWN);
       for (const pair of await this.#pairs.list()) this.#requests.notePairEnd(pair, DOWN);
       await this.#peers?.finish(DOWN);
@@ -663,32 +498,9 @@ export class GateDaemon {
     await this.#fleet?.close();
     await this.#rules.close();
     removeState(this.#place);
-    this.#audit.close();
-    this.#shuntLog.close();
+    this.#journal.close();
     this.#leases.close();
     this.#client.close();
     this.#gate.close();
-  }
-}
-
-/** Somebody who asks from within this process, and listens to no pages or events. */
-function aloneWith(peer: Peer): Conversation {
-  return { peer, page: () => Promise.resolve(), watch: () => {}, unwatch: () => {} };
-}
-
-interface Logs {
-  audit: AuditLog;
-  shunts: ShuntLog;
-}
-
-function openLogs(logDir: string, warn: (text: string) => void): Logs {
-  try {
-    mkdirSync(logDir, { recursive: true });
-    return { audit: new AuditLog(logDir, warn), shunts: new ShuntLog(logDir, warn) };
-  } catch (cause) {
-    throw new SluiceError('FILE', `cannot write logs in ${logDir}`, {
-      cause,
-      help: 'name another --log-dir',
-    });
   }
 }

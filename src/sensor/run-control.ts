@@ -11,7 +11,7 @@ import {
   type ShuntRow,
   type StatusReport,
 } from '../gate/control-protocol.ts';
-import { ControlServer, type Conversation } from '../gate/control-server.ts';
+import { ControlServer, type Conversation, mustRule } from '../gate/control-server.ts';
 import { type AuditLine, AuditLog } from '../gate/daemon-audit.ts';
 import type { MitigationOptions } from '../gate/daemon-mitigation.ts';
 import { PairKeeper } from '../gate/daemon-pairs.ts';
@@ -315,11 +315,8 @@ export class RunControl {
       case 'trace.start':
       case 'trace.read':
       case 'trace.stop':
-        mustRule(uid);
-        if (request.op === 'trace.read') return this.#slots.readTrace();
-        if (request.op === 'trace.start') this.#slots.startTrace(request);
-        else this.#slots.stopTrace();
-        return {};
+        mustRule({ uid });
+        return this.#slots.trace(request);
       case 'rule.add':
       case 'rule.remove':
       case 'rule.switch':
@@ -328,7 +325,7 @@ export class RunControl {
           throw new SluiceError('REFUSED', 'this run has no rules', {
             help: '`sluice run` with --mitigate or --mitigate-dry-run has them, and `sluice gate up`',
           });
-        if (request.op !== 'rule.list') mustRule(uid);
+        if (request.op !== 'rule.list') mustRule({ uid });
         return await this.#mitigation.perform(request, conversation);
       case 'stop':
       case 'next':
@@ -414,11 +411,6 @@ export class RunControl {
 }
 
 /** @throws SluiceError DENIED */
-function mustRule(uid: number | undefined): void {
-  if (uid === 0 || (uid !== undefined && uid === process.getuid?.())) return;
-  throw new SluiceError('DENIED', 'only the superuser may do this');
-}
-
 function refOf({ family, bytes }: FlowKey): { family: 4 | 6; key: Uint8Array } {
   return { family, key: bytes };
 }

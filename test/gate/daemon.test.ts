@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { ShuntRow, StatusReport } from '../../src/gate/control-protocol.ts';
-import type { UpReport } from '../../src/gate/daemon.ts';
+import type { UpReport } from '../../src/gate/daemon-options.ts';
 import { LAYOUT_VERSION } from '../../src/gate/layout.ts';
 import {
   attachXdp,

@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import type { UpReport } from '../../src/gate/daemon.ts';
+import type { UpReport } from '../../src/gate/daemon-options.ts';
 import { attachXdp, loadObject, netnsInode, possibleCpus } from '../../src/kernel/index.ts';
 import { type Outcome, sluice } from '../support/command.ts';
 import { bpfObject, ip, kernelTest, ownNetns } from '../support/kernel.ts';

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { findPlace } from '../../src/gate/control-places.ts';
-import type { UpReport } from '../../src/gate/daemon.ts';
+import type { UpReport } from '../../src/gate/daemon-options.ts';
 import { attachXdp, loadObject } from '../../src/kernel/index.ts';
 import { shown } from '../gate/cap-support.ts';
 import { eventually } from '../gate/daemon-support.ts';

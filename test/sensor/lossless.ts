@@ -29,9 +29,10 @@ export interface Lossless extends Comparison {
  */
 const UNSEEN_SECONDS = 0.0005;
 
+const late = (behind: number): number => Math.max(0, behind - coarseStep());
+
 /** See Held. */
 function heldBy(witness: DropWitness): Held {
-  const late = (behind: number): number => Math.max(0, behind - coarseStep());
   const unseen = Math.min(late(witness.all.behind), UNSEEN_SECONDS);
   return (reference: ConnLine) => {
     const drop = witness.last(reference);

@@ -4,7 +4,7 @@ import { accountNumber } from '../../base/accounts.ts';
 import { runSchema, xdpMode } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
-import type { DaemonOptions, UpReport } from '../../gate/daemon.ts';
+import type { DaemonOptions, UpReport } from '../../gate/daemon-options.ts';
 import type { CommandHost } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { type AloneOptions, addAloneOptions, watchSettings } from './gate-alone.ts';
