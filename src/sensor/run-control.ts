@@ -298,7 +298,6 @@ export class RunControl {
   }
 
   async #perform(request: Request, conversation: Conversation): Promise<unknown> {
-    const { uid } = conversation.peer;
     switch (request.op) {
       case 'hello': {
         if (request.version !== PROTOCOL_VERSION)
@@ -315,7 +314,7 @@ export class RunControl {
       case 'trace.start':
       case 'trace.read':
       case 'trace.stop':
-        mustRule({ uid });
+        mustRule(conversation.peer);
         return this.#slots.trace(request);
       case 'rule.add':
       case 'rule.remove':
@@ -325,7 +324,7 @@ export class RunControl {
           throw new SluiceError('REFUSED', 'this run has no rules', {
             help: '`sluice run` with --mitigate or --mitigate-dry-run has them, and `sluice gate up`',
           });
-        if (request.op !== 'rule.list') mustRule({ uid });
+        if (request.op !== 'rule.list') mustRule(conversation.peer);
         return await this.#mitigation.perform(request, conversation);
       case 'stop':
       case 'next':
