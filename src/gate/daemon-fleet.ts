@@ -33,6 +33,20 @@ export interface FleetStatus extends SourceStatus {
   bad: { id: string; revision: number; why: string }[];
 }
 
+/** What it needs of a gate's rules; a lab has tables of its own. */
+export type RuleTable = Pick<RuleKeeper, 'has' | 'ids' | 'add' | 'remove' | 'rows' | 'holdsHere'>;
+
+export interface FleetParts {
+  rules: RuleTable;
+  place: Pick<Place, 'ifname'>;
+  audit: Pick<AuditLog, 'write'>;
+  /** Name in reports; default: the host's. */
+  node?: string;
+  site: string | undefined;
+  roles: readonly string[];
+  warn: (text: string) => void;
+}
+
 const CHECK_MS = 1000;
 /** Bad rules in the status, rules in a report (which NATS takes up to 1 MiB), characters of a reason. */
 const NAMED = 32;
@@ -53,8 +67,8 @@ const AT_FAULT: ReadonlySet<ErrorCode> = new Set([
 
 /** Keeps signed rules of a source in force. */
 export class FleetKeeper {
-  readonly #rules: RuleKeeper;
-  readonly #audit: AuditLog;
+  readonly #rules: RuleTable;
+  readonly #audit: FleetParts['audit'];
   readonly #warn: (text: string) => void;
   readonly #source: RuleSource;
   readonly #follower: Follower;
@@ -73,25 +87,15 @@ export class FleetKeeper {
   #closed = false;
 
   /** @throws SluiceError FILE_FORMAT, USAGE; NodeJS.ErrnoException for files */
-  constructor(
-    options: FleetOptions,
-    parts: {
-      rules: RuleKeeper;
-      place: Place;
-      audit: AuditLog;
-      site: string | undefined;
-      roles: readonly string[];
-      warn: (text: string) => void;
-    },
-  ) {
-    const { rules, place, audit, warn, site, roles } = parts;
+  constructor(options: FleetOptions, parts: FleetParts) {
+    const { rules, place, audit, node = hostname(), warn, site, roles } = parts;
     this.#rules = rules;
     this.#audit = audit;
     this.#warn = warn;
-    this.#about = { node: hostname(), interface: place.ifname, site: site ?? null, roles: [...roles] };
+    this.#about = { node, interface: place.ifname, site: site ?? null, roles: [...roles] };
     const keys = options.trust.flatMap((path) => readTrustedKeys(readFileSync(path, 'utf8'), path));
-    const node = `${keyOf(hostname())}.${keyOf(place.ifname)}`;
-    this.#source = openSource(options.source, node, options.every);
+    const edge = `${keyOf(node)}.${keyOf(place.ifname)}`;
+    this.#source = openSource(options.source, edge, options.every);
     this.#follower = new Follower({
       source: this.#source,
       keys: keysById(keys),
