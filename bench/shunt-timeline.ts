@@ -1,7 +1,7 @@
 /** What `sluice bench shunt` shows over time, as numbers and as a page that needs nothing else. */
 import { existsSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { chartPage, escaped } from '../src/base/chart-page.ts';
 
 /** Counts of one step of time. */
 export interface Sample {
@@ -58,32 +58,18 @@ export function shuntEvents(logs: string): ShuntEvent[] {
     .map((line) => JSON.parse(line) as ShuntEvent);
 }
 
-const escaped = (text: string) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
-
 /** One page with four charts for each timeline, over the same seconds. */
 export function timelinePage(title: string, text: string, lines: Readonly<Record<string, Timeline>>): string {
-  const require = createRequire(import.meta.url);
-  const script = readFileSync(require.resolve('uplot/dist/uPlot.iife.min.js'), 'utf8');
-  const style = readFileSync(require.resolve('uplot/dist/uPlot.min.css'), 'utf8');
-  // Within a script element nothing may look like its end.
-  const data = JSON.stringify(lines).replaceAll('<', '\\u003c');
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${escaped(title)}</title>
-<style>${style}
-:root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6ebf2; --paper: #12161c; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
-pre { overflow-x: auto; }
-.chart { background: #fff; color: #1c2430; padding: 0.5rem 0; margin: 0.5rem 0; }
-</style></head><body>
-<h1>${escaped(title)}</h1>
-<div id="charts"></div>
-<pre>${escaped(text)}</pre>
-<script>${script}</script>
-<script>
-const data = ${data};
-const kinds = [
+  return chartPage({
+    title,
+    style: '.chart { background: #fff; color: #1c2430; padding: 0.5rem 0; margin: 0.5rem 0; }',
+    body: `<div id="charts"></div>\n<pre>${escaped(text)}</pre>`,
+    data: lines,
+    script: DRAW,
+  });
+}
+
+const DRAW = `const kinds = [
   ['Packets offered per second', [['packets', 'packets/s', '#0b6bcb']]],
   ['CPU of the sensor, percent', [['cpu', '%', '#c2410c']]],
   ['Shunts begun per second', [['rate', 'shunts/s', '#15803d']]],
@@ -102,7 +88,4 @@ for (const [name, line] of Object.entries(data)) {
       series: [{ label: 'seconds' }, ...parts.map(([, label, stroke]) => ({ label, stroke, width: 2 }))] },
       [line.x, ...parts.map(([key]) => line[key])], box);
   }
-}
-</script></body></html>
-`;
-}
+}`;

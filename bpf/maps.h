@@ -168,20 +168,6 @@ struct {
 	__type(value, int);
 } next SEC(".maps");
 
-/* enum sl_rules_slot. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, SL_RULES_SLOTS);
-	__type(key, int);
-	__type(value, int);
-} rules SEC(".maps");
-
-/* What was parsed of the packet that this CPU is at, for the programs that the gate goes on to. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct sl_packet);
-} scratch SEC(".maps");
+#include "rule-slots.h"
 
 #endif

@@ -8,27 +8,13 @@
 #include <bpf/bpf_helpers.h>
 #include "gate.h"
 #include "common.h"
+#include "rule-slots.h"
 #include "rules.h"
 
 /* What is left of a packet's time when CPUs are at the same bucket: then it counts as over the limit. */
 #define BUCKET_TRIES 16
 /* How far the clocks that two CPUs have read for their packets may be apart: 1 s. */
 #define BUCKET_SKEW (1000000000ULL * SL_RULE_TIME)
-
-/* The gate's own: never made here. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, SL_RULES_SLOTS);
-	__type(key, int);
-	__type(value, int);
-} rules SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct sl_packet);
-} scratch SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -10,6 +10,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "gate.h"
+#include "rule-slots.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -17,20 +18,6 @@ const volatile __u32 cfg_rule = 7;
 const volatile __be32 cfg_source = 0;     /* of what is dropped */
 const volatile __be16 cfg_port = 0;       /* UDP port to which it is sent; 0: nothing is dropped */
 const volatile __be16 cfg_limited_port = 0; /* UDP: from anybody; 0: nothing is limited */
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, SL_RULES_SLOTS);
-	__type(key, int);
-	__type(value, int);
-} rules SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct sl_packet);
-} scratch SEC(".maps");
 
 static __always_inline __u32 verdict_of(struct xdp_md *ctx, const struct sl_packet *p)
 {

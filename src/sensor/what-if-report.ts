@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { chartPage, escaped } from '../base/chart-page.ts';
 import { scaled } from '../base/units.ts';
 import { type PolicyPlan, parsePolicies } from '../policy/index.ts';
 import type { Outcome, Scenario, WhatIfResult } from './what-if.ts';
@@ -134,12 +134,8 @@ function asideText({ noted, spared }: Outcome['policies'][number]): string {
   return parts.length === 0 ? '' : `; ${parts.join(', ')}`;
 }
 
-const escaped = (text: string) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
-
 /** The result as one HTML file that needs nothing else: the table, and the traffic over time. */
 export function whatIfPage(result: WhatIfResult, rate: SensorRate, title: string): string {
-  const script = readFileSync(new URL(import.meta.resolve('uplot/dist/uPlot.iife.min.js')), 'utf8');
-  const style = readFileSync(new URL(import.meta.resolve('uplot/dist/uPlot.min.css')), 'utf8');
   const step = result.stepSeconds;
   const series = {
     x: result.total.map((_, i) => i * step),
@@ -149,33 +145,22 @@ export function whatIfPage(result: WhatIfResult, rate: SensorRate, title: string
       y: dropped.map((bytes, i) => ((result.total[i] - bytes) * 8) / step / 1e6),
     })),
   };
-  // Within a script element nothing may look like its end.
-  const data = JSON.stringify(series).replaceAll('<', '\\u003c');
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${escaped(title)}</title>
-<style>${style}
-:root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6ebf2; --paper: #12161c; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
-pre { overflow-x: auto; }
-#chart { background: #fff; color: #1c2430; padding: 1rem 0; }
-</style></head><body>
-<h1>${escaped(title)}</h1>
-<p>${whole(result.packets)} packets, ${escaped(scaled(result.bytes, 'B'))}, ${whole(result.connections)} connections in ${result.seconds.toFixed(1)} s.
+  return chartPage({
+    title,
+    style: '#chart { background: #fff; color: #1c2430; padding: 1rem 0; }',
+    body: `<p>${whole(result.packets)} packets, ${escaped(scaled(result.bytes, 'B'))}, ${whole(result.connections)} connections in ${result.seconds.toFixed(1)} s.
 A sensor core takes ${rate.low} to ${rate.high} Mb/s.</p>
 <div id="chart" role="img" aria-label="Megabits per second that are left to the sensor, over time"></div>
-<pre>${escaped(whatIfText(result, rate))}</pre>
-<script>${script}</script>
-<script>
-const data = ${data};
-const colors = ['#0b6bcb', '#c2410c', '#15803d', '#7c3aed', '#be185d', '#0e7490', '#854d0e', '#475569', '#4d7c0f', '#a21caf'];
+<pre>${escaped(whatIfText(result, rate))}</pre>`,
+    data: series,
+    script: DRAW,
+  });
+}
+
+const DRAW = `const colors = ['#0b6bcb', '#c2410c', '#15803d', '#7c3aed', '#be185d', '#0e7490', '#854d0e', '#475569', '#4d7c0f', '#a21caf'];
 const chart = document.getElementById('chart');
 const series = [{ label: 'seconds' }, { label: 'all traffic, Mb/s', stroke: '#111827', width: 2 }];
 data.left.forEach(({ name }, i) => series.push({ label: 'left with ' + name, stroke: colors[i % colors.length], show: i < 4 }));
 new uPlot({ width: Math.min(1100, chart.clientWidth), height: 420, scales: { x: { time: false } }, series,
   axes: [{ label: 'seconds from the first packet' }, { label: 'Mb/s' }] },
-  [data.x, data.total, ...data.left.map(({ y }) => y)], chart);
-</script></body></html>
-`;
-}
+  [data.x, data.total, ...data.left.map(({ y }) => y)], chart);`;

@@ -28,6 +28,17 @@ const PEERS: GatePeers = {
 
 const WATCH: GateWatch = { tls: true, bytes: 1e6, packets: 100, idle: 60, owner: 255, size: 64 };
 
+const ALL_ON = {
+  vlanKey: true,
+  pairs: true,
+  prefixes: 64,
+  rules: true,
+  fragments: true,
+  trace: true,
+  notes: true,
+  samples: true,
+} as const;
+
 /** The gate with nothing on, with each option alone, and with all. */
 const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean }>> = {
   'nothing on': {},
@@ -47,39 +58,9 @@ const VARIANTS: Readonly<Record<string, Partial<Features> & { vlanKey?: boolean 
   thresholds: { thresholds: true },
   'standing alone': { thresholds: true, watch: WATCH },
   'standing alone, and tunnels': { thresholds: true, watch: WATCH, tunnels: TUNNELS },
-  'all on': {
-    vlanKey: true,
-    pairs: true,
-    prefixes: 64,
-    rules: true,
-    fragments: true,
-    trace: true,
-    notes: true,
-    samples: true,
-  },
-  'all on, and tunnels': {
-    vlanKey: true,
-    pairs: true,
-    prefixes: 64,
-    rules: true,
-    fragments: true,
-    trace: true,
-    notes: true,
-    samples: true,
-    tunnels: TUNNELS,
-  },
-  "all on, tunnels and other sensors' tables": {
-    vlanKey: true,
-    pairs: true,
-    prefixes: 64,
-    rules: true,
-    fragments: true,
-    trace: true,
-    notes: true,
-    samples: true,
-    tunnels: TUNNELS,
-    peers: PEERS,
-  },
+  'all on': ALL_ON,
+  'all on, and tunnels': { ...ALL_ON, tunnels: TUNNELS },
+  "all on, tunnels and other sensors' tables": { ...ALL_ON, tunnels: TUNNELS, peers: PEERS },
 };
 
 /** What users never load: made for tests, some of them to be refused. */

@@ -1,0 +1,43 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+
+export interface ChartPage {
+  title: string;
+  /** HTML below the heading. */
+  body: string;
+  /** More rules for the page. */
+  style?: string;
+  /** What `script` finds in `data`. */
+  data: unknown;
+  /** Draws with `uPlot`. */
+  script: string;
+}
+
+/** Text as HTML shows it. */
+export const escaped = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+
+/** A page with charts as one HTML file that needs nothing else. */
+export function chartPage({ title, body, style = '', data, script }: ChartPage): string {
+  const require = createRequire(import.meta.url);
+  const read = (file: string): string => readFileSync(require.resolve(`uplot/dist/${file}`), 'utf8');
+  // Within a script element nothing may look like its end.
+  const json = JSON.stringify(data).replaceAll('<', '\\u003c');
+  return `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>${escaped(title)}</title>
+<style>${read('uPlot.min.css')}
+:root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6ebf2; --paper: #12161c; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
+pre { overflow-x: auto; }
+${style}
+</style></head><body>
+<h1>${escaped(title)}</h1>
+${body}
+<script>${read('uPlot.iife.min.js')}</script>
+<script>
+const data = ${json};
+${script}
+</script></body></html>
+`;
+}
