@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 
 export interface ChartPage {
   title: string;
@@ -18,8 +17,8 @@ export const escaped = (text: string): string => text.replace(/[&<>"']/g, (c) =>
 
 /** A page with charts as one HTML file that needs nothing else. */
 export function chartPage({ title, body, style = '', data, script }: ChartPage): string {
-  const require = createRequire(import.meta.url);
-  const read = (file: string): string => readFileSync(require.resolve(`uplot/dist/${file}`), 'utf8');
+  const read = (file: string): string =>
+    readFileSync(new URL(import.meta.resolve(`uplot/dist/${file}`)), 'utf8');
   // Within a script element nothing may look like its end.
   const json = JSON.stringify(data).replaceAll('<', '\\u003c');
   return `<!doctype html>
