@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { SluiceError } from '../src/base/errors.ts';
 import { FrameStage } from '../src/gate/frame-stage.ts';
-import { bpfObjectPath } from '../src/gate/gate.ts';
+import { bpfObjectPath } from '../src/gate/kind.ts';
 import { occupy } from '../src/gate/slots.ts';
 import {
   attachXdp,

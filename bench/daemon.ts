@@ -7,7 +7,7 @@ import { PairKeeper } from '../src/gate/daemon-pairs.ts';
 import { DaemonRequests } from '../src/gate/daemon-requests.ts';
 import { ShuntTable } from '../src/gate/daemon-table.ts';
 import { Exceptions } from '../src/gate/exceptions.ts';
-import { bpfObjectPath } from '../src/gate/gate.ts';
+import { bpfObjectPath } from '../src/gate/kind.ts';
 import { Owners } from '../src/gate/owners.ts';
 import { Pairs, PrefixPairs } from '../src/gate/pairs.ts';
 import { nextTurn } from '../src/gate/turns.ts';

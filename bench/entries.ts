@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout } from 'node:timers/promises';
 import { readEntry } from '../src/gate/entry.ts';
-import { bpfObjectPath } from '../src/gate/gate.ts';
+import { bpfObjectPath } from '../src/gate/kind.ts';
 import type { OpName } from '../src/gate/ops.ts';
 import { type BenchIo, cpuSeconds, interleaved, median, quantile, type Table } from './measure.ts';
 import { GateTables } from './tables.ts';

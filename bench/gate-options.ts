@@ -1,4 +1,4 @@
-import { bpfObjectPath } from '../src/gate/gate.ts';
+import { bpfObjectPath } from '../src/gate/kind.ts';
 import { RulesSlot } from '../src/gate/layout.ts';
 import { installOwn, occupy } from '../src/gate/slots.ts';
 import { loadObject, XdpAction } from '../src/kernel/index.ts';

@@ -1,7 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout } from 'node:timers/promises';
 import { Entry, readEntry } from '../src/gate/entry.ts';
-import { bpfObjectPath } from '../src/gate/gate.ts';
+import { bpfObjectPath } from '../src/gate/kind.ts';
 import { liveShunts } from './live-shunts.ts';
 import { type BenchIo, interleaved, median, quantile, type Table } from './measure.ts';
 import { GateTables } from './tables.ts';

@@ -1,6 +1,6 @@
 import { SluiceError } from '../base/errors.ts';
 import { type BpfMap, type BpfObject, type BpfProgram, loadObject } from '../kernel/index.ts';
-import { bpfObjectPath } from './gate.ts';
+import { bpfObjectPath } from './kind.ts';
 
 /** Place of the flag in the object's global variables: bpf/xsk.bpf.c has this one, and what is there for its layout. */
 const GLOBALS = '.bss';

@@ -1,99 +1,26 @@
-import { join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
-import {
-  type BpfMap,
-  type BpfObject,
-  type BpfProgram,
-  interfaces,
-  packageRoot,
-  possibleCpus,
-} from '../kernel/index.ts';
+import type { BpfMap, BpfObject, BpfProgram } from '../kernel/index.ts';
 import type { AttachMode } from './attach.ts';
 import { clearDeadCaptures } from './cap-slots.ts';
 import { Claims } from './claims.ts';
-import {
-  type GateInterface,
-  gateName,
-  interfacesText,
-  type Place,
-  placeWith,
-  upCommand,
-} from './control-places.ts';
+import { type GateInterface, gateName, type Place } from './control-places.ts';
 import { constantsOf, type Features, NO_FEATURES, sameFeatures } from './features.ts';
-import { type GateKind, isSlotMap, KINDS, objectOf, snapConstant, TUNNEL_MAPS, WATCH_MAPS } from './kind.ts';
+import { mapSizes, OPS_PER_WORKER, outlives, pinAll, refuseOthers } from './gate-opening.ts';
+import { type GateOptions, interfacesOf } from './gate-options.ts';
+import { bpfObjectPath, type GateKind, isSlotMap, KINDS, objectOf, snapConstant } from './kind.ts';
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Count, type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
 import { type Attached, GateLinks, refuseForeign, takeOff } from './links.ts';
 import type { GateHandles } from './ops.ts';
 import { removePeerPins } from './peer-pins.ts';
-import { type GatePeers, PEER_MAPS, PeerTables } from './peers.ts';
+import { PeerTables } from './peers.ts';
 import { Found, noteMeta, writeMeta } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
 import { type GateSample, GateSampler, NO_SAMPLES, SAMPLE_MAPS, type SampleOptions } from './sampling.ts';
 import { installOwn, occupant, occupy, type SlotStatus, slotStatus } from './slots.ts';
-import {
-  type GateSteering,
-  makeQueues,
-  STEER_MAPS,
-  SteerBooks,
-  type SteeringReport,
-  steerOptions,
-} from './steer.ts';
+import { makeQueues, STEER_MAPS, SteerBooks, type SteeringReport, steerOptions } from './steer.ts';
 import { filterRow, type TraceFilter, TraceReader } from './trace.ts';
-import type { GateTunnels } from './tunnels.ts';
-import type { GateWatch } from './watch.ts';
-
-export interface GateOptions extends GateInterface {
-  /** Default `xdp`. A filter on sockets is never kept, and attached by whoever has the sockets. */
-  kind?: GateKind;
-  /** More interfaces, over the same tables. */
-  others?: readonly GateInterface[];
-  /** Whose name the pins bear, where they were made for another interface. */
-  home?: number;
-  /** Most entries of each table. */
-  maxShunts4: number;
-  maxShunts6: number;
-  /** Whether the VLAN ids are part of the key; the flow engine must be told the same. */
-  vlanKey: boolean;
-  /** Look into tunnels; the flow engine must be told the same. */
-  tunnels?: GateTunnels | undefined;
-  /** Other sensors whose tables are served too; not by a filter on sockets. */
-  peers?: GatePeers | undefined;
-  /** Fragments of shunted flows are dropped with them; without it fragments pass. */
-  fragments?: boolean;
-  /** What passes is shared out to CPUs; not by a filter on sockets, and with nothing in the slot `next`. */
-  steer?: GateSteering | undefined;
-  /** Shunt flows by itself, by what it sees of them. */
-  watch?: GateWatch | undefined;
-  /** Entries may wait for a threshold (`flip` with `after`) from the beginning; else `enable` brings it. */
-  thresholds?: boolean;
-  /** Bytes of a frame that rings keep: the filter on a socket says it. */
-  snaplen?: number;
-  /** Lease owners: one for each worker, numbered from 1. */
-  workers: number;
-  /**
-   * The gate outlives this process: link and programs are pinned too, open to whom this says. What an earlier one of the
-   * same kind left, with the same sizes and key, goes on with its entries under the programs of this process.
-   */
-  keep?: PinAccess;
-  /** Whether this process goes on with a flow of a dead one, by the note that is there; without it with none. */
-  join?: (family: 4 | 6, key: Uint8Array, note: Uint8Array) => boolean;
-}
-
-/** Rows of the operations array for each worker: one batch. */
-const OPS_PER_WORKER = 1024;
-/** Datagrams in fragments that are known at a time. */
-const MAX_FRAGMENTS = 16_384;
-/** Addresses and ports of mirrors that end at this host. */
-const MAX_MIRRORS = 1024;
-const MAX_PAIRS = 4096;
-const MAX_PREFIX_PAIRS = 64;
-
-/** A compiled object of bpf/, by its name without endings. */
-export function bpfObjectPath(name: string): string {
-  return join(packageRoot(), 'build', 'bpf', `${name}.bpf.o`);
-}
 
 /** The gate of one interface, or of several that share it: the loaded programs, their tables, the pins, the links. */
 export class Gate {
@@ -163,21 +90,7 @@ export class Gate {
     } = options;
     const all = interfacesOf(options);
     const parts = KINDS[kind];
-    const sizes = {
-      flows4: options.maxShunts4,
-      flows6: options.maxShunts6,
-      side: options.maxShunts4 + options.maxShunts6,
-      ledger: possibleCpus(),
-      ops: OPS_PER_WORKER * options.workers,
-      ...parts.sizes(),
-      ...(tunnels?.mirror === true ? { mirrors: MAX_MIRRORS } : {}),
-      // Only what is asked over the control socket makes pairs.
-      ...(keep === undefined ? {} : { pairs: MAX_PAIRS, prefixes: MAX_PREFIX_PAIRS }),
-    };
-    const notes: Record<string, number> = {
-      ...(fragments ? { fragments: MAX_FRAGMENTS } : {}),
-      ...(watch === undefined ? {} : { watch4: watch.size, watch6: watch.size }),
-    };
+    const { kept: sizes, fresh } = mapSizes(options);
     const claims = Claims.claim(all, home);
     const { pins } = claims;
     let object: BpfObject | undefined;
@@ -192,16 +105,7 @@ export class Gate {
       const keyed = { vlanKey, tunnelKey: tunnels?.inKey === true };
       const tookOver = keep !== undefined && found?.fits(sizes, keyed) === true;
       const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
-      // Notes about fragments live as long as datagrams do, and are of another number with another option; what is watched is
-      // watched anew.
-      const kept = [...(found?.maps ?? [])].filter(
-        ([name]) =>
-          name !== 'fragments' &&
-          !STEER_MAPS.has(name) &&
-          !PEER_MAPS.has(name) &&
-          !WATCH_MAPS.has(name) &&
-          (tunnels !== undefined || !TUNNEL_MAPS.has(name)),
-      );
+      const kept = [...(found?.maps ?? [])].filter(([name]) => outlives(name, tunnels !== undefined));
       const place = slots.find(([name]) => name === 'rules')?.[1];
       const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
       const features = { ...NO_FEATURES, fragments, rules, tunnels, peers, steer, watch, thresholds };
@@ -211,7 +115,7 @@ export class Gate {
       object = parts.load(bpfObjectPath(objectOf(kind, features)), {
         constants: { ...constantsOf(features, vlanKey), ...snapConstant(kind, options.snaplen) },
         reuseMaps: { ...Object.fromEntries(tookOver ? kept : slots), ...peerTables?.reuse },
-        mapSizes: { ...(tookOver ? {} : sizes), ...notes, ...queues, ...peerTables?.sizes },
+        mapSizes: { ...(tookOver ? {} : sizes), ...fresh, ...queues, ...peerTables?.sizes },
         programs,
       });
       if (steer !== undefined) makeQueues(object, steer);
@@ -589,60 +493,4 @@ const never = (): boolean => false;
 function mapLedger(object: BpfObject): Uint32Array {
   const ledger = object.map('ledger');
   return new Uint32Array(ledger.mmap(false), 0, (ledger.mappedStride / 4) * ledger.maxEntries);
-}
-
-/** Tables, and for a gate that outlives its process programs too. */
-function pinAll(
-  object: BpfObject,
-  pins: PinDirectory,
-  keep: PinAccess | undefined,
-  pinned: readonly string[],
-  links: readonly string[],
-): void {
-  // Names with a dot are data sections, which belong to the programs.
-  const things: [string, BpfMap | BpfProgram][] =
-    keep === undefined
-      ? pinned.map((name) => [name, object.map(name)])
-      : [...[...object.maps].filter(([name]) => !name.includes('.')), ...object.programs];
-  for (const [name, thing] of things) pins.put(name, thing);
-  pins.prune(new Set([...things.map(([name]) => name), ...links]));
-  if (keep !== undefined) pins.share(keep);
-}
-
-function interfacesOf({ ifname, ifindex, others = [] }: GateOptions): readonly GateInterface[] {
-  return [{ ifname, ifindex }, ...others];
-}
-
-/**
- * A gate whose daemon has ended is taken over with all of its interfaces, by a gate that is to outlive its process.
- * @throws SluiceError INTERFACE_BUSY
- */
-function refuseOthers(
-  all: readonly GateInterface[],
-  home: number,
-  short: boolean,
-  found: Found | undefined,
-): void {
-  const ours = all.map(({ ifindex }) => ifindex);
-  const linked = [...(found?.links.keys() ?? [])];
-  if (short ? linked.length > 0 : linked.some((ifindex) => !ours.includes(ifindex)))
-    throw gateWithoutDaemon(linked);
-  for (const ifindex of ours) {
-    const place = placeWith(ifindex);
-    if (place !== undefined && place.ifindex !== home)
-      throw gateWithoutDaemon(place.interfaces.map((each) => each.ifindex));
-  }
-}
-
-function gateWithoutDaemon(ifindices: readonly number[]): SluiceError {
-  const names = interfaces()
-    .filter(({ index }) => ifindices.includes(index))
-    .map(({ name }) => name);
-  return new SluiceError(
-    'INTERFACE_BUSY',
-    `a gate whose daemon has ended is still up on ${interfacesText(names)}`,
-    {
-      help: `\`${upCommand(names)}\` takes it over, \`sluice gate down -i ${names[0]}\` takes it down`,
-    },
-  );
 }

@@ -1,5 +1,12 @@
+import { join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
-import { type BpfObject, loadObject, type ObjectOptions, possibleCpus } from '../kernel/index.ts';
+import {
+  type BpfObject,
+  loadObject,
+  type ObjectOptions,
+  packageRoot,
+  possibleCpus,
+} from '../kernel/index.ts';
 import type { Features } from './features.ts';
 import { loadGate } from './load.ts';
 import { SLOT_MAPS } from './slots.ts';
@@ -82,3 +89,8 @@ export function snapConstant(kind: GateKind, snaplen: number | undefined): Recor
 
 /** Maps that hold programs, or belong to them: of one kind only. */
 export const isSlotMap = (name: string): boolean => (SLOT_MAPS as readonly string[]).includes(name);
+
+/** A compiled object of bpf/, by its name without endings. */
+export function bpfObjectPath(name: string): string {
+  return join(packageRoot(), 'build', 'bpf', `${name}.bpf.o`);
+}

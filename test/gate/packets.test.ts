@@ -1,6 +1,6 @@
 import { afterAll, describe, expect } from 'vitest';
 import { AfPacketSource } from '../../src/capture/afpacket.ts';
-import type { GateOptions } from '../../src/gate/gate.ts';
+import type { GateOptions } from '../../src/gate/gate-options.ts';
 import { SlPairKey } from '../../src/gate/layout.gen.ts';
 import { State } from '../../src/gate/layout.ts';
 import { Pairs } from '../../src/gate/pairs.ts';

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { expect } from 'vitest';
 import type { Abi } from '../../src/gate/abi.ts';
 import { Exceptions } from '../../src/gate/exceptions.ts';
-import type { GateOptions } from '../../src/gate/gate.ts';
+import type { GateOptions } from '../../src/gate/gate-options.ts';
 import { gatePeers } from '../../src/gate/peers.ts';
 import { eth, type PacketBuilder } from '../../src/packet/build.ts';
 import { kernelTest } from '../support/kernel.ts';

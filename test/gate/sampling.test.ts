@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { bpfObjectPath } from '../../src/gate/gate.ts';
+import { bpfObjectPath } from '../../src/gate/kind.ts';
 import type { GateSample, GateSampler } from '../../src/gate/sampling.ts';
 import { loadObject } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';

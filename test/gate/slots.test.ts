@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { expect } from 'vitest';
-import { bpfObjectPath } from '../../src/gate/gate.ts';
+import { bpfObjectPath } from '../../src/gate/kind.ts';
 import { RulesSlot } from '../../src/gate/layout.ts';
 import type { Ledger } from '../../src/gate/ledger.ts';
 import { occupy } from '../../src/gate/slots.ts';

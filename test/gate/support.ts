@@ -1,7 +1,8 @@
 import type { Side } from '../../src/flow/types.ts';
 import { GateClient } from '../../src/gate/client.ts';
 import { Entry } from '../../src/gate/entry.ts';
-import { Gate, type GateOptions } from '../../src/gate/gate.ts';
+import { Gate } from '../../src/gate/gate.ts';
+import type { GateOptions } from '../../src/gate/gate-options.ts';
 import type { Verdict } from '../../src/gate/layout.ts';
 import type { Ledger } from '../../src/gate/ledger.ts';
 import type { FlipLater, OpName, OpTunnels } from '../../src/gate/ops.ts';

@@ -1,4 +1,4 @@
-import { bpfObjectPath } from '../../gate/gate.ts';
+import { bpfObjectPath } from '../../gate/kind.ts';
 import { loadGate } from '../../gate/load.ts';
 import { ProgramFlag } from '../../kernel/index.ts';
 import { eth } from '../../packet/build.ts';
