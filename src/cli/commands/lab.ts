@@ -19,6 +19,7 @@ import { parseDuration, scaled } from '../../base/units.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { errorDocument } from '../report-error.ts';
+import { registerLabFleet } from './lab-fleet.ts';
 
 interface UpOptions {
   socket: string;
@@ -34,7 +35,7 @@ interface UpOptions {
 /** Seconds; timers of the runtime hold no more than some weeks. */
 const WEEK = 604_800;
 
-/** `sluice lab up|traffic|down`. */
+/** `sluice lab up|traffic|down|fleet`. */
 export const registerLab: Register = (program, host) => {
   const lab = program
     .command('lab')
@@ -154,6 +155,7 @@ Examples:
       });
     });
   withSocket(down);
+  registerLabFleet(lab, host);
 };
 
 function withSocket(command: Command): void {
