@@ -6,8 +6,8 @@ import { ControlClient } from '../../src/gate/control-client.ts';
 import { findPlace } from '../../src/gate/control-places.ts';
 import type { HoldRow, ShuntRow, StatusReport, WatchEvent } from '../../src/gate/control-protocol.ts';
 import { eth } from '../../src/packet/build.ts';
-import { conversation } from '../../src/packet/conversation.ts';
 import { eventually } from '../gate/daemon-support.ts';
+import { halves } from '../sensor/download.ts';
 import { documentOf, Feed, LogDir, type Run, runOn } from '../sensor/run.ts';
 import { sluice } from '../support/command.ts';
 import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
@@ -17,23 +17,8 @@ ownNetns();
 const FEATURES = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
 const HOST = '10.2.0.1';
 
-/** A download of 120 kB from a port, in two halves; the second has nothing that ends it. */
-function halves(port: number): readonly [Uint8Array[], Uint8Array[]] {
-  const frames = conversation({
-    client: { address: '10.1.0.1', port },
-    server: { address: HOST, port },
-    mss: 1400,
-    turns: [
-      { from: 'client', data: 100 },
-      { from: 'server', data: 120_000 },
-    ],
-    close: 'none',
-    start: 1_700_000_000,
-    gap: 0.001,
-  }).map(({ bytes }) => bytes);
-  const middle = Math.floor(frames.length / 2);
-  return [frames.slice(0, middle), frames.slice(middle)];
-}
+const CLIENT = '10.1.0.1';
+const downloads = (ports: readonly number[]) => ports.map((port) => halves(port, CLIENT));
 
 /** What a test that fails would leave behind by a kill, the next one would go on with. */
 const stopping = (run: Run): AsyncDisposable => ({
@@ -50,8 +35,8 @@ const noise = Array.from({ length: 600 }, (_, i) =>
     .payload(20)
     .bytes(),
 );
-const flow = (port: number) => ({ proto: 'tcp', a: { addr: HOST, port }, b: { addr: '10.1.0.1', port } });
-const named = (port: number): string => `tcp ${HOST}:${port} 10.1.0.1:${port}`;
+const flow = (port: number) => ({ proto: 'tcp', a: { addr: HOST, port }, b: { addr: CLIENT, port } });
+const named = (port: number): string => `tcp ${HOST}:${port} ${CLIENT}:${port}`;
 
 interface Results {
   results: { released?: boolean; error?: { code: string } }[];
@@ -99,7 +84,7 @@ kernelTest(
       using client = await ControlClient.connect(findPlace(a));
       const events: WatchEvent[] = [];
       await client.watch(0, (event) => events.push(event));
-      const parts = [8000, 8001, 8002, 8003].map(halves);
+      const parts = downloads([8000, 8001, 8002, 8003]);
       await using _ = new Trickle(b);
       // One of them is needed from before its first packet.
       expect(told(await client.ask<Results>('hold.add', { flows: [flow(8002)] }))).toEqual([false]);
@@ -221,7 +206,7 @@ kernelTest(
       using client = await ControlClient.connect(findPlace(a));
       await using _ = new Trickle(b);
       const ports = [8000, 8001, 8002];
-      const parts = ports.map(halves);
+      const parts = downloads(ports);
       await new Feed(
         b,
         parts.flatMap(([first]) => first),
@@ -270,7 +255,7 @@ kernelTest(
         logs.read('shunt').filter((line) => line['proto'] === 'pair' && line['event'] === event);
       // Needed is another connection between the same addresses.
       expect(told(await client.ask<Results>('hold.add', { flows: [flow(8001)] }))).toEqual([false]);
-      const [wanting, [first, second]] = [8000, 8001].map(halves);
+      const [wanting, [first, second]] = downloads([8000, 8001]);
       await new Feed(b, wanting[0]).done;
       const rows: HoldRow[] = [];
       await untilTrue(async () => {

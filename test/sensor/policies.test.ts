@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { eth } from '../../src/packet/build.ts';
-import { conversation } from '../../src/packet/conversation.ts';
 import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+import { halves } from './download.ts';
 import { documentOf, Feed, LogDir, runOn } from './run.ts';
 
 ownNetns();
@@ -19,24 +19,6 @@ policies:
   - { preset: bulk=20kB }
 `;
 
-/** A download of 120 kB from a port, in two halves; the second has nothing that ends it. */
-function halves(port: number): readonly [Uint8Array[], Uint8Array[]] {
-  const frames = conversation({
-    client: { address: `10.1.0.${port - 7990}`, port },
-    server: { address: '10.2.0.1', port },
-    mss: 1400,
-    turns: [
-      { from: 'client', data: 100 },
-      { from: 'server', data: 120_000 },
-    ],
-    close: 'none',
-    start: 1_700_000_000,
-    gap: 0.001,
-  }).map(({ bytes }) => bytes);
-  const middle = Math.floor(frames.length / 2);
-  return [frames.slice(0, middle), frames.slice(middle)];
-}
-
 kernelTest(
   'a policy file: veto, dry run, local bypass, address pair and bulk each do theirs, and are loaded anew while it runs',
   [...FEATURES],
@@ -49,7 +31,7 @@ kernelTest(
     try {
       const options = ['--policy', 'none', '--policy-file', file] as const;
       await using run = await runOn(a, logs, ...options).ready();
-      const parts = [8000, 8001, 8002, 8003, 8004].map(halves);
+      const parts = [8000, 8001, 8002, 8003, 8004].map((port) => halves(port, `10.1.0.${port - 7990}`));
       await new Feed(
         b,
         parts.flatMap(([first]) => first),
