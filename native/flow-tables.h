@@ -50,6 +50,8 @@ struct Tables {
   const Double* inactivity;
   const Double* timeouts;
   Double* clock;
+  // src/flow/losses.ts.
+  Double* losses;
   uint32_t mask = 0;
   int32_t capacity = 0;
 

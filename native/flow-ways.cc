@@ -107,7 +107,10 @@ bool ShortWays::arrive(const Frame& frame, double ts) {
     if (hot_doubles()[slot * DOUBLES + F_DEADLINE] <= now || (words[slot * WORDS + FLAGS] & kSpecial) != 0) return false;
     taken = frame.protocol == IpProto_tcp ? tcp(slot, frame, ts) : udp(slot, frame, ts);
   }
-  if (taken) clock[kNow] = now;
+  if (taken) {
+    if (ts < now) note_late(now - ts);
+    clock[kNow] = now;
+  }
   return taken;
 }
 
@@ -224,6 +227,7 @@ bool ShortWays::steady(int32_t slot, int32_t ep, int32_t peer, bool is_orig, con
     if ((flags & Flag_payloadWanted << frame.side) != 0) return false;
     advance_last(ep, plus(last, segment.bytes));
   }
+  if (segment.ack != words[peer + EP_ACK] && segment.ack != plus(words[peer + EP_START], 1)) note_ack(slot);
   advance_ack(peer, segment.ack);
   hot_doubles()[slot * DOUBLES + F_LAST] = ts;
   if (news) once(slot, bit, segment.bytes > 0 ? 'D' : 'A', is_orig);
@@ -298,6 +302,7 @@ bool ShortWays::closing(int32_t slot, int32_t ep, int32_t peer, bool is_orig, co
     words[ep + EP_STATE] = bits | Ep_finSeen | own << PREVIOUS_SHIFT | Tcp_closed;
   }
   if (up_to > trim(peer)) {
+    if (!fin && own == Tcp_established && other == Tcp_established) note_ack(slot);
     trim(peer) = up_to;
     check_eof(slot, peer);
   }

@@ -47,6 +47,15 @@ class ShortWays : public Tables {
   bool tcp(int32_t slot, const Frame& frame, double ts);
   bool steady(int32_t slot, int32_t ep, int32_t peer, bool is_orig, const Frame& frame, const Segment& segment, double ts);
   bool answer(int32_t slot, int32_t ep, int32_t peer, bool is_orig, const Frame& frame, const Segment& segment, double ts);
+  // An acknowledgement of something new between established sides: acks of src/flow/losses.ts.
+  void note_ack(int32_t slot) {
+    if ((words[slot * WORDS + FLAGS] & Flag_marked) == 0) losses[0] += 1;
+  }
+  // A packet with an earlier time than one before: outOfOrder, outOfOrderDepth of src/flow/losses.ts.
+  void note_late(double back) {
+    losses[5] += 1;
+    if (back > losses[6]) losses[6] = back;
+  }
   bool closing(int32_t slot, int32_t ep, int32_t peer, bool is_orig, const Segment& segment, double ts);
 };
 

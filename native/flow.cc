@@ -77,6 +77,7 @@ napi_value short_ways(napi_env env, napi_callback_info info) {
   doubles("inactivity", &ways.inactivity, 6);
   doubles("timeouts", &ways.timeouts, 5);
   doubles("clock", &ways.clock, 2);
+  doubles("losses", &ways.losses, 8);
   ports("udpServers", &ways.udp_servers);
   ports("dnsPorts", &ways.dns_ports);
   ports("interactive", &ways.interactive);

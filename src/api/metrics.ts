@@ -1,5 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { LossKind, LossUnit } from '../gate/losses/index.ts';
 import type { LiveRun } from '../sensor/live.ts';
+import type { OrderReport } from '../sensor/losses/index.ts';
 import type { Snapshot } from '../sensor/snapshot.ts';
 
 type Labels = Readonly<Record<string, string>>;
@@ -37,6 +39,20 @@ const ofWorkers =
           { source: name, worker: String(number) },
         ]),
       );
+
+/** Counters of the ledger of losses of one kind. */
+const ofLosses =
+  (kind: LossKind, unit?: LossUnit) =>
+  (run: LiveRun): Values =>
+    run
+      .losses()
+      .rows.filter((row) => row.kind === kind && (unit === undefined || row.unit === unit))
+      .map(({ stage, where, counter, total }) => [total, { stage, where, counter }]);
+
+const ofOrder =
+  (value: (order: OrderReport) => number) =>
+  (run: LiveRun): Values =>
+    run.losses().order.map((order) => [value(order), { source: order.source, worker: String(order.worker) }]);
 
 const ofPolicies =
   (of: 'connections' | 'pkts' | 'bytes') =>
@@ -184,6 +200,48 @@ export const METRICS: readonly Metric[] = [
     name: 'sluice_bypassed_packets_total',
     help: 'Packets that were counted and not analysed, where nothing drops early.',
     values: one((s) => s.localBypass.pkts),
+  },
+  {
+    kind: 'counter',
+    name: 'sluice_lost_packets_total',
+    help: 'Packets that were lost, by where (docs/losses.md).',
+    labels: ['stage', 'where', 'counter'],
+    values: ofLosses('loss', 'packets'),
+  },
+  {
+    kind: 'counter',
+    name: 'sluice_lost_log_lines_total',
+    help: 'Log lines that were lost, by where.',
+    labels: ['stage', 'where', 'counter'],
+    values: ofLosses('loss', 'lines'),
+  },
+  {
+    kind: 'counter',
+    name: 'sluice_loss_warnings_total',
+    help: 'What tells of trouble and is in no sum of losses.',
+    labels: ['stage', 'where', 'counter'],
+    values: ofLosses('warning'),
+  },
+  {
+    kind: 'counter',
+    name: 'sluice_out_of_order_packets_total',
+    help: 'Packets with an earlier time than one before them.',
+    labels: ['source', 'worker'],
+    values: ofOrder(({ byTime }) => byTime.packets),
+  },
+  {
+    kind: 'gauge',
+    name: 'sluice_out_of_order_depth_seconds',
+    help: 'The furthest back of these.',
+    labels: ['source', 'worker'],
+    values: ofOrder(({ byTime }) => byTime.seconds),
+  },
+  {
+    kind: 'counter',
+    name: 'sluice_tcp_late_segments_total',
+    help: 'TCP data that came behind data that follows it.',
+    labels: ['source', 'worker'],
+    values: ofOrder(({ byTcp }) => byTcp.segments),
   },
   {
     kind: 'counter',

@@ -18,6 +18,7 @@ import {
 import { Metrics } from './metrics.ts';
 import {
   healthShape,
+  lossesShape,
   policiesShape,
   readyShape,
   type Status,
@@ -158,6 +159,7 @@ function addRoutes(
   get('/v1/sources', 'Where packets come from, and how far each worker has come.', sourcesShape, () =>
     run.sources(),
   );
+  get('/v1/losses', 'What became of packets from the card to the logs.', lossesShape, () => run.losses());
   get('/v1/policies', 'What each policy did.', policiesShape, () => run.snapshot().policies);
   app.get(
     '/metrics',

@@ -1,5 +1,7 @@
 import { z } from 'zod';
+import { LOSS_KINDS, STAGES } from '../gate/losses/index.ts';
 import type { LiveRun } from '../sensor/live.ts';
+
 import type { Snapshot } from '../sensor/snapshot.ts';
 
 /** What the API answers with; from these come the checks, the OpenAPI document and the types. */
@@ -68,6 +70,43 @@ export const policiesShape = z.array(
 );
 
 const rate = z.number();
+const lossSum = z.object({ packets: counter, rate }).describe('since the start; per second now');
+export const lossesShape = z
+  .object({
+    at: z.number().describe('seconds since 1970 of these numbers'),
+    seconds: z.number().describe('since the start'),
+    interval: z.number().describe('seconds that rates are over'),
+    lost: lossSum,
+    wanted: lossSum.describe('dropped on purpose: shunts, rules, limits'),
+    rows: z.array(
+      z.object({
+        stage: z.enum(STAGES).describe('in the order of the way'),
+        where: z.string().describe('card, gate, source, worker or sink; empty: the machine'),
+        counter: z.string(),
+        kind: z
+          .enum(LOSS_KINDS)
+          .describe('loss and wanted enter their sum, warning and count enter none (docs/losses.md)'),
+        unit: z.enum(['packets', 'lines', 'events', 'entries']),
+        total: counter.describe('since the start; live entries: now'),
+        rate,
+      }),
+    ),
+    order: z.array(
+      z.object({
+        source: z.string(),
+        worker: counter,
+        packets: counter,
+        byTime: z
+          .object({ packets: counter, share: rate, seconds: counter })
+          .describe('packets with an earlier time than one before, the furthest back'),
+        byTcp: z
+          .object({ segments: counter, share: rate, bytes: counter })
+          .describe('TCP data behind data that follows it, the furthest behind'),
+      }),
+    ),
+  })
+  .describe('the ledger of losses');
+
 /** One line of the stream: rates since the line before, with the totals. */
 export const tickShape = z.object({
   seconds: z.number().describe('since the line before'),

@@ -8,6 +8,7 @@ import type {
   PauseFrames,
   ProbeResult,
   RingSizes,
+  SoftnetRow,
   XdpFeatures,
 } from '../kernel/index.ts';
 
@@ -156,13 +157,6 @@ export interface Nic {
   queues: NicQueue[];
   rx: RxQueue[];
   tx: TxQueue[];
-}
-
-export interface SoftnetRow {
-  cpu: number;
-  processed: number;
-  dropped: number;
-  squeezed: number;
 }
 
 export interface BpfFacts {

@@ -8,6 +8,7 @@ import { isRecorded } from './history.ts';
 import { KEY4_BYTES, KEY6_BYTES } from './keys.ts';
 import { CEP_BAD_CHECKSUMS, DOUBLES, F_DEADLINE, F_LAST, FLAGS, Flag, Seen, WORDS } from './layout.ts';
 import { Lifetimes } from './lifetimes.ts';
+import { Loss } from './losses.ts';
 import { Opener } from './opener.ts';
 import { INTERACTIVE } from './ports.ts';
 import { connRecord, flipped, peerSide, portOf } from './record.ts';
@@ -283,13 +284,17 @@ export class Accounting extends FlowsBySlot implements TcpHost, InnerHost {
   }
 
   #onIcmp(packet: Packet, slot: number, { decoder, side }: Sighting): void {
-    if (this.settings.checksums && !decoder.checksumHolds(packet)) return;
+    if (this.settings.checksums && !decoder.checksumHolds(packet)) {
+      this.losses[Loss.badChecksums]++;
+      return;
+    }
     this.doubles[slot * DOUBLES + F_LAST] = packet.ts;
     addPayload(this.doubles, endpointOf(slot, side), decoder.transportBytes - 8);
     if (decoder.captured >= decoder.transportBytes) this.counts.count(slot, side, decoder.ipBytes);
   }
 
   #corrupt(slot: number, side: Side): void {
+    this.losses[Loss.badChecksums]++;
     const { cold } = this.table;
     const at = coldOf(endpointOf(slot, side)) + CEP_BAD_CHECKSUMS;
     const count = (cold[at] + 1) | 0;

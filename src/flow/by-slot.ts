@@ -64,6 +64,8 @@ export class FlowsBySlot {
   protected readonly words: Int32Array;
   protected readonly doubles: Float64Array;
   protected readonly endpoints: Endpoints;
+  /** What was missed, see Loss. */
+  readonly losses: Float64Array;
   protected readonly counts: Counts;
   protected readonly histories: Histories;
   protected readonly gaps: GapTracker;
@@ -83,6 +85,7 @@ export class FlowsBySlot {
     this.words = this.table.words;
     this.doubles = this.table.doubles;
     this.endpoints = new Endpoints(this.table);
+    this.losses = this.endpoints.losses;
     this.counts = new Counts(this.table);
     this.histories = new Histories(this.table);
     this.gaps = new GapTracker(this.endpoints, new RangePool(RANGE_NODES), this.histories);

@@ -15,6 +15,7 @@ import {
   EP_STATE,
   WORDS,
 } from './layout.ts';
+import { LOSSES } from './losses.ts';
 import type { FlowTable } from './table.ts';
 import type { Side } from './types.ts';
 
@@ -88,6 +89,8 @@ export class Endpoints {
   readonly doubles: Float64Array;
   readonly cold: Int32Array;
   readonly coldDoubles: Float64Array;
+  /** What is missed of all of them, see Loss. */
+  readonly losses = new Float64Array(LOSSES);
 
   constructor(table: FlowTable) {
     this.words = table.words;

@@ -2,6 +2,7 @@ import { PacketBlock } from '../packet/block.ts';
 import { Decoded, LinkType } from '../packet/decode.ts';
 import { Packet } from '../packet/packet.ts';
 import { Accounting } from './accounting.ts';
+import { Loss } from './losses.ts';
 import { DNS } from './opener.ts';
 import type { FlowEngineOptions } from './options.ts';
 import { INTERACTIVE } from './ports.ts';
@@ -89,6 +90,7 @@ export class FlowEngine extends Accounting implements FlowEngineApi {
       wheel: this.lifetimes.wheel,
       uids: this.uids,
       settings: this.settings,
+      losses: this.endpoints.losses,
       interactive: INTERACTIVE,
       dnsPorts: DNS,
       tunnelPorts: this.carriers.isPort,
@@ -141,7 +143,7 @@ export class FlowEngine extends Accounting implements FlowEngineApi {
     if (ts > this.now) {
       this.now = ts;
       if (ts >= this.lifetimes.wheel.next || ts >= this.tunnels.sweepAt) this.#runTimers();
-    } else if (ts < this.now - this.settings.clockStep) this.#stepBack(ts);
+    } else if (ts < this.now) this.#late(ts);
     this.arrived = packet;
     const tunnels = this.tunnels;
     if ((packet.tunnel | tunnels.vxlan | tunnels.geneve) !== 0) tunnels.arrive(packet);
@@ -166,6 +168,18 @@ export class FlowEngine extends Accounting implements FlowEngineApi {
     const now = this.now;
     if (now >= this.lifetimes.wheel.next) this.lifetimes.wheel.advance(now);
     if (now >= this.tunnels.sweepAt) this.tunnels.sweep(now);
+  }
+
+  /** A packet with a time before that of one that has come. */
+  #late(ts: number): void {
+    const back = this.now - ts;
+    if (back > this.settings.clockStep) {
+      this.#stepBack(ts);
+      return;
+    }
+    const { losses } = this;
+    losses[Loss.outOfOrder]++;
+    if (back > losses[Loss.outOfOrderDepth]) losses[Loss.outOfOrderDepth] = back;
   }
 
   /** The clock was set back: timers go by the new time. */

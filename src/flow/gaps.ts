@@ -12,6 +12,7 @@ import {
   Flag,
   WORDS,
 } from './layout.ts';
+import { Loss } from './losses.ts';
 import type { RangePool } from './ranges.ts';
 
 /** Zeek's tcp_max_initial_window and tcp_max_above_hole_without_any_acks. */
@@ -31,8 +32,10 @@ export class GapTracker {
   readonly #cold: Int32Array;
   readonly #ranges: RangePool;
   readonly #histories: Histories;
+  readonly #losses: Float64Array;
 
   constructor(endpoints: Endpoints, ranges: RangePool, histories: Histories) {
+    this.#losses = endpoints.losses;
     this.#endpoints = endpoints;
     this.#words = endpoints.words;
     this.#cold = endpoints.cold;
@@ -51,10 +54,12 @@ export class GapTracker {
     if (high <= low) return;
     const seen = doubles[at + CEP_F_SEEN];
     if (low <= seen) {
+      this.#noteOrder(ep, low);
       if (high > seen) this.#extend(ep, high);
       // Nobody acknowledges: the capture sees one direction only, so that acknowledged data is not waited for.
       if (this.#endpoints.noDataAcked(ep)) this.#forgetUnacked(ep);
     } else {
+      this.#noteOrder(ep, low);
       const list = this.#ranges.add(this.#cold[coldOf(ep) + CEP_RANGES], low, high);
       if (list < 0) {
         this.#giveUp(ep);
@@ -78,6 +83,7 @@ export class GapTracker {
     const fin = this.#doubles[at + CEP_F_FIN];
     const upTo = this.#endpoints.has(ep, Ep.finSeen) && ack >= fin ? fin - 1 : ack;
     if (upTo <= this.#doubles[at + CEP_F_TRIM]) return false;
+    this.#tally(slot, ep, upTo);
     if (upTo > this.#doubles[at + CEP_F_SEEN]) this.#undelivered(slot, ep, upTo);
     this.#absorbRanges(ep, this.#doubles[at + CEP_F_SEEN]);
     this.#dropBelow(ep, upTo);
@@ -181,6 +187,41 @@ export class GapTracker {
       if (upTo > seen) this.#gap(slot, ep, upTo - seen);
     }
     if (upTo > this.#doubles[at + CEP_F_SEEN]) this.#doubles[at + CEP_F_SEEN] = upTo;
+  }
+
+  /** New data from `low` on: whether data that follows it has come before it. */
+  #noteOrder(ep: number, low: number): void {
+    const ranges = this.#cold[coldOf(ep) + CEP_RANGES];
+    if (ranges === 0) return;
+    const end = this.#ranges.end(ranges);
+    if (low >= end) return;
+    const losses = this.#losses;
+    losses[Loss.late] = losses[Loss.late] + 1;
+    if (end - low > losses[Loss.lateDepth]) losses[Loss.lateDepth] = end - low;
+  }
+
+  /** Counts an acknowledgement up to `upTo` as Zeek's capture_loss does, those of shunted connections not. */
+  #tally(slot: number, ep: number, upTo: number): void {
+    const endpoints = this.#endpoints;
+    if (endpoints.has(ep, Ep.skip) || (this.#words[slot * WORDS + FLAGS] & Flag.marked) !== 0) return;
+    if (endpoints.state(ep) !== Tcp.established || endpoints.state(peerOf(ep)) !== Tcp.established) return;
+    const losses = this.#losses;
+    losses[Loss.acks] = losses[Loss.acks] + 1;
+    const missing = this.#missingBelow(ep, upTo);
+    if (missing === 0) return;
+    losses[Loss.gaps] = losses[Loss.gaps] + 1;
+    losses[Loss.gapBytes] = losses[Loss.gapBytes] + missing;
+  }
+
+  /** Bytes below `upTo` that were not seen; as with Zeek, a last one behind data that was is a FIN. */
+  #missingBelow(ep: number, upTo: number): number {
+    const at = coldOf(ep) >>> 1;
+    const seen = this.#doubles[at + CEP_F_SEEN];
+    if (upTo <= seen) return 0;
+    const list = this.#cold[coldOf(ep) + CEP_RANGES];
+    const missing = this.#ranges.missing(list, seen, upTo);
+    const edge = Math.max(seen, this.#ranges.endBelow(list, upTo));
+    return upTo - edge === 1 && edge > this.#doubles[at + CEP_F_TRIM] ? missing - 1 : missing;
   }
 
   #gap(slot: number, ep: number, bytes: number): void {

@@ -6,6 +6,7 @@ export type { FlowStats } from './accounting.ts';
 export { FlowEngine } from './engine.ts';
 export { KEY4_BYTES, KEY6_BYTES, keyWord, writeGateKey } from './keys.ts';
 export { FlowFlag } from './layout.ts';
+export { LOSSES, Loss } from './losses.ts';
 export type { FlowEngineOptions } from './options.ts';
 export { BARE_SERVER_PORTS, DEFAULT_SERVER_PORTS, type LikelyServerPorts } from './ports.ts';
 export { isSavedFlow, SAVED_FLOW_BYTES } from './saved.ts';

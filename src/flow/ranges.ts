@@ -71,6 +71,24 @@ export class RangePool {
     return high;
   }
 
+  /** End of the last range that begins below `upTo`, 0 when there is none. */
+  endBelow(list: number, upTo: number): number {
+    let high = 0;
+    for (let at = list; at !== 0 && this.#low[at] < upTo; at = this.#next[at]) high = this.#high[at];
+    return high;
+  }
+
+  /** Bytes of [from, to) that are in no range. */
+  missing(list: number, from: number, to: number): number {
+    let sum = 0;
+    let edge = from;
+    for (let at = list; at !== 0 && this.#low[at] < to; at = this.#next[at]) {
+      if (this.#low[at] > edge) sum += this.#low[at] - edge;
+      if (this.#high[at] > edge) edge = this.#high[at];
+    }
+    return to > edge ? sum + to - edge : sum;
+  }
+
   /** Bytes in all ranges. */
   total(list: number): number {
     let sum = 0;

@@ -15,6 +15,8 @@ export interface ShortWayParts {
   readonly wheel: TimerWheel;
   readonly uids: UidSource;
   readonly settings: FlowSettings;
+  /** See Loss. */
+  readonly losses: Float64Array;
   readonly interactive: Uint8Array;
   readonly dnsPorts: Uint8Array;
   readonly tunnelPorts: Uint8Array;
@@ -41,6 +43,7 @@ export class ShortWays {
     wheel,
     uids,
     settings,
+    losses,
     interactive,
     dnsPorts,
     tunnelPorts,
@@ -68,6 +71,7 @@ export class ShortWays {
         inactivity: timeoutTable(settings.timeouts),
         timeouts: Float64Array.of(attempt, close, halfClosedCheck, dns, settings.clockStep),
         clock,
+        losses,
       },
       settings.checksums,
       !settings.services && !asked,

@@ -19,6 +19,7 @@ import {
   Seen,
   WORDS,
 } from './layout.ts';
+import { Loss } from './losses.ts';
 import { TcpFlag } from './tcp-states.ts';
 import type { Side } from './types.ts';
 
@@ -44,9 +45,11 @@ export class SteadySegments {
   readonly #endpoints: Endpoints;
   readonly #histories: Histories;
   readonly #cutFrames: boolean;
+  readonly #losses: Float64Array;
 
   constructor(endpoints: Endpoints, histories: Histories, cutFrames: boolean) {
     this.#cutFrames = cutFrames;
+    this.#losses = endpoints.losses;
     this.#words = endpoints.words;
     this.#doubles = endpoints.doubles;
     this.#endpoints = endpoints;
@@ -98,6 +101,9 @@ export class SteadySegments {
     if (news > 0) {
       if (ack >>> 0 < acked >>> 0) words[peer + EP_ACK_WRAPS] = words[peer + EP_ACK_WRAPS] + 1;
       words[peer + EP_ACK] = ack;
+      // That of the SYN alone is none of data.
+      if ((flags & Flag.marked) === 0 && ((ack - words[peer + EP_START]) | 0) !== 1)
+        this.#losses[Loss.acks] = this.#losses[Loss.acks] + 1;
     }
     this.#doubles[slot * DOUBLES + F_LAST] = packet.ts;
     if (isNew) this.#histories.once(slot, bit, bytes > 0 ? LETTER_D : LETTER_A, isOrig);

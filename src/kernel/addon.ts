@@ -229,6 +229,8 @@ export interface ShortWayTables {
   readonly cold: Int32Array;
   readonly free: Int32Array;
   readonly totals: Int32Array;
+  /** See src/flow/losses.ts. */
+  readonly losses: Float64Array;
   readonly index: Int32Array;
   readonly seed: Int32Array;
   readonly links: Int32Array;

@@ -86,6 +86,7 @@ export { type PacketSocket, packetSockets } from './packet-diag.ts';
 export { openPacketRing, PacketRing, type PacketRingOptions, type PacketRingStats } from './packet-ring.ts';
 export { Pmu, type PmuCounts } from './perf.ts';
 export { FEATURES, type Feature, type ProbeResult, probe, probeAll } from './probe.ts';
+export { type SoftnetRow, snmp, snmp6, softnet } from './proc-net.ts';
 export {
   BpfProgram,
   type InstructionOptions,

@@ -1,3 +1,4 @@
+import type { LossReport } from './losses/index.ts';
 import { Stat } from './setup.ts';
 import type { Snapshot } from './snapshot.ts';
 import type { EarlyDrop, Station } from './station.ts';
@@ -25,6 +26,8 @@ export interface LiveRun {
   ready(): boolean;
   snapshot(): Snapshot;
   sources(): LiveSourceView[];
+  /** As of the last second. */
+  losses(): LossReport;
 }
 
 /** Opens what shows a run; it is closed before the run lets go of anything. */

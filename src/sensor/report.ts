@@ -1,6 +1,7 @@
 import type { CommandIo } from '../base/io.ts';
 import { scaled } from '../base/units.ts';
 import type { Ledger } from '../gate/index.ts';
+import { type LossReport, lossLines } from './losses/index.ts';
 import type { PolicyCounts, Snapshot } from './snapshot.ts';
 import type { EarlyDrop, Station } from './station.ts';
 import { type UdpBooks, udpBooks } from './udp-books.ts';
@@ -31,6 +32,8 @@ export interface RunSummary {
   timeToDrop: { shunts: number; median: number; p99: number } | undefined;
   cpuSeconds: number;
   logLinesLost: number;
+  /** What became of packets on their way, counter by counter (docs/losses.md). */
+  losses: LossReport;
   logDir: string;
   /** What ended the run before its time. */
   error?: { code: string; message: string; help?: string };
@@ -45,6 +48,7 @@ export function summarize(
   seconds: number,
   delays: readonly number[],
   stations: readonly Station[],
+  losses: LossReport,
   logDir: string,
 ): RunSummary {
   const sorted = delays.toSorted((a, b) => a - b);
@@ -77,6 +81,7 @@ export function summarize(
         : { shunts: sorted.length, median: quantile(sorted, 0.5), p99: quantile(sorted, 0.99) },
     cpuSeconds: end.cpu,
     logLinesLost: end.logLinesLost,
+    losses,
     logDir,
   };
 }
@@ -183,7 +188,7 @@ export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string
   if (s.recovered > 0)
     lines.push(['recovered', `${count(s.recovered)} connections that an earlier run had begun`]);
   if (s.refused > 0) lines.push(['refused', `${count(s.refused)} shunts (see shunt.log)`]);
-  if (s.logLinesLost > 0) lines.push(['log lines lost', count(s.logLinesLost)]);
+  lines.push(...lossLines(s.losses));
   lines.push(['logs', s.logDir]);
   const width = Math.max(...lines.map(([name]) => name.length));
   return `${lines.map(([name, value]) => `${io.paint('bold', name.padEnd(width))}  ${value}`).join('\n')}\n`;

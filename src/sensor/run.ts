@@ -20,9 +20,11 @@ import {
   statsSchema,
 } from '../log/other-logs.ts';
 import { parseSink } from '../log/sinks/index.ts';
+import type { LogTotals } from '../log/target.ts';
 import { HealthPort, isHealthy } from './health.ts';
 import { InterfaceStation } from './interface-station.ts';
 import { type LiveRun, type Onlooker, sourceView } from './live.ts';
+import { LossKeeper } from './losses/index.ts';
 import { keepAwake } from './low-latency.ts';
 import { MirrorGate } from './mirror-gate.ts';
 import { type PlacedPlan, PolicyBook, usesThresholds } from './policy-book.ts';
@@ -108,6 +110,7 @@ class Sensor {
   #logNotice: (record: NoticeRecord) => void = () => {};
   #health: HealthPort | undefined;
   #mirrorGate: MirrorGate | undefined;
+  readonly #losses = new LossKeeper(this.#stations, async () => await this.#logTotals());
   #onlooker: AsyncDisposable | undefined;
   #ending = false;
   #started = 0;
@@ -171,6 +174,7 @@ class Sensor {
     const warning = this.#mirrorGate?.attach();
     if (warning !== undefined) this.#io.warn(warning);
     process.on(RELOAD, this.#reload);
+    this.#losses.look();
     this.#started = performance.now() / 1000;
     this.#onlooker = await onlooker?.(this.#live());
     this.#io.say('ready');
@@ -206,6 +210,7 @@ class Sensor {
       for (const station of this.#stations) station.lookAfter();
       this.#mirrorGate?.lookAfter();
       oneWay.look((note, message) => this.#notice(note, message));
+      this.#losses.look();
       const now = this.snapshot();
       this.#io.progress(progressText(now, last, first, this.#io));
       last = now;
@@ -256,11 +261,17 @@ class Sensor {
       ready: () => !this.#ending,
       snapshot: () => this.snapshot(),
       sources: () => this.#stations.map(sourceView),
+      losses: () => this.#losses.report(),
     };
   }
 
   snapshot(): Snapshot {
     return takeSnapshot(this.#stations, this.#book.names);
+  }
+
+  async #logTotals(): Promise<LogTotals> {
+    if (this.#log === undefined) throw new SluiceError('CLOSED', 'the logs are closed');
+    return await this.#log.flush();
   }
 
   #logStats(): void {
@@ -298,7 +309,15 @@ class Sensor {
         `${end.notesLost} notes for a later run found no room: those connections could not have been recovered`,
       );
     this.#logStats();
-    const summary = summarize(end, end.at - this.#started, delays, this.#stations, this.#config.logDir);
+    await this.#losses.finish();
+    const summary = summarize(
+      end,
+      end.at - this.#started,
+      delays,
+      this.#stations,
+      this.#losses.report(),
+      this.#config.logDir,
+    );
     if (this.#failed === undefined) return summary;
     const { code, message, help } = this.#failed;
     return { ...summary, error: { code, message, ...(help === undefined ? {} : { help }) } };

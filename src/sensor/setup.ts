@@ -127,10 +127,18 @@ export const Stat = {
   ringFreezes: 23,
   /** Connections of which the ring kept the headers alone from some packet on. */
   cutConnections: 24,
+  /** What the flow engine has missed, see Loss. */
+  losses: 25,
+  /** Packets of which no connection could be made out: cut, malformed, not IP. */
+  unparsed: 33,
+  /** Connections that ended early, as the table was full. */
+  evicted: 34,
+  /** Shunts that have ended, by END_REASONS. */
+  ended: 35,
   /** Of the source, by its kind; SOURCE_STATS. */
-  source: 25,
+  source: 51,
   /** For each policy, see PolicyStat. */
-  policies: 57,
+  policies: 83,
 } as const;
 export const SOURCE_STATS = Stat.policies - Stat.source;
 

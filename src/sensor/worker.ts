@@ -5,6 +5,7 @@ import { createFlowEngine, type FlowEngine, type FlowHooks } from '../flow/index
 import { GateClient } from '../gate/client.ts';
 import { monotonicSeconds } from '../gate/clock.ts';
 import { localAddresses } from '../gate/guard.ts';
+import { END_REASONS } from '../gate/layout.ts';
 import { hasLocalEndpoint } from '../gate/local.ts';
 import { coarseStep, realtimeOffset } from '../kernel/index.ts';
 import type { Packet } from '../packet/packet.ts';
@@ -14,6 +15,7 @@ import { ContentCut } from './content-cut.ts';
 import { Decider } from './decider.ts';
 import type { ShuntTotals } from './episode.ts';
 import { MmdbGeography } from './geography.ts';
+import { publishLosses } from './losses/worker-counters.ts';
 import { isOneWay } from './one-way.ts';
 import { openSource } from './open-source.ts';
 import { knowledgeFor, type PlacedPlan, POLICY_ROOM } from './policy-book.ts';
@@ -182,6 +184,7 @@ class CaptureWorker {
         },
         ended: (slot, trigger, reason, dropped, delay) => {
           this.#addDropped(trigger, dropped);
+          stats[Stat.ended + END_REASONS.indexOf(reason)]++;
           if (delay !== undefined && this.#delays.length < MAX_DELAYS) this.#delays.push(delay);
           log.shunt(engine, slot, { event: 'end', trigger, reason, dropped, delay });
           this.#orders.ended(slot, this.#triggers.get(trigger) ?? '', reason, dropped);
@@ -393,6 +396,7 @@ class CaptureWorker {
     const { bypassedPackets, bypassedBytes } = this.#engine.stats;
     s[Stat.bypassedPackets] = bypassedPackets;
     s[Stat.bypassedBytes] = bypassedBytes;
+    publishLosses(this.#engine, s);
     s[Stat.lastTurn] = now;
     s[Stat.logLinesLost] = this.#logs.lost;
   }

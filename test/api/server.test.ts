@@ -9,10 +9,18 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ApiOptions } from '../../src/api/access.ts';
 import { METRICS } from '../../src/api/metrics.ts';
 import { ApiServer } from '../../src/api/server.ts';
-import { policiesShape, sourcesShape, statusShape, type Tick, tickShape } from '../../src/api/shapes.ts';
+import {
+  lossesShape,
+  policiesShape,
+  sourcesShape,
+  statusShape,
+  type Tick,
+  tickShape,
+} from '../../src/api/shapes.ts';
 import { SluiceError } from '../../src/base/errors.ts';
 import { emptyLedger } from '../../src/gate/ledger.ts';
 import type { LiveRun } from '../../src/sensor/live.ts';
+import type { LossReport } from '../../src/sensor/losses/index.ts';
 import type { Snapshot } from '../../src/sensor/snapshot.ts';
 import { until } from '../support/kernel.ts';
 
@@ -50,6 +58,36 @@ const snapshot: Snapshot = {
   ledger,
 };
 
+const losses: LossReport = {
+  at: 1_790_000_001,
+  seconds: 1,
+  interval: 1,
+  lost: { packets: 5, rate: 5 },
+  wanted: { packets: 4, rate: 4 },
+  rows: [
+    { stage: 'gate', where: 'eth1', counter: 'shunted', kind: 'wanted', unit: 'packets', total: 4, rate: 4 },
+    {
+      stage: 'capture',
+      where: 'eth1',
+      counter: 'ringFull',
+      kind: 'loss',
+      unit: 'packets',
+      total: 5,
+      rate: 5,
+    },
+    { stage: 'softnet', where: '', counter: 'squeezed', kind: 'warning', unit: 'events', total: 7, rate: 0 },
+  ],
+  order: [
+    {
+      source: 'eth1',
+      worker: 0,
+      packets: 6,
+      byTime: { packets: 2, share: 1 / 3, seconds: 0.01 },
+      byTcp: { segments: 1, share: 1 / 6, bytes: 1448 },
+    },
+  ],
+};
+
 /** A run that never was; `state` is what it says of itself. */
 function madeUp(state: { healthy: boolean; now: Snapshot }): LiveRun {
   const worker = { packets: 6, bytes: 600, dropped: 5 };
@@ -61,6 +99,7 @@ function madeUp(state: { healthy: boolean; now: Snapshot }): LiveRun {
     sources: () => [
       { name: 'eth1', kind: 'interface', mode: 'native', drop: 'xdp', capture: 'ring', workers: [worker] },
     ],
+    losses: () => losses,
   };
 }
 
@@ -96,12 +135,14 @@ describe('the API', () => {
       { name: 'eth1', workers: [{ dropped: 5 }] },
     ]);
     expect(policiesShape.parse(await json('/v1/policies'))).toMatchObject([{ name: 'tls', pkts: 4 }]);
+    expect(lossesShape.strict().parse(await json('/v1/losses'))).toEqual(losses);
     const document = (await json('/openapi.json')) as { paths: Record<string, unknown>; openapi: string };
     expect(document.openapi).toMatch(/^3\./);
     expect(Object.keys(document.paths).toSorted()).toEqual([
       '/health',
       '/metrics',
       '/ready',
+      '/v1/losses',
       '/v1/policies',
       '/v1/sources',
       '/v1/status',

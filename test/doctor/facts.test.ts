@@ -7,12 +7,12 @@ import { maskText } from '../../src/doctor/checks/irq.ts';
 import { cpuFacts } from '../../src/doctor/facts/cpu.ts';
 import { Files } from '../../src/doctor/facts/files.ts';
 import { interruptNames, nicQueues, queueOfName } from '../../src/doctor/facts/irq.ts';
-import { softnet } from '../../src/doctor/facts/kernel.ts';
 import { parseCpuMask } from '../../src/doctor/facts/nic.ts';
 import { pciFacts } from '../../src/doctor/facts/pci.ts';
 import { cpuTicks, processTicks } from '../../src/doctor/facts/sample.ts';
 import { groupsOf, packetTable } from '../../src/doctor/facts/sensors.ts';
 import { channelOf, memoryModules } from '../../src/doctor/facts/smbios.ts';
+import { softnet } from '../../src/kernel/index.ts';
 
 const roots: string[] = [];
 afterAll(() => {

@@ -42,6 +42,7 @@ class Pair {
     this.packets += packets.length;
     for (let slot = 0; slot < slots; slot++) this.#compare(slot);
     expect(this.batched.engine.stats).toEqual(this.reference.engine.stats);
+    expect(this.batched.engine.losses).toEqual(this.reference.engine.losses);
     expect(this.batched.engine.active).toBe(this.reference.engine.active);
   }
 

@@ -1,11 +1,11 @@
-import { type InterfaceInfo, interfaceInfo, interfaces } from '../../kernel/index.ts';
+import { type InterfaceInfo, interfaceInfo, interfaces, softnet } from '../../kernel/index.ts';
 import type { Area } from '../finding.ts';
 import type { Machine } from '../machine.ts';
 import { cpuFacts } from './cpu.ts';
 import { proveFanout } from './fanout-proof.ts';
 import { Files } from './files.ts';
 import { gateCost } from './gate-cost.ts';
-import { bpfFacts, clockFacts, kernelFacts, memoryFacts, softnet, sysctls } from './kernel.ts';
+import { bpfFacts, clockFacts, kernelFacts, memoryFacts, sysctls } from './kernel.ts';
 import { nicFacts } from './nic.ts';
 import { takeSample } from './sample.ts';
 import { sensorFacts } from './sensors.ts';

@@ -1,5 +1,5 @@
 import { capabilities, clockSynchronized, probeAll } from '../../kernel/index.ts';
-import type { BpfFacts, ClockFacts, KernelFacts, MemoryFacts, SoftnetRow } from '../machine.ts';
+import type { BpfFacts, ClockFacts, KernelFacts, MemoryFacts } from '../machine.ts';
 import type { Files } from './files.ts';
 import { memoryModules } from './smbios.ts';
 
@@ -27,25 +27,6 @@ export function sysctls(files: Files): Record<string, string> {
       return value === undefined ? [] : [[name, value]];
     }),
   );
-}
-
-/** Columns of /proc/net/softnet_stat are hexadecimal, and have no heading; the 13th is the CPU. */
-export function softnet(text: string): SoftnetRow[] {
-  return text
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line, row) => {
-      const columns = line
-        .trim()
-        .split(/\s+/)
-        .map((word) => Number.parseInt(word, 16) || 0);
-      return {
-        cpu: columns.length > 12 ? columns[12] : row,
-        processed: columns[0] ?? 0,
-        dropped: columns[1] ?? 0,
-        squeezed: columns[2] ?? 0,
-      };
-    });
 }
 
 /** @param probe ask for each feature, which takes a moment */

@@ -1,8 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import { interfaceCounters, Pmu } from '../../kernel/index.ts';
+import { interfaceCounters, Pmu, softnet } from '../../kernel/index.ts';
 import type { Sample } from '../machine.ts';
 import type { Files } from './files.ts';
-import { softnet } from './kernel.ts';
 
 /** Times of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal; in ticks. */
 interface CpuTicks {

@@ -1,0 +1,16 @@
+export {
+  adder,
+  type CounterReading,
+  GAUGE,
+  LOSS_KINDS,
+  type LossKind,
+  LossLedger,
+  type LossRow,
+  type LossSum,
+  type LossTable,
+  type LossUnit,
+  OURS,
+  STAGES,
+  type Stage,
+} from './ledger.ts';
+export { gateReadings, type LossPoint, PathReader } from './path.ts';

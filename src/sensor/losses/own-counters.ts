@@ -1,0 +1,84 @@
+import { Loss } from '../../flow/index.ts';
+import { END_REASONS } from '../../gate/layout.ts';
+import { adder, type CounterReading, GAUGE, OURS } from '../../gate/losses/index.ts';
+import type { LogTotals } from '../../log/target.ts';
+import { Stat } from '../setup.ts';
+import type { Station } from '../station.ts';
+import { udpBooks } from '../udp-books.ts';
+
+/** The counters of captures, workers and logs. */
+
+/** Shunts of one source, and what each of its workers got, lost and saw missing. */
+export function stationReadings({ name, kind, gate, stats }: Station, out: CounterReading[]): void {
+  if (gate !== undefined) shuntReadings(name, stats, out);
+  for (const [number, of] of stats.entries()) {
+    const where = stats.length > 1 ? `${name} worker ${number}` : name;
+    if (kind === 'udp') socketReadings(where, of, out);
+    else ringReadings(where, of, out);
+    workerReadings(where, of, out);
+  }
+}
+
+function shuntReadings(name: string, stats: readonly Float64Array[], out: CounterReading[]): void {
+  const put = adder(out, 'gate', name);
+  const sum = (place: number): number => stats.reduce((total, of) => total + of[place], 0);
+  put('shunts.started', 'count', 'entries', sum(Stat.shuntsStarted), OURS);
+  put('shunts.live', 'count', 'entries', sum(Stat.shuntsLive), GAUGE);
+  put('shunts.refused', 'warning', 'entries', sum(Stat.refused), OURS);
+  for (const [place, reason] of END_REASONS.entries())
+    if (reason !== '') put(`shunts.ended.${reason}`, 'count', 'entries', sum(Stat.ended + place), OURS);
+}
+
+function ringReadings(where: string, of: Float64Array, out: CounterReading[]): void {
+  const put = adder(out, 'capture', where);
+  put('received', 'count', 'packets', of[Stat.ringPackets], OURS);
+  put('ringFull', 'loss', 'packets', of[Stat.ringDrops], OURS);
+  put('ringFreezes', 'warning', 'events', of[Stat.ringFreezes], OURS);
+}
+
+function socketReadings(where: string, of: Float64Array, out: CounterReading[]): void {
+  const put = adder(out, 'capture', where);
+  const { datagrams, dropped, cut, early, bad } = udpBooks([of]);
+  put('received', 'count', 'packets', datagrams, OURS);
+  put('socketFull', 'loss', 'packets', dropped, OURS);
+  put('cut', 'warning', 'packets', cut, OURS);
+  put('early', 'count', 'packets', early, OURS);
+  for (const [reason, datagramsOf] of Object.entries(bad))
+    put(`bad.${reason}`, 'warning', 'packets', datagramsOf, OURS);
+}
+
+function workerReadings(where: string, of: Float64Array, out: CounterReading[]): void {
+  const put = adder(out, 'worker', where);
+  put('handled', 'count', 'packets', of[Stat.packets], OURS);
+  put('unparsed', 'count', 'packets', of[Stat.unparsed], OURS);
+  put('late', 'warning', 'packets', of[Stat.latePackets], OURS);
+  put('badChecksums', 'warning', 'packets', of[Stat.losses + Loss.badChecksums], OURS);
+  put('outOfOrder', 'warning', 'packets', of[Stat.losses + Loss.outOfOrder], OURS);
+  put('evicted', 'warning', 'entries', of[Stat.evicted], OURS);
+  put('notesLost', 'warning', 'entries', of[Stat.notesLost], OURS);
+  put('bypassed', 'count', 'packets', of[Stat.bypassedPackets], OURS);
+  put('tcp.acks', 'count', 'events', of[Stat.losses + Loss.acks], OURS);
+  put('tcp.gaps', 'warning', 'events', of[Stat.losses + Loss.gaps], OURS);
+  put('tcp.late', 'warning', 'events', of[Stat.losses + Loss.late], OURS);
+}
+
+/** Lines that did not get into a log, on their way there and at the disk, and what sinks did not take. */
+export function logReadings(
+  stations: readonly Station[],
+  logs: LogTotals | undefined,
+  out: CounterReading[],
+): void {
+  const put = adder(out, 'log', '');
+  let queue = 0;
+  for (const { stats } of stations) for (const of of stats) queue += of[Stat.logLinesLost];
+  put('queueFull', 'loss', 'lines', queue, OURS);
+  if (logs === undefined) return;
+  put('written', 'count', 'lines', logs.lines, OURS);
+  put('diskLost', 'loss', 'lines', logs.lost, OURS);
+  put('waiting', 'count', 'lines', logs.waiting, GAUGE);
+  for (const { name, sent, lost } of logs.sinks ?? []) {
+    const sink = adder(out, 'log', name);
+    sink('sent', 'count', 'lines', sent, OURS);
+    sink('sinkLost', 'loss', 'lines', lost, OURS);
+  }
+}
