@@ -76,6 +76,36 @@ export const CONFLICTS: readonly Conflict[] = [
     why: 'it says what must not be touched',
   },
   {
+    keys: ['samplesTo', 'gate'],
+    verb: EXCLUDES,
+    broken: (c) => c.samplesTo !== undefined && c.gate === false,
+    why: 'the gate takes the samples',
+  },
+  {
+    keys: ['samplesTo', 'control'],
+    verb: EXCLUDES,
+    broken: (c) => c.samplesTo !== undefined && c.control === false,
+    why: 'what it does is looked at over the control socket',
+  },
+  {
+    keys: ['samplesTo', 'mode'],
+    verb: EXCLUDES,
+    broken: (c) => c.samplesTo !== undefined && c.mode === 'socket',
+    why: 'a gate that is a socket filter takes no samples',
+  },
+  {
+    keys: ['samplesTo', 'interface'],
+    verb: 'needs',
+    broken: (c) => c.samplesTo !== undefined && isMirrorsAlone(c),
+    why: 'the gate before mirrors takes no samples',
+  },
+  {
+    keys: ['samplesTo', 'mitigate'],
+    verb: EXCLUDES,
+    broken: (c) => c.samplesTo !== undefined && mitigates(c),
+    why: 'either this gate finds attacks, or the detectors of the fleet do',
+  },
+  {
     keys: ['quiet', 'verbose'],
     verb: EXCLUDES,
     broken: (c) => c.quiet === true && c.verbose === true,

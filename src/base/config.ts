@@ -6,6 +6,7 @@ import { liveLogsKeys, logsKeys } from './config/logs.ts';
 import { mitigationKeys } from './config/mitigation.ts';
 import { outputKeys } from './config/output.ts';
 import { policiesKeys } from './config/policies.ts';
+import { samplesKeys } from './config/samples.ts';
 import { sourceKeys } from './config/source.ts';
 import { tunnelPortList } from './config/values.ts';
 import { flag, key } from './options.ts';
@@ -25,12 +26,16 @@ export const runSchema = z.object({
   ...gateKeys,
   ...controlKeys,
   ...mitigationKeys,
+  ...samplesKeys,
   ...connectionsKeys,
   ...logsKeys,
   ...liveLogsKeys,
   ...apiKeys,
   ...outputKeys,
 });
+
+/** Of attacks in files, and of a detector of a fleet. */
+export const detectSchema = z.object({ logDir: logsKeys.logDir, ...outputKeys });
 
 /** Of a fanout program for other sensors, which has no run around it. */
 export const fanoutPinSchema = outputSchema.extend({
@@ -58,6 +63,7 @@ export const fanoutPinSchema = outputSchema.extend({
   }),
 });
 
+export type DetectConfig = z.output<typeof detectSchema>;
 export type OutputConfig = z.output<typeof outputSchema>;
 /** What `sluice read` runs with; durations in seconds, sizes in bytes. */
 export type ReadConfig = z.output<typeof readSchema>;

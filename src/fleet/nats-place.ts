@@ -8,6 +8,8 @@ export interface NatsPlace {
   /** Without what is secret. */
   readonly name: string;
   readonly options: ConnectionOptions;
+  /** What the names of buckets and subjects begin with. */
+  readonly bucket: string;
   /** Signed rules by their ids. */
   readonly rules: string;
   /** What became of them, by edge. */
@@ -27,6 +29,7 @@ export function natsPlace(text: string): NatsPlace {
   if (!/^[A-Za-z0-9_-]{1,64}$/.test(bucket)) throw wrong('that is no name of a bucket');
   return {
     name: `${protocol}//${host}/${bucket}`,
+    bucket,
     rules: `${bucket}_rules`,
     results: `${bucket}_results`,
     options: {

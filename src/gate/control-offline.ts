@@ -134,6 +134,7 @@ export class OfflineGate {
       steering: null,
       zeek: null,
       watch: null,
+      samples: null,
       fleet: null,
       pins: Object.fromEntries(readdirSync(this.#path).map((name) => [name, join(this.#path, name)])),
     };

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import type { SenderStatus } from '../detect/sample-sender.ts';
 import type { AppliedRules } from '../rules/live-rules.ts';
 import type { FleetStatus } from './daemon-fleet.ts';
 import type { Features } from './features.ts';
@@ -432,6 +433,8 @@ export type StatusReport = Ledger &
     zeek: ZeekStatus | null;
     /** What the gate watches and shunts by itself; null: it does not, or the daemon that knows is dead. */
     watch: WatchReport | null;
+    /** Of samples for a fleet's detectors (`--samples-to`); null: none are sent, or no daemon. */
+    samples: SenderStatus | null;
     /** Of signed rules (`--rules-from`); null: none are followed, or no daemon. */
     fleet: FleetStatus | null;
   };

@@ -1,12 +1,11 @@
 import { rmSync, writeFileSync } from 'node:fs';
-import { parseVeto, ResponderThread, SampleReader, type Told } from '../mitigation/index.ts';
-import { Packet } from '../packet/packet.ts';
+import { parseVeto, ResponderThread, type Told } from '../mitigation/index.ts';
 import { actionText, type RuleInput } from '../rules/spec.ts';
 import type { Place } from './control-places.ts';
 import { AuditLog } from './daemon-audit.ts';
 import type { RuleKeeper } from './daemon-rules.ts';
 import type { Gate } from './gate.ts';
-import { VERDICTS } from './layout.ts';
+import { SAMPLE_BYTES, SampleRows } from './sample-rows.ts';
 import type { GateSampler } from './sampling.ts';
 
 export interface MitigationOptions {
@@ -31,7 +30,6 @@ export interface MitigationParts {
 }
 
 const POLL_MS = 50;
-const SAMPLE_BYTES = 128;
 /** Rules live so long, and are renewed when a part of that is left. */
 const LIFE_SECONDS = 60;
 const RENEW_SECONDS = 30;
@@ -74,8 +72,7 @@ export class MitigationKeeper {
     this.#place = parts.place;
     this.#warn = parts.warn;
     for (const veto of options.vetoes) parseVeto(veto);
-    const reader = new SampleReader();
-    const packet = new Packet();
+    const rows = new SampleRows();
     this.#log = new AuditLog(parts.logDir, parts.warn, 'mitigation.log');
     const notices =
       parts.notice === undefined ? new AuditLog(parts.logDir, parts.warn, 'notice.log') : undefined;
@@ -84,17 +81,8 @@ export class MitigationKeeper {
     this.#sampler = parts.gate.sample(
       { every: 100, size: SAMPLE_BYTES, budget: options.budget },
       (sample) => {
-        packet.u8 = sample.memory;
-        packet.offset = sample.offset;
-        packet.caplen = sample.captured;
-        packet.wirelen = sample.length;
-        packet.ts = sample.ts;
         const { columns } = this.#responder;
-        const row = columns.count;
-        if (!reader.read(packet, sample.every, columns, row)) return;
-        columns.interface[row] = sample.ifindex;
-        columns.verdict[row] = VERDICTS.indexOf(sample.verdict);
-        columns.rule[row] = sample.rule ?? 0;
+        if (!rows.read(sample, columns, columns.count)) return;
         columns.count++;
         // The clock goes on with the last of them.
         if (columns.count === columns.capacity) this.#responder.send(0);

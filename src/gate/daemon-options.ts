@@ -3,6 +3,7 @@ import type { GateInterface } from './control-places.ts';
 import type { InterfaceRow } from './control-protocol.ts';
 import type { FleetOptions } from './daemon-fleet.ts';
 import type { MitigationOptions } from './daemon-mitigation.ts';
+import type { SamplesOptions } from './daemon-samples.ts';
 import type { EveOptions } from './eve.ts';
 import type { GatePeers } from './peers.ts';
 import type { PinAccess } from './pins.ts';
@@ -35,6 +36,8 @@ export interface DaemonOptions extends GateInterface {
   zeek?: string;
   /** Finds attacks and holds them back by rules. */
   mitigation?: MitigationOptions;
+  /** Samples go to detectors of a fleet. */
+  samples?: SamplesOptions;
   /** Signed rules come from somewhere. */
   fleet?: FleetOptions;
   /** What this node is, for the scopes of rules. */

@@ -7,7 +7,17 @@ import { watchReport } from './watch.ts';
 /** What the gate itself does not know. */
 type Around = Pick<
   StatusReport,
-  'interfaces' | 'vlanKey' | 'daemon' | 'owners' | 'holds' | 'control' | 'peers' | 'eve' | 'zeek' | 'fleet'
+  | 'interfaces'
+  | 'vlanKey'
+  | 'daemon'
+  | 'owners'
+  | 'holds'
+  | 'control'
+  | 'peers'
+  | 'eve'
+  | 'zeek'
+  | 'samples'
+  | 'fleet'
 >;
 
 /** Entries in the flow tables, and how many there may be. */

@@ -21,6 +21,7 @@ import type { DaemonOptions, UpReport } from './daemon-options.ts';
 import { PairKeeper } from './daemon-pairs.ts';
 import { DaemonRequests } from './daemon-requests.ts';
 import { type LeftRules, leftRules, RuleKeeper } from './daemon-rules.ts';
+import { SamplesKeeper } from './daemon-samples.ts';
 import type { Shunt } from './daemon-shunt.ts';
 import { SlotKeeper } from './daemon-slots.ts';
 import { readState, removeState, writeState } from './daemon-state.ts';
@@ -64,6 +65,7 @@ export class GateDaemon {
   readonly #peers: PeerKeeper | undefined;
   #eve: EveKeeper | undefined;
   #mitigation: MitigationKeeper | undefined;
+  #samples: SamplesKeeper | undefined;
   #fleet: FleetKeeper | undefined;
   #requests: DaemonRequests;
   /** While the tables are exchanged, whoever wants to change them waits. */
@@ -248,7 +250,7 @@ export class GateDaemon {
         (request, peer) => this.#perform(request, aloneWith(peer)),
         this.#warn,
       );
-    const { mitigation, logDir, fleet, site, roles = [] } = this.#options;
+    const { mitigation, logDir, samples, fleet, site, roles = [] } = this.#options;
     if (mitigation !== undefined)
       this.#mitigation = new MitigationKeeper(mitigation, {
         gate: this.#gate,
@@ -257,6 +259,7 @@ export class GateDaemon {
         logDir,
         warn: this.#warn,
       });
+    if (samples !== undefined) this.#samples = new SamplesKeeper(samples, this.#gate, this.#warn);
     if (fleet !== undefined)
       this.#fleet = new FleetKeeper(fleet, {
         rules: this.#rules,
@@ -468,6 +471,7 @@ export class GateDaemon {
       peers: this.#peers?.status() ?? null,
       eve: this.#eve?.counts ?? null,
       zeek: this.#zeek?.status() ?? null,
+      samples: this.#samples?.status() ?? null,
       fleet: this.#fleet?.status() ?? null,
     });
   }
@@ -495,6 +499,7 @@ export class GateDaemon {
     await this.#zeek?.close();
     await this.#server?.close();
     await this.#mitigation?.close();
+    await this.#samples?.close();
     await this.#fleet?.close();
     await this.#rules.close();
     removeState(this.#place);

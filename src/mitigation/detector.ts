@@ -167,6 +167,11 @@ export class Detector {
     }
   }
 
+  /** So many nanoseconds went by in which nobody looked: nothing is concluded from them. */
+  skip(duration: number): void {
+    this.#tickBegin += duration;
+  }
+
   #count(columns: SampleColumns, row: number, kind: number): void {
     const family = columns.family[row] === 6 ? 6 : 4;
     const { target } = columns;

@@ -1,10 +1,10 @@
 /** From samples to attacks to rules: pure, whatever the samples come from. */
 export { SAMPLE_HEAD, SampleColumns } from './columns.ts';
-export { DETECTOR_DEFAULTS, Detector, type DetectorOptions, TICK } from './detector.ts';
+export { type Attack, DETECTOR_DEFAULTS, Detector, type DetectorOptions, TICK } from './detector.ts';
 export { upperBound } from './estimate.ts';
 export type { Evidence, Judgement } from './evidence.ts';
 export type { Veto } from './expression.ts';
-export { KINDS, REFLECTORS } from './kinds.ts';
+export { KINDS, kindOf, REFLECTORS } from './kinds.ts';
 export { SampleReader } from './read-sample.ts';
 export { attackDocument, attackText } from './report.ts';
 export { type AttackRecord, type Change, Responder, type ResponderOptions } from './responder.ts';

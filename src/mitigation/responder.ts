@@ -9,6 +9,8 @@ import { matchedRows, type ProposedRule, type SynthesisOptions, synthesize } fro
 export interface ResponderOptions extends Partial<DetectorOptions>, Partial<SynthesisOptions> {
   /** Rules at a time, of all attacks. */
   readonly maxLive?: number;
+  /** Attacks that somebody else answers are none of ours; undefined: all are. */
+  readonly answers?: (attack: Attack) => boolean;
 }
 
 /** All that is known of an attack, and of what is proposed against it: what `mitigation.log` and `sluice detect` show. */
@@ -76,6 +78,7 @@ export class Responder {
   }
 
   #began(attack: Attack): void {
+    if (this.#options.answers?.(attack) === false) return;
     const record: AttackRecord = {
       id: `${Math.floor(attack.began / 1e9).toString(36)}-${attack.number}`,
       kind: KINDS[attack.track.kind].name,

@@ -16,6 +16,7 @@ import { type AuditLine, AuditLog } from '../gate/daemon-audit.ts';
 import type { MitigationOptions } from '../gate/daemon-mitigation.ts';
 import { PairKeeper } from '../gate/daemon-pairs.ts';
 import { DaemonRequests, keyOf } from '../gate/daemon-requests.ts';
+import { SamplesKeeper } from '../gate/daemon-samples.ts';
 import type { Shunt } from '../gate/daemon-shunt.ts';
 import { SlotKeeper } from '../gate/daemon-slots.ts';
 import { removeState, writeState } from '../gate/daemon-state.ts';
@@ -81,6 +82,7 @@ export class RunControl {
   #audit: AuditLog | undefined;
   #server: ControlServer | undefined;
   #mitigation: RunMitigation | undefined;
+  #samples: SamplesKeeper | undefined;
   #watched = false;
 
   private constructor(parts: RunControlParts) {
@@ -161,6 +163,10 @@ export class RunControl {
         notice: (note, message) => this.#parts.notice(note, message),
         warn: (line) => this.#parts.warn(line),
       });
+    if (config.samplesTo !== undefined)
+      this.#samples = new SamplesKeeper({ to: config.samplesTo, budget: config.sampleBudget }, gate, (line) =>
+        this.#parts.warn(line),
+      );
     const { controlGroup } = config;
     const access = {
       uid: process.getuid?.() ?? 0,
@@ -385,6 +391,7 @@ export class RunControl {
       peers: null,
       zeek: null,
       watch: null,
+      samples: this.#samples?.status() ?? null,
       fleet: null,
       eve: null,
       steering: gate.steering() ?? null,
@@ -401,6 +408,8 @@ export class RunControl {
     await server?.close();
     await this.#mitigation?.close();
     this.#mitigation = undefined;
+    await this.#samples?.close();
+    this.#samples = undefined;
     await this.#table.stop();
     removeState(this.#place);
     this.#audit?.close();

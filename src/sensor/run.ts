@@ -2,6 +2,7 @@ import type { RunConfig } from '../base/config.ts';
 import { asSluiceError, SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
 import { parseUdpUrl } from '../capture/udp-url.ts';
+import { natsPlace } from '../fleet/nats-place.ts';
 import { chooseKind } from '../gate/choose.ts';
 import { checkInterface, checkPrivilege } from '../gate/guard.ts';
 import { checkKernel } from '../gate/kernel-check.ts';
@@ -65,6 +66,7 @@ export async function runSensor(
   checkSources(config.source);
   // What is wrong with it is said before anything is begun.
   mitigationOf(config, process.env);
+  if (config.samplesTo !== undefined) natsPlace(config.samplesTo);
   using awake = config.lowLatency ? keepAwake() : undefined;
   if (awake !== undefined) io.detail(`processors wake within ${awake.microseconds} µs`);
   const sensor = new Sensor(config, io, infos);

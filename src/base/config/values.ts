@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { bytes, duration, durationOrOff, list, tunnelPort } from '../options.ts';
 import { MAX_TUNNEL_PORTS, tunnelPorts } from '../tunnels.ts';
 import { bytesText, durationText } from '../units.ts';
@@ -16,3 +17,8 @@ export const tunnelPortList = () =>
       error: `may have up to ${MAX_TUNNEL_PORTS} ports of each kind`,
     })
     .prefault(['vxlan=4789', 'geneve=6081']);
+
+/** A server of NATS; what else is wrong with it is told by whoever connects. */
+export const natsUrl = z
+  .string()
+  .regex(/^nats(\+tls)?:\/\/./i, { error: 'must be nats://HOST[:PORT][/NAME] or nats+tls://…' });

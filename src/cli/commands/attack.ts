@@ -61,21 +61,40 @@ const line = ({
 
 const option = (): Option =>
   new Option('-i, --interface <IFACE>', 'The gate of this interface, where several are up.');
+const fromOption = (): Option =>
+  new Option('--from <URL>', "Those of a fleet's detectors: nats://HOST[:PORT][/NAME].").conflicts(
+    'interface',
+  );
+
+interface Where {
+  interface?: string;
+  from?: string;
+}
+
+async function rowsOf({ interface: ifname, from }: Where): Promise<AttackRow[]> {
+  if (from === undefined) return await attacks(ifname);
+  const { fleetAttacks } = await import('../../detect/fleet-attacks.ts');
+  const { natsPlace } = await import('../../fleet/nats-place.ts');
+  return await fleetAttacks(natsPlace(from));
+}
 
 /** `sluice attack ls|show|revert`. */
 export const registerAttack: Register = (program, host) => {
   const attack = program
     .command('attack')
-    .description('Attacks that a gate with --mitigate has seen, and what was done (docs/mitigation.md).');
+    .description(
+      'Attacks that a gate with --mitigate or the detectors of a fleet have seen, and what was done (docs/mitigation.md).',
+    );
 
   const list = attack
     .command('ls')
     .description('The attacks of late, and what looked like one.')
     .addOption(option())
-    .action(async (options: { interface?: string }) => {
+    .addOption(fromOption())
+    .action(async (options: Where) => {
       const { config } = configOf(list, outputSchema);
       await host.run(config, async (io) => {
-        const rows = await attacks(options.interface);
+        const rows = await rowsOf(options);
         io.out(config.json ? `${JSON.stringify(rows)}\n` : rows.map(line).join(''));
         return undefined;
       });
@@ -87,10 +106,11 @@ export const registerAttack: Register = (program, host) => {
     .argument('<ID>', 'as attack ls has it')
     .description('All that is known of one: evidence, estimates, rules.')
     .addOption(option())
-    .action(async (id: string, options: { interface?: string }) => {
+    .addOption(fromOption())
+    .action(async (id: string, options: Where) => {
       const { config } = configOf(show, outputSchema);
       await host.run(config, async (io) => {
-        const row = find(await attacks(options.interface), id);
+        const row = find(await rowsOf(options), id);
         io.out(`${JSON.stringify(row, null, config.json ? 0 : 2)}\n`);
         return undefined;
       });
@@ -128,6 +148,7 @@ export const registerAttack: Register = (program, host) => {
     `
 Examples:
   sluice attack ls
+  sluice attack ls --from nats://nats.example
   sluice attack show t3k2p0-1
   sluice attack revert t3k2p0-1`,
   );

@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander';
-import { type OutputConfig, outputSchema } from '../../base/config.ts';
+import { detectSchema, type OutputConfig } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
 import {
@@ -17,14 +17,11 @@ import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { ReadProgress } from '../progress.ts';
 import { addReadingOptions, openReading, type ReadingOptions, SourceWait } from '../stored-source.ts';
+import { addDetectFleetOptions, type DetectFleetOptions, detectFleet } from './detect-fleet.ts';
 
-interface Options extends ReadingOptions {
+interface Options extends ReadingOptions, DetectFleetOptions {
   sampled: number;
   sample: number;
-  minPps: number;
-  factor: number;
-  learning: number;
-  veto: string[];
 }
 
 /** Rows of columns at a time. */
@@ -112,8 +109,10 @@ async function detect(
 export const registerDetect: Register = (program, host) => {
   const command = program
     .command('detect')
-    .argument('<FILE...>', 'pcap or pcapng files, - for stdin')
-    .description('Attacks in a capture, and the rules that would hold them back; nothing is changed.')
+    .argument('[FILE...]', 'pcap or pcapng files, - for stdin')
+    .description(
+      'Attacks in a capture, and the rules that would hold them back; nothing is changed. With --from: a detector of a fleet.',
+    )
     .addOption(
       new Option('--sampled <N>', 'The file has one packet in so many.').argParser(within(1, 1e9)).default(1),
     )
@@ -149,19 +148,31 @@ export const registerDetect: Register = (program, host) => {
         .default([] as string[], 'none'),
     );
   addReadingOptions(command);
+  addDetectFleetOptions(command);
   command.action(async (files: string[], options: Options) => {
-    const { config } = configOf(command, outputSchema);
+    const { config } = configOf(command, detectSchema);
+    const { from } = options;
+    if (from !== undefined) {
+      if (files.length > 0)
+        throw new SluiceError('USAGE', 'samples come from a fleet or from files, not from both');
+      await host.run(config, (io) => detectFleet(from, options, config, io));
+      return;
+    }
+    if (files.length === 0)
+      throw new SluiceError('USAGE', 'nothing to look at', { help: 'name a FILE, or --from nats://HOST' });
     if (options.sample !== Math.floor(options.sample))
       throw new SluiceError('USAGE', '--sample takes a whole number');
     await host.run(config, (io) => detect(files, options, config, io));
   });
-  addFlags(command, outputSchema);
+  addFlags(command, detectSchema);
   command.addHelpText(
     'after',
     `
 Examples:
   sluice detect attack.pcap
   sluice detect --sampled 1000 sampled.pcapng --json
-  sluice detect trace.pcap --min-pps 5000 --veto 192.0.2.0/28 --veto tcp/22`,
+  sluice detect trace.pcap --min-pps 5000 --veto 192.0.2.0/28 --veto tcp/22
+  sluice detect --from nats://detector:secret@nats.example --key desk.key --log-dir /var/log/sluice
+  sluice detect --from nats://detector:secret@nats.example --dry-run`,
   );
 };

@@ -1,6 +1,8 @@
 import { type Command, Option } from 'commander';
 import { SluiceError } from '../../base/errors.ts';
+import type { SenderStatus } from '../../detect/sample-sender.ts';
 import type { MitigationOptions } from '../../gate/daemon-mitigation.ts';
+import type { SamplesOptions } from '../../gate/daemon-samples.ts';
 import { wholeNumber } from '../arguments.ts';
 
 /** What `gate up` is told of mitigation. */
@@ -70,4 +72,27 @@ export async function mitigateOptions(
     dryRun,
     vetoes: [...given.veto, ...operatorVetoes(env)],
   };
+}
+
+/** Undefined unless it is asked for. @throws SluiceError USAGE */
+export async function samplesOptions(
+  to: string | undefined,
+  { mitigate, mitigateDryRun, sampleBudget }: MitigateOptions,
+): Promise<SamplesOptions | undefined> {
+  if (to === undefined) return undefined;
+  if (mitigate === true || mitigateDryRun === true)
+    throw new SluiceError('USAGE', '--samples-to does not go together with --mitigate', {
+      help: 'either this gate finds attacks, or the detectors of the fleet do',
+    });
+  const { natsPlace } = await import('../../fleet/nats-place.ts');
+  natsPlace(to);
+  return { to, budget: sampleBudget };
+}
+
+const whole = (n: number): string => n.toLocaleString('en-US');
+
+/** Of `gate status`. */
+export function samplesLines(s: SenderStatus): [string, string][] {
+  const state = s.connected ? `${s.partitions} partitions` : `not there now (${s.problem})`;
+  return [['samples to', `${s.to}, ${state}; ${whole(s.sent)} sent, ${whole(s.lost)} lost`]];
 }

@@ -10,6 +10,7 @@ import { addFlags, configOf } from '../flags.ts';
 import { interfaceOption } from '../gate-choice.ts';
 import { watchLines } from './gate-alone.ts';
 import { fleetLines } from './gate-fleet.ts';
+import { samplesLines } from './gate-mitigate.ts';
 
 /** `sluice gate status`. */
 export function registerGateStatus(gate: Command, host: CommandHost): void {
@@ -170,6 +171,7 @@ function statusText(s: StatusReport, io: CommandIo): string {
   if (options !== '') lines.push(['options', options]);
   lines.push(['seen', count(s.seen)], ['shunted', count(s.shunted)], ['passed', count(s.passed)]);
   if (s.watch !== null) lines.push(...watchLines(s.watch));
+  if (s.samples !== null) lines.push(...samplesLines(s.samples));
   if (s.fleet !== null) lines.push(...fleetLines(s.fleet));
   lines.push(...steeringLines(s));
   for (const [reason, value] of Object.entries(s.reasons))

@@ -9,7 +9,12 @@ import type { CommandHost } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { type AloneOptions, addAloneOptions, watchSettings } from './gate-alone.ts';
 import { addFleetOptions, type FollowOptions, fleetOptions } from './gate-fleet.ts';
-import { addMitigateOptions, type MitigateOptions, mitigateOptions } from './gate-mitigate.ts';
+import {
+  addMitigateOptions,
+  type MitigateOptions,
+  mitigateOptions,
+  samplesOptions,
+} from './gate-mitigate.ts';
 import { addSensorOptions, eveOptions, type SensorOptions } from './gate-sensors.ts';
 
 /** What `gate up` has in common with `run`. Other sensors have sockets of their own. */
@@ -25,6 +30,7 @@ const gateSchema = runSchema
     tunnels: true,
     tunnelPorts: true,
     tunnelKey: true,
+    samplesTo: true,
     logDir: true,
     json: true,
     quiet: true,
@@ -139,6 +145,7 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
         });
         const eve = eveOptions(given);
         const mitigation = await mitigateOptions(given, process.env);
+        const samples = await samplesOptions(config.samplesTo, given);
         const fleet = await fleetOptions(given, first.ifname);
         const grouped = given.pinGroup !== undefined;
         const options: DaemonOptions = {
@@ -153,6 +160,7 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
           ...(peers === undefined ? {} : { peers }),
           ...(eve === undefined ? {} : { eve }),
           ...(mitigation === undefined ? {} : { mitigation }),
+          ...(samples === undefined ? {} : { samples }),
           ...(fleet === undefined ? {} : { fleet }),
           steer: gateSteering(config, first.ifname),
           watch: given.alone === undefined ? undefined : { ...given.alone, ...watchSettings(given) },
@@ -201,6 +209,7 @@ Examples:
   sluice gate up -i eth1 --tap --steer 2-5             each connection goes on at one of four CPUs
   sluice gate up -i eth1 --tap --abi suricata          Suricata's XDP bypass, unmodified (docs/suricata.md)
   sluice gate up -i eth1 --tap --mitigate --veto 192.0.2.0/28
+  sluice gate up -i eth1 --tap --samples-to nats://edge:secret@nats.example
   sluice gate up -i eth1 --tap --rules-from nats://nats.example --trust desk.pub --site fra1
   sluice gate up -i eth1 --tap --eve unix_stream:/run/eve.sock --eve-policy tls
   sluice gate up -i eth1 --tap --abi zeek              Zeek with xdp-zeek, unmodified (docs/zeek.md)

@@ -1,0 +1,205 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Kvm } from '@nats-io/kv';
+import { afterAll, expect } from 'vitest';
+import type { AttackDocument } from '../../src/detect/attack-book.ts';
+import { keysById, readTrustedKeys } from '../../src/fleet/keys.ts';
+import { connectOnce, natsPlace } from '../../src/fleet/nats-place.ts';
+import { type Statement, verifyStatement } from '../../src/fleet/statement.ts';
+import { SimulatedEdge } from '../detect/simulated-edge.ts';
+import { eventually } from '../gate/daemon-support.ts';
+import { type Child, type Outcome, sluice, start } from '../support/command.ts';
+import { kernelTest, ownNetns } from '../support/kernel.ts';
+import { NatsServer } from '../support/nats-server.ts';
+
+ownNetns();
+
+const directory = mkdtempSync(join(tmpdir(), 'sluice-detectors-'));
+afterAll(() => rmSync(directory, { recursive: true, force: true, maxRetries: 20 }));
+
+const PARTITIONS = 4;
+/** Seconds for what takes a few when the machine is quiet. */
+const PATIENCE = 90;
+
+interface Line {
+  event: string;
+  [field: string]: unknown;
+}
+
+class Detector {
+  readonly logDir = mkdtempSync(join(directory, 'detector-'));
+  readonly #child: Child;
+  readonly outcome: Promise<Outcome>;
+
+  constructor(url: string, key: string, ...more: string[]) {
+    const where = ['--from', url, '--key', key, '--log-dir', this.logDir];
+    const { child, outcome } = start('detect', ...where, '--partitions', String(PARTITIONS), ...more);
+    this.#child = child;
+    this.outcome = outcome;
+  }
+
+  lines(): Line[] {
+    const path = join(this.logDir, 'mitigation.log');
+    if (!existsSync(path)) return [];
+    const texts = readFileSync(path, 'utf8').split('\n');
+    return texts.filter((text) => text !== '').map((text) => JSON.parse(text) as Line);
+  }
+
+  /** Partitions that it holds, by its own log. */
+  get held(): string[] {
+    const held = new Set<string>();
+    for (const { event, partition } of this.lines()) {
+      if (event === 'held') held.add(String(partition));
+      if (event === 'lost') held.delete(String(partition));
+    }
+    return [...held];
+  }
+
+  async until(good: (line: Line) => boolean, what: string): Promise<Line> {
+    return await eventually(async () => this.lines().find(good), `no line: ${what}`, PATIENCE);
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.kill('SIGKILL');
+    await this.outcome;
+  }
+}
+
+/** Follows the rules of a fleet as an edge does. */
+class Rules {
+  /** By id, verified. */
+  readonly live = new Map<string, Statement>();
+  readonly refused: string[] = [];
+  /** Moments at which there was no rule though there had been one. */
+  bare = 0;
+  readonly #end: () => Promise<void>;
+
+  private constructor(end: () => Promise<void>) {
+    this.#end = end;
+  }
+
+  static async follow(url: string, trust: string): Promise<Rules> {
+    const keys = keysById(readTrustedKeys(readFileSync(trust, 'utf8'), trust));
+    const place = natsPlace(url);
+    const connection = await connectOnce(place);
+    const watch = await (await new Kvm(connection).create(place.rules)).watch();
+    const rules = new Rules(async () => {
+      watch.stop();
+      await reading;
+      await connection.close();
+    });
+    const reading = (async () => {
+      for await (const entry of watch) {
+        const read = verifyStatement(entry.string(), keys, Date.now() / 1000);
+        if ('refused' in read) rules.refused.push(read.why);
+        else if (read.statement.rule !== null) rules.live.set(read.statement.id, read.statement);
+        else if (rules.live.delete(read.statement.id) && rules.live.size === 0) rules.bare++;
+      }
+    })();
+    return rules;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#end();
+  }
+}
+
+const attacks = async (url: string): Promise<AttackDocument[]> => {
+  const { stdout } = await sluice('attack', 'ls', '--from', url, '--json');
+  return (JSON.parse(stdout) as AttackDocument[]).filter(({ attack }) => attack);
+};
+
+const shared = (detectors: readonly Detector[]): Promise<true> =>
+  eventually(
+    async () => {
+      const held = detectors.map((detector) => detector.held);
+      const all = held.flat().sort();
+      const fair = held.every(({ length }) => length >= Math.floor((PARTITIONS + 1) / detectors.length));
+      return fair && all.join() === '0,1,2,3,second' ? true : undefined;
+    },
+    'the partitions are not shared fairly',
+    PATIENCE,
+  );
+
+kernelTest(
+  'a detector is killed in the middle of an attack: another takes over, and the rule stays in force',
+  [],
+  async () => {
+    await using server = new NatsServer(directory);
+    await server.start();
+    const url = server.url('flood');
+    const desk = join(directory, 'desk');
+    expect((await sluice('rule', 'keygen', desk)).code).toBe(0);
+    await using first = new Detector(url, `${desk}.key`);
+    await shared([first]);
+    await using second = new Detector(url, `${desk}.key`);
+    await shared([first, second]);
+    await using rules = await Rules.follow(url, `${desk}.pub`);
+    const edges = [1, 2, 3].map(
+      (seed) =>
+        new SimulatedEdge({
+          url,
+          seed,
+          kind: 'ntp-amplification',
+          every: 20,
+          usualPps: 1000,
+          attackPps: 10_000,
+        }),
+    );
+    try {
+      await eventually(
+        async () => (edges.every(({ sender }) => sender.status().sent > 300) ? true : undefined),
+        'edges do not send',
+        PATIENCE,
+      );
+      expect(rules.live.size).toBe(0);
+      for (const edge of edges) edge.attacking = true;
+      await eventually(async () => (rules.live.size > 0 ? true : undefined), 'no rule', PATIENCE);
+      const [{ id, revision, rule, author }] = [...rules.live.values()];
+      expect(id).toMatch(/^auto-ntp-amplification-/);
+      expect(rule?.expr).toContain('udp src port 123');
+      expect(author).toContain('detector@');
+      const [attack] = await attacks(url);
+      expect(attack).toMatchObject({ kind: 'ntp-amplification', target: edges[0].target, ended: null });
+
+      const { partition } = attack;
+      const [holder, other] = first.held.includes(partition) ? [first, second] : [second, first];
+      holder.kill('SIGKILL');
+      await holder.outcome;
+      await other.until(
+        ({ event, partition: name }) => event === 'held' && name === partition,
+        'the partition of the attack is taken over',
+      );
+      await shared([other]);
+      const taken = await other.until(
+        ({ event, rule: name }) => (event === 'renewed' || event === 'live') && name === id,
+        'the rule is gone on with',
+      );
+      expect(taken).toBeDefined();
+      await eventually(
+        async () => ((rules.live.get(id)?.revision ?? 0) > revision ? true : undefined),
+        'the rule is not renewed',
+        PATIENCE,
+      );
+      expect(rules.bare).toBe(0);
+
+      for (const edge of edges) edge.attacking = false;
+      await eventually(async () => (rules.live.size === 0 ? true : undefined), 'rules stay', PATIENCE);
+      await eventually(
+        async () => ((await attacks(url)).every(({ ended }) => ended !== null) ? true : undefined),
+        'attacks stay',
+        PATIENCE,
+      );
+      expect(rules.refused).toEqual([]);
+      other.kill('SIGTERM');
+      expect(await other.outcome).toMatchObject({ code: 0, stderr: expect.not.stringMatching(/error/i) });
+    } finally {
+      await Promise.all(edges.map((edge) => edge.close()));
+    }
+  },
+);
