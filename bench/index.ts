@@ -8,7 +8,7 @@ import { benchFanout } from './fanout.ts';
 import { benchFilter } from './filter.ts';
 import { benchGate } from './gate.ts';
 import type { BenchIo, Table } from './measure.ts';
-import { benchMitigation } from './mitigation.ts';
+import { ATTACK_SECONDS, benchMitigation } from './mitigation.ts';
 import { benchPolicies } from './policies.ts';
 import { benchPresets } from './presets.ts';
 import { readTables } from './read-table.ts';
@@ -19,11 +19,18 @@ import { benchUdp } from './udp.ts';
 
 export { type BenchIo, type BenchReport, machine, reportText } from './measure.ts';
 
-/** Only `gate` looks at the first two (GateBenchOptions), only `shunt` at the last. */
+/** Only `gate` looks at the first two (GateBenchOptions), only `shunt` at the third, only `mitigation` at the rest. */
 export interface BenchFiles {
   against: string | undefined;
   xdpFilter: string | undefined;
   report: string | undefined;
+  live?: boolean | undefined;
+  cost?: boolean | undefined;
+  /** Seconds. */
+  duration?: number | undefined;
+  benign?: string | undefined;
+  /** Kinds of attacks and surprises. */
+  only?: readonly string[] | undefined;
 }
 
 export interface Bench {
@@ -84,7 +91,11 @@ export const BENCHES: readonly Bench[] = [
     about:
       'attacks of random parameters by kind: time to the first drop, shares dropped; what is no attack; detector cost',
     rounds: 5,
-    run: (rounds, io) => benchMitigation(rounds, io),
+    run: (rounds, io, { live = false, cost = false, duration = ATTACK_SECONDS, benign, only }) =>
+      benchMitigation(rounds, io, {
+        cost,
+        ...(live ? { live: { duration, benign, ...(only === undefined ? {} : { only }) } } : {}),
+      }),
   },
   {
     name: 'policies',

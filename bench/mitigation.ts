@@ -1,6 +1,7 @@
 import { DETECTOR_DEFAULTS, Responder, SampleColumns, SpaceSaving } from '../src/mitigation/index.ts';
 import { ATTACK_KINDS, attackOf, Random } from './attack-traffic.ts';
 import { type BenchIo, cpuSeconds, median, type Table } from './measure.ts';
+import { benchMitigationLive, type LiveBenchOptions } from './mitigation-live.ts';
 import { simulate } from './mitigation-run.ts';
 import { SURPRISES, surpriseOf, usualTraffic } from './usual-traffic.ts';
 
@@ -8,8 +9,8 @@ const COMMON = { usualPps: 4000, attackPps: 20_000, every: 20, before: 12, durin
 const NET = '198.51.100';
 const TARGETS = [10, 1000, 100_000];
 const COST_SAMPLES = 400_000;
-/** Packets of the fastest attack in the lab's own figures: what whole attacks are scaled to. */
-const ATTACK_SECONDS = 60;
+/** What whole attacks are scaled to, and how long live ones last unless told. */
+export const ATTACK_SECONDS = 60;
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 const worst = (values: readonly number[]): number => Math.max(...values);
@@ -183,11 +184,21 @@ async function costs(rounds: number, seed: number, io: BenchIo): Promise<Table> 
   };
 }
 
+export interface MitigationBenchOptions {
+  /** The detector's cost and accuracy alone. */
+  readonly cost?: boolean;
+  /** Real gates and traffic in a network namespace, in place of simulated time. */
+  readonly live?: LiveBenchOptions;
+}
+
 export async function benchMitigation(
   rounds: number,
   io: BenchIo,
+  { cost = false, live }: MitigationBenchOptions = {},
 ): Promise<{ tables: Table[]; notes: string[] }> {
+  if (live !== undefined) return await benchMitigationLive(rounds, io, live);
   const seed = Date.now() % 1_000_000;
+  if (cost) return { tables: [await costs(rounds, seed, io)], notes: [] };
   const tables = [
     await attacks(rounds, seed, io),
     await surprises(rounds, seed, io),

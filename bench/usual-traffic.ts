@@ -172,8 +172,8 @@ function quic(r: Random, client: Client, server: string): Made[] {
 export const SURPRISES = ['flash-crowd', 'backup', 'scan', 'speed-test', 'udp-speed-test'] as const;
 export type Surprise = (typeof SURPRISES)[number];
 
-/** Much at once, and nothing bad. */
-export function surpriseOf(kind: Surprise, seed: number, server: string): Packets {
+/** Much at once, and nothing bad; each packet after passing over so many of its conversation. */
+export function surpriseOf(kind: Surprise, seed: number, server: string, passOver = 19): Packets {
   const r = new Random(seed);
   const client = (): Client => ({
     address: `${r.int(11, 126)}.${r.int(0, 255)}.${r.int(0, 255)}.${r.int(1, 254)}`,
@@ -182,7 +182,7 @@ export function surpriseOf(kind: Surprise, seed: number, server: string): Packet
   });
   if (kind === 'flash-crowd') {
     const next = mixed(r, 200, () => connection(r, client(), server, r.int(2, 24)));
-    return () => next(19);
+    return () => next(passOver);
   }
   const one = client();
   const from = ends(r, one, server);

@@ -4,7 +4,8 @@ import { type Term, termText } from './features.ts';
 import { KINDS, KindIndex, kindOf } from './kinds.ts';
 import { addressText, type Prefix, prefixText } from './prefix.ts';
 
-const DNS_QUERY = ['udp[10] & 0xf8 = 0', 'udp[12:2] = 1'];
+/** Of IPv4: a query with one question. */
+export const DNS_QUERY = ['udp[10] & 0xf8 = 0', 'udp[12:2] = 1'];
 
 /** By kind, as libpcap has it for IPv4. */
 function partsOf(kind: number): string[] {
@@ -85,6 +86,11 @@ function vetoText({ host, protocol, port }: Veto): string {
   ].join(' and ');
 }
 
+/** The part of an expression that leaves out what is vetoed; none without vetoes. */
+export function vetoesText(vetoes: readonly Veto[]): string[] {
+  return vetoes.length === 0 ? [] : [`not (${vetoes.map((veto) => `(${vetoText(veto)})`).join(' or ')})`];
+}
+
 /** What an expression is made of; `target` undefined: wherever it goes. */
 export interface Statement {
   readonly kind: number;
@@ -108,7 +114,7 @@ export function expressionOf({ kind, family, target, terms, vetoes, tags }: Stat
     ...(target === undefined ? [family === 4 ? 'ip' : 'ip6'] : [targetText(target)]),
     ...baseParts(kind, family),
     ...terms.map((term) => termText(family, protocol, term)),
-    ...(vetoes.length === 0 ? [] : [`not (${vetoes.map((veto) => `(${vetoText(veto)})`).join(' or ')})`]),
+    ...vetoesText(vetoes),
   ];
   return `${'vlan and '.repeat(tags)}${parts.join(' and ')}`;
 }

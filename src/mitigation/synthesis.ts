@@ -1,3 +1,4 @@
+import { SluiceError } from '../base/errors.ts';
 import { ClassicEngine, compileFilterText, FrameBatch, type Language } from '../filter/index.ts';
 import type { RuleAction } from '../rules/spec.ts';
 import { SAMPLE_HEAD } from './columns.ts';
@@ -6,6 +7,7 @@ import { upperBound } from './estimate.ts';
 import { expressionOf, type Statement, type Veto } from './expression.ts';
 import { holds, type Term } from './features.ts';
 import { KINDS } from './kinds.ts';
+import { MOST_BEFORE, nameExpression } from './name-expression.ts';
 import { QueryName } from './names.ts';
 import { commonPrefix, LEVELS, overlaps, type Prefix, prefixText } from './prefix.ts';
 import { findSignature, type Rows } from './signature.ts';
@@ -72,9 +74,20 @@ const FEW_SOURCES = 1000;
 /** Share of the targets that the prefix of an attack has to hold. */
 const HELD = 0.995;
 
-/** Which of these rows an expression matches, as the kernel would see it. */
+/** Undefined of one that no packet can match, as when all of it is vetoed, or that is too long. */
+function engineFor(expr: string, lang: Language): ClassicEngine | undefined {
+  try {
+    return new ClassicEngine(compileFilterText(expr, lang));
+  } catch (error) {
+    if (error instanceof SluiceError && error.code.startsWith('FILTER_')) return undefined;
+    throw error;
+  }
+}
+
+/** Which of these rows an expression matches, as the kernel would see it; none when there is no filter for it. */
 export function matchedRows(expr: string, lang: Language, { columns, rows }: Rows): boolean[] {
-  const engine = new ClassicEngine(compileFilterText(expr, lang));
+  const engine = engineFor(expr, lang);
+  if (engine === undefined) return rows.map(() => false);
   const batch = new FrameBatch();
   const matched: boolean[] = [];
   const flush = (): void => {
@@ -136,7 +149,7 @@ export function synthesize(
     proposal.notes.push('too few samples');
     return proposal;
   }
-  if (attack.track.target === undefined) proposeName(attack, samples, rest, proposal);
+  if (attack.track.target === undefined) proposeName(attack, samples, rest, options, proposal);
   else proposeTarget(attack, attack.track.target, samples, rest, options, proposal);
   const seen = proposal.rules.map(({ expr, lang }) => matchedRows(expr, lang, samples));
   proposal.uncovered = rows.filter((_, at) => !seen.some((matched) => matched[at])).length / rows.length;
@@ -199,7 +212,10 @@ function proposeTarget(
     );
     const rule = weigh(attack, { ...statement, terms }, heldOut, toTarget, rest, options, few.size);
     rule.id = `m-${slug(KINDS[kind].name)}-${slug(prefixText(target))}-${attack.number}.${n}`;
-    if (rule.covers < LEAST_COVER) break;
+    if (rule.covers < LEAST_COVER) {
+      if (n === 1) proposal.notes.push('no rule beside the veto list matches enough of it');
+      break;
+    }
     const isLimit = rule.action.kind !== 'drop';
     // What cannot be told apart is limited as a whole, once.
     if (isLimit) {
@@ -293,16 +309,25 @@ function limitFor(attack: Attack, sources: number): RuleAction {
 }
 
 /** Against random names under one: the name. */
-function proposeName(attack: Attack, samples: Rows, rest: Rows, proposal: Proposal): void {
+function proposeName(
+  attack: Attack,
+  samples: Rows,
+  rest: Rows,
+  { vetoes }: SynthesisOptions,
+  proposal: Proposal,
+): void {
   const query = new QueryName();
   const { columns, rows } = samples;
   const names = new Map<string, number>();
   const hosts = new Set<string>();
+  const before = new Map<number, number>();
   for (const row of rows) {
     if (!query.read(columns, row)) continue;
     const name = query.text(columns.frames);
     names.set(name, (names.get(name) ?? 0) + 1);
     hosts.add(query.host(columns.frames));
+    const labels = query.labels - query.owned;
+    before.set(labels, (before.get(labels) ?? 0) + 1);
   }
   const [name] = [...names].toSorted((a, b) => b[1] - a[1])[0] ?? [''];
   if (name === '' || name.includes('?')) {
@@ -313,20 +338,45 @@ function proposeName(attack: Attack, samples: Rows, rest: Rows, proposal: Propos
     proposal.notes.push(`${hosts.size} names in ${rows.length} queries: asked often, not at random`);
     return;
   }
-  const expr = `**.${name}`;
-  const matched = counted(matchedRows(expr, 'dns', rest), rest.rows.length);
-  const covered = counted(matchedRows(expr, 'dns', samples), rows.length);
+  const family = (attack.track.key[4] & 0xff) === 6 ? 6 : 4;
+  const touching = vetoes.filter(
+    ({ host, protocol }) => protocol !== 'tcp' && (host === undefined || host.family === family),
+  );
+  const often = [...before]
+    .filter(([labels, count]) => labels <= MOST_BEFORE && count >= LEAST_COVER * rows.length)
+    .map(([labels]) => labels)
+    .toSorted((a, b) => a - b);
+  let expr = `**.${name}`;
+  let lang: Language = 'dns';
+  if (touching.length > 0) {
+    if (often.length === 0) {
+      proposal.notes.push(
+        `more than ${MOST_BEFORE} labels before the name: no rule that leaves out the veto list`,
+      );
+      return;
+    }
+    expr = nameExpression({ family, name, before: often, vetoes: touching, tags: commonTags(samples) });
+    lang = 'tcpdump';
+  }
+  const matched = counted(matchedRows(expr, lang, rest), rest.rows.length);
+  const covered = counted(matchedRows(expr, lang, samples), rows.length);
+  if (covered.matched < LEAST_COVER * covered.of) {
+    proposal.notes.push('what asks, or is asked, is on the veto list');
+    return;
+  }
   const legitimate = matched.matched > 0;
   proposal.rules.push({
     id: `m-dns-water-torture-${slug(name).slice(0, 40)}-${attack.number}.1`,
     expr,
-    lang: 'dns',
+    lang,
     action: legitimate ? limitFor(attack, FEW_SOURCES + 1) : { kind: 'drop' },
     covers: covered.matched / covered.of,
     toTarget: matched,
     anywhere: matched,
-    why: legitimate
-      ? `${matched.matched} usual queries are for names under it`
-      : 'nobody has asked for names under it before',
+    why: `${
+      legitimate
+        ? `${matched.matched} usual queries are for names under it`
+        : 'nobody has asked for names under it before'
+    }${lang === 'dns' ? '' : `; names under ${name} but for the veto list`}`,
   });
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ATTACK_KINDS, attackOf, Random } from '../../bench/attack-traffic.ts';
 import { usualTraffic } from '../../bench/usual-traffic.ts';
 import { baseHolds, expressionOf } from '../../src/mitigation/expression.ts';
-import { featuresOf, holds, type Term, valueOf } from '../../src/mitigation/features.ts';
+import { type Feature, featuresOf, holds, type Term, valueOf } from '../../src/mitigation/features.ts';
 import { KINDS, KindIndex, kindOf } from '../../src/mitigation/kinds.ts';
 import { matchedRows } from '../../src/mitigation/synthesis.ts';
 import { eth } from '../../src/packet/build.ts';
@@ -109,6 +109,17 @@ describe('an expression', () => {
     const vetoes = [{ host, protocol: 'tcp', port: 22 } as const];
     const expr = expressionOf({ kind: KindIndex.syn, family: 4, target, terms: [], vetoes, tags: 0 });
     expect(matchedRows(expr, 'tcpdump', { columns, rows: [0, 1, 2] })).toEqual([false, true, true]);
+  });
+
+  it('may leave nothing over', () => {
+    const columns = columnsOf([eth().ipv4({ dst: TARGET }).tcp({ dport: 80, flags: 'S' }).bytes()]);
+    const vetoes = [{ protocol: 'tcp', port: 80 } as const];
+    const terms: Term[] = [
+      { feature: featuresOf(4, 6).find(({ name }) => name === 'dport') as Feature, values: [80] },
+    ];
+    const expr = expressionOf({ kind: KindIndex.syn, family: 4, target, terms, vetoes, tags: 0 });
+    expect(matchedRows(expr, 'tcpdump', { columns, rows: [0] })).toEqual([false]);
+    expect(matchedRows('udp and tcp', 'tcpdump', { columns, rows: [0] })).toEqual([false]);
   });
 
   it('looks behind tags', () => {

@@ -14,6 +14,11 @@ interface BenchFlags {
   against?: string;
   xdpFilter?: string;
   report?: string;
+  live?: boolean;
+  cost?: boolean;
+  duration?: number;
+  benign?: string;
+  kind: string[];
 }
 
 /** `sluice bench [NAME]`: the project's measurements. */
@@ -37,6 +42,28 @@ export const registerBench: Register = (program, host) => {
       ),
     )
     .addOption(new Option('--report <FILE>', 'shunt: write a page that shows it over time.'))
+    .addOption(
+      new Option('--live', 'mitigation: real gates and traffic in a network namespace, no simulated time.'),
+    )
+    .addOption(
+      new Option('--cost', 'mitigation: what the detector costs, and nothing else.').conflicts('live'),
+    )
+    .addOption(
+      new Option('--duration <S>', 'mitigation --live: seconds of each attack (default: 60).').argParser(
+        wholeNumber(3, 3600),
+      ),
+    )
+    .addOption(
+      new Option(
+        '--benign <FILE>',
+        'mitigation --live: the usual traffic (default: the corpus of SLUICE_CORPUS, else made-up).',
+      ),
+    )
+    .addOption(
+      new Option('--kind <KIND>', 'mitigation --live: only this kind. Repeatable.')
+        .argParser((value: string, before: string[]) => [...before, value])
+        .default([] as string[], 'all'),
+    )
     .action(async (name: string | undefined) => {
       const { config } = configOf(bench, outputSchema);
       await host.run(config, async (io) => {
@@ -57,9 +84,16 @@ export const registerBench: Register = (program, host) => {
             help: near === undefined ? `there are: ${names.join(', ')}` : `did you mean ${near}?`,
           });
         }
-        const { rounds = one.rounds, against, xdpFilter, report: page } = bench.opts<BenchFlags>();
+        const flags = bench.opts<BenchFlags>();
+        const { rounds = one.rounds, against, xdpFilter, report: page, kind, ...mitigation } = flags;
         const begun = performance.now();
-        const { tables, notes } = await one.run(rounds, io, { against, xdpFilter, report: page });
+        const { tables, notes } = await one.run(rounds, io, {
+          against,
+          xdpFilter,
+          report: page,
+          ...mitigation,
+          only: kind.length === 0 ? undefined : kind,
+        });
         io.progressDone();
         const report = {
           bench: name,
@@ -68,6 +102,11 @@ export const registerBench: Register = (program, host) => {
             ...(against === undefined ? [] : [`--against ${against}`]),
             ...(xdpFilter === undefined ? [] : [`--xdp-filter ${xdpFilter}`]),
             ...(page === undefined ? [] : [`--report ${page}`]),
+            ...(flags.live === true ? ['--live'] : []),
+            ...(flags.cost === true ? ['--cost'] : []),
+            ...(flags.duration === undefined ? [] : [`--duration ${flags.duration}`]),
+            ...(flags.benign === undefined ? [] : [`--benign ${flags.benign}`]),
+            ...kind.map((each) => `--kind ${each}`),
           ].join(' '),
           machine: machine(),
           seconds: (performance.now() - begun) / 1000,
@@ -86,6 +125,7 @@ Examples:
   sluice bench
   sluice bench gate --rounds 15
   sluice bench shunt --report shunt.html
-  sluice bench gate --against old/gate.bpf.o --json`,
+  sluice bench gate --against old/gate.bpf.o --json
+  sluice bench mitigation --live --duration 10 --rounds 1 --kind syn-flood`,
   );
 };
