@@ -128,7 +128,9 @@ export async function attackLive(options: LiveAttackOptions): Promise<LiveAttack
     const droppedAfter = first === undefined ? 0 : attack.missing(first) / (attack.sent - first);
     const status = JSON.parse(await sluice('gate', 'status', '-i', ends.near, '--json')) as {
       ruleDropped: { pkts: number };
+      rateLimited: { pkts: number };
     };
+    const dropped = status.ruleDropped.pkts + status.rateLimited.pkts;
     await options.afterwards?.(() => linesOf(directory));
     return {
       log: linesOf(directory),
@@ -138,7 +140,7 @@ export async function attackLive(options: LiveAttackOptions): Promise<LiveAttack
       droppedAfter,
       droppedAll: attack.sent === 0 ? 0 : attack.missing(0) / attack.sent,
       usualDropped: missing / Math.max(1, usualAfter - usualBefore),
-      lost: Math.max(0, usual.missing(0) + attack.missing(0) - status.ruleDropped.pkts),
+      lost: Math.max(0, usual.missing(0) + attack.missing(0) - dropped),
     };
   } finally {
     traffic?.close();

@@ -276,7 +276,20 @@ export class Detector {
     const { attack } = track;
     if (attack !== undefined) this.#goOn(attack, rate, ended);
     else if (over) this.#begin(track, threshold, before > threshold ? ended - 2 * TICK : ended - TICK, ended);
-    else if (rate <= threshold) this.#learn(track, rate);
+    else if (rate <= threshold && !this.#isDisturbed(track)) this.#learn(track, rate);
+  }
+
+  /** What else a target gets while something is the matter with it, and comes with that, is not usual. */
+  #isDisturbed({ key, level }: Track): boolean {
+    return this.#attacks.some(
+      ({ track: { key: other, level: at } }) =>
+        at === level &&
+        other[3] === key[3] &&
+        other[2] === key[2] &&
+        other[1] === key[1] &&
+        other[0] === key[0] &&
+        (other[4] & 0xff) === (key[4] & 0xff),
+    );
   }
 
   /** What was now is what was before. */

@@ -19,6 +19,8 @@ export interface Evidence {
   impossible: number;
   /** Share that is of sources to which the target sends too, or that have a TCP connection with it. */
   conversing: number;
+  /** ACKs that the target itself sends beyond what it sends usually, per packet of the attack; 0 of other kinds than ACK floods. */
+  answered: number;
   /** Packets a second beyond what is usual to the same target, by kind of packets, per one of the attack's. */
   beside: { ack: number; syn: number; udp: number; initial: number; query: number };
 }
@@ -107,6 +109,7 @@ export function evidenceOf(detector: Detector, attack: Attack, rows: readonly nu
     payload: payload / n,
     impossible: impossible / n,
     conversing: [...conversing].reduce((sum, between) => sum + (pairs.get(between) ?? 0), 0) / n,
+    answered: answersOf(detector, attack, all, own, span),
     beside: {
       ack: over(KindIndex.ack),
       syn: over(KindIndex.syn),
@@ -115,6 +118,31 @@ export function evidenceOf(detector: Detector, attack: Attack, rows: readonly nu
       query: queries(recent, recentKind, all, track) / Math.max(1, rows.length),
     },
   };
+}
+
+/** Who is talked with sends as well: in connections that are used, and to nobody who made his address up. */
+function answersOf(
+  { window: { recent, recentKind, usual, usualKind } }: Detector,
+  { track, usual: usualRate }: Attack,
+  rows: readonly number[],
+  own: number,
+  span: number,
+): number {
+  const { target } = track;
+  if (target === undefined || track.kind !== KindIndex.ack || own === 0) return 0;
+  let sent = 0;
+  for (const row of rows)
+    if (recentKind[row] === KindIndex.ack && within(target, recent.family[row], recent.source, row))
+      sent += recent.weight[row];
+  let usualIn = 0;
+  let usualOut = 0;
+  for (let row = 0; row < usual.count; row++) {
+    if (usualKind[row] !== KindIndex.ack) continue;
+    if (within(target, usual.family[row], usual.target, row)) usualIn++;
+    if (within(target, usual.family[row], usual.source, row)) usualOut++;
+  }
+  const usually = usualIn === 0 ? 0 : (usualOut / usualIn) * usualRate * span;
+  return Math.max(0, sent - usually) / own;
 }
 
 /** DNS queries that the target itself sends. */
@@ -139,6 +167,9 @@ const weightOf = (columns: SampleColumns, rows: readonly number[]): number =>
 /** Sources that are few: hosts that do something, not many that were told to, or nobody's addresses. */
 const FEW = 4;
 
+/** ACKs of the target for each one that it gets: in connections about one for two segments or more (RFC 9293 section 3.8.6.3). */
+const ANSWERED = 0.3;
+
 const no = (surprise: 'flash-crowd' | 'bulk' | 'scan' | 'answers', why: string): Judgement => ({
   attack: false,
   surprise,
@@ -160,6 +191,7 @@ export function judge(attack: Attack, e: Evidence): Judgement {
       return { attack: true, why: 'answers to connections that nobody has asked for' };
     case KindIndex.ack:
       if (few && e.flows <= 16 * Math.max(1, e.sources)) return no('bulk', 'few connections carry all of it');
+      if (e.answered >= ANSWERED) return no('flash-crowd', 'the target answers in the connections');
       if (e.beside.syn >= 0.01) return no('flash-crowd', 'connections were opened for it');
       return { attack: true, why: 'segments of connections that were never opened' };
     case KindIndex.rst:
