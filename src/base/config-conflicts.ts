@@ -1,3 +1,4 @@
+import { isSampledAtGate } from './config/mitigation.ts';
 import { type RunConfig, runSchema } from './config.ts';
 
 /** Two settings that cannot both hold; `broken` gets the settings of one schema, of which some keys may be missing. */
@@ -48,26 +49,26 @@ export const CONFLICTS: readonly Conflict[] = [
   {
     keys: ['mitigate', 'gate'],
     verb: EXCLUDES,
-    broken: (c) => mitigates(c) && c.gate === false,
-    why: 'the gate takes the samples, and holds back what rules match',
+    broken: (c) => c.mitigate === true && c.gate === false,
+    why: 'the gate holds back what rules match; --mitigate-dry-run only tells of them',
   },
   {
     keys: ['mitigate', 'control'],
     verb: EXCLUDES,
-    broken: (c) => mitigates(c) && c.control === false,
+    broken: (c) => mitigates(c) && isSampledAtGate(c) && !isMirrorsAlone(c) && c.control === false,
     why: 'what it does is looked at and taken back over the control socket',
   },
   {
     keys: ['mitigate', 'mode'],
     verb: EXCLUDES,
-    broken: (c) => mitigates(c) && c.mode === 'socket',
-    why: 'a gate that is a socket filter takes no samples',
+    broken: (c) => c.mitigate === true && c.mode === 'socket',
+    why: 'a gate that is a socket filter has no rules; --mitigate-dry-run only tells of them',
   },
   {
     keys: ['mitigate', 'interface'],
     verb: 'needs',
-    broken: (c) => mitigates(c) && isMirrorsAlone(c),
-    why: 'the gate before mirrors takes no samples',
+    broken: (c) => c.mitigate === true && isMirrorsAlone(c),
+    why: 'mirrors have nothing to hold back; --mitigate-dry-run tells of attacks in them',
   },
   {
     keys: ['veto', 'mitigate'],

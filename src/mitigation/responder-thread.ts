@@ -35,6 +35,9 @@ export type FromResponder =
   | { readonly kind: 'told'; readonly told: Told }
   | { readonly kind: 'done'; readonly buffer: ArrayBuffer };
 
+/** Buffers that are kept to be filled again: more come from who fills columns of his own. */
+const MOST_FREE = 64;
+
 /** Rows of a batch. */
 export const BATCH = 1024;
 
@@ -64,7 +67,7 @@ export class ResponderThread {
         if (message.kind === 'told') told(message.told);
         else {
           this.#pending--;
-          this.#free.push(message.buffer);
+          if (this.#free.length < MOST_FREE) this.#free.push(message.buffer);
         }
       })
       .on('error', (error) => {
@@ -90,14 +93,20 @@ export class ResponderThread {
   /** Hands over what is in `columns`, which is another one then. */
   send(clock: number): void {
     const { buffer, count } = this.#columns;
-    const message: ToResponder = { buffer, count, clock };
     if (this.#closed) {
       this.#columns.count = 0;
       return;
     }
+    this.pass(buffer, count, clock);
+    this.#columns = new SampleColumns(BATCH, this.#free.pop());
+  }
+
+  /** Hands over the buffer of columns of the capacity BATCH that somebody else has filled. */
+  pass(buffer: ArrayBuffer, count: number, clock: number): void {
+    if (this.#closed) return;
+    const message: ToResponder = { buffer, count, clock };
     this.#worker.postMessage(message, [buffer]);
     this.#pending++;
-    this.#columns = new SampleColumns(BATCH, this.#free.pop());
   }
 
   async close(): Promise<void> {

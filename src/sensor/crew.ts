@@ -27,6 +27,8 @@ export interface CrewEvents {
   pair?(pair: PairRequest): void;
   /** What has become of the orders of clients. */
   news?(news: OrderNews): void;
+  /** Packets that a worker has sampled, see FromWorker. */
+  samples?(buffer: ArrayBuffer, count: number): void;
   /** What the source is fed by may have changed. */
   link(): void;
 }
@@ -95,6 +97,7 @@ export class Crew {
       else if (message.kind === 'pair') this.#events.pair?.(message.pair);
       else if (message.kind === 'orders') this.#answered(message.id, message.answers);
       else if (message.kind === 'order-news') this.#events.news?.(message.news);
+      else if (message.kind === 'samples') this.#events.samples?.(message.buffer, message.count);
       else if (message.kind === 'reached') reached[message.step].resolve(message.delays);
       else failed(fromWorker(message));
     });

@@ -1,3 +1,4 @@
+import { isSampledAtGate } from '../base/config/mitigation.ts';
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
 import { tunnelPorts } from '../base/tunnels.ts';
@@ -56,6 +57,7 @@ export class InterfaceStation implements Station {
       failed: (error) => this.#host.failed(error),
       pair: (pair) => this.#pairs?.add(pair),
       news: (news) => this.#control?.news(news),
+      samples: (buffer, count) => this.#host.detection?.take(buffer, count),
       link: () => {
         this.#suspect = true;
         this.#checkLink();
@@ -106,7 +108,7 @@ export class InterfaceStation implements Station {
       thresholds: () => this.#enableThresholds(gate),
       releasePairs: async (keys) => (await this.#pairs?.release(keys)) ?? [],
       live: () => this.stats.reduce((sum, stats) => sum + stats[Stat.shuntsLive], 0),
-      mitigation: mitigationOf(this.#config, process.env),
+      mitigation: isSampledAtGate(this.#config) ? mitigationOf(this.#config, process.env) : undefined,
       logShunt: (record) => this.#host.logShunt(record),
       notice: (note, message) => this.#host.notice(note, `${this.name}: ${message}`),
       warn: (line) => this.#host.warn(`${this.name}: ${line}`),
@@ -228,6 +230,7 @@ export class InterfaceStation implements Station {
       const cpu = cpus?.[(firstCpu + number) % cpus.length];
       this.#crew.start(`sluice-${name}-${number}`, {
         ...commonSetup(this.#host),
+        samples: isSampledAtGate(c) ? undefined : this.#host.detection?.budget(c.workers),
         source: this.#frames?.source(number, cpu) ?? {
           kind: 'interface',
           ifname: name,

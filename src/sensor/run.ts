@@ -22,6 +22,7 @@ import {
 } from '../log/other-logs.ts';
 import { parseSink } from '../log/sinks/index.ts';
 import type { LogTotals } from '../log/target.ts';
+import { FlowDetection } from './flow-detection.ts';
 import { HealthPort, isHealthy } from './health.ts';
 import { InterfaceStation } from './interface-station.ts';
 import { type LiveRun, type Onlooker, sourceView } from './live.ts';
@@ -113,6 +114,7 @@ class Sensor {
   #health: HealthPort | undefined;
   #mirrorGate: MirrorGate | undefined;
   readonly #losses = new LossKeeper(this.#stations, async () => await this.#logTotals());
+  #detection: FlowDetection | undefined;
   #onlooker: AsyncDisposable | undefined;
   #ending = false;
   #started = 0;
@@ -161,6 +163,10 @@ class Sensor {
     this.#logNotice = this.#writer.channel(noticeSchema);
     for (const torn of this.#log.torn)
       this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
+    this.#detection = FlowDetection.start(this.#config, {
+      notice: (note, message) => this.#notice(note, message),
+      warn: (line) => this.#io.warn(line),
+    });
     const host = this.#stationHost(this.#log, policies);
     const taps = this.#infos.map((info) => new InterfaceStation(host, info));
     const { mirrorGate } = this.#config;
@@ -197,6 +203,7 @@ class Sensor {
         this.#logShunt(record);
         this.#writer?.flush();
       },
+      detection: this.#detection,
       failed: (error) => this.#fail(error),
     };
   }
@@ -333,6 +340,8 @@ class Sensor {
     this.#onlooker = undefined;
     await this.#health?.close();
     for (const station of this.#stations) await station.close();
+    await this.#detection?.close();
+    this.#detection = undefined;
     this.#mirrorGate?.close();
     this.#writer?.flush();
     this.#target?.close();

@@ -85,6 +85,8 @@ export interface WorkerSetup {
   maxFlows: number;
   timeouts: Partial<FlowTimeouts>;
   shuntFields: 'within' | 'added';
+  /** Samples a second that this worker takes of its packets, for finding attacks (FlowDetection). */
+  samples: number | undefined;
   logs: LogSettings;
   log: LogLink;
   /** Float64 counters, see Stat: written by the worker, read by the main thread. */
@@ -180,6 +182,8 @@ export type FromWorker =
   /** For each flow that was asked about an answer, see Order. */
   | { kind: 'orders'; id: number; answers: number[] }
   | { kind: 'order-news'; news: OrderNews }
+  /** Packets that were sampled: columns of the capacity BATCH (src/mitigation). */
+  | { kind: 'samples'; buffer: ArrayBuffer; count: number }
   /** The ring is there, and has joined those of the other workers. */
   | { kind: 'ready' }
   /** From now on packets are handled (`go`): all rings were there before. */

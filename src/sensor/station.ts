@@ -5,6 +5,7 @@ import type { Gate } from '../gate/index.ts';
 import type { LogLink } from '../log/log-link.ts';
 import { logSettings } from '../log/log-setup.ts';
 import type { ShuntLogRecord } from '../log/other-logs.ts';
+import type { FlowDetection } from './flow-detection.ts';
 import type { PlacedPlan } from './policy-book.ts';
 import type { EndStep, WorkerSetup } from './setup.ts';
 
@@ -58,6 +59,8 @@ export interface StationHost {
   /** Something that people should know, with its kind for notice.log. */
   notice(note: string, message: string): void;
   logShunt(record: ShuntLogRecord): void;
+  /** Finds attacks in what workers sample; undefined unless a source is to be looked at so. */
+  readonly detection: FlowDetection | undefined;
   /** It cannot go on. */
   failed(error: SluiceError): void;
 }
@@ -68,7 +71,16 @@ export function commonSetup({
   policies,
 }: StationHost): Omit<
   WorkerSetup,
-  'source' | 'holdMs' | 'number' | 'workers' | 'gate' | 'returning' | 'log' | 'stats' | 'localBypass'
+  | 'source'
+  | 'samples'
+  | 'holdMs'
+  | 'number'
+  | 'workers'
+  | 'gate'
+  | 'returning'
+  | 'log'
+  | 'stats'
+  | 'localBypass'
 > {
   return {
     lease: c.lease,

@@ -33,7 +33,11 @@ export class UdpStation implements Station {
     this.#mirrorGate = mirrorGate;
     this.#address = parseUdpUrl(source);
     this.name = source;
-    this.#crew = new Crew({ failed: (error) => host.failed(error), link: () => {} });
+    this.#crew = new Crew({
+      failed: (error) => host.failed(error),
+      samples: (buffer, count) => host.detection?.take(buffer, count),
+      link: () => {},
+    });
   }
 
   /** What the mirror sends is here already when a socket filter sees it; XDP is before that. */
@@ -59,6 +63,7 @@ export class UdpStation implements Station {
     for (let number = 0; number < c.workers; number++)
       this.#crew.start(`sluice-udp-${port}-${number}`, {
         ...commonSetup(this.#host),
+        samples: this.#host.detection?.budget(c.workers),
         source: {
           kind: 'udp',
           name: this.name,

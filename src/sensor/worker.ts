@@ -20,6 +20,7 @@ import { isOneWay } from './one-way.ts';
 import { openSource } from './open-source.ts';
 import { knowledgeFor, type PlacedPlan, POLICY_ROOM } from './policy-book.ts';
 import { Recovery } from './recovery.ts';
+import { SampleFeed } from './sample-feed.ts';
 import {
   type FromWorker,
   POLICY_STATS,
@@ -72,6 +73,7 @@ class CaptureWorker {
   readonly #delays: number[] = [];
   #tick: NodeJS.Timeout | undefined;
   #sink: (packet: Packet) => void;
+  readonly #samples: SampleFeed | undefined;
   /** Packets that came before all rings were there. */
   #early = 0;
   /** Addresses of this host, as they stand in gate keys; looked up anew with every sweep. */
@@ -157,6 +159,10 @@ class CaptureWorker {
         const slot = engine.process(p);
         if (slot >= 0) cut.look(slot);
       };
+    if (setup.samples !== undefined) {
+      this.#samples = new SampleFeed((setup.samples * TICK_MS) / 1000, setup.number, post);
+      this.#sink = this.#samples.beside(this.#sink);
+    }
   }
 
   #makeShunter(gate: GateClient): Shunter {
@@ -357,6 +363,7 @@ class CaptureWorker {
     if (now < this.#nextRenewal) return;
     this.#nextRenewal = now + TICK_MS / 1000;
     this.#gate?.lease.renew();
+    this.#samples?.turn();
     this.#shunter?.readClock();
     this.#logs.flush();
     this.#publish(now);
@@ -462,8 +469,8 @@ class CaptureWorker {
   }
 }
 
-function post(message: FromWorker): void {
-  parentPort?.postMessage(message);
+function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
+  parentPort?.postMessage(message, transfer);
 }
 
 function fail(thrown: unknown): void {

@@ -1,5 +1,9 @@
 import { count, filePath, flag, key, texts } from '../options.ts';
 
+/** Whether the gate of an interface takes the samples: a socket filter takes none, and without a gate the workers do. */
+export const isSampledAtGate = (c: { gate?: boolean | undefined; mode?: string | undefined }): boolean =>
+  c.gate !== false && c.mode !== 'socket';
+
 /** What finds attacks, and holds them back. */
 export const mitigationKeys = {
   mitigate: flag(false, {
@@ -8,7 +12,7 @@ export const mitigationKeys = {
   }),
   mitigateDryRun: flag(false, {
     group: 'Mitigation',
-    help: 'The same, but rules are only told of in mitigation.log.',
+    help: 'The same, but rules are only told of in mitigation.log; mirrors over UDP and interfaces without a gate too.',
   }),
   minPps: key(count(1, 1e9).prefault(1000), {
     group: 'Mitigation',
