@@ -1,5 +1,5 @@
-import { closeSync, fstatSync, openSync, renameSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 
 /** An audit log of this size is kept aside once, and a new one begun. */
 const MAX_BYTES = 64 * 2 ** 20;
@@ -24,13 +24,16 @@ export interface AuditLine {
   ipBytes?: number | undefined;
 }
 
-/** audit.log, and others of its kind: JSON lines, each written whole. A disk that takes none does not stop the gate; it is told once. */
+/**
+ * audit.log, and others of its kind: JSON lines, each written whole. A disk that takes none does not stop the gate: it is told
+ * when it begins, and when it is over with the number of lines that it has cost.
+ */
 export class AuditLog {
   readonly path: string;
   readonly #problem: (text: string) => void;
   #fd: number;
   #size: number;
-  #failing = false;
+  #lost = 0;
 
   /** @throws NodeJS.ErrnoException when the file cannot be made */
   constructor(directory: string, problem: (text: string) => void, name = 'audit.log') {
@@ -48,23 +51,41 @@ export class AuditLog {
   writeLine(line: object): void {
     const text = Buffer.from(`${JSON.stringify({ ts: Date.now() / 1000, ...line })}\n`);
     try {
-      if (this.#size > MAX_BYTES) this.#rotate();
+      if (!this.#isInPlace()) this.#reopen();
+      else if (this.#size > MAX_BYTES) this.#rotate();
       const written = writeSync(this.#fd, text);
+      if (written < text.length) {
+        // A disk that is full may take a part: what is in the file stays whole lines.
+        ftruncateSync(this.#fd, Math.max(0, fstatSync(this.#fd).size - written));
+        throw new Error('no space left for a whole line');
+      }
       this.#size += written;
-      // A disk that is full may take a part: end the line, so that the next one is whole.
-      if (written < text.length) writeSync(this.#fd, '\n');
-      this.#failing = false;
+      if (this.#lost > 0) this.#problem(`${this.path} is written again; ${this.#lost} lines were lost`);
+      this.#lost = 0;
     } catch (error) {
-      if (!this.#failing) this.#problem(`${this.path} cannot be written: ${(error as Error).message}`);
-      this.#failing = true;
+      if (this.#lost === 0) this.#problem(`${this.path} cannot be written: ${(error as Error).message}`);
+      this.#lost++;
     }
+  }
+
+  /** Nobody has removed or renamed it. */
+  #isInPlace(): boolean {
+    const there = statSync(this.path, { throwIfNoEntry: false });
+    const held = fstatSync(this.#fd);
+    return there?.ino === held.ino && there.dev === held.dev;
   }
 
   #rotate(): void {
     renameSync(this.path, `${this.path}.1`);
+    this.#reopen();
+  }
+
+  #reopen(): void {
+    mkdirSync(dirname(this.path), { recursive: true });
+    const fresh = openSync(this.path, 'a', 0o640);
     closeSync(this.#fd);
-    this.#fd = openSync(this.path, 'a', 0o640);
-    this.#size = 0;
+    this.#fd = fresh;
+    this.#size = fstatSync(fresh).size;
   }
 
   close(): void {

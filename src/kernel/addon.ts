@@ -215,6 +215,8 @@ export interface Addon {
   enterNetns(path: string): number;
   unixDatagrams(path: string): number;
   receiveDatagram(fd: number, buffer: Uint8Array): number;
+  /** A path, or @NAME in the abstract namespace. 0, or a negative errno. */
+  sendDatagram(path: string, bytes: Uint8Array): number;
   peerCredentials(fd: number): { pid: number; uid: number; gid: number };
 }
 
@@ -299,6 +301,28 @@ export function packageRoot(): string {
   return at;
 }
 
+/** Debian's packages with the libraries that the addon is linked with. */
+const LIBRARY_PACKAGES: Readonly<Record<string, string>> = {
+  'libbpf.so.1': 'libbpf1',
+  'libpcap.so.0.8': 'libpcap0.8',
+  'libelf.so.1': 'libelf1',
+  'libz.so.1': 'zlib1g',
+  'libstdc++.so.6': 'libstdc++6',
+  'libgcc_s.so.1': 'libgcc-s1',
+};
+
+/** What to do about what the dynamic linker says of the addon. */
+export function addonHelp(said: string): string {
+  const library = /(\S+): cannot open shared object file/.exec(said)?.[1] ?? '';
+  if (Object.hasOwn(LIBRARY_PACKAGES, library))
+    return `install ${library}: apt-get install libbpf1 libpcap0.8 (Debian; it is in ${LIBRARY_PACKAGES[library]})`;
+  if (/version `GLIBC\S*' not found/.test(said))
+    return 'the addon that the package brings is for Debian 12 and newer; build it here from a checkout: npm run setup';
+  if (/wrong ELF class|invalid ELF header/.test(said))
+    return 'the addon is for another processor; build it here from a checkout: npm run setup';
+  return 'build it with `npm run build` (in a checkout: `npm run setup`)';
+}
+
 let loaded: Addon | undefined;
 
 /** The addon; loaded on first use. SLUICE_ADDON names another build of it (the sanitizer's). */
@@ -311,7 +335,7 @@ export function addon(): Addon {
   } catch (error) {
     throw new SluiceError('ADDON_MISSING', `the native addon ${path} does not load`, {
       cause: error,
-      help: 'build it with `npm run build` (in a checkout: `npm run setup`)',
+      help: addonHelp(error instanceof Error ? error.message : ''),
     });
   }
   return loaded;

@@ -6,8 +6,12 @@ import {
   openSync,
   readSync,
   renameSync,
+  statSync,
   writeSync,
 } from 'node:fs';
+
+/** Where an open file is: under its name, under another one (what was written is kept), or nowhere. */
+export type Whereabouts = 'here' | 'renamed' | 'removed';
 
 /** The system calls that a log file lives on; tests put a failing disk in their place. */
 export interface Disk {
@@ -19,6 +23,7 @@ export interface Disk {
   truncate: (fd: number, size: number) => void;
   rename: (from: string, to: string) => void;
   close: (fd: number) => void;
+  whereabouts: (fd: number, path: string) => Whereabouts;
 }
 
 export const systemDisk: Disk = {
@@ -36,6 +41,12 @@ export const systemDisk: Disk = {
   truncate: ftruncateSync,
   rename: renameSync,
   close: closeSync,
+  whereabouts: (fd, path) => {
+    const held = fstatSync(fd);
+    const there = statSync(path, { throwIfNoEntry: false });
+    if (there?.ino === held.ino && there.dev === held.dev) return 'here';
+    return held.nlink === 0 ? 'removed' : 'renamed';
+  },
 };
 
 const NEWLINE = 10;

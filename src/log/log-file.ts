@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { type Disk, tornBytes } from './disk.ts';
+import { type Disk, tornBytes, type Whereabouts } from './disk.ts';
 import type { TornLine } from './target.ts';
 
 const NEWLINE = 10;
@@ -56,6 +56,15 @@ export class LogFile {
 
   get isOpen(): boolean {
     return this.#fd >= 0;
+  }
+
+  /** Whether somebody has moved the open file away; one that cannot be asked about is taken to be here. */
+  whereabouts(): Whereabouts {
+    try {
+      return this.#disk.whereabouts(this.#fd, this.path);
+    } catch {
+      return 'here';
+    }
   }
 
   /**

@@ -35,6 +35,13 @@ function countLines(bytes: Uint8Array): number {
   return lines;
 }
 
+/** A file that somebody has moved away while it was written to; a new one is begun under its name. */
+export interface MovedLog {
+  path: string;
+  /** Lines that went with it, as it was removed and not renamed. */
+  lost: number;
+}
+
 interface Waiting {
   log: LogName;
   bytes: Uint8Array;
@@ -50,6 +57,8 @@ export class LogFiles implements LogTarget {
   /** Torn lines that opening cut off. */
   readonly torn: readonly TornLine[];
   readonly #files = new Map<LogName, LogFile>();
+  /** Lines in each file since it was last seen under its name. */
+  readonly #unseen = new Map<LogFile, number>();
   readonly #queue: Waiting[] = [];
   readonly #limits: { size: number; time: number };
   readonly #queueBytes: number;
@@ -132,10 +141,35 @@ export class LogFiles implements LogTarget {
     return this.#queue.length === 0;
   }
 
-  /** Begins new files where the time has come although nothing is being written; call it now and then. */
-  tick(): void {
+  /**
+   * Begins new files where the time has come although nothing is being written, or where somebody has moved one away (with
+   * its directory, or as logrotate does): those are returned. Call it now and then.
+   */
+  tick(): MovedLog[] {
+    const moved = [...this.#files.values()].flatMap((file) => (file.isOpen ? this.#look(file) : []));
     this.#retry(false);
     for (const file of this.#files.values()) if (file.isOpen) this.#rotate(file, 0);
+    return moved;
+  }
+
+  #look(file: LogFile): MovedLog[] {
+    const where = file.whereabouts();
+    const unseen = this.#unseen.get(file) ?? 0;
+    this.#unseen.set(file, 0);
+    if (where === 'here') return [];
+    const lost = where === 'removed' ? unseen : 0;
+    this.#lines -= lost;
+    this.#lost += lost;
+    if (where === 'removed') file.close();
+    else file.finish(this.#now());
+    try {
+      file.open(this.#limits, this.#now(), false);
+    } catch (error) {
+      // Lines wait; each try to write some tries to open it.
+      this.#problem = error as Error;
+      this.#failed();
+    }
+    return [{ path: file.path, lost }];
   }
 
   /** Writes what waits, counts what cannot be written as lost, and closes. */
@@ -158,8 +192,10 @@ export class LogFiles implements LogTarget {
     }
     const { written, error } = this.#write(file, bytes);
     const rest = error === undefined ? undefined : bytes.subarray(written);
+    const done = lines - (rest === undefined ? 0 : countLines(rest));
     this.#bytes += written;
-    this.#lines += lines - (rest === undefined ? 0 : countLines(rest));
+    this.#lines += done;
+    this.#unseen.set(file, (this.#unseen.get(file) ?? 0) + done);
     this.#problem = error;
     if (error !== undefined) this.#failed();
     return rest;

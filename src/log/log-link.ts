@@ -1,5 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { SluiceError } from '../base/errors.ts';
+import type { MovedLog } from './log-files.ts';
 import type { LogName, LogTarget, LogTotals, TornLine } from './target.ts';
 
 /** One way into the log thread; send it to a worker with `port` in the transfer list. */
@@ -21,6 +22,8 @@ export type FromLogThread =
   | { kind: 'done'; id: number; totals: LogTotals }
   /** The disk has begun to fail (its error), or has recovered (undefined). */
   | { kind: 'disk'; problem: string | undefined; totals: LogTotals }
+  /** Somebody has moved a log away. */
+  | ({ kind: 'moved' } & MovedLog)
   /** A sink likewise. */
   | { kind: 'sink'; name: string; problem: string | undefined };
 

@@ -1,6 +1,6 @@
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { SluiceError } from '../base/errors.ts';
-import type { LogFilesOptions } from './log-files.ts';
+import type { LogFilesOptions, MovedLog } from './log-files.ts';
 import type { FromLogThread, LogLink, ToLogThread } from './log-link.ts';
 import type { SinkListener, SinkSpec } from './sinks/index.ts';
 import type { LogTotals, TornLine } from './target.ts';
@@ -10,6 +10,9 @@ export type LogThreadOptions = Omit<LogFilesOptions, 'disk' | 'now'> & {
   /** Where lines go beside the files; they are JSON then. */
   sinks?: readonly SinkSpec[];
 };
+
+/** Told of a log that somebody has moved away. */
+export type MovedListener = (moved: MovedLog) => void;
 
 /** Told when the disk begins to fail, and (with undefined) when it takes lines again. */
 export type DiskListener = (problem: string | undefined, totals: LogTotals) => void;
@@ -36,12 +39,14 @@ export class LogThread {
     torn: readonly TornLine[],
     onDisk: DiskListener | undefined,
     onSink: SinkListener | undefined,
+    onMoved: MovedListener | undefined,
   ) {
     this.#worker = worker;
     this.torn = torn;
     worker.on('message', (message: FromLogThread) => {
       if (message.kind === 'disk') onDisk?.(message.problem, message.totals);
       if (message.kind === 'sink') onSink?.(message.name, message.problem);
+      if (message.kind === 'moved') onMoved?.({ path: message.path, lost: message.lost });
       if (message.kind !== 'done') return;
       this.#waiting.get(message.id)?.resolve(message.totals);
       this.#waiting.delete(message.id);
@@ -60,6 +65,7 @@ export class LogThread {
     options: LogThreadOptions,
     onDisk?: DiskListener,
     onSink?: SinkListener,
+    onMoved?: MovedListener,
   ): Promise<LogThread> {
     // Compiled, this file and the worker's are .js; run from source, Node strips the types of both.
     const body = new URL(
@@ -78,7 +84,7 @@ export class LogThread {
         ...(first.help === undefined ? {} : { help: first.help }),
       });
     }
-    return new LogThread(worker, first.kind === 'ready' ? first.torn : [], onDisk, onSink);
+    return new LogThread(worker, first.kind === 'ready' ? first.torn : [], onDisk, onSink, onMoved);
   }
 
   /** A way in for one writer; give it to `new LinkTarget`, here or in a worker. */

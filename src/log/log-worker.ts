@@ -27,7 +27,7 @@ function serve(files: LogFiles, sinks: readonly OpenSink[]): void {
     tell({ kind: 'disk', problem, totals: files.totals() });
   };
   const timer = setInterval(() => {
-    files.tick();
+    for (const moved of files.tick()) tell({ kind: 'moved', ...moved });
     watchDisk();
   }, 1000);
 

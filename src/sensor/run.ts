@@ -145,7 +145,8 @@ class Sensor {
         sinks: this.#config.logSink.map(parseSink),
       },
       (problem) =>
-        this.#io.warn(
+        this.#notice(
+          'Sluice::Log_Disk',
           problem === undefined
             ? 'the logs are being written again'
             : `the logs cannot be written: ${problem}`,
@@ -154,6 +155,11 @@ class Sensor {
         this.#notice(
           'Sluice::Log_Sink',
           problem === undefined ? `${name} takes records again` : `${name} takes no records: ${problem}`,
+        ),
+      ({ path, lost }) =>
+        this.#notice(
+          'Sluice::Log_Moved',
+          `${path} was moved away and is begun anew${lost === 0 ? '' : `; ${lost} lines went with it`}`,
         ),
     );
     this.#target = new LinkTarget(this.#log.link());

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { addonHelp } from '../../src/kernel/addon.ts';
 import {
   bootId,
   capabilities,
@@ -98,6 +99,13 @@ describe('the addon', () => {
   test('that is missing or damaged is ADDON_MISSING, not a crash', () => {
     expect(use('/nowhere/sluice.node').stdout).toMatch(/^ADDON_MISSING 3 .*\/nowhere\/sluice.node/);
     expect(use(new URL(import.meta.url).pathname).stdout).toMatch(/^ADDON_MISSING 3 /);
+    const lacking = (library: string) =>
+      addonHelp(`${library}: cannot open shared object file: No such file or directory`);
+    expect(lacking('libpcap.so.0.8')).toMatch(/libpcap0\.8/);
+    expect(lacking('libelf.so.1')).toMatch(/it is in libelf1/);
+    expect(lacking('libother.so.1')).toMatch(/npm run build/);
+    expect(addonHelp("libc.so.6: version `GLIBC_2.34' not found (required by …)")).toMatch(/Debian 12/);
+    expect(addonHelp('…/sluice.node: wrong ELF class: ELFCLASS32')).toMatch(/another processor/);
   });
 
   kernelTest(

@@ -3,6 +3,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  renameSync,
   readFileSync,
   rmSync,
   statSync,
@@ -47,6 +48,7 @@ class BadDisk implements Disk {
   stat = systemDisk.stat;
   read = systemDisk.read;
   close = systemDisk.close;
+  whereabouts = systemDisk.whereabouts;
 
   #error(): Error {
     return Object.assign(new Error(`${this.code}: refused`), { code: this.code });
@@ -236,6 +238,51 @@ describe('rotation', () => {
     expect(logs.close()).toMatchObject({ lines: 4, lost: 0, failures: 2, rotations: 1 });
     expect(readFileSync(join(dir, rotated()[0]), 'utf8')).toBe('12345678\nabcdefgh\nABCDEFGH\n');
     expect(conn()).toBe('end\n');
+  });
+});
+
+describe('a log that somebody moves away', () => {
+  it('is begun anew under its name; lines that went with a removed one are counted', () => {
+    const logs = open();
+    logs.append('conn', bytes('one'), 1);
+    expect(logs.tick()).toEqual([]);
+    logs.append('conn', bytes('two', 'three'), 2);
+    rmSync(dir, { recursive: true });
+    expect(logs.tick()).toEqual([{ path: join(dir, 'conn.log'), lost: 2 }]);
+    logs.append('conn', bytes('four'), 1);
+    expect(conn()).toBe('four\n');
+    expect(logs.tick()).toEqual([]);
+    expect(logs.close()).toMatchObject({ lines: 2, lost: 2, failures: 0 });
+  });
+
+  it('and keeps by another name, as logrotate does, has lost nothing', () => {
+    const logs = open();
+    logs.append('conn', bytes('one'), 1);
+    renameSync(join(dir, 'conn.log'), join(dir, 'conn.log.1'));
+    logs.append('conn', bytes('two'), 1);
+    expect(logs.tick()).toEqual([{ path: join(dir, 'conn.log'), lost: 0 }]);
+    logs.append('conn', bytes('three'), 1);
+    expect(logs.close()).toMatchObject({ lines: 3, lost: 0 });
+    expect(readFileSync(join(dir, 'conn.log.1'), 'utf8')).toBe('one\ntwo\n');
+    expect(conn()).toBe('three\n');
+  });
+
+  it('makes lines wait until its directory can be made again', () => {
+    const disk = new BadDisk();
+    const logs = open({ disk });
+    logs.append('conn', bytes('one'), 1);
+    logs.tick();
+    rmSync(dir, { recursive: true });
+    disk.failOpen = true;
+    expect(logs.tick()).toHaveLength(1);
+    logs.append('conn', bytes('two'), 1);
+    expect(logs.totals()).toMatchObject({ lines: 1, waiting: 1, lost: 0 });
+    expect(logs.problem?.message).toContain('ENOSPC');
+    disk.failOpen = false;
+    expect(logs.flush()).toBe(true);
+    expect(logs.problem).toBeUndefined();
+    expect(conn()).toBe('two\n');
+    expect(logs.close()).toMatchObject({ lines: 2, lost: 0 });
   });
 });
 
