@@ -12,6 +12,14 @@ export const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) =
 /** All keys as the file writes them. */
 export const CONFIG_KEYS: readonly string[] = Object.keys(runSchema.shape).map(kebab);
 
+/** Keys, as the file writes them, of which the values are not the same. */
+export function changedKeys(before: object, after: object): string[] {
+  const [old, fresh] = [before, after] as Readonly<Record<string, unknown>>[];
+  return Object.keys({ ...old, ...fresh })
+    .filter((name) => JSON.stringify(old[name]) !== JSON.stringify(fresh[name]))
+    .map(kebab);
+}
+
 /** Values of flags that were given, by key in camel case; texts, lists of texts, or booleans. */
 export type GivenFlags = Readonly<Record<string, unknown>>;
 

@@ -97,6 +97,7 @@ export {
 } from './program.ts';
 export { type RecordCallback, RingBuffer } from './ringbuf.ts';
 export { PacketSender } from './sender.ts';
+export { ServiceManager } from './service-manager.ts';
 export { NativeShortWays, type ShortWayTables } from './short-ways.ts';
 export { runSocketFilter } from './socket-filter.ts';
 export {

@@ -1,4 +1,5 @@
 import type { RunConfig } from '../base/config.ts';
+import { changedKeys } from '../base/config-resolve.ts';
 import { asSluiceError, SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
 import { parseUdpUrl } from '../capture/udp-url.ts';
@@ -6,7 +7,7 @@ import { natsPlace } from '../fleet/nats-place.ts';
 import { chooseKind } from '../gate/choose.ts';
 import { checkInterface, checkPrivilege } from '../gate/guard.ts';
 import { checkKernel } from '../gate/kernel-check.ts';
-import type { InterfaceInfo } from '../kernel/index.ts';
+import { type InterfaceInfo, ServiceManager } from '../kernel/index.ts';
 import { LinkTarget } from '../log/log-link.ts';
 import { connSchemaOf, headings, lineFormat } from '../log/log-setup.ts';
 import { LogThread } from '../log/log-thread.ts';
@@ -40,8 +41,10 @@ import { UdpStation } from './udp-station.ts';
 
 const PROGRESS_MS = 500;
 const STATS_LOG_SECONDS = 60;
-/** Reads the policies anew, as Suricata its rules. */
+/** Reads the configuration and the policies anew, as Suricata its rules. */
 const RELOAD = 'SIGUSR2';
+/** What of the configuration is in force from a reload on. */
+const RELOADED: ReadonlySet<string> = new Set(['policy', 'policy-file', 'geo']);
 
 /**
  * The main job on interfaces and on mirrors over UDP: gate, capture workers, logs. Ends when the duration is over, `io.stop` fires or the work
@@ -52,6 +55,7 @@ export async function runSensor(
   config: RunConfig,
   io: CommandIo,
   onlooker?: Onlooker,
+  again: () => RunConfig = () => config,
 ): Promise<SluiceError | undefined> {
   const infos = config.interface.map((name) => checkInterface(name, config.tap));
   // Mirrors that arrive over UDP need neither.
@@ -70,7 +74,7 @@ export async function runSensor(
   if (config.samplesTo !== undefined) natsPlace(config.samplesTo);
   using awake = config.lowLatency ? keepAwake() : undefined;
   if (awake !== undefined) io.detail(`processors wake within ${awake.microseconds} µs`);
-  const sensor = new Sensor(config, io, infos);
+  const sensor = new Sensor(config, io, infos, again);
   let summary: RunSummary;
   try {
     await sensor.start(onlooker);
@@ -99,10 +103,14 @@ function checkSources(sources: readonly string[]): void {
 
 class Sensor {
   readonly #config: RunConfig;
+  /** The configuration as it is now: its file may have changed. */
+  readonly #again: () => RunConfig;
   readonly #io: CommandIo;
   readonly #infos: readonly InterfaceInfo[];
   readonly #book = new PolicyBook();
   #loading = Promise.resolve();
+  readonly #manager = ServiceManager.from(process.env);
+  #progress = '';
   readonly #columns: StatsColumns;
   readonly #stations: Station[] = [];
   #log: LogThread | undefined;
@@ -121,8 +129,9 @@ class Sensor {
   #failed: SluiceError | undefined;
   #wake: () => void = () => {};
 
-  constructor(config: RunConfig, io: CommandIo, infos: readonly InterfaceInfo[]) {
+  constructor(config: RunConfig, io: CommandIo, infos: readonly InterfaceInfo[], again: () => RunConfig) {
     this.#config = config;
+    this.#again = again;
     this.#io = io;
     this.#infos = infos;
     this.#columns = statsColumns(config.source.length > 0);
@@ -192,6 +201,7 @@ class Sensor {
     this.#started = performance.now() / 1000;
     this.#onlooker = await onlooker?.(this.#live());
     this.#io.say('ready');
+    this.#manager?.ready(() => (this.#ending || isHealthy(this.#stations) ? this.#progress : undefined));
     // For whoever has started this process with a channel (the lab): the same, not to be read from talk.
     process.send?.('ready');
   }
@@ -227,7 +237,8 @@ class Sensor {
       oneWay.look((note, message) => this.#notice(note, message));
       this.#losses.look();
       const now = this.snapshot();
-      this.#io.progress(progressText(now, last, first, this.#io));
+      this.#progress = progressText(now, last, first, this.#io);
+      this.#io.progress(this.#progress);
       last = now;
       if (now.at < nextStats) return;
       nextStats = now.at + STATS_LOG_SECONDS;
@@ -251,8 +262,13 @@ class Sensor {
   /** Policies and their files as they are now; what is wrong with them is told, and those from before go on. */
   readonly #reload = (): void => {
     const load = async (): Promise<void> => {
+      this.#manager?.reloading();
       try {
-        const policies = await this.#book.load(this.#config);
+        const config = this.#again();
+        const later = changedKeys(this.#config, config).filter((key) => !RELOADED.has(key));
+        if (later.length > 0)
+          this.#notice('Sluice::Config', `${later.join(', ')}: changed, and in force from the next start on`);
+        const policies = await this.#book.load(config);
         if (usesThresholds(policies)) this.#mirrorGate?.gate.enable({ thresholds: true });
         for (const station of this.#stations) station.setPolicies(policies);
         this.#notice('Sluice::Policies', `${policies.plan.specs.length} policies were loaded anew`);
@@ -260,6 +276,7 @@ class Sensor {
         const error = asSluiceError(thrown);
         this.#notice('Sluice::Policies', `the policies from before go on: ${error.message}`);
       }
+      this.#manager?.reloaded();
     };
     this.#loading = this.#loading.then(load);
   };
@@ -303,6 +320,7 @@ class Sensor {
 
   /** Stops the workers, detaches, and sums up. */
   async finish(): Promise<RunSummary> {
+    this.#manager?.stopping();
     // From here on no load balancer is to choose this one.
     await this.#health?.close();
     this.#ending = true;
@@ -342,6 +360,7 @@ class Sensor {
   async close(): Promise<void> {
     process.off(RELOAD, this.#reload);
     await this.#loading;
+    this.#manager?.[Symbol.dispose]();
     await this.#onlooker?.[Symbol.asyncDispose]();
     this.#onlooker = undefined;
     await this.#health?.close();

@@ -27,6 +27,9 @@ import { kernelTest, ownNetns, until } from '../support/kernel.ts';
 const hostNetns = netnsInode();
 ownNetns();
 
+const lacking = (library: string) =>
+  addonHelp(`${library}: cannot open shared object file: No such file or directory`);
+
 describe('clocks', () => {
   test('monotonic time and its offset to the epoch agree with the clock of the system', () => {
     const seconds = monotonic();
@@ -99,8 +102,6 @@ describe('the addon', () => {
   test('that is missing or damaged is ADDON_MISSING, not a crash', () => {
     expect(use('/nowhere/sluice.node').stdout).toMatch(/^ADDON_MISSING 3 .*\/nowhere\/sluice.node/);
     expect(use(new URL(import.meta.url).pathname).stdout).toMatch(/^ADDON_MISSING 3 /);
-    const lacking = (library: string) =>
-      addonHelp(`${library}: cannot open shared object file: No such file or directory`);
     expect(lacking('libpcap.so.0.8')).toMatch(/libpcap0\.8/);
     expect(lacking('libelf.so.1')).toMatch(/it is in libelf1/);
     expect(lacking('libother.so.1')).toMatch(/npm run build/);

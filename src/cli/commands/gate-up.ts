@@ -239,14 +239,20 @@ async function hold(
   show: (report: UpReport) => void,
 ): Promise<SluiceError | undefined> {
   const { GateDaemon } = await import('../../gate/daemon.ts');
+  const { interfacesText } = await import('../../gate/control-places.ts');
+  const { ServiceManager } = await import('../../kernel/index.ts');
+  using manager = ServiceManager.from(process.env);
   const daemon = await GateDaemon.start(options, (line) => io.warn(line));
   show(daemon.report);
   io.say('ready');
+  const on = interfacesText(daemon.report.interfaces.map((each) => each.interface));
+  manager?.ready(() => `the gate is up on ${on}`);
   const stopped = new Promise<undefined>((done) => {
     io.stop.addEventListener('abort', () => done(undefined), { once: true });
     if (io.stop.aborted) done(undefined);
   });
   const problem = await Promise.race([daemon.ended, stopped]);
+  manager?.stopping();
   await daemon.close();
   if (problem !== undefined) throw problem;
   return undefined;

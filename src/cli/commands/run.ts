@@ -39,7 +39,7 @@ export const registerRun: Register = (program, host) => {
         // Loaded here and not above: other commands work where the native addon does not.
         if (config.interface.length + config.source.length > 0) {
           const { runSensor } = await import('../../sensor/run.ts');
-          return await runSensor(config, io, onlookerOf(config, io));
+          return await runSensor(config, io, onlookerOf(config, io), () => configOf(run, runSchema).config);
         }
         const { runInLab } = await import('../lab-run.ts');
         return await runInLab(config, io);
