@@ -73,13 +73,13 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
     .addOption(
       new Option(
         '--pin-owner <USER>',
-        'Who owns the pinned tables and the socket (default: root).',
+        'Who owns the pinned tables and the socket (default: whoever starts it).',
       ).helpGroup('Gate:'),
     )
     .addOption(
       new Option(
         '--pin-group <GROUP>',
-        'This group reads the pinned tables and uses the socket (default: root).',
+        'This group reads the pinned tables and uses the socket (default: that of whoever starts it).',
       ).helpGroup('Gate:'),
     )
     .addOption(
@@ -170,8 +170,14 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
           ...(given.role === undefined ? {} : { roles: given.role }),
           logDir: resolve(config.logDir),
           pins: {
-            uid: given.pinOwner === undefined ? 0 : accountNumber('user', given.pinOwner),
-            gid: given.pinGroup === undefined ? 0 : accountNumber('group', given.pinGroup),
+            uid:
+              given.pinOwner === undefined
+                ? (process.getuid?.() ?? 0)
+                : accountNumber('user', given.pinOwner),
+            gid:
+              given.pinGroup === undefined
+                ? (process.getgid?.() ?? 0)
+                : accountNumber('group', given.pinGroup),
             mode: given.pinMode ?? (grouped ? 0o640 : 0o600),
           },
           socketMode: given.socketMode ?? (grouped ? 0o660 : 0o600),
