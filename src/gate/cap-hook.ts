@@ -200,7 +200,7 @@ export class CaptureHook {
         ACTIONS.map((_, slot) => [`sluice_cap_${slot}`, { ...kind, autoload: slots.includes(slot) }]),
       ),
     });
-    const counts = BpfMap.fromId(object.map('cap_counts').id);
+    const counts = object.map('cap_counts').duplicate();
     this.#counts = counts;
     const maps = { stages: stages.fd, counts: counts.fd, next: this.#others?.next.fd };
     return slots.map((slot) => {

@@ -295,7 +295,7 @@ export class RuleKeeper {
 
   #open(): LiveRules {
     // Handles of our own: those of the gate change with the sizes of its tables.
-    const [rules, scratch] = ['rules', 'scratch'].map((name) => BpfMap.fromId(this.#gate.table(name).id));
+    const [rules, scratch] = ['rules', 'scratch'].map((name) => this.#gate.table(name).duplicate());
     this.#maps = [rules, scratch];
     const live = new LiveRules({
       rules,

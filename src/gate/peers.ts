@@ -226,5 +226,5 @@ function fits(map: BpfMap, { type, keySize, valueSize }: Shape): boolean {
 /** The gate before had it, and its pin has gone. */
 function takeOver(map: BpfMap | undefined, shape: Shape): BpfMap | undefined {
   if (map === undefined || !fits(map, shape) || map.maxEntries !== shape.maxEntries) return undefined;
-  return BpfMap.fromId(map.id);
+  return map.duplicate();
 }

@@ -90,6 +90,15 @@ export class BpfMap {
     return new BpfMap(fd, false);
   }
 
+  /** A handle of its own, also once this one is closed; unlike by its id, CAP_BPF is enough for it. */
+  duplicate(): BpfMap {
+    const fd = addon().duplicateFd(this.fd);
+    return new BpfMap(
+      check('map.open', fd, () => `duplicate the descriptor of map ${this.name}`),
+      true,
+    );
+  }
+
   static fromId(id: number): BpfMap {
     return new BpfMap(
       check('map.open', addon().fdById(0, id), () => `open map ${id}`),
