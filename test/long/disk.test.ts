@@ -1,0 +1,181 @@
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect } from 'vitest';
+import type { Ledger } from '../../src/gate/index.ts';
+import { conversation } from '../../src/packet/conversation.ts';
+import type { ConnLine } from '../sensor/compare.ts';
+import { documentOf, type Ended, Feed, mixed, Run } from '../sensor/run.ts';
+import { kernelTest, ownNetns, sh, until, vethPair } from '../support/kernel.ts';
+
+ownNetns();
+
+const FEATURES = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
+const RATE = 6000;
+
+function ledgerOf(ended: Ended): Ledger {
+  const { ledger } = documentOf(ended);
+  if (ledger === undefined) throw new Error('a run without a gate');
+  return ledger;
+}
+
+let dir: string;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'sluice-disk-'));
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+/** Short connections, each with a client port of its own. */
+const short = (from: number, n: number) =>
+  Array.from({ length: n }, (_, i) =>
+    conversation({
+      client: { address: '10.1.0.1', port: from + i },
+      server: { address: '10.2.0.1', port: 8080 },
+      turns: [
+        { from: 'client', data: 100 },
+        { from: 'server', data: 100 },
+      ],
+    }),
+  );
+/** One that is shunted. */
+const long = (port: number) =>
+  conversation({
+    client: { address: '10.1.0.2', port },
+    server: { address: '10.2.0.1', port: 8080 },
+    turns: [
+      { from: 'client', data: 100 },
+      { from: 'server', data: 1_000_000 },
+    ],
+    mss: 1400,
+  });
+
+/** Records of a log with the files that were kept aside; throws for a line that is not whole. */
+function records(name: string, at = dir): ConnLine[] {
+  return readdirSync(at)
+    .filter((file) => file.startsWith(`${name}.`))
+    .flatMap((file) => readFileSync(join(at, file), 'utf8').split('\n').slice(0, -1))
+    .map((line) => JSON.parse(line) as ConnLine);
+}
+const ports = (lines: readonly ConnLine[]): number[] =>
+  lines.map((line) => Number(line['id.orig_p'])).sort((a, b) => a - b);
+const count = (from: number, n: number): number[] => Array.from({ length: n }, (_, i) => from + i);
+const runOn = (ifname: string, ...more: string[]): Promise<Run> =>
+  new Run([
+    ...['run', '-i', ifname, '--tap', '--policy', 'bulk=20kB', '--json', '--log-dir', dir],
+    ...more,
+  ]).ready();
+
+/** A small disk on `dir`, until the end of the scope. */
+function smallDisk(size: string): Disposable & { grow(size: string): void } {
+  sh('mount', '-t', 'tmpfs', '-o', `size=${size}`, 'sluice-test', dir);
+  return {
+    grow: (larger) => void sh('mount', '-o', `remount,size=${larger}`, dir),
+    [Symbol.dispose]: () => void sh('umount', '--lazy', dir),
+  };
+}
+
+kernelTest(
+  'a disk that is full: the gate goes on, nothing that was captured is lost, and the logs are whole again',
+  [...FEATURES],
+  async () => {
+    const { a, b, remove } = vethPair();
+    using disk = smallDisk('512k');
+    try {
+      await using run = await runOn(a);
+      const before = short(20_000, 100);
+      await new Feed(b, mixed(before), RATE).done;
+      const { bavail, bsize } = statfsSync(dir);
+      writeFileSync(join(dir, 'ballast'), Buffer.alloc((bavail - 4) * bsize));
+      // Some 800 kB of records and a connection that is shunted, while there is room for 16 kB.
+      const during = [...short(30_000, 2000), long(50_000)];
+      await new Feed(b, mixed(during), RATE).done;
+      await until(
+        () => /^the logs cannot be written: ENOSPC/m.test(run.stderr),
+        'the full disk is not told of',
+      );
+      expect(statfsSync(dir).bavail).toBeLessThan(4);
+      expect(run.running).toBe(true);
+      disk.grow('64m');
+      await until(() => /^the logs are being written again$/m.test(run.stderr), 'the logs stay as they were');
+      const after = short(40_000, 100);
+      await new Feed(b, mixed(after), RATE).done;
+      const ended = await run.stop();
+      expect(ended.code).toBe(0);
+      const ledger = ledgerOf(ended);
+      expect(ledger.seen.pkts).toBe([...before, ...during, ...after].flat().length);
+      expect(ledger.shunted.pkts).toBeGreaterThan(0);
+      const conn = records('conn');
+      expect(ports(conn)).toEqual([
+        ...count(20_000, 100),
+        ...count(30_000, 2000),
+        ...count(40_000, 100),
+        50_000,
+      ]);
+      expect(conn.find((line) => line['id.orig_p'] === 50_000)).toMatchObject({
+        is_shunted: true,
+        resp_bytes: 1_000_000,
+        conn_state: 'SF',
+      });
+      expect(records('stats').at(-1)).toMatchObject({ log_lost: 0, pkts_dropped: 0 });
+      const told = records('notice').filter(({ note }) => note === 'Sluice::Log_Disk');
+      expect(told.map(({ msg }) => String(msg).slice(0, 14))).toEqual(['the logs canno', 'the logs are b']);
+    } finally {
+      remove();
+    }
+  },
+  120_000,
+);
+
+kernelTest(
+  'a directory of logs that is removed under a run is made again; what went with it is said and counted',
+  [...FEATURES],
+  async () => {
+    const { a, b, remove } = vethPair();
+    try {
+      await using run = await runOn(a);
+      await new Feed(b, mixed(short(20_000, 100)), RATE).done;
+      await until(() => existsSync(join(dir, 'conn.log')) && records('conn').length === 100, 'no records');
+      rmSync(dir, { recursive: true });
+      await until(() => /conn\.log was moved away and is begun anew/.test(run.stderr), 'nobody has noticed');
+      await new Feed(b, mixed(short(30_000, 100)), RATE).done;
+      const ended = await run.stop();
+      expect(ended.code).toBe(0);
+      expect(ports(records('conn'))).toEqual(count(30_000, 100));
+      expect(records('notice').some(({ note }) => note === 'Sluice::Log_Moved')).toBe(true);
+      expect(ledgerOf(ended).seen.pkts).toBe([...short(0, 100), ...short(0, 100)].flat().length);
+    } finally {
+      remove();
+    }
+  },
+  120_000,
+);
+
+kernelTest(
+  'files that are begun anew all the time under load lose no record and cut none',
+  [...FEATURES],
+  async () => {
+    const { a, b, remove } = vethPair();
+    try {
+      await using run = await runOn(a, '--log-rotate-size', '20kB');
+      const load = [...short(20_000, 3000), ...Array.from({ length: 20 }, (_, i) => long(50_000 + i))];
+      await new Feed(b, mixed(load), RATE).done;
+      const ended = await run.stop();
+      expect(ended.code).toBe(0);
+      expect(ports(records('conn'))).toEqual([...count(20_000, 3000), ...count(50_000, 20)]);
+      expect(readdirSync(dir).filter((name) => name.startsWith('conn.')).length).toBeGreaterThan(10);
+      expect(ledgerOf(ended).seen.pkts).toBe(load.flat().length);
+      expect(records('stats').at(-1)).toMatchObject({ log_lost: 0, pkts_dropped: 0 });
+    } finally {
+      remove();
+    }
+  },
+  120_000,
+);
