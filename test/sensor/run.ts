@@ -209,6 +209,8 @@ export class Feed {
       if (sent !== part.length) throw new Error(`${sent} of ${part.length} frames were sent`);
       this.sent += sent;
       await pause(Math.max(0, begin + (this.sent * 1000) / rate - performance.now()));
+      // Timers that are always late would keep the event loop from its sockets and pipes.
+      await new Promise((resolve) => setImmediate(resolve));
     }
   }
 
