@@ -3,6 +3,11 @@ import { METRICS } from '../src/api/metrics.ts';
 import { runSchema } from '../src/base/config.ts';
 import { keysOf } from '../src/base/config-text.ts';
 import { ERROR_CODES } from '../src/base/errors.ts';
+import { type ConnLogOptions, connSchema } from '../src/log/conn-log.ts';
+import { noticeSchema, shuntSchema, statsSchema } from '../src/log/other-logs.ts';
+import { sslSchemaWithId } from '../src/log/ssl-log.ts';
+import { tunnelSchemaWithId } from '../src/log/tunnel-log.ts';
+import { statsColumns } from '../src/sensor/stats.ts';
 
 /** Writes the pages of docs/ that are made from the source: `npm run docs`. A test fails when one is stale. */
 
@@ -86,9 +91,50 @@ export function metricsPage(): string {
   return `${lines.join('\n')}\n`;
 }
 
+/** Fields that only some settings add, by the setting. */
+const CONN_OPTIONS: readonly (readonly [string, ConnLogOptions])[] = [
+  ['`vni`, `tunnel-key`', { vni: true }],
+  ['`vlan`, `vlan-key`', { vlan: true }],
+  ['`gwlb`', { gwlb: true }],
+  ['`community-id`', { communityId: true }],
+  ['shunted connections', { shunts: true }],
+];
+
+export function logFieldsPage(): string {
+  const lines = [
+    '# Fields of the logs',
+    '',
+    'Made from the schemas in `src/log/` by `npm run docs`; do not edit. What each field means is in [logs.md](logs.md).',
+    '',
+    'In the order of the columns of `log-format: zeek`; types are Zeek’s. JSON has the same names and leaves out what is unset.',
+  ];
+  const all = connSchema(Object.assign({}, ...CONN_OPTIONS.map(([, option]) => option)) as ConnLogOptions);
+  const plain = new Set(connSchema().fields.map(({ name }) => name));
+  const when = new Map(
+    CONN_OPTIONS.flatMap(([setting, option]) =>
+      connSchema(option).fields.flatMap(({ name }) => (plain.has(name) ? [] : [[name, setting] as const])),
+    ),
+  );
+  const logs = [
+    all,
+    sslSchemaWithId,
+    tunnelSchemaWithId,
+    shuntSchema,
+    statsSchema(statsColumns(true)),
+    noticeSchema,
+  ];
+  for (const { log, fields } of logs) {
+    lines.push('', `## ${log}.log`, '', '| field | type | with |', '| --- | --- | --- |');
+    for (const { name, type } of fields)
+      lines.push(`| \`${name}\` | ${type} | ${log === 'conn' ? (when.get(name) ?? '') : ''} |`);
+  }
+  return `${lines.join('\n')}\n`;
+}
+
 export const PAGES: Readonly<Record<string, () => string>> = {
   'docs/configuration.md': configurationPage,
   'docs/errors.md': errorsPage,
+  'docs/log-fields.md': logFieldsPage,
   'docs/metrics.md': metricsPage,
 };
 

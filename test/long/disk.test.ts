@@ -68,10 +68,9 @@ const ports = (lines: readonly ConnLine[]): number[] =>
   lines.map((line) => Number(line['id.orig_p'])).sort((a, b) => a - b);
 const count = (from: number, n: number): number[] => Array.from({ length: n }, (_, i) => from + i);
 const runOn = (ifname: string, ...more: string[]): Promise<Run> =>
-  new Run([
-    ...['run', '-i', ifname, '--tap', '--policy', 'bulk=20kB', '--json', '--log-dir', dir],
-    ...more,
-  ]).ready();
+  new Run(
+    ['run', '-i', ifname, '--tap', '--policy', 'bulk=20kB', '--json', '--log-dir', dir].concat(more),
+  ).ready();
 
 /** A small disk on `dir`, until the end of the scope. */
 function smallDisk(size: string): Disposable & { grow(size: string): void } {
