@@ -42,6 +42,8 @@ export const SECOND = 'second';
 const BEHIND = 400;
 /** Milliseconds without any batch after which nothing is concluded from it. */
 const SILENCE = 2000;
+/** Milliseconds after which it is: whoever sent these is gone, and so is what came there. */
+const GONE = 60_000;
 const TURN_MS = 1000;
 /** Seconds, as DETECTOR_DEFAULTS.quiet. */
 const QUIET = 10;
@@ -77,6 +79,7 @@ export class PartitionDetector {
   #fed = Number.NEGATIVE_INFINITY;
   #clock = Number.NaN;
   #turned = Number.NaN;
+  #gone = false;
 
   /** @throws SluiceError USAGE for what is no veto */
   constructor(name: string, options: PartitionOptions, events: PartitionEvents) {
@@ -141,18 +144,27 @@ export class PartitionDetector {
     this.#summary?.add(columns);
   }
 
-  /** After silence the clock goes on from where it stood. */
   #wake(now: number): void {
-    if (now - this.#fed > SILENCE && Number.isFinite(this.#fed) && !Number.isNaN(this.#clock)) {
-      this.#responder.detector.skip(Math.max(0, now - BEHIND - this.#clock) * 1e6);
-      this.#turned = now;
-    }
+    if (now - this.#fed > SILENCE && !this.#gone) this.#skipTo(now);
+    this.#gone = false;
     this.#fed = now;
+  }
+
+  /** After silence the clock goes on from where it stood. */
+  #skipTo(now: number): void {
+    if (Number.isNaN(this.#clock)) return;
+    this.#responder.detector.skip(Math.max(0, now - BEHIND - this.#clock) * 1e6);
+    this.#turned = now;
   }
 
   /** To be called some times a second. */
   tick(now: number): void {
-    if (now - this.#fed > SILENCE) return;
+    const silence = now - this.#fed;
+    if (!Number.isFinite(silence) || (silence > SILENCE && silence <= GONE)) return;
+    if (silence > GONE && !this.#gone) {
+      this.#gone = true;
+      this.#skipTo(now);
+    }
     this.#clock = now - BEHIND;
     if (!Number.isNaN(this.#responder.detector.now)) this.#responder.detector.advance(this.#clock * 1e6);
     for (const bytes of this.#summary?.take(now) ?? []) this.#events.summary(bytes);

@@ -9,6 +9,9 @@ import { readSettings } from './settings.ts';
 
 /** Seconds between messages for a partition that has few samples. */
 const EVERY = 0.2;
+/** Milliseconds for which, and how often, it is said of a partition that nothing comes any more: silence alone could be a cut. */
+const SAY_EMPTY = 20_000;
+const EMPTY_EVERY = 1000;
 /** Seconds until it is asked again whether there are detectors. */
 const ASK_EVERY = 2;
 /** Bytes that wait for the server; what is beyond is lost, the oldest first. */
@@ -37,6 +40,9 @@ interface Partition {
   readonly writer: BatchWriter;
   sequence: number;
   lost: number;
+  /** Milliseconds of the steady clock: when there were rows, and when something was said. */
+  filled: number;
+  told: number;
 }
 
 interface Message {
@@ -98,6 +104,8 @@ export class SampleSender {
   #enqueue(partition: Partition): void {
     const { writer } = partition;
     const { rows } = writer;
+    partition.told = performance.now();
+    if (rows > 0) partition.filled = partition.told;
     const bytes = writer.take({
       streamHigh: this.#streamHigh,
       streamLow: this.#streamLow,
@@ -105,7 +113,7 @@ export class SampleSender {
       lost: partition.lost >>> 0,
       clock: Date.now(),
     });
-    this.#queue.push({ partition, bytes, rows, at: performance.now() });
+    this.#queue.push({ partition, bytes, rows, at: partition.told });
     this.#queued += bytes.length;
     while (this.#queued > MAX_QUEUE) this.#drop();
   }
@@ -158,11 +166,17 @@ export class SampleSender {
       writer: new BatchWriter(),
       sequence: 0,
       lost: 0,
+      filled: Number.NEGATIVE_INFINITY,
+      told: 0,
     }));
   }
 
   #enqueueAll(): void {
-    for (const partition of this.#partitions) if (partition.writer.rows > 0) this.#enqueue(partition);
+    const now = performance.now();
+    for (const partition of this.#partitions) {
+      const ended = now - partition.filled < SAY_EMPTY && now - partition.told >= EMPTY_EVERY;
+      if (partition.writer.rows > 0 || ended) this.#enqueue(partition);
+    }
   }
 
   /** Hands over what waits, some at a time, each time until the server has it. */

@@ -9,6 +9,8 @@ const LATE = 1500;
 /** More than a way can take: the clock there was set. */
 const STEP = 5000;
 const FORGET = 120_000;
+/** Those that are forgotten are looked for so often at most. */
+const LOOK = 1000;
 const MAX_STREAMS = 16_384;
 
 interface Stream {
@@ -40,6 +42,7 @@ export interface StreamCounts {
 export class Streams {
   readonly counts: StreamCounts = { duplicate: 0, late: 0, missing: 0, lost: 0 };
   readonly #streams = new Map<string, Stream>();
+  #looked = Number.NEGATIVE_INFINITY;
 
   get size(): number {
     return this.#streams.size;
@@ -108,6 +111,8 @@ export class Streams {
   }
 
   #forget(now: number): void {
+    if (now - this.#looked < LOOK) return;
+    this.#looked = now;
     for (const [name, { heard }] of this.#streams) if (now - heard > FORGET) this.#streams.delete(name);
   }
 }

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Kvm } from '@nats-io/kv';
@@ -7,8 +7,10 @@ import type { AttackDocument } from '../../src/detect/attack-book.ts';
 import { keysById, readTrustedKeys } from '../../src/fleet/keys.ts';
 import { connectOnce, natsPlace } from '../../src/fleet/nats-place.ts';
 import { type Statement, verifyStatement } from '../../src/fleet/statement.ts';
+import type { RuleRow } from '../../src/gate/control-protocol.ts';
+import { eth } from '../../src/packet/build.ts';
 import { SimulatedEdge } from '../detect/simulated-edge.ts';
-import { eventually } from '../gate/daemon-support.ts';
+import { eventually, UpGate } from '../gate/daemon-support.ts';
 import { type Child, type Outcome, sluice, start } from '../support/command.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
 import { NatsServer } from '../support/nats-server.ts';
@@ -201,5 +203,71 @@ kernelTest(
     } finally {
       await Promise.all(edges.map((edge) => edge.close()));
     }
+  },
+);
+
+kernelTest(
+  "a gate's samples bring a rule into its own force, and whoever has the key takes it out",
+  ['xdpFrags', 'syscallProgram'],
+  async () => {
+    await using server = new NatsServer(directory);
+    await server.start();
+    const url = server.url('loop');
+    const desk = join(directory, 'loop');
+    expect((await sluice('rule', 'keygen', desk)).code).toBe(0);
+    const both = await sluice('gate', 'up', '-i', 'lo', '--tap', '--mitigate', '--samples-to', url);
+    expect(both).toMatchObject({ code: 2, stderr: expect.stringContaining('--mitigate') });
+    await using detector = new Detector(url, `${desk}.key`, '--min-pps', '500');
+    const store = join(directory, 'loop-store.json');
+    const follows = ['--rules-from', url, '--trust', `${desk}.pub`, '--rules-store', store];
+    await using gate = await UpGate.up('--samples-to', url, ...follows);
+    await eventually(
+      async () => ((await gate.status()).samples?.connected === true ? true : undefined),
+      'the gate does not send samples',
+      PATIENCE,
+    );
+    const answer = eth()
+      .ipv4({ src: '203.0.113.5', dst: '10.9.0.2' })
+      .udp({ sport: 123, dport: 40_000 })
+      .payload('x'.repeat(440));
+    const flood = setInterval(() => gate.send(answer, 100), 10);
+    try {
+      const dropping = await eventually(
+        async () => {
+          const { stdout } = await sluice('rule', 'ls', '-i', gate.ifname, '--json');
+          return (JSON.parse(stdout) as RuleRow[]).find(({ dropped }) => dropped.pkts > 1000);
+        },
+        'no rule drops',
+        PATIENCE,
+      );
+      expect(dropping.id).toMatch(/^fleet-auto-ntp-amplification-10\.9\.0\.2-1$/);
+      const { samples } = await gate.status();
+      expect(samples).toMatchObject({ partitions: PARTITIONS, problem: null });
+      expect(samples?.sent).toBeGreaterThan(0);
+      const { stdout: text } = await sluice('gate', 'status', '-i', gate.ifname);
+      expect(text).toMatch(/samples to +nats:\/\/127.*4 partitions; [\d,]+ sent/);
+
+      const id = dropping.id.slice('fleet-'.length);
+      const [{ id: attack }] = await attacks(url);
+      const shown = await sluice('attack', 'show', attack, '--from', url, '--json');
+      expect(JSON.parse(shown.stdout)).toMatchObject({ kind: 'ntp-amplification', rules: [{ id }] });
+      const withdrawal = join(directory, 'withdrawal.jsonl');
+      const { stdout: line } = await sluice('rule', 'withdraw', id, '--key', `${desk}.key`);
+      writeFileSync(withdrawal, line);
+      expect((await sluice('rule', 'publish', withdrawal, '--to', url)).code).toBe(0);
+      await detector.until(({ event, rule }) => event === 'reverted' && rule === id, 'reverted');
+      await eventually(
+        async () => {
+          const { stdout } = await sluice('rule', 'ls', '-i', gate.ifname, '--json');
+          return stdout.trim() === '[]' ? true : undefined;
+        },
+        'the rule stays',
+        PATIENCE,
+      );
+    } finally {
+      clearInterval(flood);
+    }
+    await detector.until(({ event, attack }) => event === 'ended' && attack === true, 'the attack is over');
+    expect(detector.lines().filter(({ event }) => event === 'live')).toHaveLength(1);
   },
 );
