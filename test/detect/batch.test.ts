@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { array, assert, nat, property, tuple, uint8Array } from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { attackOf } from '../../bench/attack-traffic.ts';
 import {
@@ -85,13 +85,11 @@ describe('a batch of samples', () => {
     const good = batchOf(samples(2));
     const reader = new SampleReader();
     const columns = new SampleColumns(BATCH_ROWS);
-    const mangled = fc
-      .array(fc.tuple(fc.nat(good.length - 1), fc.nat(255)), { maxLength: 12 })
-      .map((changes) => {
-        const bytes = good.slice();
-        for (const [at, value] of changes) bytes[at] = value;
-        return bytes;
-      });
+    const mangled = array(tuple(nat(good.length - 1), nat(255)), { maxLength: 12 }).map((changes) => {
+      const bytes = good.slice();
+      for (const [at, value] of changes) bytes[at] = value;
+      return bytes;
+    });
     const check = (bytes: Uint8Array): void => {
       const header = readBatchHeader(bytes);
       if (header === undefined) return;
@@ -105,24 +103,21 @@ describe('a batch of samples', () => {
         expect(columns.time[row]).toBeGreaterThan(0);
       }
     };
-    fc.assert(fc.property(mangled, check), { numRuns: 200 });
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 400 }), check), { numRuns: 200 });
+    assert(property(mangled, check), { numRuns: 200 });
+    assert(property(uint8Array({ maxLength: 400 }), check), { numRuns: 200 });
   });
 });
 
-describe('partitions', () => {
-  const of = (dst: string, partitions = 16): number =>
-    partitionOf(
-      columnsOf([
-        (dst.includes(':') ? eth().ipv6({ dst }) : eth().ipv4({ dst }))
-          .udp({ dport: 53 })
-          .payload('x')
-          .bytes(),
-      ]),
-      0,
-      partitions,
-    );
+const of = (dst: string, partitions = 16): number =>
+  partitionOf(
+    columnsOf([
+      (dst.includes(':') ? eth().ipv6({ dst }) : eth().ipv4({ dst })).udp({ dport: 53 }).payload('x').bytes(),
+    ]),
+    0,
+    partitions,
+  );
 
+describe('partitions', () => {
   it('are the same for a /24 and a /48, and the same in every version', () => {
     expect(of('192.0.2.0')).toBe(of('192.0.2.255'));
     expect(of('2001:db8:1::')).toBe(of('2001:db8:1:ffff::1'));
@@ -131,7 +126,7 @@ describe('partitions', () => {
 
   it('get about the same number of prefixes', () => {
     for (const partitions of [1, 16, MAX_PARTITIONS]) {
-      const counts = new Array<number>(partitions).fill(0);
+      const counts = Array.from({ length: partitions }, () => 0);
       const columns = columnsOf([eth().ipv4({ dst: '10.0.0.0' }).udp({}).payload('x').bytes()]);
       const prefixes = 16_384;
       for (let i = 0; i < prefixes; i++) {

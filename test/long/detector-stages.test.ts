@@ -24,7 +24,7 @@ class Simulation {
   /** Milliseconds that the edge's clock is ahead. */
   ahead = 0;
   readonly #writers = Array.from({ length: PARTITIONS }, () => new BatchWriter());
-  readonly #sequences = new Array<number>(PARTITIONS).fill(0);
+  readonly #sequences = Array.from({ length: PARTITIONS }, () => 0);
   readonly #columns = new SampleColumns(1);
   readonly #reader = new SampleReader();
   readonly #packet = new Packet();
@@ -150,15 +150,16 @@ describe('what is spread over many prefixes', () => {
   });
 });
 
-describe('a partition', () => {
-  const attack = () => {
-    const { packet } = attackOf('ntp-amplification', 5, '198.51.7.1');
-    return (): Uint8Array => packet(0);
-  };
+/** A flood of answers to one target. */
+function answers(): Packets {
+  const { packet } = attackOf('ntp-amplification', 5, '198.51.7.1');
+  return () => packet(0);
+}
 
+describe('a partition', () => {
   it('whose edges fall silent concludes nothing from it', () => {
     const simulation = new Simulation();
-    const [before, flood] = [usual(), attack()];
+    const [before, flood] = [usual(), answers()];
     simulation.ahead = 7_200_000;
     simulation.run(6, [4000, before]);
     simulation.run(3, [4000, before], [12_000, flood]);
@@ -179,7 +180,7 @@ describe('a partition', () => {
 
   it('goes on with a rule of who had it before for as long as what it matches comes', () => {
     const simulation = new Simulation();
-    const [before, flood] = [usual(), attack()];
+    const [before, flood] = [usual(), answers()];
     const name = String(simulation.partitionOf(flood()));
     const rule: CarriedRule = { id: 'auto-x-1', expr: 'udp src port 123', lang: 'tcpdump' };
     simulation.detectors.get(name)?.carry([rule, { ...rule, id: 'auto-y-1', expr: 'no such thing' }]);
