@@ -2,6 +2,7 @@ import { Kvm } from '@nats-io/kv';
 import type { Subscription } from '@nats-io/transport-node';
 import { SluiceError } from '../base/errors.ts';
 import type { SigningKey } from '../fleet/keys.ts';
+import { NatsDesk } from '../fleet/nats-desk.ts';
 import type { NatsPlace } from '../fleet/nats-place.ts';
 import { MAX_LINE } from '../fleet/statement.ts';
 import type { Told } from '../mitigation/index.ts';
@@ -12,6 +13,7 @@ import { DetectThread } from './detect-thread.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import { subjects } from './partition.ts';
 import { type PartitionCounts, type PartitionOptions, SECOND } from './partition-detector.ts';
+import { sumResults } from './results.ts';
 import { type IssuedRule, RuleIssuer, ruleId } from './rule-issuer.ts';
 import { agreeSettings } from './settings.ts';
 
@@ -246,8 +248,10 @@ export class FleetDetector {
     } as unknown as AttackDocument;
     this.#parts.log({ event: change, ...document });
     if (told.attack && change !== 'changed') this.#notice(change === 'began', document);
-    if (change === 'ended') this.#known.delete(id);
-    else this.#known.set(id, { document, carried: new Set() });
+    if (change === 'ended') {
+      this.#known.delete(id);
+      this.#tellResult(document);
+    } else this.#known.set(id, { document, carried: new Set() });
     this.#book.put(document);
     if (this.#options.dryRun) return;
     const rules = new Map<string, IssuedRule>(
@@ -283,8 +287,21 @@ export class FleetDetector {
     const document = { ...known.document, ended: Math.round(Date.now()) / 1000 };
     this.#parts.log({ event: 'ended', ...document });
     this.#notice(false, document);
+    this.#tellResult(document);
     this.#book.put(document);
     this.#issuer.want(document.partition, id, '', new Map());
+  }
+
+  /** What the edges say that its rules have done. */
+  #tellResult({ id, rules, dryRun }: AttackDocument): void {
+    if (dryRun || rules.length === 0) return;
+    const ids = rules.map((rule) => rule.id);
+    new NatsDesk(this.#options.place)
+      .results()
+      .then((edges) => this.#parts.log({ event: 'result', id, rules: sumResults(edges, ids) }))
+      .catch(() => {
+        // There is no bucket of results, or no server now: nobody has told anything.
+      });
   }
 
   #notice(begins: boolean, { id, kind, target, rules }: AttackDocument): void {

@@ -269,5 +269,7 @@ kernelTest(
     }
     await detector.until(({ event, attack }) => event === 'ended' && attack === true, 'the attack is over');
     expect(detector.lines().filter(({ event }) => event === 'live')).toHaveLength(1);
+    const result = await detector.until(({ event }) => event === 'result', 'what edges say of the rules');
+    expect(result).toMatchObject({ rules: [{ id: expect.stringMatching(/^auto-ntp-/) }] });
   },
 );
