@@ -29,14 +29,16 @@ LDLIBS := -lbpf -lpcap
 TMP = tmp=$@.$$$$.tmp
 DONE = && mv $$tmp $@ || { rm -f $$tmp; exit 1; }
 
+WEB_SRC := $(shell find web -type f 2>/dev/null) src/api/point.ts
 TS_SRC := $(shell find src lab bench -name '*.ts' 2>/dev/null)
 
-.PHONY: all bpf native sanitized ts clean
-all: bpf native ts
+.PHONY: all bpf native sanitized ts web clean
+all: bpf native ts web
 bpf: $(BPF_OBJ)
 native: build/sluice.node
 sanitized: build/sluice-san.node
 ts: dist/.built
+web: build/web/.built
 
 $(BPF_OUT)/%.bpf.o: bpf/%.bpf.c $(BPF_HDR) Makefile
 	@mkdir -p $(@D)
@@ -61,6 +63,12 @@ dist/.built: $(TS_SRC) scripts/bundle-read.ts tsconfig.json package.json
 	@mkdir -p build
 	@new=build/ts.$$$$; tsc -p tsconfig.json --outDir $$new && node scripts/bundle-read.ts $$new/src/cli && touch $$new/.built \
 	  && flock build sh -c "rm -rf dist && mv -T $$new dist" || { rm -rf $$new; exit 1; }
+
+# The dashboard: bundled files that the API serves. Types are checked by npm run typecheck, not here.
+build/web/.built: $(WEB_SRC) package.json
+	@mkdir -p build
+	@new=build/web.$$$$; vite build web --config web/vite.config.ts --outDir ../$$new --logLevel warn && touch $$new/.built \
+	  && flock build sh -c "rm -rf build/web && mv -T $$new build/web" || { rm -rf $$new; exit 1; }
 
 clean:
 	rm -rf build dist

@@ -9,6 +9,8 @@ export interface ApiOptions {
   listen: string;
   /** A file with the token that requests have to show. */
   tokenFile?: string | undefined;
+  /** A file with the token that whoever switches rules has to show; nobody may without it. */
+  controlTokenFile?: string | undefined;
   /** Mutual TLS: the server's certificate and key, and whose certificates clients have to have. */
   tlsCert?: string | undefined;
   tlsKey?: string | undefined;

@@ -1,21 +1,26 @@
 import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import swagger from '@fastify/swagger';
-import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
-import { z } from 'zod';
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { z } from 'zod';
 import { SluiceError } from '../base/errors.ts';
 import type { LiveRun } from '../sensor/live.ts';
 import {
   type ApiOptions,
   checkAccess,
   isLocalHost,
-  type Listen,
   listenOf,
   readSecret,
   readToken,
   tokenCheck,
 } from './access.ts';
+import { BoardMaker } from './board.ts';
+import { addBoardRoutes } from './board-routes.ts';
 import { Metrics } from './metrics.ts';
+import { addPages, readPages } from './pages.ts';
+import { workerCpu } from './point.ts';
+import { Sampler } from './sampler.ts';
+import { schemaOf } from './schema.ts';
 import {
   healthShape,
   lossesShape,
@@ -35,19 +40,11 @@ const MAX_HEADER_BYTES = 8192;
 /** However often it is asked, numbers are read so often at most. */
 const FRESH_MS = 50;
 
-/** A zod shape for Fastify and the OpenAPI document. */
-const schemaOf = (shape: z.ZodType): object => {
-  const { $schema: _, ...schema } = z.toJSONSchema(shape, { target: 'openapi-3.0' }) as Record<
-    string,
-    unknown
-  >;
-  return schema;
-};
-
-/** The HTTP API of a run: numbers to read and a stream of them; nothing can be changed through it. */
+/** The HTTP API of a run: its page, numbers to read and a stream of them; of all there is, rules alone can be switched. */
 export class ApiServer implements AsyncDisposable {
   readonly #app: FastifyInstance;
   readonly #stream: Stream;
+  readonly #sampler: Sampler;
   readonly #metrics: Metrics;
   readonly #unix: string | undefined;
   /** Where it can be reached. */
@@ -56,12 +53,14 @@ export class ApiServer implements AsyncDisposable {
   private constructor(
     app: FastifyInstance,
     stream: Stream,
+    sampler: Sampler,
     metrics: Metrics,
     unix: string | undefined,
     url: string,
   ) {
     this.#app = app;
     this.#stream = stream;
+    this.#sampler = sampler;
     this.#metrics = metrics;
     this.#unix = unix;
     this.url = url;
@@ -88,9 +87,15 @@ export class ApiServer implements AsyncDisposable {
         cached = { at: now, status: statusOf(run, run.snapshot(), version) };
       return cached.status;
     };
-    const stream = new Stream(status);
+    const stream = new Stream();
+    const sampler = new Sampler(() => ({
+      status: statusOf(run, run.snapshot(), version),
+      cpu: workerCpu(run.sources()),
+    }));
+    sampler.onTick = (tick) => stream.send(tick);
     const metrics = new Metrics(run, version);
-    guard(app, options, listen);
+    const pages = readPages();
+    const { maySwitch } = guard(app, options, new Set(pages.keys()));
     await app.register(swagger, {
       openapi: {
         openapi: '3.0.3',
@@ -98,7 +103,12 @@ export class ApiServer implements AsyncDisposable {
       },
     });
     // Behind the document's own hook, so that it sees these.
-    await app.register(async (routes) => addRoutes(routes, run, status, stream, metrics));
+    await app.register(async (routes) => {
+      addRoutes(routes, run, status, stream, sampler, metrics);
+      const board = new BoardMaker(run, status, sampler);
+      addBoardRoutes(routes, { run, version, board, sampler, maySwitch });
+      addPages(routes, pages);
+    });
     try {
       await app.ready();
       if ('path' in listen) await clearSocket(listen.path);
@@ -106,6 +116,7 @@ export class ApiServer implements AsyncDisposable {
       if ('path' in listen) chmodSync(listen.path, 0o600);
     } catch (error) {
       await app.close();
+      sampler.close();
       metrics.close();
       throw listenError(options.listen, error);
     }
@@ -115,11 +126,12 @@ export class ApiServer implements AsyncDisposable {
       at === null || typeof at === 'string'
         ? options.listen
         : `${scheme}://${at.family === 'IPv6' ? `[${at.address}]` : at.address}:${at.port}`;
-    return new ApiServer(app, stream, metrics, 'path' in listen ? listen.path : undefined, url);
+    return new ApiServer(app, stream, sampler, metrics, 'path' in listen ? listen.path : undefined, url);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stream.close();
+    this.#sampler.close();
+    this.#stream.close(this.#sampler.take());
     await this.#app.close();
     this.#metrics.close();
     if (this.#unix !== undefined) rmSync(this.#unix, { force: true });
@@ -131,6 +143,7 @@ function addRoutes(
   run: LiveRun,
   status: () => Status,
   stream: Stream,
+  sampler: Sampler,
   metrics: Metrics,
 ): void {
   const get = (
@@ -173,7 +186,7 @@ function addRoutes(
     '/v1/stream',
     { schema: { summary: 'Server-sent events: rates and totals, once a second.' } },
     async (_, reply) => {
-      if (stream.add(reply.raw)) return reply.hijack();
+      if (stream.add(reply.raw, sampler.tick)) return reply.hijack();
       return reply.code(503).send({ error: { code: 'LIMIT', message: 'there are too many onlookers' } });
     },
   );
@@ -183,16 +196,27 @@ function addRoutes(
 const refuse = (reply: FastifyReply, code: number, message: string): FastifyReply =>
   reply.code(code).send({ error: { code: 'DENIED', message } });
 
-function guard(app: FastifyInstance, options: ApiOptions, listen: Listen): void {
-  const isRight = options.tokenFile === undefined ? undefined : tokenCheck(readToken(options.tokenFile));
-  const local = 'host' in listen && isRight === undefined && options.tlsClientCa === undefined;
+/** `pages`: paths without a number on them. */
+function guard(
+  app: FastifyInstance,
+  options: ApiOptions,
+  pages: ReadonlySet<string>,
+): { maySwitch: ((request: FastifyRequest) => boolean) | undefined } {
+  const { tokenFile, controlTokenFile, tlsClientCa } = options;
+  const mayRead = tokenFile === undefined ? undefined : tokenCheck(readToken(tokenFile));
+  const mayControl = controlTokenFile === undefined ? undefined : tokenCheck(readToken(controlTokenFile));
+  const local = mayRead === undefined && tlsClientCa === undefined;
   app.addHook('onRequest', async (request, reply) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
     if (local && !isLocalHost(request.headers.host))
       return refuse(reply, 403, 'the API answers to this host by its own name only');
     // A load balancer has no token.
-    const open = isRight === undefined || request.url === '/health' || request.url === '/ready';
-    if (open || isRight(request.headers.authorization)) return undefined;
+    const { url } = request;
+    if (mayRead === undefined || url === '/health' || url === '/ready') return undefined;
+    // A browser asks for the page before anybody can type a token into it.
+    if (request.method === 'GET' && pages.has(request.routeOptions.url ?? '')) return undefined;
+    const { authorization } = request.headers;
+    if (mayRead(authorization) || mayControl?.(authorization) === true) return undefined;
     reply.header('www-authenticate', 'Bearer');
     return refuse(reply, 401, 'a token is needed: Authorization: Bearer TOKEN');
   });
@@ -204,6 +228,9 @@ function guard(app: FastifyInstance, options: ApiOptions, listen: Listen): void 
     const message = code < 500 ? 'the request is not valid' : 'a defect in Sluice';
     return reply.code(code).send({ error: { code: code < 500 ? 'USAGE' : 'INTERNAL', message } });
   });
+  return {
+    maySwitch: mayControl === undefined ? undefined : (request) => mayControl(request.headers.authorization),
+  };
 }
 
 function tlsOf({ tlsCert, tlsKey, tlsClientCa }: ApiOptions): object | undefined {

@@ -54,7 +54,15 @@ export const sourcesShape = z.array(
     mode: z.string().describe('how the gate is attached; none without one'),
     drop: z.enum(['xdp', 'socket', 'none']),
     capture: z.string(),
-    workers: z.array(z.object({ packets: counter, bytes: counter, dropped: counter })),
+    workers: z.array(
+      z.object({
+        packets: counter,
+        bytes: counter,
+        dropped: counter,
+        cpuSeconds: counter.nullable().describe('of its thread; null where that is not known'),
+        idle: counter.describe('seconds since it finished a turn'),
+      }),
+    ),
   }),
 );
 
@@ -107,6 +115,19 @@ export const lossesShape = z
   })
   .describe('the ledger of losses');
 
+/** Rates of a second in brief, as the history has them. */
+export const pointShape = z.object({
+  t: z.number().describe('seconds since 1970 of its end'),
+  pkts: z.array(rate).describe('passed, shunted, dropped by rules, by limits, steered, aborted'),
+  bits: z.array(rate),
+  sensorPkts: rate,
+  sensorBits: rate,
+  lost: rate,
+  open: counter,
+  live: counter,
+  cpus: rate,
+  workers: z.array(rate.nullable()).describe('processors in use, by worker'),
+});
 /** One line of the stream: rates since the line before, with the totals. */
 export const tickShape = z.object({
   seconds: z.number().describe('since the line before'),
@@ -124,6 +145,7 @@ export const tickShape = z.object({
     cpus: rate.describe('processors in use by the process'),
   }),
   status: statusShape,
+  point: pointShape,
 });
 
 export const healthShape = z.object({ healthy: z.boolean() });
@@ -158,7 +180,7 @@ export function statusOf(run: LiveRun, s: Snapshot, version: string): Status {
 }
 
 /** What changed from one status to a later one, per second. */
-export function tickOf(before: Status, now: Status): Tick {
+export function ratesOf(before: Status, now: Status): Pick<Tick, 'seconds' | 'rates' | 'status'> {
   const seconds = Math.max(0.001, now.at - before.at);
   const per = (value: (s: Status) => number): number => (value(now) - value(before)) / seconds;
   const dropped = ({ ledger: l }: Status): number =>

@@ -1,31 +1,26 @@
 import type { ServerResponse } from 'node:http';
-import { type Status, tickOf } from './shapes.ts';
+import type { Tick } from './shapes.ts';
 
-const TICK_MS = 1000;
 /** Onlookers at once; more are turned away. */
 const MAX_CLIENTS = 256;
 /** Bytes that wait for a slow onlooker before it is let go of. */
 const MAX_WAITING = 1 << 20;
 
-/** Rates and totals once a second as server-sent events: one text for all onlookers, however many there are. */
+const event = (name: 'tick' | 'end', tick: Tick): string =>
+  `event: ${name}\ndata: ${JSON.stringify(tick)}\n\n`;
+
+/** Rates and totals as server-sent events: one text for all onlookers, however many there are. */
 export class Stream {
-  readonly #status: () => Status;
   readonly #clients = new Set<ServerResponse>();
-  #timer: NodeJS.Timeout | undefined;
-  #last: Status | undefined;
   /** Onlookers that were too slow. */
   dropped = 0;
-
-  constructor(status: () => Status) {
-    this.#status = status;
-  }
 
   get clients(): number {
     return this.#clients.size;
   }
 
-  /** False when there are too many. */
-  add(response: ServerResponse): boolean {
+  /** Begins with the latest line. False when there are too many. */
+  add(response: ServerResponse, latest: Tick): boolean {
     if (this.#clients.size >= MAX_CLIENTS) return false;
     response.writeHead(200, {
       'content-type': 'text/event-stream',
@@ -33,23 +28,15 @@ export class Stream {
       'x-content-type-options': 'nosniff',
     });
     this.#clients.add(response);
-    response.on('close', () => this.#remove(response));
-    response.on('error', () => this.#remove(response));
-    this.#last ??= this.#status();
-    response.write(this.#event());
-    this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref();
+    response.on('close', () => this.#clients.delete(response));
+    response.on('error', () => this.#clients.delete(response));
+    response.write(event('tick', latest));
     return true;
   }
 
-  #event(): string {
-    const now = this.#status();
-    const tick = tickOf(this.#last ?? now, now);
-    this.#last = now;
-    return `event: tick\ndata: ${JSON.stringify(tick)}\n\n`;
-  }
-
-  #tick(): void {
-    const text = this.#event();
+  send(tick: Tick): void {
+    if (this.#clients.size === 0) return;
+    const text = event('tick', tick);
     for (const client of this.#clients) {
       if (client.writableLength > MAX_WAITING) {
         this.dropped++;
@@ -58,18 +45,10 @@ export class Stream {
     }
   }
 
-  #remove(client: ServerResponse): void {
-    this.#clients.delete(client);
-    if (this.#clients.size > 0) return;
-    clearInterval(this.#timer);
-    this.#timer = undefined;
-    this.#last = undefined;
-  }
-
-  close(): void {
-    for (const client of this.#clients) client.destroy();
+  /** The run is over: its last numbers, and no more. */
+  close(last: Tick): void {
+    const text = event('end', last);
+    for (const client of this.#clients) client.end(text);
     this.#clients.clear();
-    clearInterval(this.#timer);
-    this.#timer = undefined;
   }
 }

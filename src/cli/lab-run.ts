@@ -9,6 +9,7 @@ import { configYaml } from '../base/config-text.ts';
 import { SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
 import { packageRoot } from '../kernel/index.ts';
+import { forward } from './forward.ts';
 
 const DEFAULT_SECONDS = 30;
 /** What is under way when the traffic ends still has to reach the tap. */
@@ -25,7 +26,15 @@ export async function runInLab(config: RunConfig, io: CommandIo): Promise<Sluice
   const tap = lab.tap('a');
   const file = join(lab.directory, 'run.yaml');
   const { duration: _, ...rest } = config;
-  const settings = { ...rest, interface: [tap.ifname], tap: true, logDir: resolve(config.logDir) };
+  const api = await apiOf(config, join(lab.directory, 'api.sock'));
+  await using _reached = api?.reached;
+  const settings = {
+    ...rest,
+    interface: [tap.ifname],
+    tap: true,
+    logDir: resolve(config.logDir),
+    api: api?.listen,
+  };
   await writeFile(file, configYaml(runSchema, settings, {}));
   const sensor = lab.spawn(
     'tapA',
@@ -43,6 +52,7 @@ export async function runInLab(config: RunConfig, io: CommandIo): Promise<Sluice
   try {
     await Promise.race([ready, ended]);
     if (sensor.exitCode === null && !io.stop.aborted) {
+      if (api?.url !== undefined) io.say(`lab: the dashboard is at ${api.url}`);
       io.say(`lab: ${seconds} s of real traffic (HTTPS, HTTP, TCP, UDP, DNS; IPv4 and IPv6)`);
       await Promise.race([runTraffic(lab, demoPlan(seconds), { signal: traffic.signal }), ended]);
       if (!io.stop.aborted) await new Promise((done) => setTimeout(done, TAIL_MS));
@@ -61,6 +71,28 @@ export async function runInLab(config: RunConfig, io: CommandIo): Promise<Sluice
     if (sensor.exitCode === null) sensor.kill('SIGKILL');
     await ended;
   }
+}
+
+interface LabApi {
+  /** Where the sensor in the lab listens. */
+  listen: string;
+  /** Where that is reached from here. */
+  url?: string;
+  reached?: AsyncDisposable;
+}
+
+/** The lab's loopback is not this one: what asks here is handed on. @throws SluiceError as `sluice run --api` on an interface */
+async function apiOf(config: RunConfig, socket: string): Promise<LabApi | undefined> {
+  if (config.api === undefined) return undefined;
+  const { checkAccess, listenOf } = await import('../api/access.ts');
+  const listen = listenOf(config.api);
+  if ('path' in listen) return { listen: `unix:${resolve(listen.path)}` };
+  const { apiTokenFile: tokenFile, apiTlsCert: tlsCert, apiTlsKey: tlsKey } = config;
+  checkAccess({ listen: config.api, tokenFile, tlsCert, tlsKey, tlsClientCa: config.apiTlsClientCa }, listen);
+  const reached = await forward(listen, socket);
+  const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host;
+  const url = `${tlsCert === undefined ? 'http' : 'https'}://${host}:${reached.port}/`;
+  return { listen: `unix:${socket}`, url, reached };
 }
 
 function exitOf(child: ChildProcess): Promise<number> {

@@ -14,6 +14,8 @@ export interface FlowRef {
 
 /** What clients of the control socket want of the workers; each part may be left out. */
 export interface Orders {
+  /** What is known of these; nothing is done. */
+  look?: readonly FlowRef[];
   /** Shunt these. */
   take?: readonly (FlowRef & { trigger: string; after?: Threshold | undefined })[];
   /** Let these go. */
@@ -95,10 +97,11 @@ export class ClientOrders {
   }
 
   /** For each flow of the one list that is asked about an answer, see Order. */
-  carryOut({ take, release, settle, hold, free, exceptions, watch }: Orders): number[] {
+  carryOut({ look, take, release, settle, hold, free, exceptions, watch }: Orders): number[] {
     if (watch !== undefined) this.#watched = watch;
     if (exceptions !== undefined) this.#except(exceptions);
     for (const { key } of free ?? []) this.#free(key);
+    if (look !== undefined) return look.map((flow) => this.#known(flow));
     if (take !== undefined) return take.map((flow) => this.#take(flow));
     if (release !== undefined) return release.map((flow) => this.#release(flow, settle === true));
     return (hold ?? []).map((flow) => {
@@ -109,6 +112,12 @@ export class ClientOrders {
 
   #slotOf({ family, key }: FlowRef): number {
     return this.#parts.engine.find(family, key, 0);
+  }
+
+  #known(flow: FlowRef): number {
+    const slot = this.#slotOf(flow);
+    if (slot < 0) return Order.unknown;
+    return this.#parts.engine.isMarked(slot) ? Order.exists : Order.done;
   }
 
   #take(flow: FlowRef & { trigger: string; after?: Threshold | undefined }): number {

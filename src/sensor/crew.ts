@@ -5,6 +5,7 @@ import type { OrderNews, Orders } from './client-orders.ts';
 import type { PairRequest } from './pair-shunts.ts';
 import type { PlacedPlan } from './policy-book.ts';
 import type { EndStep, FromWorker, ToWorker, WorkerSetup } from './setup.ts';
+import type { TallyNews } from './tallies.ts';
 
 /** A worker that does not end by then is given up: its lease lapses, and the process goes on with the end. */
 const STOP_SECONDS = 15;
@@ -29,6 +30,8 @@ export interface CrewEvents {
   news?(news: OrderNews): void;
   /** Packets that a worker has sampled, see FromWorker. */
   samples?(buffer: ArrayBuffer, count: number): void;
+  /** What it has counted of its connections. */
+  tallied(news: TallyNews): void;
   /** What the source is fed by may have changed. */
   link(): void;
 }
@@ -98,6 +101,7 @@ export class Crew {
       else if (message.kind === 'orders') this.#answered(message.id, message.answers);
       else if (message.kind === 'order-news') this.#events.news?.(message.news);
       else if (message.kind === 'samples') this.#events.samples?.(message.buffer, message.count);
+      else if (message.kind === 'tallies') this.#events.tallied(message.news);
       else if (message.kind === 'reached') reached[message.step].resolve(message.delays);
       else failed(fromWorker(message));
     });

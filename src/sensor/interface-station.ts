@@ -12,6 +12,7 @@ import { type InterfaceInfo, interfaceState, realtimeOffset } from '../kernel/in
 import { CommunityIds } from '../packet/community-id.ts';
 import { Crew } from './crew.ts';
 import { captureText, FrameCapture } from './frames.ts';
+import type { LiveGate } from './live-gate.ts';
 import { isUsable } from './notes.ts';
 import { type Offloads, settleOffloads } from './offloads.ts';
 import { orphanRecord } from './orphans.ts';
@@ -58,11 +59,16 @@ export class InterfaceStation implements Station {
       pair: (pair) => this.#pairs?.add(pair),
       news: (news) => this.#control?.news(news),
       samples: (buffer, count) => this.#host.detection?.take(buffer, count),
+      tallied: (news) => this.#host.tallied(news),
       link: () => {
         this.#suspect = true;
         this.#checkLink();
       },
     });
+  }
+
+  get live(): LiveGate | undefined {
+    return this.#control?.live;
   }
 
   get capture(): string {

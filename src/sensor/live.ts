@@ -1,8 +1,23 @@
+import { monotonicSeconds } from '../gate/clock.ts';
+import type { LiveGate } from './live-gate.ts';
 import type { LossReport } from './losses/index.ts';
 import { Stat } from './setup.ts';
 import type { Snapshot } from './snapshot.ts';
 import type { EarlyDrop, Station } from './station.ts';
+import type { RunTallies } from './tallies.ts';
 import { UdpStat } from './udp-books.ts';
+
+/** One worker of a source as it is now. */
+export interface LiveWorkerView {
+  /** Packets and bytes that it handled, and packets that found no room before it. */
+  packets: number;
+  bytes: number;
+  dropped: number;
+  /** CPU seconds of its thread; null where Node.js cannot tell. */
+  cpuSeconds: number | null;
+  /** Seconds since it finished a turn. */
+  idle: number;
+}
 
 /** One source of a run as it is now. */
 export interface LiveSourceView {
@@ -12,8 +27,7 @@ export interface LiveSourceView {
   mode: string;
   drop: EarlyDrop;
   capture: string;
-  /** Packets and bytes handled by each worker, and packets that found no room before it. */
-  workers: { packets: number; bytes: number; dropped: number }[];
+  workers: LiveWorkerView[];
 }
 
 /** A run while it runs, for whoever shows it. */
@@ -28,6 +42,10 @@ export interface LiveRun {
   sources(): LiveSourceView[];
   /** As of the last second. */
   losses(): LossReport;
+  /** Those that can be asked. */
+  gates(): LiveGate[];
+  readonly tallies: RunTallies;
+  readonly logDir: string;
 }
 
 /** Opens what shows a run; it is closed before the run lets go of anything. */
@@ -35,6 +53,7 @@ export type Onlooker = (run: LiveRun) => Promise<AsyncDisposable>;
 
 /** @see Station */
 export function sourceView({ name, kind, mode, earlyDrop, capture, stats }: Station): LiveSourceView {
+  const now = monotonicSeconds();
   const dropped = kind === 'udp' ? Stat.source + UdpStat.dropped : Stat.ringDrops;
   return {
     name,
@@ -46,6 +65,8 @@ export function sourceView({ name, kind, mode, earlyDrop, capture, stats }: Stat
       packets: of[Stat.packets],
       bytes: of[Stat.bytes],
       dropped: of[dropped],
+      cpuSeconds: Number.isNaN(of[Stat.cpu]) ? null : of[Stat.cpu],
+      idle: Math.max(0, now - of[Stat.lastTurn]),
     })),
   };
 }

@@ -34,6 +34,7 @@ import type { OrderNews, Orders } from './client-orders.ts';
 import { Order } from './client-orders.ts';
 import { directShuntRecord } from './direct-shunts.ts';
 import { DrivenTable } from './driven-table.ts';
+import { LiveGate } from './live-gate.ts';
 import { isUsable, readNote } from './notes.ts';
 import { RunMitigation } from './run-mitigation.ts';
 
@@ -79,6 +80,8 @@ export class RunControl {
   readonly #began = performance.now();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #note = new Uint8Array(NOTE_BYTES);
+  /** For whoever shows this gate. */
+  readonly live: LiveGate;
   #audit: AuditLog | undefined;
   #server: ControlServer | undefined;
   #mitigation: RunMitigation | undefined;
@@ -134,6 +137,19 @@ export class RunControl {
         },
       },
     });
+    this.live = new LiveGate({
+      place: this.#place,
+      client: this.#client,
+      perform: (request, conversation) => this.#perform(request, conversation),
+      order: (orders) => parts.order(orders),
+      rowOf: (key) => this.#rowOf(key),
+      mitigates: parts.mitigation !== undefined,
+    });
+  }
+
+  #rowOf(key: Uint8Array): ShuntRow | undefined {
+    const shunt = this.#table.find(key);
+    return shunt === undefined || shunt.reason !== undefined ? undefined : this.#table.row(shunt);
   }
 
   /** Begins to listen. @throws SluiceError FILE */

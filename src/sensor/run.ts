@@ -37,6 +37,7 @@ import { END_STEPS } from './setup.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
 import type { Station, StationHost } from './station.ts';
 import { OneWayWatches, statsColumns, statsOfAll, statsOfWorkers } from './stats.ts';
+import { RunTallies } from './tallies.ts';
 import { UdpStation } from './udp-station.ts';
 
 const PROGRESS_MS = 500;
@@ -108,6 +109,7 @@ class Sensor {
   readonly #io: CommandIo;
   readonly #infos: readonly InterfaceInfo[];
   readonly #book = new PolicyBook();
+  readonly #tallies = new RunTallies();
   #loading = Promise.resolve();
   readonly #manager = ServiceManager.from(process.env);
   #progress = '';
@@ -220,6 +222,7 @@ class Sensor {
         this.#writer?.flush();
       },
       detection: this.#detection,
+      tallied: (news) => this.#tallies.add(news),
       failed: (error) => this.#fail(error),
     };
   }
@@ -294,6 +297,9 @@ class Sensor {
       snapshot: () => this.snapshot(),
       sources: () => this.#stations.map(sourceView),
       losses: () => this.#losses.report(),
+      gates: () => this.#stations.flatMap(({ live }) => live ?? []),
+      tallies: this.#tallies,
+      logDir: this.#config.logDir,
     };
   }
 

@@ -10,6 +10,7 @@ import type { OrderNews, Orders } from './client-orders.ts';
 import type { PairRequest } from './pair-shunts.ts';
 import { type PlacedPlan, POLICY_ROOM } from './policy-book.ts';
 import type { Returning } from './recovery.ts';
+import type { TallyNews } from './tallies.ts';
 
 /** A capture ring on an interface. */
 export interface InterfaceSource {
@@ -88,6 +89,8 @@ export interface WorkerSetup {
   /** Samples a second that this worker takes of its packets, for finding attacks (FlowDetection). */
   samples: number | undefined;
   logs: LogSettings;
+  /** Connections that end are counted by service and by address: somebody may look at that. */
+  tallies: boolean;
   log: LogLink;
   /** Float64 counters, see Stat: written by the worker, read by the main thread. */
   stats: SharedArrayBuffer;
@@ -137,10 +140,12 @@ export const Stat = {
   evicted: 34,
   /** Shunts that have ended, by END_REASONS. */
   ended: 35,
+  /** CPU seconds of the worker's thread; NaN where Node.js cannot tell. */
+  cpu: 51,
   /** Of the source, by its kind; SOURCE_STATS. */
-  source: 51,
+  source: 52,
   /** For each policy, see PolicyStat. */
-  policies: 83,
+  policies: 84,
 } as const;
 export const SOURCE_STATS = Stat.policies - Stat.source;
 
@@ -184,6 +189,7 @@ export type FromWorker =
   | { kind: 'order-news'; news: OrderNews }
   /** Packets that were sampled: columns of the capacity BATCH (src/mitigation). */
   | { kind: 'samples'; buffer: ArrayBuffer; count: number }
+  | { kind: 'tallies'; news: TallyNews }
   /** The ring is there, and has joined those of the other workers. */
   | { kind: 'ready' }
   /** From now on packets are handled (`go`): all rings were there before. */

@@ -6,8 +6,10 @@ import type { LogLink } from '../log/log-link.ts';
 import { logSettings } from '../log/log-setup.ts';
 import type { ShuntLogRecord } from '../log/other-logs.ts';
 import type { FlowDetection } from './flow-detection.ts';
+import type { LiveGate } from './live-gate.ts';
 import type { PlacedPlan } from './policy-book.ts';
 import type { EndStep, WorkerSetup } from './setup.ts';
+import type { TallyNews } from './tallies.ts';
 
 /**
  * Where a source can drop what is shunted before its workers see it: in XDP, in a filter on their sockets, or nowhere. Where
@@ -25,6 +27,8 @@ export interface Station {
   readonly gate: Gate | undefined;
   /** How the gate is attached; `none` without one. */
   readonly mode: string;
+  /** Its gate for whoever shows it; undefined where no client could ask it. */
+  readonly live: LiveGate | undefined;
   /** How packets reach its workers. */
   readonly capture: string;
   /** The counters of each worker, see Stat. */
@@ -61,6 +65,8 @@ export interface StationHost {
   logShunt(record: ShuntLogRecord): void;
   /** Finds attacks in what workers sample; undefined unless a source is to be looked at so. */
   readonly detection: FlowDetection | undefined;
+  /** What a worker has counted of its connections. */
+  tallied(news: TallyNews): void;
   /** It cannot go on. */
   failed(error: SluiceError): void;
 }
@@ -103,5 +109,6 @@ export function commonSetup({
     },
     shuntFields: c.shuntFields,
     logs: logSettings(c),
+    tallies: c.api !== undefined,
   };
 }

@@ -36,9 +36,12 @@ export class UdpStation implements Station {
     this.#crew = new Crew({
       failed: (error) => host.failed(error),
       samples: (buffer, count) => host.detection?.take(buffer, count),
+      tallied: (news) => host.tallied(news),
       link: () => {},
     });
   }
+
+  readonly live = undefined;
 
   /** What the mirror sends is here already when a socket filter sees it; XDP is before that. */
   get earlyDrop(): EarlyDrop {

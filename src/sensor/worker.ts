@@ -31,6 +31,8 @@ import {
   type WorkerSetup,
 } from './setup.ts';
 import { Shunter } from './shunter.ts';
+import { WorkerTallies } from './tallies.ts';
+import { threadCpu } from './thread-cpu.ts';
 import { warmUp } from './warm-up.ts';
 import { WorkerLogs } from './worker-logs.ts';
 
@@ -70,6 +72,7 @@ class CaptureWorker {
   /** How logs name the policies, by place; behind POLICY_ROOM those of an earlier run that this one does not have. */
   readonly #triggers = new Map<number, string>();
   readonly #logs: WorkerLogs;
+  readonly #tallies: WorkerTallies | undefined;
   readonly #delays: number[] = [];
   #tick: NodeJS.Timeout | undefined;
   #sink: (packet: Packet) => void;
@@ -89,6 +92,7 @@ class CaptureWorker {
     this.#places = setup.policies.places;
     setup.policies.triggers.forEach((trigger, place) => this.#triggers.set(place, trigger));
     this.#logs = new WorkerLogs(setup, (place) => this.#triggers.get(place) ?? '');
+    this.#tallies = setup.tallies ? new WorkerTallies((news) => post({ kind: 'tallies', news })) : undefined;
     const { source, publish } = openSource(setup);
     this.#source = source;
     this.#publishSource = publish;
@@ -369,6 +373,7 @@ class CaptureWorker {
     this.#publish(now);
     const news = this.#orders.news();
     if (news !== undefined) post({ kind: 'order-news', news });
+    this.#tallies?.tell(now);
     if (now >= this.#nextSweep && !this.#stopping) {
       this.#nextSweep = now + SWEEP_SECONDS;
       void this.#sweep(now);
@@ -406,6 +411,7 @@ class CaptureWorker {
     publishLosses(this.#engine, s);
     s[Stat.lastTurn] = now;
     s[Stat.logLinesLost] = this.#logs.lost;
+    s[Stat.cpu] = threadCpu();
   }
 
   #closed(slot: number): void {
@@ -413,7 +419,9 @@ class CaptureWorker {
     this.#decider.closed(slot);
     this.#orders.closed(slot);
     this.#cut?.closed(slot);
-    const oneWay = isOneWay(this.#logs.ended(this.#engine, slot, shunted));
+    const record = this.#logs.ended(this.#engine, slot, shunted);
+    this.#tallies?.ended(record);
+    const oneWay = isOneWay(record);
     const s = this.#stats;
     s[Stat.connections]++;
     if (oneWay !== undefined) s[Stat.judged]++;
@@ -447,6 +455,7 @@ class CaptureWorker {
     await this.#drainRing();
     this.#recovery?.finish();
     this.#engine.finish();
+    this.#tallies?.tell();
     this.#logs.flush();
     this.#publish(monotonicSeconds());
     this.#gate?.lease.drop();

@@ -6,13 +6,18 @@ export const apiKeys = {
   api: key(z.string().min(1).max(4096).optional(), {
     group: 'API',
     arg: 'ADDRESS:PORT',
-    help: 'Answer HTTP there: numbers, metrics for Prometheus, a live stream (docs/api.md). PORT alone is on loopback; unix:/PATH is a socket for this user.',
+    help: 'Answer HTTP there: the dashboard, numbers, metrics for Prometheus, a live stream (docs/dashboard.md, docs/api.md). PORT alone is on loopback; unix:/PATH is a socket for this user.',
     otherwise: 'none',
   }),
   apiTokenFile: key(z.string().min(1).max(4096).optional(), {
     group: 'API',
     arg: 'FILE',
     help: 'A file with the token that requests have to show.',
+  }),
+  apiControlTokenFile: key(z.string().min(1).max(4096).optional(), {
+    group: 'API',
+    arg: 'FILE',
+    help: 'A file with the token by which rules may be switched through the API, and from the dashboard.',
   }),
   apiTlsCert: key(z.string().min(1).max(4096).optional(), {
     group: 'API',

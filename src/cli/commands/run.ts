@@ -8,11 +8,12 @@ import { version } from '../version.ts';
 /** What shows the run, where something is to; loaded only then. */
 function onlookerOf(config: RunConfig, io: CommandIo): Onlooker | undefined {
   const { api: listen, apiTokenFile: tokenFile, apiTlsCert: tlsCert } = config;
-  const { apiTlsKey: tlsKey, apiTlsClientCa: tlsClientCa } = config;
+  const { apiTlsKey: tlsKey, apiTlsClientCa: tlsClientCa, apiControlTokenFile: controlTokenFile } = config;
   if (listen === undefined) return undefined;
   return async (run) => {
     const { ApiServer } = await import('../../api/server.ts');
-    const server = await ApiServer.open(run, version(), { listen, tokenFile, tlsCert, tlsKey, tlsClientCa });
+    const access = { tokenFile, controlTokenFile, tlsCert, tlsKey, tlsClientCa };
+    const server = await ApiServer.open(run, version(), { listen, ...access });
     io.say(`API: ${server.url}`);
     return server;
   };
@@ -56,7 +57,7 @@ Examples:
   sluice run -i eth1 --tap --capture afxdp        frames straight from behind the gate
   sluice run -i eth1 --tap --mode socket          no XDP: a filter on the sensor's own sockets
   sluice run -i eth1 --tap --no-gate              the sensor alone
-  sluice run -i eth1 --tap --api 9900             metrics and numbers at http://127.0.0.1:9900
+  sluice run -i eth1 --tap --api 9900             the dashboard at http://127.0.0.1:9900
   sluice run udp://0.0.0.0:4789                   a mirror in VXLAN, no privileges needed
   sluice run udp://10.0.0.5:4789 --mirror-gate eth0
                                                   shunted connections are dropped before the socket

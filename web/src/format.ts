@@ -1,0 +1,51 @@
+/** Numbers as people read them. What is not known is a dash, never a zero. */
+
+const DASH = '–';
+const PREFIXES = ['', 'k', 'M', 'G', 'T', 'P'] as const;
+
+/** Three digits and a unit of powers of 1000: `1.23 Gbit/s`. */
+export function scaled(value: number, unit: string): string {
+  if (!Number.isFinite(value)) return DASH;
+  let size = Math.abs(value);
+  let step = 0;
+  // 999.95 would be written as 1000.
+  while (size >= 999.5 && step < PREFIXES.length - 1) {
+    size /= 1000;
+    step++;
+  }
+  const digits =
+    step === 0 ? (size >= 10 || Number.isInteger(size) ? 0 : 1) : size < 9.995 ? 2 : size < 99.95 ? 1 : 0;
+  return `${value < 0 ? '−' : ''}${size.toFixed(digits)} ${PREFIXES[step]}${unit}`.trimEnd();
+}
+
+export function count(value: number): string {
+  return Number.isFinite(value) ? Math.round(value).toLocaleString('en-US') : DASH;
+}
+
+/** A share from 0 to 1. A little is not nothing, and nearly all is not all. */
+export function percent(part: number, whole = 1): string {
+  if (!(whole > 0) || !Number.isFinite(part)) return DASH;
+  const value = (100 * part) / whole;
+  if (value > 0 && value < 0.1) return '< 0.1 %';
+  if (value > 99.9 && value < 100) return '> 99.9 %';
+  return `${value.toFixed(value < 10 ? 1 : 0)} %`;
+}
+
+export function duration(seconds: number): string {
+  if (!Number.isFinite(seconds)) return DASH;
+  const s = Math.max(0, seconds);
+  if (s < 10) return `${s.toFixed(1)} s`;
+  if (s < 120) return `${Math.floor(s)} s`;
+  if (s < 7200) return `${Math.floor(s / 60)} min`;
+  if (s < 172_800) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86_400)} d`;
+}
+
+/** Of the day, local, from seconds since 1970. */
+export function clock(seconds: number): string {
+  return new Date(seconds * 1000).toLocaleTimeString('en-GB');
+}
+
+export function endpoint({ addr, port }: { addr: string; port: number }): string {
+  return addr.includes(':') ? `[${addr}]:${port}` : `${addr}:${port}`;
+}
