@@ -158,6 +158,22 @@ export class FlowEngine extends Accounting implements FlowEngineApi {
     return slot;
   }
 
+  /** Packet time: the latest that a packet had, or that `advance` was told. */
+  get time(): number {
+    return this.now;
+  }
+
+  /** Open flows by the place (0 to 2) that `place` gives their protocol; below 0: not counted. */
+  activeBy(place: (protocol: number) => number): Float64Array {
+    const active = new Float64Array(3);
+    for (let slot = 0; slot < this.table.used; slot++) {
+      if (!this.table.isOpen(slot)) continue;
+      const at = place(this.proto(slot));
+      if (at >= 0) active[at]++;
+    }
+    return active;
+  }
+
   advance(now: number): void {
     if (!(now > this.now)) return;
     this.now = now;

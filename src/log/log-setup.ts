@@ -3,7 +3,13 @@ import { CommunityIds } from '../packet/community-id.ts';
 import { type ConnLogOptions, type ConnLogRecord, connSchema } from './conn-log.ts';
 import type { JsonTimes } from './json-format.ts';
 import type { LineFormat } from './log-writer.ts';
-import { noticeSchema, type StatsColumns, shuntSchema, statsSchema } from './other-logs.ts';
+import {
+  captureLossSchema,
+  noticeSchema,
+  type StatsColumns,
+  shuntSchema,
+  statsSchema,
+} from './other-logs.ts';
 import type { LogSchema } from './schema.ts';
 import { type SslLogRecord, sslSchema, sslSchemaWithId } from './ssl-log.ts';
 import { tunnelProtocol, tunnelSchema, tunnelSchemaWithId } from './tunnel-log.ts';
@@ -76,6 +82,7 @@ export function headings(
     zeekHeading(tunnelSchemaOf(settings)),
     zeekHeading(shuntSchema),
     zeekHeading(statsSchema(stats)),
+    zeekHeading(captureLossSchema),
     zeekHeading(noticeSchema),
   ];
 }

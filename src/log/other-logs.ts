@@ -57,6 +57,9 @@ export const shuntSchema: LogSchema<ShuntLogRecord> = {
   ],
 };
 
+export const STATS_PROTOCOLS = ['tcp', 'udp', 'icmp'] as const;
+export type StatsProtocol = (typeof STATS_PROTOCOLS)[number];
+
 /** One line of stats.log: totals since the start (names from Zeek's policy/misc/stats, which writes differences). */
 export interface StatsRecord {
   ts: number;
@@ -76,6 +79,10 @@ export interface StatsRecord {
   cutConns?: number | undefined;
   /** Packets that reached the link, dropped and shunted ones included. */
   pktsLink?: number | undefined;
+  /** Seconds between the time of the last packet and when it was handled. */
+  pktLag?: number | undefined;
+  /** Open connections, and all that there have been, by protocol. */
+  byProtocol?: Readonly<Record<StatsProtocol, { active: number; conns: number }>> | undefined;
   /** Connections that are open, of all protocols. */
   activeConns?: number | undefined;
   /** Connections that have ended. */
@@ -121,6 +128,13 @@ export function statsSchema({ verdicts = [], udp = [] }: StatsColumns): LogSchem
       count('ring_freezes', (r) => r.ringFreezes),
       count('cut_conns', (r) => r.cutConns),
       count('pkts_link', (r) => r.pktsLink),
+      interval('pkt_lag', (r) => r.pktLag),
+      ...STATS_PROTOCOLS.map((name) =>
+        count<StatsRecord>(`active_${name}_conns`, (r) => r.byProtocol?.[name].active),
+      ),
+      ...STATS_PROTOCOLS.map((name) =>
+        count<StatsRecord>(`${name}_conns`, (r) => r.byProtocol?.[name].conns),
+      ),
       count('active_conns', (r) => r.activeConns),
       count('conns', (r) => r.conns),
       count('shunts', (r) => r.shunts),
@@ -141,6 +155,30 @@ export function statsSchema({ verdicts = [], udp = [] }: StatsColumns): LogSchem
 function shareOf({ judged = 0, oneWay = 0 }: StatsRecord): number | undefined {
   return judged === 0 ? undefined : Math.round((oneWay / judged) * 1e4) / 1e4;
 }
+
+/** One line of capture_loss.log (policy/misc/capture-loss), of one interval of one worker. */
+export interface CaptureLossRecord {
+  ts: number;
+  /** Seconds of the interval. */
+  tsDelta: number;
+  peer: string;
+  /** Acknowledgements of what was not seen; all of them. */
+  gaps: number;
+  acks: number;
+  percentLost: number;
+}
+
+export const captureLossSchema: LogSchema<CaptureLossRecord> = {
+  log: 'capture_loss',
+  fields: [
+    time('ts', (r) => r.ts),
+    interval('ts_delta', (r) => r.tsDelta),
+    text('peer', (r) => r.peer),
+    count('gaps', (r) => r.gaps),
+    count('acks', (r) => r.acks),
+    number('percent_lost', 'double', (r) => Math.round(r.percentLost * 1e6) / 1e6),
+  ],
+};
 
 /** One line of notice.log (base/frameworks/notice). */
 export interface NoticeRecord {

@@ -1,7 +1,7 @@
 import type { SinkTotals } from './sinks/sink.ts';
 
 /** The logs that Sluice writes; `conn` is `conn.log` in the log directory. */
-export const LOG_NAMES = ['conn', 'ssl', 'tunnel', 'shunt', 'stats', 'notice'] as const;
+export const LOG_NAMES = ['conn', 'ssl', 'tunnel', 'shunt', 'stats', 'capture_loss', 'notice'] as const;
 export type LogName = (typeof LOG_NAMES)[number];
 
 /** Where whole lines go: files in this thread, or the log thread. */

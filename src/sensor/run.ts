@@ -13,6 +13,8 @@ import { connSchemaOf, headings, lineFormat } from '../log/log-setup.ts';
 import { LogThread } from '../log/log-thread.ts';
 import { LogWriter } from '../log/log-writer.ts';
 import {
+  type CaptureLossRecord,
+  captureLossSchema,
   type NoticeRecord,
   noticeSchema,
   type ShuntLogRecord,
@@ -121,9 +123,10 @@ class Sensor {
   #logShunt: (record: ShuntLogRecord) => void = () => {};
   #logStatsRecord: (record: StatsRecord) => void = () => {};
   #logNotice: (record: NoticeRecord) => void = () => {};
+  #logCaptureLoss: (record: CaptureLossRecord) => void = () => {};
   #health: HealthPort | undefined;
   #mirrorGate: MirrorGate | undefined;
-  readonly #losses = new LossKeeper(this.#stations, async () => await this.#logTotals());
+  readonly #losses: LossKeeper;
   #detection: FlowDetection | undefined;
   #onlooker: AsyncDisposable | undefined;
   #ending = false;
@@ -137,6 +140,15 @@ class Sensor {
     this.#io = io;
     this.#infos = infos;
     this.#columns = statsColumns(config.source.length > 0);
+    this.#losses = new LossKeeper(this.#stations, {
+      config,
+      logTotals: async () => await this.#logTotals(),
+      log: (record) => {
+        this.#logCaptureLoss(record);
+        this.#writer?.flush();
+      },
+      tell: (note, message) => this.#notice(note, message),
+    });
   }
 
   async start(onlooker?: Onlooker): Promise<void> {
@@ -178,6 +190,7 @@ class Sensor {
     this.#logShunt = this.#writer.channel(shuntSchema);
     this.#logStatsRecord = this.#writer.channel(statsSchema(this.#columns));
     this.#logNotice = this.#writer.channel(noticeSchema);
+    this.#logCaptureLoss = this.#writer.channel(captureLossSchema);
     for (const torn of this.#log.torn)
       this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
     this.#detection = FlowDetection.start(this.#config, {

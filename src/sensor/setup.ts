@@ -142,10 +142,15 @@ export const Stat = {
   ended: 35,
   /** CPU seconds of the worker's thread; NaN where Node.js cannot tell. */
   cpu: 51,
+  /** Connections that are open, by STATS_PROTOCOLS, as of the last sweep; those that have ended. */
+  active: 45,
+  closed: 48,
+  /** Seconds between the time of the last packet and when it was handled. */
+  lag: 52,
   /** Of the source, by its kind; SOURCE_STATS. */
-  source: 52,
+  source: 53,
   /** For each policy, see PolicyStat. */
-  policies: 84,
+  policies: 85,
 } as const;
 export const SOURCE_STATS = Stat.policies - Stat.source;
 

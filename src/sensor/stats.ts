@@ -1,6 +1,6 @@
 import { emptyLedger } from '../gate/index.ts';
 import { VERDICTS } from '../gate/layout.ts';
-import type { StatsColumns, StatsRecord } from '../log/other-logs.ts';
+import { STATS_PROTOCOLS, type StatsColumns, type StatsRecord } from '../log/other-logs.ts';
 import { OneWayWatch } from './one-way.ts';
 import { Stat } from './setup.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -34,6 +34,15 @@ function udpCounts({ bad, bufferBytes, ...counts }: UdpBooks): Record<string, nu
   return flat;
 }
 
+function protocolsOf(workers: readonly Float64Array[]): NonNullable<StatsRecord['byProtocol']> {
+  const sum = (place: number): number => workers.reduce((total, of) => total + of[place], 0);
+  const counts = STATS_PROTOCOLS.map((name, place) => {
+    const active = sum(Stat.active + place);
+    return [name, { active, conns: active + sum(Stat.closed + place) }];
+  });
+  return Object.fromEntries(counts) as NonNullable<StatsRecord['byProtocol']>;
+}
+
 const peersOf = (stations: readonly Station[]): string => stations.map(({ name }) => name).join(',');
 
 /** The line of stats.log about all sources. */
@@ -54,6 +63,8 @@ export function statsOfAll(stations: readonly Station[], s: Snapshot): StatsReco
     ringFreezes: s.ringFreezes,
     cutConns: s.cutConnections,
     pktsLink: s.ledger === undefined && udp === undefined ? undefined : link,
+    pktLag: Math.max(0, ...stations.flatMap(({ stats }) => stats.map((of) => of[Stat.lag]))),
+    byProtocol: protocolsOf(stations.flatMap(({ stats }) => stats)),
     activeConns: s.activeFlows,
     conns: s.connections,
     shunts: s.shuntsLive,
@@ -81,6 +92,8 @@ export function statsOfWorkers(stations: readonly Station[]): StatsRecord[] {
         pktsDropped: udp === undefined ? of[Stat.ringDrops] : udp.dropped,
         ringFreezes: udp === undefined ? of[Stat.ringFreezes] : undefined,
         cutConns: udp === undefined ? of[Stat.cutConnections] : undefined,
+        pktLag: of[Stat.lag],
+        byProtocol: protocolsOf([of]),
         activeConns: of[Stat.activeFlows],
         conns: of[Stat.connections],
         shunts: of[Stat.shuntsLive],

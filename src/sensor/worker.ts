@@ -15,7 +15,7 @@ import { ContentCut } from './content-cut.ts';
 import { Decider } from './decider.ts';
 import type { ShuntTotals } from './episode.ts';
 import { MmdbGeography } from './geography.ts';
-import { publishLosses } from './losses/worker-counters.ts';
+import { protocolPlace, publishActive, publishLosses } from './losses/worker-counters.ts';
 import { isOneWay } from './one-way.ts';
 import { openSource } from './open-source.ts';
 import { knowledgeFor, type PlacedPlan, POLICY_ROOM } from './policy-book.ts';
@@ -362,6 +362,7 @@ class CaptureWorker {
       blocks++;
     } while (blocks < TURN_BLOCKS && block !== source.sequence && source.packets - before < TURN_PACKETS);
     const now = monotonicSeconds();
+    if (source.packets !== before) this.#stats[Stat.lag] = Math.max(0, Date.now() / 1000 - this.#engine.time);
     if (source.packets === before)
       this.#engine.advance(Date.now() / 1000 - TIMER_LAG - this.#setup.holdMs / 1000);
     if (now < this.#nextRenewal) return;
@@ -384,6 +385,7 @@ class CaptureWorker {
     try {
       if (this.#gate !== undefined) this.#local = localAddresses();
       this.#recovery?.expire(Date.now() / 1000);
+      publishActive(this.#engine, this.#stats);
       this.#stats[Stat.sweptEntries] = (await this.#shunter?.sweep()) ?? 0;
       this.#stats[Stat.sweepSeconds] = monotonicSeconds() - begun;
     } catch (error) {
@@ -424,6 +426,8 @@ class CaptureWorker {
     const oneWay = isOneWay(record);
     const s = this.#stats;
     s[Stat.connections]++;
+    const place = protocolPlace(this.#engine.proto(slot));
+    if (place >= 0) s[Stat.closed + place]++;
     if (oneWay !== undefined) s[Stat.judged]++;
     if (oneWay === true) s[Stat.oneWay]++;
     if (shunted === undefined || shunted.carrier) return;
@@ -456,6 +460,7 @@ class CaptureWorker {
     this.#recovery?.finish();
     this.#engine.finish();
     this.#tallies?.tell();
+    publishActive(this.#engine, this.#stats);
     this.#logs.flush();
     this.#publish(monotonicSeconds());
     this.#gate?.lease.drop();

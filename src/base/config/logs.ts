@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { count, filePath, flag, key, list } from '../options.ts';
-import { DAY, seconds, size } from './values.ts';
+import { DAY, percent, seconds, size } from './values.ts';
 
 /** What the logs are like, of a run and of a stored capture. */
 export const logsKeys = {
@@ -50,6 +50,21 @@ export const liveLogsKeys = {
     group: 'Logs',
     arg: 'HOW',
     help: "Shunted connections in conn.log: with 'within', packets and IP bytes are whole and the shunted fields say which part of them was shunted; with 'added', that part comes on top.",
+  }),
+  captureLossInterval: key(seconds(1, DAY).prefault('15m'), {
+    group: 'Logs',
+    arg: 'TIME',
+    help: 'Write a line for each worker to capture_loss.log so often.',
+  }),
+  captureLossAlarm: key(percent().prefault('10%'), {
+    group: 'Logs',
+    arg: 'PERCENT',
+    help: 'Tell in notice.log when so much of the acknowledged TCP data was not seen; it is over below half of that.',
+  }),
+  lossAlarm: key(percent().prefault('1%'), {
+    group: 'Logs',
+    arg: 'PERCENT',
+    help: 'Tell in notice.log when so many packets of ten seconds were lost in the card, the kernel, or rings and sockets; it is over below half of that.',
   }),
   logSink: key(
     list(filePath).prefault([]),

@@ -11,6 +11,18 @@ export const seconds = (min: number, max: number) => duration(min, max, duration
 export const secondsOrOff = (min: number, max: number) => durationOrOff(min, max, durationText);
 export const size = (min: number, max: number) => bytes(min, max, bytesText);
 
+/** A number of percent, with or without its sign: `1%`, `0.1`. */
+export const percent = () =>
+  z
+    .union(
+      [z.number(), z.string().regex(/^\d{1,3}(\.\d{1,6})?%?$/, { error: 'must be a number of percent' })],
+      {
+        error: 'must be a number of percent',
+      },
+    )
+    .transform((value) => (typeof value === 'number' ? value : Number.parseFloat(value)))
+    .refine((value) => value > 0 && value <= 100, { error: 'must be above 0 % and at most 100 %' });
+
 export const tunnelPortList = () =>
   list(tunnelPort)
     .refine((all) => Object.values(tunnelPorts(all)).every(({ length }) => length <= MAX_TUNNEL_PORTS), {

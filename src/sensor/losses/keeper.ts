@@ -1,3 +1,4 @@
+import type { RunConfig } from '../../base/config.ts';
 import {
   type CounterReading,
   gateReadings,
@@ -6,8 +7,11 @@ import {
   type LossTable,
   PathReader,
 } from '../../gate/losses/index.ts';
+import type { CaptureLossRecord } from '../../log/other-logs.ts';
 import type { LogTotals } from '../../log/target.ts';
 import type { Station } from '../station.ts';
+import { LossAlarms } from './alarms.ts';
+import { CaptureLossWatch, type Tell } from './capture-loss.ts';
 import { type OrderReport, orderOf } from './order.ts';
 import { logReadings, stationReadings } from './own-counters.ts';
 
@@ -18,34 +22,51 @@ export interface LossReport extends LossTable {
   order: OrderReport[];
 }
 
+/** What a keeper works for. */
+export interface LossHost {
+  readonly config: Pick<RunConfig, 'captureLossInterval' | 'captureLossAlarm' | 'lossAlarm'>;
+  /** Asks the log thread what became of the lines. */
+  logTotals(): Promise<LogTotals>;
+  /** A line of capture_loss.log. */
+  log(record: CaptureLossRecord): void;
+  /** Something for notice.log. */
+  readonly tell: Tell;
+}
+
 /** Keeps the ledger of losses of a run: reads the counters once a second, and once more at the end. */
 export class LossKeeper {
   readonly #stations: readonly Station[];
   readonly #path = new PathReader();
   readonly #ledger = new LossLedger();
-  readonly #logTotals: () => Promise<LogTotals>;
+  readonly #host: LossHost;
+  readonly #captureLoss: CaptureLossWatch;
+  readonly #alarms: LossAlarms;
   #logs: LogTotals | undefined;
   #asking: Promise<void> | undefined;
   #next = 0;
 
-  /** `logTotals` asks the log thread what became of the lines. */
-  constructor(stations: readonly Station[], logTotals: () => Promise<LogTotals>) {
+  constructor(stations: readonly Station[], host: LossHost) {
     this.#stations = stations;
-    this.#logTotals = logTotals;
+    this.#host = host;
+    const { captureLossInterval, captureLossAlarm, lossAlarm } = host.config;
+    this.#captureLoss = new CaptureLossWatch(stations, captureLossInterval, captureLossAlarm);
+    this.#alarms = new LossAlarms(lossAlarm);
   }
 
-  /** To be called often. True when the counters were read. */
-  look(now = performance.now() / 1000): boolean {
-    if (now < this.#next) return false;
+  /** To be called often. */
+  look(now = performance.now() / 1000): void {
+    if (now < this.#next) return;
     this.#next = now + INTERVAL_SECONDS;
     void this.#askLogs();
     this.#read();
-    return true;
+    this.#alarms.look(this.#ledger.table(), this.#host.tell);
+    for (const line of this.#captureLoss.look(Date.now() / 1000, this.#host.tell)) this.#host.log(line);
   }
 
   /** The last reading, after everything was written that is to be written. */
   async finish(): Promise<void> {
     await this.#asking;
+    for (const line of this.#captureLoss.look(Date.now() / 1000, this.#host.tell, true)) this.#host.log(line);
     await this.#askLogs();
     this.#read();
   }
@@ -73,7 +94,7 @@ export class LossKeeper {
 
   async #ask(): Promise<void> {
     try {
-      this.#logs = await this.#logTotals();
+      this.#logs = await this.#host.logTotals();
     } catch {
       // A log thread that has failed says so itself.
     }
