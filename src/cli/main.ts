@@ -25,6 +25,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   cap: async () => (await import('./commands/cap.ts')).registerCap,
   query: async () => (await import('./commands/query.ts')).registerQuery,
   lab: async () => (await import('./commands/lab.ts')).registerLab,
+  top: async () => (await import('./commands/top.ts')).registerTop,
   doctor: async () => (await import('./commands/doctor.ts')).registerDoctor,
   bench: async () => (await import('./commands/bench.ts')).registerBench,
   config: async () => (await import('./commands/config.ts')).registerConfig,

@@ -105,6 +105,8 @@ const ruleId = z.string().min(1).max(64);
 const requests = {
   hello: { version: z.number().int() },
   status: {},
+  /** The ledger of losses: LossTable of src/gate/losses. */
+  losses: {},
   add: {
     /** Nobody: made by hand. */
     owner: name.optional(),

@@ -30,6 +30,7 @@ import { ShuntTable } from './daemon-table.ts';
 import { Exceptions } from './exceptions.ts';
 import { Gate } from './gate.ts';
 import type { Attached } from './links.ts';
+import { GateLosses } from './losses/index.ts';
 import { Owners } from './owners.ts';
 import { Pairs, PrefixPairs } from './pairs.ts';
 import { PeerKeeper } from './peer-keeper.ts';
@@ -72,6 +73,7 @@ export class GateDaemon {
   readonly #work = new Exclusion();
   readonly #warn: (text: string) => void;
   readonly #interfaces: InterfaceKeeper;
+  readonly #losses: GateLosses;
   readonly #began = performance.now();
   readonly #timers: NodeJS.Timeout[] = [];
   #server: ControlServer | undefined;
@@ -114,6 +116,7 @@ export class GateDaemon {
       watch !== undefined,
     );
     this.#interfaces = new InterfaceKeeper(gate, attached);
+    this.#losses = new GateLosses(gate, () => this.#interfaces.rows());
     this.#slots = new SlotKeeper(gate);
     this.#rules = new RuleKeeper({
       gate,
@@ -288,6 +291,7 @@ export class GateDaemon {
       this.#checkInterfaces();
       this.#lookAfterPairs();
       this.#slots.check();
+      this.#losses.look();
       this.#lookAfterRules();
       this.#peers
         ?.tick()
@@ -385,6 +389,8 @@ export class GateDaemon {
         return this.#hello(request);
       case 'status':
         return await this.#status();
+      case 'losses':
+        return this.#losses.table();
       case 'stop':
         mustRule(peer);
         this.#journal.audit.write({ op: 'gate.down', ...peer });

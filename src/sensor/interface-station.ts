@@ -113,6 +113,7 @@ export class InterfaceStation implements Station {
       order: (orders) => this.#crew.order(orders),
       thresholds: () => this.#enableThresholds(gate),
       releasePairs: async (keys) => (await this.#pairs?.release(keys)) ?? [],
+      losses: () => this.#host.losses(),
       live: () => this.stats.reduce((sum, stats) => sum + stats[Stat.shuntsLive], 0),
       mitigation: isSampledAtGate(this.#config) ? mitigationOf(this.#config, process.env) : undefined,
       logShunt: (record) => this.#host.logShunt(record),

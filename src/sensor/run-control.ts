@@ -24,6 +24,7 @@ import { Exceptions, pairTest } from '../gate/exceptions.ts';
 import { type FlowKey, flowKey } from '../gate/flow-key.ts';
 import type { Gate } from '../gate/index.ts';
 import { LAYOUT_VERSION } from '../gate/layout.ts';
+import type { LossTable } from '../gate/losses/index.ts';
 import { Owners } from '../gate/owners.ts';
 import { Pairs, PrefixPairs } from '../gate/pairs.ts';
 import { NOTE_BYTES } from '../gate/side.ts';
@@ -53,6 +54,8 @@ export interface RunControlParts {
   order(orders: Orders): Promise<number[][]>;
   /** Ends the pairs of policies over these flows; for each whether there was one. */
   releasePairs(keys: readonly Uint8Array[]): Promise<boolean[]>;
+  /** The ledger of losses of the run. */
+  losses(): LossTable;
   /** Shunts of policies that are live. */
   live(): number;
   /** Attacks are to be held back. */
@@ -333,6 +336,8 @@ export class RunControl {
       }
       case 'status':
         return await this.#status();
+      case 'losses':
+        return this.#parts.losses();
       case 'trace.start':
       case 'trace.read':
       case 'trace.stop':

@@ -236,6 +236,7 @@ class Sensor {
       },
       detection: this.#detection,
       tallied: (news) => this.#tallies.add(news),
+      losses: () => this.#losses.report(),
       failed: (error) => this.#fail(error),
     };
   }

@@ -2,6 +2,7 @@ import type { RunConfig } from '../base/config.ts';
 import type { SluiceError } from '../base/errors.ts';
 import { tunnelPorts } from '../base/tunnels.ts';
 import type { Gate } from '../gate/index.ts';
+import type { LossTable } from '../gate/losses/index.ts';
 import type { LogLink } from '../log/log-link.ts';
 import { logSettings } from '../log/log-setup.ts';
 import type { ShuntLogRecord } from '../log/other-logs.ts';
@@ -67,6 +68,8 @@ export interface StationHost {
   readonly detection: FlowDetection | undefined;
   /** What a worker has counted of its connections. */
   tallied(news: TallyNews): void;
+  /** The ledger of losses of the run. */
+  losses(): LossTable;
   /** It cannot go on. */
   failed(error: SluiceError): void;
 }

@@ -1,3 +1,4 @@
+export { GateLosses } from './gate-losses.ts';
 export {
   adder,
   type CounterReading,

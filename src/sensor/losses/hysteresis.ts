@@ -9,8 +9,7 @@ export class Hysteresis {
 
   /** What has changed, if anything. */
   look(value: number): 'raised' | 'cleared' | undefined {
-    if (this.#raised ? value >= this.#threshold / 2 : value < this.#threshold)
-      return undefined;
+    if (this.#raised ? value >= this.#threshold / 2 : value < this.#threshold) return undefined;
     this.#raised = !this.#raised;
     return this.#raised ? 'raised' : 'cleared';
   }

@@ -31,7 +31,8 @@ function shuntReadings(name: string, stats: readonly Float64Array[], out: Counte
 
 function ringReadings(where: string, of: Float64Array, out: CounterReading[]): void {
   const put = adder(out, 'capture', where);
-  put('received', 'count', 'packets', of[Stat.ringPackets], OURS);
+  // The kernel counts those that it had no room for among them.
+  put('received', 'count', 'packets', of[Stat.ringPackets] - of[Stat.ringDrops], OURS);
   put('ringFull', 'loss', 'packets', of[Stat.ringDrops], OURS);
   put('ringFreezes', 'warning', 'events', of[Stat.ringFreezes], OURS);
 }
@@ -39,7 +40,7 @@ function ringReadings(where: string, of: Float64Array, out: CounterReading[]): v
 function socketReadings(where: string, of: Float64Array, out: CounterReading[]): void {
   const put = adder(out, 'capture', where);
   const { datagrams, dropped, cut, early, bad } = udpBooks([of]);
-  put('received', 'count', 'packets', datagrams, OURS);
+  put('received', 'count', 'packets', datagrams - dropped, OURS);
   put('socketFull', 'loss', 'packets', dropped, OURS);
   put('cut', 'warning', 'packets', cut, OURS);
   put('early', 'count', 'packets', early, OURS);

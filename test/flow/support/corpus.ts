@@ -3,7 +3,12 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { FileSource } from '../../../src/capture/file.ts';
-import { type ConnRecord, createFlowEngine, type LikelyServerPorts } from '../../../src/flow/index.ts';
+import {
+  type ConnRecord,
+  createFlowEngine,
+  type FlowEngine,
+  type LikelyServerPorts,
+} from '../../../src/flow/index.ts';
 import type { Packet } from '../../../src/packet/packet.ts';
 
 export interface CorpusCase {
@@ -45,8 +50,12 @@ function portsOf(list: string[]): LikelyServerPorts {
   return { tcp: of('tcp'), udp: of('udp') };
 }
 
-/** All connections of a case. */
-export function runCase(root: string, entry: CorpusCase): ConnRecord[] {
+/** All connections of a case; `done` is shown the engine that they went through. */
+export function runCase(
+  root: string,
+  entry: CorpusCase,
+  done: (engine: FlowEngine) => void = () => {},
+): ConnRecord[] {
   const records: ConnRecord[] = [];
   const ports = entry.likely_server_ports;
   const engine = createFlowEngine(
@@ -75,6 +84,7 @@ export function runCase(root: string, entry: CorpusCase): ConnRecord[] {
     source.close();
   }
   engine.finish();
+  done(engine);
   return records;
 }
 
