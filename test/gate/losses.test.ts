@@ -138,8 +138,14 @@ describe('text of the kernel', () => {
   });
 });
 
+const none = (): undefined => undefined;
+const queues = (): string[] => ['rx-0'];
+const rps =
+  (mask: string, index = '2\n') =>
+  (path: string): string =>
+    path.endsWith('ifindex') ? index : mask;
+
 describe('a backlog is in the way', () => {
-  const none = (): undefined => undefined;
   const veth = { name: 'v0', index: 3, kind: 'veth', loopback: false };
   const card = { name: 'eth1', index: 2, kind: '', loopback: false };
   it('of a veth without native XDP, of the loopback, of a card with RPS only', () => {
@@ -147,11 +153,6 @@ describe('a backlog is in the way', () => {
     expect(hasBacklog(veth, 'generic', none)).toBe(true);
     expect(hasBacklog(veth, 'native', none)).toBe(false);
     expect(hasBacklog({ ...card, loopback: true }, 'none', none)).toBe(true);
-    const rps =
-      (mask: string, index = '2\n') =>
-      (path: string): string =>
-        path.endsWith('ifindex') ? index : mask;
-    const queues = (): string[] => ['rx-0'];
     expect(hasBacklog(card, 'native', rps('00000000,00000002\n'), queues)).toBe(true);
     expect(hasBacklog(card, 'native', rps('0\n'), queues)).toBe(false);
     // Sysfs of another namespace tells of another card.
@@ -159,18 +160,18 @@ describe('a backlog is in the way', () => {
   });
 });
 
-describe('the ledger', () => {
-  const reading = (ring: number, softnet: number, shunted: number, live = 0): CounterReading[] => {
-    const out: CounterReading[] = [];
-    adder(out, 'capture', 'eth1')('ringFull', 'loss', 'packets', ring, OURS);
-    adder(out, 'softnet', '')('dropped', 'loss', 'packets', softnet, { bits: 32 });
-    adder(out, 'softnet', '')('squeezed', 'warning', 'events', softnet * 10);
-    adder(out, 'gate', 'eth1')('shunted', 'wanted', 'packets', shunted, OURS);
-    adder(out, 'gate', 'eth1')('shunts.live', 'count', 'entries', live, GAUGE);
-    adder(out, 'log', '')('queueFull', 'loss', 'lines', ring * 100, OURS);
-    return out;
-  };
+const reading = (ring: number, softnet: number, shunted: number, live = 0): CounterReading[] => {
+  const out: CounterReading[] = [];
+  adder(out, 'capture', 'eth1')('ringFull', 'loss', 'packets', ring, OURS);
+  adder(out, 'softnet', '')('dropped', 'loss', 'packets', softnet, { bits: 32 });
+  adder(out, 'softnet', '')('squeezed', 'warning', 'events', softnet * 10);
+  adder(out, 'gate', 'eth1')('shunted', 'wanted', 'packets', shunted, OURS);
+  adder(out, 'gate', 'eth1')('shunts.live', 'count', 'entries', live, GAUGE);
+  adder(out, 'log', '')('queueFull', 'loss', 'lines', ring * 100, OURS);
+  return out;
+};
 
+describe('the ledger', () => {
   it('ours count from the start, the kernel’s from the first look; wanted drops and lines are in no sum of lost packets', () => {
     const ledger = new LossLedger();
     ledger.take(100, reading(2, 1000, 50));

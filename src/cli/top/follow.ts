@@ -74,7 +74,7 @@ async function shown(source: Source, { interval }: TopOptions, io: CommandIo): P
       sort: SORTS[sort],
       paused: held,
       silent: stale ? silent : undefined,
-      paint: io.paint,
+      paint: (style, text) => io.paint(style, text),
       keys: true,
     });
     screen.draw(lines);

@@ -24,7 +24,7 @@ const time = (at: number): string => new Date(at * 1000).toISOString().slice(11,
 const clip = (text: string, columns: number): string =>
   text.length <= columns ? text : `${text.slice(0, Math.max(0, columns - 1))}…`;
 /** Text that other programs or people have chosen: no control characters reach the terminal. */
-const safe = (text: string): string => text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+const safe = (text: string): string => text.replaceAll(/\p{Cc}/gu, '?');
 
 /** A frame as lines, none wider than the terminal; in a window that is too low the end is left out. */
 export function frameLines(frame: TopFrame, around: Around): string[] {
