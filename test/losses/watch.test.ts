@@ -101,19 +101,20 @@ function tableOf(at: number, counts: Counts): LossTable {
   };
 }
 
+/** What is told of ten seconds in which so much was counted, one after the other. */
+const rounds = (all: readonly Counts[]): string[][] => {
+  const alarms = new LossAlarms(1);
+  const sum: Required<Counts> = {
+    received: 0,
+    ring: 0,
+    nic: 0,
+    softnet: 0,
+    lines: 0,
+    lease: 0,
+    shunted: 0,
+  };
+
 describe('alarms', () => {
-  /** What is told of ten seconds in which so much was counted, one after the other. */
-  const rounds = (all: readonly Counts[]): string[][] => {
-    const alarms = new LossAlarms(1);
-    const sum: Required<Counts> = {
-      received: 0,
-      ring: 0,
-      nic: 0,
-      softnet: 0,
-      lines: 0,
-      lease: 0,
-      shunted: 0,
-    };
     let at = 100;
     alarms.look(tableOf(at, sum), () => {});
     return all.map((counts) => {
