@@ -113,20 +113,19 @@ const rounds = (all: readonly Counts[]): string[][] => {
     lease: 0,
     shunted: 0,
   };
+  let at = 100;
+  alarms.look(tableOf(at, sum), () => {});
+  return all.map((counts) => {
+    const told: string[] = [];
+    for (const [name, more] of Object.entries(counts)) sum[name as keyof Counts] += more;
+    // Once a second, it is looked at.
+    for (let second = 0; second < 10; second++)
+      alarms.look(tableOf(++at, sum), (note) => told.push(note.replace('Sluice::', '')));
+    return told;
+  });
+};
 
 describe('alarms', () => {
-    let at = 100;
-    alarms.look(tableOf(at, sum), () => {});
-    return all.map((counts) => {
-      const told: string[] = [];
-      for (const [name, more] of Object.entries(counts)) sum[name as keyof Counts] += more;
-      // Once a second, it is looked at.
-      for (let second = 0; second < 10; second++)
-        alarms.look(tableOf(++at, sum), (note) => told.push(note.replace('Sluice::', '')));
-      return told;
-    });
-  };
-
   test('each place by itself, with hysteresis', () => {
     expect(
       rounds([
