@@ -22,6 +22,8 @@ export class LeaseBook {
   readonly #names: readonly string[];
   readonly #life: number;
   readonly #sessions = new Map<string, number>();
+  /** Those that were seen to change, and not only to be there: what a dead one has left is there too. */
+  readonly #proven = new Set<string>();
   readonly #leases = new Map<string, Lease>();
   #renewed = Number.NEGATIVE_INFINITY;
   /** All that was there when the watch began has been seen. */
@@ -38,6 +40,8 @@ export class LeaseBook {
   sawSession(id: string, there: boolean, now: number): void {
     if (there) this.#sessions.set(id, now);
     else this.#sessions.delete(id);
+    if (there && this.ready) this.#proven.add(id);
+    else this.#proven.delete(id);
   }
 
   sawLease(name: string, holder: string | null, revision: number): void {
@@ -84,7 +88,10 @@ export class LeaseBook {
 
   /** How many we are to hold: shares differ by one at most. */
   quota(now: number): number {
-    const alive = this.alive(now);
+    return this.#quota(this.alive(now));
+  }
+
+  #quota(alive: readonly string[]): number {
     const rank = alive.indexOf(this.id);
     if (rank < 0) return 0;
     const count = this.#names.length;
@@ -97,7 +104,11 @@ export class LeaseBook {
     const quota = this.quota(now);
     const mine = this.#mine();
     const step = (name: string): LeaseStep => ({ name, revision: this.revision(name) });
-    if (mine.length >= quota) return { claim: [], release: mine.slice(quota).map(step) };
+    if (mine.length >= quota) {
+      // Nothing is given back for somebody who may be dead.
+      const proven = this.alive(now).filter((id) => id === this.id || this.#proven.has(id));
+      return { claim: [], release: mine.slice(this.#quota(proven)).map(step) };
+    }
     const free = this.#names.filter((name) => {
       const holder = this.#leases.get(name)?.holder ?? null;
       return holder === null || !this.#isAlive(holder, now);

@@ -142,6 +142,22 @@ describe('leases', () => {
     expect(sizes(world.run(5))).toEqual([2, 2]);
   });
 
+  it('are not given back for one of whom only a session is left', () => {
+    const world = new World(4);
+    const [first, second] = [world.join('aa'), world.join('bb')];
+    world.run(4);
+    second.alive = false;
+    world.run(6);
+    // As after a new connection: all that is in the bucket is seen once more.
+    const at = world.now + first.offset;
+    first.book.ready = false;
+    for (const id of ['aa', 'bb']) first.book.sawSession(id, true, at);
+    first.book.ready = true;
+    expect(first.book.alive(at)).toEqual(['aa', 'bb']);
+    expect(first.book.plan(at)).toEqual({ claim: [], release: [] });
+    expect(sizes(world.run(1))).toEqual([0, 4]);
+  });
+
   it('are not taken by who does not see its own renewals', () => {
     const world = new World(4);
     world.join('aa');
