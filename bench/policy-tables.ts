@@ -1,6 +1,5 @@
 /** Made-up sets and signatures of any size for `sluice bench policies`, and connections to ask them about. */
 import { seeded } from '../src/packet/conversation.ts';
-import { domainTable } from '../src/policy/domain-set.ts';
 import type { FlowFacts } from '../src/policy/index.ts';
 import { PrefixTableBuilder } from '../src/policy/prefix-set.ts';
 
@@ -73,9 +72,6 @@ export function domains(count: number, maker: Maker): string[] {
   return [...all];
 }
 
-export const domainsOf = (list: readonly string[]): ReturnType<typeof domainTable> =>
-  domainTable(list.map((name) => [name, 0] as const));
-
 /** Rules with `bypass`: whole domains, names that end with one, and a fifth with a word anywhere in the name. */
 export function signatures(count: number, maker: Maker): { text: string; names: string[] } {
   const names: string[] = [];
@@ -95,7 +91,9 @@ export function signatures(count: number, maker: Maker): { text: string; names: 
 }
 
 /** A TLS connection to that address with that server name, established. */
-export function connection(resp: Uint8Array, serverName: string | undefined): FlowFacts {
+export function connection(resp: Uint8Array, name: string | undefined): FlowFacts {
+  // Letters next to each other, as those of a name from the wire.
+  const serverName = name === undefined ? undefined : Buffer.from(name).toString('latin1');
   return {
     protocol: 6,
     origPort: 40_000,

@@ -6,6 +6,7 @@
 // the engine has dropped the buffer.
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -78,6 +79,22 @@ napi_value unmap(napi_env env, napi_callback_info info) {
   return out;
 }
 
+// (Uint8Array over memory that nothing was written to, alignment) -> offset of the first place in it that has the alignment.
+// Large pages from there on, as far as there are any.
+napi_value large_pages(napi_env env, napi_callback_info info) {
+  Args args(env, info, 2);
+  Bytes bytes = args.bytes(0);
+  uint32_t alignment = args.u32(1);
+  if (!args.ok) return nullptr;
+  auto begin = reinterpret_cast<uintptr_t>(bytes.data);
+  size_t offset = alignment == 0 ? 0 : (alignment - begin % alignment) % alignment;
+  size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  // Advice alone: where it is not taken, pages stay small.
+  if (offset < bytes.size && (begin + offset) % page == 0)
+    madvise(bytes.data + offset, (bytes.size - offset) / page * page, MADV_HUGEPAGE);
+  return number(env, static_cast<double>(offset));
+}
+
 }  // namespace
 
 napi_value external_memory(napi_env env, void* address, size_t size, std::shared_ptr<void> keeper) {
@@ -93,8 +110,8 @@ napi_value external_memory(napi_env env, void* address, size_t size, std::shared
 }
 
 void register_memory(napi_env env, napi_value exports) {
-  const Function functions[] = {{"mapFd", map_fd}, {"unmap", unmap}};
-  define(env, exports, functions, 2);
+  const Function functions[] = {{"mapFd", map_fd}, {"unmap", unmap}, {"largePages", large_pages}};
+  define(env, exports, functions, 3);
 }
 
 }  // namespace sluice

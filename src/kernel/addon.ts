@@ -106,6 +106,8 @@ export interface Addon {
   /** Without a descriptor (-1): memory of its own. */
   mapFd(fd: number, length: number, offset: number, writable: boolean): ArrayBuffer;
   unmap(buffer: ArrayBuffer): boolean;
+  /** Offset of the first place with that alignment, from which on there are large pages where the system has any. */
+  largePages(untouched: Uint8Array, alignment: number): number;
   watchStart(fd: number, ready: (error: number) => void, keepAlive: boolean): number;
   watchStop(id: number): boolean;
   watchSwitch(id: number, on: boolean): boolean;

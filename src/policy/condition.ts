@@ -167,7 +167,7 @@ class Compiler {
       case 'domain': {
         const names = values.map((value) => this.#domain(value));
         if (exact) return new Fact(learned, (f) => about.of(f)?.toLowerCase() === names[0], negated);
-        const table = domainTable(names.map((name) => [name, 0]));
+        const table = domainTable([...new Set(names)]);
         return new Fact(learned, domainTest(about.of, table), negated);
       }
       case 'text': {

@@ -1,4 +1,5 @@
 import { domainToASCII } from 'node:url';
+import { sharedWords } from '../kernel/shared-words.ts';
 
 /** Domains that a set may hold. */
 export const MAX_DOMAINS = 4_000_000;
@@ -13,30 +14,39 @@ export function parseDomain(text: string): string | undefined {
   return name.length <= MAX_NAME && /^(?:[\w-]{1,63}\.)*[\w-]{1,63}$/.test(name) ? name : undefined;
 }
 
-/** What a set is made of: numbers in shared memory. Each domain has a value; several values make a domain stand several times. */
+/** What a set is made of: numbers in shared memory. */
 export interface DomainTable {
-  /** Open addressing, a power of two of slots: hash of the domain, place in `text` + 1 (0: free), value, nothing. */
+  readonly count: number;
+  /**
+   * Open addressing, two slots in a line of the cache, so that who looks for a domain mostly finds all about it there: its hash,
+   * length (0: free), place of what it has beyond SLOT_TEXT letters in `more`, and its first letters.
+   */
   readonly slots: Uint32Array;
-  /** Domains, each behind its length. */
-  readonly text: Uint8Array;
+  /** The same as bytes. */
+  readonly letters: Uint8Array;
+  readonly more: Uint8Array;
   /** A bit for each number of labels that a domain has; the last one for as many and more. */
   readonly depths: number;
   readonly seed: number;
 }
 
-const SLOT_WORDS = 4;
+const SLOT_WORDS = 8;
+const LETTERS_AT = 3 * 4;
+/** Letters of a domain that are in its slot. */
+const SLOT_TEXT = SLOT_WORDS * 4 - LETTERS_AT;
 
-/** Domains as parseDomain returns them, with the value of each. */
-export function domainTable(domains: readonly (readonly [name: string, value: number])[]): DomainTable {
+/** Different domains as parseDomain returns them. */
+export function domainTable(domains: readonly string[]): DomainTable {
   const seed = crypto.getRandomValues(new Uint32Array(1))[0] | 1;
   let capacity = 16;
   while (capacity < domains.length * 2) capacity *= 2;
-  const size = domains.reduce((sum, [name]) => sum + name.length + 1, 0);
-  const slots = new Uint32Array(new SharedArrayBuffer(capacity * SLOT_WORDS * 4));
-  const text = new Uint8Array(new SharedArrayBuffer(Math.max(1, size)));
-  let at = 0;
+  const size = domains.reduce((sum, { length }) => sum + Math.max(0, length - SLOT_TEXT), 0);
+  const slots = sharedWords(capacity * SLOT_WORDS);
+  const letters = new Uint8Array(slots.buffer, slots.byteOffset, slots.byteLength);
+  const more = new Uint8Array(new SharedArrayBuffer(Math.max(1, size)));
+  let used = 0;
   let depths = 0;
-  for (const [name, value] of domains) {
+  for (const name of domains) {
     let hash = seed;
     let labels = 1;
     for (let i = name.length - 1; i >= 0; i--) {
@@ -47,22 +57,20 @@ export function domainTable(domains: readonly (readonly [name: string, value: nu
     depths |= depthBit(labels);
     let slot = home(hash, capacity);
     while (slots[slot * SLOT_WORDS + 1] !== 0) slot = (slot + 1) & (capacity - 1);
-    slots.set([hash, at + 1, value], slot * SLOT_WORDS);
-    text[at++] = name.length;
-    for (let i = 0; i < name.length; i++) text[at++] = name.charCodeAt(i);
+    slots.set([hash, name.length, used], slot * SLOT_WORDS);
+    for (let i = 0; i < name.length; i++)
+      if (i < SLOT_TEXT) letters[slot * SLOT_WORDS * 4 + LETTERS_AT + i] = name.charCodeAt(i);
+      else more[used++] = name.charCodeAt(i);
   }
-  return { slots, text, depths, seed };
+  return { count: domains.length, slots, letters, more, depths, seed };
 }
 
 /** Of the domains that a name is below of: hash, and where in the name each begins. */
 const HASHES = new Uint32Array(MAX_LABELS);
 const BEGINS = new Uint32Array(MAX_LABELS);
 
-/**
- * Calls `found` with the value of each domain that `name` is, or is below of, the shortest domain first, until it answers
- * true; whether it did. Letters match in any case; a dot at the end does not matter.
- */
-export function findDomains(table: DomainTable, name: string, found: (value: number) => boolean): boolean {
+/** Whether the name is a domain of the table, or below of one. Letters match in any case; a dot at the end does not matter. */
+export function hasDomain(table: DomainTable, name: string): boolean {
   const { slots, depths, seed } = table;
   const mask = slots.length / SLOT_WORDS - 1;
   let end = name.length;
@@ -85,20 +93,11 @@ export function findDomains(table: DomainTable, name: string, found: (value: num
     const wanted = HASHES[k];
     for (let slot = home(wanted, mask + 1); ; slot = (slot + 1) & mask) {
       const word = slot * SLOT_WORDS;
-      const place = slots[word + 1];
-      if (place === 0) break;
-      if (slots[word] === wanted && isAt(table, place - 1, name, BEGINS[k], end) && found(slots[word + 2]))
-        return true;
+      if (slots[word + 1] === 0) break;
+      if (slots[word] === wanted && isAt(table, word, name, BEGINS[k], end)) return true;
     }
   }
   return false;
-}
-
-const always = () => true;
-
-/** Whether the name is a domain of the table, or below of one. */
-export function hasDomain(table: DomainTable, name: string): boolean {
-  return findDomains(table, name, always);
 }
 
 const DOT = 0x2e;
@@ -116,12 +115,24 @@ function step(hash: number, code: number): number {
   return Math.imul(hash ^ code, 0x01000193) ^ (hash >>> 15);
 }
 
+/** The first slot of a line. */
 function home(hash: number, capacity: number): number {
-  return (Math.imul(hash ^ (hash >>> 16), 0x9e3779b1) >>> 8) & (capacity - 1);
+  return (Math.imul(hash ^ (hash >>> 16), 0x9e3779b1) >>> 7) & (capacity - 2);
 }
 
-function isAt({ text }: DomainTable, at: number, name: string, from: number, to: number): boolean {
-  if (text[at] !== to - from) return false;
-  for (let i = from; i < to; i++) if (text[at + 1 + i - from] !== lower(name.charCodeAt(i))) return false;
+function isAt(
+  { slots, letters, more }: DomainTable,
+  word: number,
+  name: string,
+  from: number,
+  to: number,
+): boolean {
+  const length = to - from;
+  if (slots[word + 1] !== length) return false;
+  const near = word * 4 + LETTERS_AT;
+  const far = slots[word + 2] - SLOT_TEXT;
+  for (let i = 0; i < length; i++)
+    if ((i < SLOT_TEXT ? letters[near + i] : more[far + i]) !== lower(name.charCodeAt(from + i)))
+      return false;
   return true;
 }

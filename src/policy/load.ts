@@ -136,7 +136,7 @@ async function readSet(from: string, name: string, spec: SetSpec, plan: Mutable)
       domains.add(domain);
       return undefined;
     });
-    plan.domains.push([name, domainTable(Array.from(domains, (domain) => [domain, 0] as const))]);
+    plan.domains.push([name, domainTable([...domains])]);
   } else if ('suricata' in spec) {
     const { signatures } = await readSignatures(await textOf(of(spec.suricata)), spec.vars);
     plan.signatures.push([name, signatures]);

@@ -1,20 +1,19 @@
+import { sharedWords } from '../kernel/shared-words.ts';
 import { ipBytes } from '../packet/address.ts';
-import { compareAddress, type Edges, edgesUpTo, type PrefixTree, prefixTree } from './prefix-tree.ts';
+import { compare, type Edges, isInside, prefixLines, upperBits } from './prefix-lines.ts';
 
 /** Networks that a set may hold, of both families together. */
 export const MAX_PREFIXES = 8_000_000;
-const MOST_INDEX_BITS = 20;
 
 /**
  * What a set is made of: plain numbers in shared memory, so that workers look into it without a copy. An edge is an address at
  * which the set begins or ends; behind an odd number of them an address is in it.
  */
 export interface PrefixTable {
-  readonly edges4: Uint32Array;
-  /** By the upper bits of an address, as many as its length tells: the first edge that is not below. */
-  readonly index4: Uint32Array;
+  readonly edges4: Edges;
+  readonly lines4: Uint32Array;
   readonly edges6: Edges;
-  readonly tree6: PrefixTree;
+  readonly lines6: Uint32Array;
 }
 
 const CIDR = /^([0-9a-fA-F:.]+)(?:\/(\d{1,3}))?$/;
@@ -45,12 +44,12 @@ export class PrefixTableBuilder {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     if (bytes.length === 4) {
       if (this.#count4 === this.#keys4.length) this.#keys4 = grown(this.#keys4, Float64Array);
-      this.#keys4[this.#count4++] = ((view.getUint32(0) & maskOf(bits)) >>> 0) * 64 + bits;
+      this.#keys4[this.#count4++] = ((view.getUint32(0) & upperBits(bits)) >>> 0) * 64 + bits;
       return;
     }
     const at = this.#count6++ * 5;
     if (at === this.#words6.length) this.#words6 = grown(this.#words6, Uint32Array);
-    for (let i = 0; i < 4; i++) this.#words6[at + i] = view.getUint32(i * 4) & maskOf(bits - i * 32);
+    for (let i = 0; i < 4; i++) this.#words6[at + i] = view.getUint32(i * 4) & upperBits(bits - i * 32);
     this.#words6[at + 4] = bits;
   }
 
@@ -58,7 +57,7 @@ export class PrefixTableBuilder {
     return { ...this.#build4(), ...this.#build6() };
   }
 
-  #build4(): Pick<PrefixTable, 'edges4' | 'index4'> {
+  #build4(): Pick<PrefixTable, 'edges4' | 'lines4'> {
     const keys = this.#keys4.subarray(0, this.#count4).sort();
     const edges = new Uint32Array(keys.length * 2);
     let count = 0;
@@ -76,18 +75,11 @@ export class PrefixTableBuilder {
     }
     // Behind the last address there is nothing.
     if (end === 2 ** 32) count--;
-    const bits = Math.min(MOST_INDEX_BITS, Math.max(1, 32 - Math.clz32(count)));
-    const index4 = shared(2 ** bits + 1);
-    let edge = 0;
-    for (let high = 0; high < 2 ** bits; high++) {
-      while (edge < count && edges[edge] < high * 2 ** (32 - bits)) edge++;
-      index4[high] = edge;
-    }
-    index4[2 ** bits] = count;
-    return { edges4: copied(edges, count), index4 };
+    const edges4: Edges = { edges: shared(edges.subarray(0, count)), words: 1 };
+    return { edges4, lines4: shared(prefixLines(edges4)) };
   }
 
-  #build6(): Pick<PrefixTable, 'edges6' | 'tree6'> {
+  #build6(): Pick<PrefixTable, 'edges6' | 'lines6'> {
     const words = this.#words6;
     const order = Uint32Array.from({ length: this.#count6 }, (_, i) => i);
     order.sort((a, b) => {
@@ -101,7 +93,7 @@ export class PrefixTableBuilder {
     let count = 0;
     for (const entry of order) {
       const at = entry * 5;
-      const gap = count === 0 ? 1 : compareAddress(words, at, edges, count * 4 - 4, 4);
+      const gap = count === 0 ? 1 : compare(words, at, edges.subarray(count * 4 - 4), 4);
       // An odd number: the last network goes to the end of everything.
       if (gap < 0 || count % 2 === 1) continue;
       if (gap === 0) count--;
@@ -117,10 +109,9 @@ export class PrefixTableBuilder {
     // Hardly anybody lists what is smaller than a /64: half as much to read.
     const edges6: Edges =
       low === 0
-        ? { edges: copied(narrow, narrow.length), words: 2 }
-        : { edges: copied(edges, count * 4), words: 4 };
-    const { tree, root } = prefixTree(edges6);
-    return { edges6, tree6: { tree: copied(tree, tree.length), root } };
+        ? { edges: shared(narrow), words: 2 }
+        : { edges: shared(edges.subarray(0, count * 4)), words: 4 };
+    return { edges6, lines6: shared(prefixLines(edges6)) };
   }
 }
 
@@ -129,7 +120,7 @@ function putBehind(words: Uint32Array, at: number, to: Uint32Array, place: numbe
   const bits = words[at + 4];
   let carry = 1;
   for (let i = 3; i >= 0; i--) {
-    const sum = ((words[at + i] | ~maskOf(bits - i * 32)) >>> 0) + carry;
+    const sum = ((words[at + i] | ~upperBits(bits - i * 32)) >>> 0) + carry;
     carry = sum > 0xffff_ffff ? 1 : 0;
     to[place + i] = sum;
   }
@@ -139,41 +130,23 @@ function putBehind(words: Uint32Array, at: number, to: Uint32Array, place: numbe
 /** Ranges of addresses without a gap. */
 export function rangesIn({ edges4, edges6 }: PrefixTable): { ipv4: number; ipv6: number } {
   // The last one may go to the end of everything.
-  return { ipv4: Math.ceil(edges4.length / 2), ipv6: Math.ceil(edges6.edges.length / edges6.words / 2) };
-}
-
-/** Whether the 4 or 16 bytes at u8[at] are an address of the table. */
-export function hasAddress(table: PrefixTable, u8: Uint8Array, at: number, bytes: 4 | 16): boolean {
-  return bytes === 4 ? has4(table, u8, at) : has6(table, u8, at);
-}
-
-function has4({ edges4, index4 }: PrefixTable, u8: Uint8Array, at: number): boolean {
-  const address = ((u8[at] << 24) | (u8[at + 1] << 16) | (u8[at + 2] << 8) | u8[at + 3]) >>> 0;
-  const high = address >>> (1 + Math.clz32(index4.length - 1));
-  let low = index4[high];
-  let end = index4[high + 1];
-  // Mostly there is none in between, and nothing more to read.
-  while (low < end) {
-    const middle = (low + end) >>> 1;
-    if (edges4[middle] <= address) low = middle + 1;
-    else end = middle;
-  }
-  return (low & 1) === 1;
+  return {
+    ipv4: Math.ceil(edges4.edges.length / 2),
+    ipv6: Math.ceil(edges6.edges.length / edges6.words / 2),
+  };
 }
 
 const ADDRESS = new Uint32Array(4);
 
-function has6({ edges6, tree6 }: PrefixTable, u8: Uint8Array, at: number): boolean {
-  for (let i = 0; i < 4; i++) {
+/** Whether the 4 or 16 bytes at u8[at] are an address of the table. */
+export function hasAddress(table: PrefixTable, u8: Uint8Array, at: number, bytes: 4 | 16): boolean {
+  for (let i = 0; i < bytes / 4; i++) {
     const o = at + i * 4;
     ADDRESS[i] = (u8[o] << 24) | (u8[o + 1] << 16) | (u8[o + 2] << 8) | u8[o + 3];
   }
-  return (edgesUpTo(tree6, edges6, ADDRESS) & 1) === 1;
-}
-
-/** The upper `bits` of 32; none for 0 and less, all for 32 and more. */
-function maskOf(bits: number): number {
-  return bits <= 0 ? 0 : bits >= 32 ? -1 : -1 << (32 - bits);
+  return bytes === 4
+    ? isInside(table.lines4, table.edges4, ADDRESS)
+    : isInside(table.lines6, table.edges6, ADDRESS);
 }
 
 type Numbers = Float64Array<ArrayBuffer> | Uint32Array<ArrayBuffer>;
@@ -184,12 +157,8 @@ function grown<T extends Numbers>(array: T, type: new (length: number) => T): T 
   return wider;
 }
 
-function shared(length: number): Uint32Array {
-  return new Uint32Array(new SharedArrayBuffer(length * 4));
-}
-
-function copied(array: Uint32Array, length: number): Uint32Array {
-  const copy = shared(length);
-  copy.set(array.subarray(0, length));
+function shared(words: Uint32Array): Uint32Array {
+  const copy = sharedWords(words.length);
+  copy.set(words);
   return copy;
 }

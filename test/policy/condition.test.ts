@@ -21,7 +21,7 @@ function table(...texts: string[]) {
 
 const SETS = {
   prefixes: new Map([['mine', table('10.0.0.0/8', '2001:db8::/32')]]),
-  domains: new Map([['films', domainTable([['example.net', 0]])]]),
+  domains: new Map([['films', domainTable(['example.net'])]]),
   words: new Map([['bad', new Set(['abc'])]]),
   signatures: new Map(),
 };

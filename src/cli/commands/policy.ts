@@ -41,7 +41,7 @@ async function check(files: readonly string[], config: ReadConfig, io: CommandIo
     const { ipv4, ipv6 } = rangesIn(table);
     io.detail(`set ${name}: ${ipv4} ranges of IPv4, ${ipv6} of IPv6`);
   }
-  for (const [name, table] of plan.domains) io.detail(`set ${name}: domains, ${table.text.length} bytes`);
+  for (const [name, { count }] of plan.domains) io.detail(`set ${name}: ${count} domains`);
   for (const [name, list] of plan.signatures) io.detail(`set ${name}: ${list.length} signatures`);
 }
 

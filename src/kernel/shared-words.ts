@@ -1,0 +1,25 @@
+import { SluiceError } from '../base/errors.ts';
+import { addon } from './addon.ts';
+
+const CACHE_LINE = 64;
+const LARGE_PAGE = 2 << 20;
+
+/**
+ * Zeros that threads share, beginning with a line of the cache, in large pages if there are some megabytes of them and the
+ * system has any: looking something up then does not wait for page tables as well. Without the addon it is memory like other.
+ */
+export function sharedWords(length: number): Uint32Array<SharedArrayBuffer> {
+  const size = length * 4;
+  const alignment = size >= LARGE_PAGE ? LARGE_PAGE : CACHE_LINE;
+  const memory = new SharedArrayBuffer(size + alignment);
+  return new Uint32Array(memory, placeIn(new Uint8Array(memory), alignment), length);
+}
+
+function placeIn(memory: Uint8Array, alignment: number): number {
+  try {
+    return addon().largePages(memory, alignment);
+  } catch (error) {
+    if (error instanceof SluiceError) return 0;
+    throw error;
+  }
+}
