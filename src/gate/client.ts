@@ -1,5 +1,6 @@
 import { BatchCursor, BpfMap, BpfProgram, membarrier } from '../kernel/index.ts';
 import { type Entry, readEntry, VALUE_SIZE } from './entry.ts';
+import { Graces } from './graces.ts';
 import { Lease } from './lease.ts';
 import { type GateHandles, Ops } from './ops.ts';
 import { SideNotes } from './side.ts';
@@ -23,6 +24,7 @@ export class GateClient {
   readonly #maps: Record<4 | 6, BpfMap>;
   readonly #values: Record<4 | 6, Uint8Array>;
   readonly #views: Record<4 | 6, DataView>;
+  readonly #graces = new Graces(left);
   readonly #adopted: readonly { close(): void }[];
 
   constructor(handles: GateHandles, leaseSeconds: number | 'off') {
@@ -53,13 +55,13 @@ export class GateClient {
   }
 
   /** Resolves once every packet that was in the XDP program when this was called has left it. */
-  async grace(): Promise<void> {
-    try {
-      await membarrier();
-    } catch {
-      // Refused where CPUs run without ticks (nohz_full): no packet stays in a program for this long.
-      await new Promise((resolve) => setTimeout(resolve, GRACE_MS));
-    }
+  grace(): Promise<void> {
+    return this.#graces.pass();
+  }
+
+  /** The same for what has time: a wait that many share, some milliseconds later. */
+  graceSoon(): Promise<void> {
+    return this.#graces.soon();
   }
 
   /**
@@ -89,5 +91,15 @@ export class GateClient {
 
   close(): void {
     for (const handle of this.#adopted) handle.close();
+  }
+}
+
+/** Resolves once every packet has left the XDP program that is in it now. */
+async function left(): Promise<void> {
+  try {
+    await membarrier();
+  } catch {
+    // Refused where CPUs run without ticks (nohz_full): no packet stays in a program for this long.
+    await new Promise((resolve) => setTimeout(resolve, GRACE_MS));
   }
 }

@@ -52,7 +52,7 @@ export class Endings {
   async #cleanAll(): Promise<void> {
     const batch = this.#ending;
     this.#ending = [];
-    await this.#gate.grace();
+    await this.#gate.graceSoon();
     for (const e of batch) {
       if (this.#gate.read(e.family, e.key, e.tcp, this.#entry)) {
         this.#lastLook(e);

@@ -381,7 +381,7 @@ export class HandOff {
 
   /** What was passed before the flip may still be on its way from the program to the ring. */
   async #afterFlip(episodes: readonly Episode[]): Promise<void> {
-    await this.#gate.grace();
+    await this.#gate.graceSoon();
     // Not by blocks: the next packet may come after the end of the shunt, and into the block that is open now.
     const barrier = this.#ring.received();
     for (const e of episodes) if (e.phase === 'shunted') e.barrier = barrier;

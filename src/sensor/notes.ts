@@ -95,6 +95,8 @@ export class Notes {
   readonly #note = new Uint8Array(NOTE_BYTES);
   readonly #view = new DataView(this.#note.buffer);
   readonly #flow = this.#note.subarray(AT_FLOW, AT_FLOW + SAVED_FLOW_BYTES);
+  /** Names of policies as notes have them. */
+  readonly #names = new Map<string, Uint8Array>();
   #due: Episode[] = [];
 
   /** `trigger` names a policy by its index. */
@@ -128,21 +130,32 @@ export class Notes {
     view.setUint32(AT_EVENTS, e.events, true);
     view.setUint32(AT_FLAGS, (e.begun ? BEGUN : 0) | (e.started ? STARTED : 0), true);
     view.setFloat64(AT_TRIGGERED, e.triggered, true);
-    const { origPkts, origIpBytes, respPkts, respIpBytes } = books.totals;
-    [origPkts, origIpBytes, respPkts, respIpBytes].forEach((n, i) =>
-      view.setFloat64(AT_TOTALS + i * 8, n, true),
-    );
-    for (const side of [0, 1] as const) {
-      ABSORBED.forEach((name, i) =>
-        view.setFloat64(AT_ABSORBED + side * 48 + i * 8, e.absorbed[side][name], true),
-      );
+    const { totals } = books;
+    view.setFloat64(AT_TOTALS, totals.origPkts, true);
+    view.setFloat64(AT_TOTALS + 8, totals.origIpBytes, true);
+    view.setFloat64(AT_TOTALS + 16, totals.respPkts, true);
+    view.setFloat64(AT_TOTALS + 24, totals.respIpBytes, true);
+    for (let side = 0; side < 2; side++) {
+      const at = AT_ABSORBED + side * 48;
+      const absorbed = e.absorbed[side];
+      for (let i = 0; i < ABSORBED.length; i++) view.setFloat64(at + i * 8, absorbed[ABSORBED[i]], true);
       view.setUint32(AT_ARMED_SEQ + side * 4, e.armedSeq[side], true);
     }
-    const name = Buffer.from(this.#trigger(e.trigger)).subarray(0, TRIGGER_BYTES);
+    const name = this.#nameOf(e.trigger);
     this.#note[AT_TRIGGER] = name.length;
     this.#note.set(name, AT_TRIGGER + 1);
     this.#engine.save(e.slot, this.#flow);
     if (!this.#gate.notes.write(e.family, e.key, this.#note)) this.lost++;
+  }
+
+  #nameOf(trigger: number): Uint8Array {
+    const text = this.#trigger(trigger);
+    let name = this.#names.get(text);
+    if (name === undefined) {
+      name = Buffer.from(text).subarray(0, TRIGGER_BYTES);
+      this.#names.set(text, name);
+    }
+    return name;
   }
 
   /** The connection has its record. */

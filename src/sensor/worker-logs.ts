@@ -1,5 +1,5 @@
 import type { FlowEngine } from '../flow/index.ts';
-import type { TunnelRecord } from '../flow/types.ts';
+import type { Side, TunnelRecord } from '../flow/types.ts';
 import type { ConnLogRecord } from '../log/conn-log.ts';
 import { LinkTarget } from '../log/log-link.ts';
 import {
@@ -28,6 +28,12 @@ export interface ShuntLine {
   last?: number | undefined;
 }
 
+/** What all lines about a connection's shunts say. */
+type ShuntedAbout = Pick<
+  ShuntLogRecord,
+  'uid' | 'origHost' | 'origPort' | 'respHost' | 'respPort' | 'proto' | 'communityId'
+> & { origSide: Side };
+
 /** The lines that a capture worker writes about its connections. */
 export class WorkerLogs {
   readonly tunnel: (record: TunnelRecord) => void;
@@ -39,6 +45,8 @@ export class WorkerLogs {
   readonly #shunt: (record: ShuntLogRecord) => void;
   /** Lines of shunt.log always have one: others than us have the records that they belong to. */
   readonly #ids: CommunityIds;
+  /** Of connections that have been shunted, until they end: what takes a hash and texts is made once. */
+  readonly #shunted = new Map<number, ShuntedAbout>();
   readonly #triggerName: (index: number) => string;
 
   /** `triggerName`: how logs name the policy with this index. */
@@ -61,6 +69,7 @@ export class WorkerLogs {
   /** A connection that has ended, with what of it was shunted; its record. */
   ended(engine: FlowEngine, slot: number, shunted: ShuntedPart | undefined): ConnLogRecord {
     const record: ConnLogRecord = engine.record(slot);
+    this.#shunted.delete(slot);
     this.#complete(record);
     const tls = engine.tls(slot);
     if (tls !== undefined) this.#ssl({ conn: record, tls });
@@ -76,15 +85,18 @@ export class WorkerLogs {
 
   /** Something has happened to the shunt of a connection. */
   shunt(engine: FlowEngine, slot: number, { event, trigger, reason, dropped, delay, last }: ShuntLine): void {
-    const r = engine.record(slot);
+    let about = this.#shunted.get(slot);
+    // Originator and responder may have changed places.
+    if (about?.origSide !== engine.origSide(slot)) about = this.#about(engine, slot);
+    if (event === 'start') this.#shunted.set(slot, about);
     this.#shunt({
       ts: Date.now() / 1000,
-      uid: r.uid,
-      origHost: r.origHost,
-      origPort: r.origPort,
-      respHost: r.respHost,
-      respPort: r.respPort,
-      proto: r.proto,
+      uid: about.uid,
+      origHost: about.origHost,
+      origPort: about.origPort,
+      respHost: about.respHost,
+      respPort: about.respPort,
+      proto: about.proto,
       event,
       trigger: this.#triggerName(trigger),
       reason,
@@ -94,8 +106,23 @@ export class WorkerLogs {
       respBytes: dropped?.respIpBytes,
       delay,
       last,
-      communityId: this.#ids.of(r),
+      communityId: about.communityId,
     });
+  }
+
+  #about(engine: FlowEngine, slot: number): ShuntedAbout {
+    const { uid, origHost, origPort, respHost, respPort, proto, ipProto } = engine.record(slot);
+    const communityId = this.#ids.of({ origHost, origPort, respHost, respPort, ipProto });
+    return {
+      uid,
+      origHost,
+      origPort,
+      respHost,
+      respPort,
+      proto,
+      communityId,
+      origSide: engine.origSide(slot),
+    };
   }
 
   /** Lines that the log thread could not take. */

@@ -1,0 +1,58 @@
+import { expect, test, vi } from 'vitest';
+import { Graces } from '../../src/gate/graces.ts';
+
+/** Waits that end when the test says so. */
+function stand() {
+  const ends: (() => void)[] = [];
+  const graces = new Graces(() => new Promise<void>((resolve) => ends.push(resolve)));
+  const state = async (promise: Promise<void>): Promise<string> => {
+    await new Promise((resolve) => setImmediate(resolve));
+    return Promise.race([promise.then(() => 'over'), new Promise<string>((r) => setImmediate(r, 'waits'))]);
+  };
+  return { ends, graces, state };
+}
+
+test('who asks while one is under way waits for the next, which all of them share', async () => {
+  const { ends, graces, state } = stand();
+  const first = graces.pass();
+  const [second, third] = [graces.pass(), graces.pass()];
+  expect(ends.length).toBe(1);
+  ends[0]();
+  expect(await state(first)).toBe('over');
+  expect(await state(second)).toBe('waits');
+  expect(ends.length).toBe(2);
+  ends[1]();
+  expect(await state(second)).toBe('over');
+  expect(await state(third)).toBe('over');
+});
+
+test('a wait that fails does not fail those that come after it', async () => {
+  let calls = 0;
+  const graces = new Graces(() => (calls++ === 0 ? Promise.reject(new Error('once')) : Promise.resolve()));
+  const first = graces.pass();
+  const second = graces.pass();
+  await expect(first).rejects.toThrow('once');
+  await expect(second).resolves.toBeUndefined();
+});
+
+test('what has time begins later, together', async () => {
+  vi.useFakeTimers();
+  try {
+    let calls = 0;
+    const graces = new Graces(() => {
+      calls++;
+      return Promise.resolve();
+    });
+    const all = [graces.soon(), graces.soon()];
+    expect(calls).toBe(0);
+    await vi.runAllTimersAsync();
+    await Promise.all(all);
+    expect(calls).toBe(1);
+    const again = graces.soon();
+    await vi.runAllTimersAsync();
+    await again;
+    expect(calls).toBe(2);
+  } finally {
+    vi.useRealTimers();
+  }
+});
