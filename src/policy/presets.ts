@@ -56,7 +56,7 @@ export const PRESETS: ReadonlyMap<string, Preset> = new Map<string, Preset>([
   [
     'tls',
     {
-      help: 'tls[=-CARRIER…]: TLS and DTLS once both sides have finished the handshake, also inside of smtp, imap, pop3, ftp, irc, xmpp, ldap, rdp, mysql, postgresql, socks, http; tls=-socks-rdp keeps these',
+      help: 'tls[=SIZE][-CARRIER…]: TLS and DTLS once both sides have finished the handshake, and SIZE bytes were seen of the connection if it is given; also inside of smtp, imap, pop3, ftp, irc, xmpp, ldap, rdp, mysql, postgresql, socks, http; tls=-socks-rdp keeps these, tls=100kB-socks is both',
       make: makeTls,
     },
   ],
@@ -177,12 +177,14 @@ function fixed(name: string, trigger: string, when: string): Preset['make'] {
 function makeTls(argument: string | undefined): ReturnType<Preset['make']> {
   const made = { name: 'tls', trigger: 'TLS_ESTABLISHED', when: 'tls.established and not service == quic' };
   if (argument === undefined) return made;
-  const kept = argument.split('-').slice(1);
-  if (!argument.startsWith('-') || kept.some((name) => !CARRIERS.has(name)))
+  const [size, ...kept] = argument.split('-');
+  const other = kept.find((name) => !CARRIERS.has(name));
+  if (other !== undefined || (size === '' && kept.length === 0))
     throw usage(
-      `policy 'tls' does not know '${argument}'`,
+      `policy 'tls' does not know '${other ?? argument}'`,
       `carriers that are kept are named with a minus: tls=-socks-rdp; known: ${[...CARRIERS.keys()].join(', ')}`,
     );
+  if (size !== '') made.when += ` and bytes >= ${sizeOf('tls', size, 0)}`;
   const names = [...new Set(kept)].sort();
   const but = names.map((name) => ` and not ${CARRIERS.get(name)}`).join('');
   return { ...made, when: made.when + but };

@@ -1,19 +1,22 @@
 import { expect, test, vi } from 'vitest';
 import { Graces } from '../../src/gate/graces.ts';
 
-/** Waits that end when the test says so. */
-function stand() {
-  const ends: (() => void)[] = [];
-  const graces = new Graces(() => new Promise<void>((resolve) => ends.push(resolve)));
-  const state = async (promise: Promise<void>): Promise<string> => {
-    await new Promise((resolve) => setImmediate(resolve));
-    return Promise.race([promise.then(() => 'over'), new Promise<string>((r) => setImmediate(r, 'waits'))]);
-  };
-  return { ends, graces, state };
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+async function state(promise: Promise<void>): Promise<string> {
+  let now = 'waits';
+  void promise.then(() => {
+    now = 'over';
+  });
+  await turn();
+  await turn();
+  return now;
 }
 
 test('who asks while one is under way waits for the next, which all of them share', async () => {
-  const { ends, graces, state } = stand();
+  // They end when the test says so.
+  const ends: (() => void)[] = [];
+  const graces = new Graces(() => new Promise<void>((resolve) => ends.push(resolve)));
   const first = graces.pass();
   const [second, third] = [graces.pass(), graces.pass()];
   expect(ends.length).toBe(1);
