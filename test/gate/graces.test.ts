@@ -1,17 +1,15 @@
 import { expect, test, vi } from 'vitest';
 import { Graces } from '../../src/gate/graces.ts';
 
-const turn = () => new Promise((resolve) => setImmediate(resolve));
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-async function state(promise: Promise<void>): Promise<string> {
-  let now = 'waits';
-  void promise.then(() => {
-    now = 'over';
-  });
-  await turn();
-  await turn();
-  return now;
-}
+const state = (promise: Promise<void>): Promise<string> =>
+  Promise.race([
+    promise.then(() => 'over'),
+    turn()
+      .then(turn)
+      .then(() => 'waits'),
+  ]);
 
 test('who asks while one is under way waits for the next, which all of them share', async () => {
   // They end when the test says so.
