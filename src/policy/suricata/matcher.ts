@@ -1,3 +1,4 @@
+import { sharedWords } from '../../kernel/shared-words.ts';
 import { type Letters, lowerCode } from './letters.ts';
 
 /** Where in a name a text has to stand: at its end, make up all of it, or anywhere. */
@@ -30,9 +31,15 @@ interface Parts {
   readonly slots: Uint32Array;
 }
 
-/** Of each candidate: id; where in the text the part stands, length of the text, whether capitals matter; next + 1; text. */
-const CANDIDATE_WORDS = 4;
+/**
+ * Of each candidate, a line of the cache: id; where in the text the part stands, length of the text, whether capitals matter
+ * and whether the text is in the pool; next + 1; place in the pool; else the text itself, a byte for each letter.
+ */
+const CANDIDATE_WORDS = 16;
+const TEXT_WORD = 4;
+const MOST_NEAR = (CANDIDATE_WORDS - TEXT_WORD) * 4;
 const EXACT = 0x1_0000;
+const FAR = 0x2_0000;
 
 /**
  * Many texts at once, in any case: each is found by a part of it, which is looked up in a table. What has to stand at the end
@@ -43,6 +50,7 @@ export class Matcher {
   /** In lower case, but where capitals matter. */
   readonly #pool: Uint16Array;
   readonly #candidates: Uint32Array;
+  readonly #near: Uint8Array;
   #used = 0;
   /** Shortest first. */
   readonly #tails: readonly Parts[];
@@ -51,7 +59,9 @@ export class Matcher {
 
   constructor(texts: readonly MatcherText[]) {
     this.#pool = new Uint16Array(texts.reduce((sum, { text }) => sum + text.length, 0));
-    this.#candidates = new Uint32Array(texts.length * CANDIDATE_WORDS);
+    const candidates = sharedWords(texts.length * CANDIDATE_WORDS);
+    this.#candidates = candidates;
+    this.#near = new Uint8Array(candidates.buffer, candidates.byteOffset, candidates.byteLength);
     const places: Record<Place, Placed[]> = { tail: [], whole: [], anywhere: [] };
     let at = 0;
     for (const { id, text, exact, place } of texts) {
@@ -109,16 +119,17 @@ export class Matcher {
       if (
         begin >= 0 &&
         begin + length <= letters.length &&
-        this.#stands(candidates[candidate + 3], length, name, begin)
+        this.#stands(candidate, (about & FAR) !== 0, length, name, begin)
       )
         found(candidates[candidate], begin + length, length);
       next = candidates[candidate + 2];
     }
   }
 
-  #stands(text: number, length: number, name: Uint16Array, begin: number): boolean {
-    const pool = this.#pool;
-    for (let i = 0; i < length; i++) if (pool[text + i] !== name[begin + i]) return false;
+  #stands(candidate: number, far: boolean, length: number, name: Uint16Array, begin: number): boolean {
+    const text = far ? this.#pool : this.#near;
+    const at = far ? this.#candidates[candidate + 3] : (candidate + TEXT_WORD) * 4;
+    for (let i = 0; i < length; i++) if (text[at + i] !== name[begin + i]) return false;
     return true;
   }
 
@@ -151,8 +162,12 @@ export class Matcher {
       }
       let slot = home(hash, capacity - 1);
       while (slots[slot * 2 + 1] !== 0 && slots[slot * 2] !== hash) slot = (slot + 1) & (capacity - 1);
-      const about = offset | (lower.length << 8) | (exact ? EXACT : 0);
-      this.#candidates.set([id, about, slots[slot * 2 + 1], at], this.#used * CANDIDATE_WORDS);
+      const text = this.#pool.subarray(at, at + lower.length);
+      const far = text.length > MOST_NEAR || text.some((code) => code > 255);
+      const about = offset | (lower.length << 8) | (exact ? EXACT : 0) | (far ? FAR : 0);
+      const candidate = this.#used * CANDIDATE_WORDS;
+      this.#candidates.set([id, about, slots[slot * 2 + 1], at], candidate);
+      if (!far) this.#near.set(text, (candidate + TEXT_WORD) * 4);
       slots[slot * 2] = hash;
       slots[slot * 2 + 1] = ++this.#used;
       filter[(hash >>> 5) & (filter.length - 1)] |= 1 << (hash & 31);

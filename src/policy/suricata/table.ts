@@ -8,13 +8,15 @@ import type { Buffer, Pattern, Signature } from './signature.ts';
 /** Longer names are none. */
 const MAX_NAME = 255;
 
-/** Of each pattern, next to each other: flags, offset, depth, signature, question in which it was last found. */
+/** Of each pattern, next to each other: flags, offset, depth, signature, question in which it was last found, head. */
 const PATTERN_WORDS = 8;
 const P_OFFSET = 1;
 const P_DEPTH = 2;
 const P_OWNER = 3;
 const P_FOUND = 4;
-const Flag = { negated: 1, startswith: 2, endswith: 4, dotprefix: 8 } as const;
+const P_HEAD = 5;
+/** `alone`: it is all that its signature asks of names. */
+const Flag = { negated: 1, startswith: 2, endswith: 4, dotprefix: 8, alone: 16 } as const;
 
 /** Of each signature: patterns that must be found, head, question in which one was last found, how many then. */
 const OWNER_WORDS = 4;
@@ -41,8 +43,11 @@ export class SignatureTable {
   /** Signatures without a content that must be there, by their heads. */
   readonly #others: readonly (readonly [head: Head, owners: readonly number[]])[];
   readonly #letters = new Letters();
-  /** Signatures of which a pattern was found. */
+  /** Signatures of which a pattern was found, and patterns that were found and stand alone; never made shorter. */
   readonly #touched: number[] = [];
+  #touchedCount = 0;
+  readonly #alone: number[] = [];
+  #aloneCount = 0;
   #question = 0;
   /** Made once: a decision leaves nothing behind. */
   readonly #take = (pattern: number, end: number, length: number): void => this.#note(pattern, end, length);
@@ -57,7 +62,8 @@ export class SignatureTable {
     this.#patterns = new Uint32Array(patterns.length * PATTERN_WORDS);
     for (const [i, { pattern, owner }] of patterns.entries()) {
       const depth = Math.min(0xffff_ffff, pattern.depth);
-      this.#patterns.set([flagsOf(pattern), pattern.offset, depth, owner], i * PATTERN_WORDS);
+      const flags = flagsOf(pattern) | (isAlone(signatures[owner]) ? Flag.alone : 0);
+      this.#patterns.set([flags, pattern.offset, depth, owner, 0, of[owner]], i * PATTERN_WORDS);
     }
     this.#owners = new Uint32Array(signatures.length * OWNER_WORDS);
     const expressions = new Map<number, Compiled[]>();
@@ -89,12 +95,19 @@ export class SignatureTable {
 
   /** The sid of a signature that this connection matches; undefined when there is none yet. */
   match(facts: FlowFacts): number | undefined {
-    this.#touched.length = 0;
+    this.#touchedCount = 0;
+    this.#aloneCount = 0;
     this.#question = (this.#question + 1) >>> 0;
     if (this.#question === 0) this.#forgetAll();
     this.#search(this.#matchers['tls.sni'], facts.serverName);
     this.#search(this.#matchers['http.host'], facts.httpHost);
-    for (const owner of this.#touched) {
+    for (let i = 0; i < this.#aloneCount; i++) {
+      const at = this.#alone[i];
+      const patterns = this.#patterns;
+      if (headHolds(this.#heads[patterns[at + P_HEAD]], facts)) return this.#sids[patterns[at + P_OWNER]];
+    }
+    for (let i = 0; i < this.#touchedCount; i++) {
+      const owner = this.#touched[i];
       const at = owner * OWNER_WORDS;
       const owners = this.#owners;
       // Each pattern was counted once; SPOILED is above any count.
@@ -130,6 +143,10 @@ export class SignatureTable {
     const patterns = this.#patterns;
     const at = number * PATTERN_WORDS;
     const question = this.#question;
+    if ((patterns[at] & Flag.alone) !== 0) {
+      if (this.#fits(at, end, length)) this.#alone[this.#aloneCount++] = at;
+      return;
+    }
     if (patterns[at + P_FOUND] === question || !this.#fits(at, end, length)) return;
     patterns[at + P_FOUND] = question;
     const owner = patterns[at + P_OWNER];
@@ -138,7 +155,7 @@ export class SignatureTable {
     if (owners[of + O_ASKED] !== question) {
       owners[of + O_ASKED] = question;
       owners[of + O_HAVE] = 0;
-      this.#touched.push(owner);
+      this.#touched[this.#touchedCount++] = owner;
     }
     if ((patterns[at] & Flag.negated) !== 0) owners[of + O_HAVE] |= SPOILED;
     else owners[of + O_HAVE]++;
@@ -174,6 +191,9 @@ const compiled = ({ source, flags, buffer, negated }: Signature['expressions'][n
   buffer,
   negated,
 });
+
+const isAlone = ({ patterns, expressions }: Signature): boolean =>
+  patterns.length === 1 && !patterns[0].negated && expressions.length === 0;
 
 function flagsOf({ negated, startswith, endswith, dotprefix }: Pattern): number {
   return (
