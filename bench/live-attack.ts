@@ -19,6 +19,8 @@ const MADE = 20_000;
 /** What was sent last has arrived or been dropped by then. */
 const SETTLE_MS = 300;
 
+const MOST_SECONDS = 180;
+
 /** A line of mitigation.log. */
 export interface MitigationLine {
   readonly event: string;
@@ -37,9 +39,9 @@ export interface LiveAttackOptions {
   readonly attack: Packets | undefined;
   readonly usualPps: number;
   readonly attackPps: number;
-  /** Seconds before the attack, and of it. */
+  /** Seconds before the attack; seconds of it, or what it waits for, MOST_SECONDS at most. */
   readonly before: number;
-  readonly during: number;
+  readonly during: number | ((log: () => MitigationLine[]) => Promise<void>);
   readonly signal: AbortSignal;
   /** More of `gate up`. */
   readonly gateOptions?: readonly string[];
@@ -112,13 +114,15 @@ export async function attackLive(options: LiveAttackOptions): Promise<LiveAttack
     );
     isUp = true;
     traffic = new LiveTraffic(ends);
-    const usual = new Stream(USUAL, usualPps, room(usualPps, before + during), options.usual);
+    const seconds = typeof during === 'number' ? during : MOST_SECONDS;
+    const usual = new Stream(USUAL, usualPps, room(usualPps, before + seconds), options.usual);
     traffic.begin(usual);
     await sleep(before, signal);
-    const attack = new Stream(ATTACK, attackPps, room(attackPps, during), repeated(options.attack));
+    const attack = new Stream(ATTACK, attackPps, room(attackPps, seconds), repeated(options.attack));
     const usualBefore = usual.sent;
     if (options.attack !== undefined) traffic.begin(attack);
-    await sleep(during, signal);
+    if (typeof during === 'number') await sleep(during, signal);
+    else await during(() => linesOf(directory));
     traffic.end(attack);
     const usualAfter = usual.sent;
     await pause(SETTLE_MS);

@@ -7,11 +7,14 @@ import {
   SampleReader,
 } from '../src/mitigation/index.ts';
 import { Packet } from '../src/packet/packet.ts';
+import type { RuleAction } from '../src/rules/spec.ts';
 import type { Packets } from './attack-traffic.ts';
 import { Random } from './attack-traffic.ts';
 
 /** Seconds from a decision to a set of rules in the kernel that the simulation assumes: docs/bench.md has what is measured. */
 const TO_LIVE = 0.1;
+/** Seconds of its rate that a limit lets through at once. */
+const BURST = 0.1;
 /** Samples that become columns at a time. */
 const BATCH = 64;
 
@@ -46,27 +49,31 @@ export interface SimulationResult {
 
 class LiveRule {
   readonly #engine: ClassicEngine;
-  readonly #limit: number | undefined;
+  readonly #action: RuleAction;
   readonly from: number;
-  #tokens: number;
-  #at = 0;
+  /** By what it is kept for. */
+  readonly #buckets = new Map<string, { tokens: number; at: number }>();
 
-  constructor(expr: string, lang: Language, limit: number | undefined, from: number) {
+  constructor(expr: string, lang: Language, action: RuleAction, from: number) {
     this.#engine = new ClassicEngine(compileFilterText(expr, lang));
-    this.#limit = limit;
-    this.#tokens = 0;
+    this.#action = action;
     this.from = from;
   }
 
-  /** Whether the packet, which stands for `weight`, is dropped. */
-  drops(batch: FrameBatch, now: number, weight: number): boolean {
+  /** Whether the IPv4 frame, which is in the batch alone and stands for `weight`, is dropped. */
+  drops(batch: FrameBatch, frame: Uint8Array, now: number, weight: number): boolean {
     this.#engine.run(batch);
     if (batch.returns[0] === 0) return false;
-    if (this.#limit === undefined) return true;
-    this.#tokens = Math.min(this.#limit * 0.1 + weight, this.#tokens + this.#limit * (now - this.#at));
-    this.#at = now;
-    if (this.#tokens < weight) return true;
-    this.#tokens -= weight;
+    if (this.#action.kind !== 'limit') return true;
+    const { rate, burst = BURST, per } = this.#action;
+    const key = per === 'source' ? frame.subarray(26, 30) : per === 'target' ? frame.subarray(30, 34) : [];
+    const most = rate * burst + weight;
+    const bucket = this.#buckets.get(key.join('.')) ?? { tokens: most, at: now };
+    this.#buckets.set(key.join('.'), bucket);
+    bucket.tokens = Math.min(most, bucket.tokens + rate * (now - bucket.at));
+    bucket.at = now;
+    if (bucket.tokens < weight) return true;
+    bucket.tokens -= weight;
     return false;
   }
 }
@@ -85,9 +92,8 @@ export function simulate(options: SimulationOptions): SimulationResult {
     const wanted = responder.records.flatMap(({ rules }) => rules);
     if (change === 'ended') return;
     live = wanted.map(({ expr, lang, action }) => {
-      const rate = action.kind === 'limit' ? action.rate : undefined;
-      const key = `${expr} ${rate}`;
-      const rule = texts.get(key) ?? new LiveRule(expr, lang, rate, now + TO_LIVE);
+      const key = `${expr} ${JSON.stringify(action)}`;
+      const rule = texts.get(key) ?? new LiveRule(expr, lang, action, now + TO_LIVE);
       texts.set(key, rule);
       return rule;
     });
@@ -130,7 +136,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
     result.samples++;
     batch.clear();
     batch.add(bytes, 0, bytes.length, bytes.length);
-    const dropped = live.some((rule) => rule.from <= now && rule.drops(batch, now, every));
+    const dropped = live.some((rule) => rule.from <= now && rule.drops(batch, bytes, now, every));
     if (isAttack) {
       counts.attack++;
       if (dropped) {

@@ -221,3 +221,18 @@ export function surpriseOf(kind: Surprise, seed: number, server: string, passOve
       ? tcp(r.chance(0.5), 20)
       : from(true).udp({ sport: ports[0], dport: 5201 }).payload(1400).bytes();
 }
+
+/**
+ * SYNs that have nothing in any field that those of the usual clients do not have: of so many hosts, or of made-up addresses (0).
+ * No attack that somebody has been seen to make, but the worst there can be.
+ */
+export function likeUsual(seed: number, server: string, hosts: number): Packets {
+  const r = new Random(seed);
+  const made = (): Client => {
+    const windows = r.chance(0.5);
+    const address = `${r.int(11, 126)}.${r.int(0, 255)}.${r.int(0, 255)}.${r.int(1, 254)}`;
+    return { address, ttl: (windows ? 128 : 64) - r.int(4, 22), windows };
+  };
+  const clients = Array.from({ length: hosts }, made);
+  return () => connection(r, hosts === 0 ? made() : r.pick(clients), server, 0)[0]();
+}

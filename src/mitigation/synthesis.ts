@@ -4,7 +4,7 @@ import type { RuleAction } from '../rules/spec.ts';
 import { SAMPLE_HEAD } from './columns.ts';
 import type { Attack, Detector } from './detector.ts';
 import { upperBound } from './estimate.ts';
-import { expressionOf, type Statement, type Veto } from './expression.ts';
+import { baseHolds, expressionOf, type Statement, type Veto } from './expression.ts';
 import { holds, type Term } from './features.ts';
 import { KINDS } from './kinds.ts';
 import { MOST_BEFORE, nameExpression } from './name-expression.ts';
@@ -71,6 +71,10 @@ const LEAST_COVER = 0.03;
 const MAX_UPPER = 0.03;
 /** Most sources that a limit is kept for. */
 const FEW_SOURCES = 1000;
+/** How often sources are seen, on the average, when all of them are known. */
+const SEEN = 3;
+/** As many times as the busiest of the usual sources a source may send under a limit of its own. */
+const SPARE = 4;
 /** Share of the targets that the prefix of an attack has to hold. */
 const HELD = 0.995;
 
@@ -194,12 +198,16 @@ function proposeTarget(
     vetoes: options.vetoes.filter(({ host }) => host === undefined || host.family === family),
     tags: commonTags(samples),
   };
-  const few = new Set(
-    samples.rows.map((row) => samples.columns.source.subarray(4 * row, 4 * row + 4).join('.')),
-  );
   const learnFrom = half(samples, 0);
   const heldOut = half(samples, 1);
   const toTarget = within(rest, target);
+  const alike = toTarget.rows.filter((row) => baseHolds(kind, rest.columns, row));
+  const usually = sourcesOf({ columns: rest.columns, rows: alike });
+  const senders: Senders = {
+    sources: sourcesOf(samples).size,
+    samples: samples.rows.length,
+    usualTop: alike.length === 0 ? 0 : Math.max(...usually.values()) / alike.length,
+  };
   let left = learnFrom.rows;
   const floor = Math.max(LEAST_COVER, proposal.usualShare * 0.5);
   for (let n = 1; n <= options.maxRules && left.length > floor * learnFrom.rows.length; n++) {
@@ -208,19 +216,20 @@ function proposeTarget(
       family,
       { columns: samples.columns, rows: left },
       half(rest, 0),
-      few.size <= 8,
+      senders.sources <= 8,
     );
-    const rule = weigh(attack, { ...statement, terms }, heldOut, toTarget, rest, options, few.size);
+    const rule = weigh(attack, { ...statement, terms }, heldOut, toTarget, rest, options, senders);
     rule.id = `m-${slug(KINDS[kind].name)}-${slug(prefixText(target))}-${attack.number}.${n}`;
     if (rule.covers < LEAST_COVER) {
       if (n === 1) proposal.notes.push('no rule beside the veto list matches enough of it');
       break;
     }
     const isLimit = rule.action.kind !== 'drop';
-    // What cannot be told apart is limited as a whole, once.
+    // What cannot be told apart is limited as a whole, once, and as long as it is too much without what is dropped.
     if (isLimit) {
-      if (proposal.rules.length === 0) {
-        const all = weigh(attack, { ...statement, terms: [] }, heldOut, toTarget, rest, options, few.size);
+      const remains = (attack.peak * left.length) / learnFrom.rows.length;
+      if (proposal.rules.length === 0 || remains > attack.threshold) {
+        const all = weigh(attack, { ...statement, terms: [] }, heldOut, toTarget, rest, options, senders);
         proposal.rules.push({ ...rule, ...all, id: rule.id, action: rule.action, why: rule.why });
       } else proposal.notes.push(`${percent(left.length / learnFrom.rows.length)} look like what is usual`);
       return;
@@ -256,7 +265,7 @@ function weigh(
   toTarget: Rows,
   rest: Rows,
   options: SynthesisOptions,
-  sources: number,
+  senders: Senders,
 ): ProposedRule {
   const expr = expressionOf(statement);
   const covers = counted(matchedRows(expr, 'tcpdump', heldOut), heldOut.rows.length);
@@ -268,7 +277,7 @@ function weigh(
     id: '',
     expr,
     lang: 'tcpdump',
-    action: verdict === undefined ? { kind: 'drop' } : limitFor(attack, sources),
+    action: verdict === undefined ? { kind: 'drop' } : limitFor(attack, senders),
     covers: covers.of === 0 ? 0 : covers.matched / covers.of,
     toTarget: here,
     anywhere,
@@ -299,10 +308,34 @@ function decide(
   return 'what is usual is not known';
 }
 
+/** Who sends what an attack consists of, and what is usual instead. */
+interface Senders {
+  /** Different sources. */
+  readonly sources: number;
+  /** Samples of them. */
+  readonly samples: number;
+  /** Share of the source that has most of the usual packets to the target. */
+  readonly usualTop: number;
+}
+
+/** Source addresses, and how many rows each has. */
+function sourcesOf({ columns, rows }: Rows): Map<string, number> {
+  const sources = new Map<string, number>();
+  for (const row of rows) {
+    const source = columns.source.subarray(4 * row, 4 * row + 4).join('.');
+    sources.set(source, (sources.get(source) ?? 0) + 1);
+  }
+  return sources;
+}
+
 /** What is let through of what cannot be told apart: twice the usual, and half of what nobody would take notice of. */
-function limitFor(attack: Attack, sources: number): RuleAction {
+function limitFor(attack: Attack, { sources, samples, usualTop }: Senders): RuleAction {
   const base = { kind: 'limit', unit: 'packets', burst: 0.1, prefix4: 32, prefix6: 64 } as const;
   const rate = Math.max(attack.threshold / 2, 2 * attack.usual);
+  // Hosts that each send far more than anybody does usually: a limit for each spares the usual ones, unless it lets more through.
+  const each = Math.max(rate / sources, SPARE * usualTop * attack.usual);
+  if (sources > 8 && samples >= SEEN * sources && each * sources <= 2 * rate)
+    return { ...base, rate: Math.ceil(each), per: 'source' };
   // Many sources that each send little are let through by limits of their own; few that send much are not.
   if (sources <= 8) return { ...base, rate: Math.ceil(rate / Math.max(1, sources)), per: 'source' };
   return { ...base, rate: Math.ceil(rate), per: sources <= FEW_SOURCES ? 'target' : 'rule' };
@@ -369,7 +402,9 @@ function proposeName(
     id: `m-dns-water-torture-${slug(name).slice(0, 40)}-${attack.number}.1`,
     expr,
     lang,
-    action: legitimate ? limitFor(attack, FEW_SOURCES + 1) : { kind: 'drop' },
+    action: legitimate
+      ? limitFor(attack, { sources: FEW_SOURCES + 1, samples: rows.length, usualTop: 1 })
+      : { kind: 'drop' },
     covers: covered.matched / covered.of,
     toTarget: matched,
     anywhere: matched,

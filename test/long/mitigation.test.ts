@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ATTACK_KINDS, attackOf } from '../../bench/attack-traffic.ts';
 import { simulate } from '../../bench/mitigation-run.ts';
-import { SURPRISES, surpriseOf, usualTraffic } from '../../bench/usual-traffic.ts';
+import { likeUsual, SURPRISES, surpriseOf, usualTraffic } from '../../bench/usual-traffic.ts';
 import { pcapFile } from '../../src/packet/pcap.ts';
 import { corpusRoot, readCases } from '../flow/support/corpus.ts';
 import { sluice } from '../support/command.ts';
@@ -37,6 +37,59 @@ describe.each(SEEDS)('parameters of seed %i', (seed) => {
     });
     expect(result.droppedAll).toBe(0);
   });
+});
+
+describe('an attack that is like the usual in every field', () => {
+  const usual = () => usualTraffic(5, '198.51.100');
+  const [server] = usual().servers;
+  const against = (hosts: number) =>
+    simulate({
+      usual: usual().packet,
+      attack: likeUsual(77, server, hosts),
+      usualPps: 1500,
+      attackPps: 5000,
+      every: 1,
+      before: 7,
+      during: 4,
+      seed: 3,
+      detector: { minPps: 500 },
+    });
+
+  it.each([40, 200])('of %i hosts is limited for each, which spares the usual', (hosts) => {
+    const { records, droppedAfter, usualDropped } = against(hosts);
+    const rules = records.filter(({ kind }) => kind === 'syn-flood').flatMap((record) => record.rules);
+    expect(rules.map(({ action }) => action)).toContainEqual(
+      expect.objectContaining({ kind: 'limit', per: 'source' }),
+    );
+    expect(droppedAfter).toBeGreaterThan(0.8);
+    expect(usualDropped).toBeLessThan(0.001);
+  });
+
+  it('of made-up addresses is limited as a whole, and that is told', () => {
+    const { records, droppedAfter } = against(0);
+    const rules = records.filter(({ kind }) => kind === 'syn-flood').flatMap((record) => record.rules);
+    expect(rules.map(({ action }) => action)).toContainEqual(
+      expect.objectContaining({ kind: 'limit', per: 'target' }),
+    );
+    const why = rules.find(({ action }) => action.kind === 'limit')?.why;
+    expect(why).toMatch(/usual packets (to it|anywhere) look like it/);
+    expect(droppedAfter).toBeGreaterThan(0.8);
+  });
+});
+
+it('a flash crowd of which one direction is seen is one', () => {
+  const usual = usualTraffic(5, '198.51.100');
+  const both = surpriseOf('flash-crowd', 31, usual.servers[0]);
+  const server = usual.servers[0];
+  // Bytes 30 to 33: where an IPv4 packet goes.
+  const inward = (at: number): Uint8Array => {
+    for (;;) {
+      const frame = both(at);
+      if (frame.subarray(30, 34).join('.') === server) return frame;
+    }
+  };
+  const result = simulate({ ...common, usual: usual.packet, attack: inward, seed: 4 });
+  expect(result.droppedAll).toBe(0);
 });
 
 describe('sluice detect', () => {
