@@ -60,6 +60,7 @@ function row(kind: string, cases: readonly Case[], duration: number): Table['row
   return {
     kind,
     attacks: cases.length,
+    sent: Math.min(...cases.map(({ result }) => result.attackSent)),
     named: cases.filter(isRightlyNamed).length,
     first: median(firsts),
     last: Math.max(...firsts),
@@ -78,6 +79,7 @@ function row(kind: string, cases: readonly Case[], duration: number): Table['row
 const COLUMNS: Table['columns'] = [
   { key: 'kind', title: 'attack' },
   { key: 'attacks', title: 'attacks' },
+  { key: 'sent', title: 'packets, least' },
   { key: 'named', title: 'named right' },
   { key: 'first', title: 'first drop, s', digits: 2 },
   { key: 'last', title: 'worst', digits: 2 },

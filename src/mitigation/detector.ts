@@ -37,6 +37,8 @@ export const TICK = 250_000_000;
 const SECONDS_PER_TICK = TICK / 1e9;
 /** While learning, thresholds are so many times higher. */
 const LEARNING_FACTOR = 5;
+/** Time that goes back by more than this (nanoseconds) is a clock that was set, and no sample that came late. */
+const SET_BACK = 30e9;
 /** From this part of the least rate on a target's usual rate is followed. */
 const FOLLOW = 0.1;
 const MAX_TRACKS = 4096;
@@ -157,7 +159,9 @@ export class Detector {
 
   /** The clock has come this far, whether or not there were samples. */
   advance(time: number): void {
-    if (Number.isNaN(this.#tickBegin)) this.#tickBegin = time;
+    // A clock that was set back is gone on with as it is: else nothing would be seen until it is where it was.
+    if (Number.isNaN(this.#tickBegin) || (time > 0 && time < this.#tickBegin - SET_BACK))
+      this.#tickBegin = time;
     for (let empty = 0; time >= this.#tickBegin + TICK; ) {
       empty = this.#empty ? empty + 1 : 0;
       this.#turn();

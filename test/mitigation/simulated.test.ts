@@ -2,7 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { attackOf } from '../../bench/attack-traffic.ts';
 import { type SimulationOptions, simulate } from '../../bench/mitigation-run.ts';
 import { surpriseOf, usualTraffic } from '../../bench/usual-traffic.ts';
+import { Responder } from '../../src/mitigation/index.ts';
 import { eth } from '../../src/packet/build.ts';
+import { columnsOf } from './samples.ts';
 
 const usual = () => usualTraffic(77, '198.51.100');
 const common = { usualPps: 6000, attackPps: 30_000, every: 60, before: 6.5, during: 3, seed: 5 } as const;
@@ -34,6 +36,29 @@ describe('an attack of random parameters', () => {
       ['udp-flood', true],
     ]);
   });
+});
+
+it('is noticed after the clock was set back', () => {
+  const { servers, packet } = usual();
+  const attack = attackOf('memcached-amplification', 3, servers[0]);
+  const told: string[] = [];
+  const responder = new Responder((record) => told.push(record.kind), { learning: 0.5 });
+  const add = (frames: readonly Uint8Array[], begin: number): void => {
+    const columns = columnsOf(frames);
+    for (let row = 0; row < columns.count; row++) {
+      columns.time[row] = (begin + row / 2000) * 1e9;
+    }
+    responder.add(columns);
+  };
+  add(
+    Array.from({ length: 2000 }, () => packet(0)),
+    1_700_000_000,
+  );
+  add(
+    Array.from({ length: 3000 }, (_, i) => attack.packet(i)),
+    1_600_000_000,
+  );
+  expect(told).toContain('memcached-amplification');
 });
 
 describe('what only looks like an attack', () => {
