@@ -13,8 +13,6 @@ import { Random } from './attack-traffic.ts';
 
 /** Seconds from a decision to a set of rules in the kernel that the simulation assumes: docs/bench.md has what is measured. */
 const TO_LIVE = 0.1;
-/** Seconds of its rate that a limit lets through at once. */
-const BURST = 0.1;
 /** Samples that become columns at a time. */
 const BATCH = 64;
 
@@ -65,7 +63,7 @@ class LiveRule {
     this.#engine.run(batch);
     if (batch.returns[0] === 0) return false;
     if (this.#action.kind !== 'limit') return true;
-    const { rate, burst = BURST, per } = this.#action;
+    const { rate, burst, per } = this.#action;
     const key = per === 'source' ? frame.subarray(26, 30) : per === 'target' ? frame.subarray(30, 34) : [];
     const most = rate * burst + weight;
     const bucket = this.#buckets.get(key.join('.')) ?? { tokens: most, at: now };

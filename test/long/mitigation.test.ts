@@ -40,12 +40,11 @@ describe.each(SEEDS)('parameters of seed %i', (seed) => {
 });
 
 describe('an attack that is like the usual in every field', () => {
-  const usual = () => usualTraffic(5, '198.51.100');
-  const [server] = usual().servers;
-  const against = (hosts: number) =>
-    simulate({
-      usual: usual().packet,
-      attack: likeUsual(77, server, hosts),
+  const against = (hosts: number) => {
+    const usual = usualTraffic(5, '198.51.100');
+    return simulate({
+      usual: usual.packet,
+      attack: likeUsual(77, usual.servers[0], hosts),
       usualPps: 1500,
       attackPps: 5000,
       every: 1,
@@ -54,6 +53,7 @@ describe('an attack that is like the usual in every field', () => {
       seed: 3,
       detector: { minPps: 500 },
     });
+  };
 
   it.each([40, 200])('of %i hosts is limited for each, which spares the usual', (hosts) => {
     const { records, droppedAfter, usualDropped } = against(hosts);
