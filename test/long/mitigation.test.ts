@@ -39,22 +39,23 @@ describe.each(SEEDS)('parameters of seed %i', (seed) => {
   });
 });
 
-describe('an attack that is like the usual in every field', () => {
-  const against = (hosts: number) => {
-    const usual = usualTraffic(5, '198.51.100');
-    return simulate({
-      usual: usual.packet,
-      attack: likeUsual(77, usual.servers[0], hosts),
-      usualPps: 1500,
-      attackPps: 5000,
-      every: 1,
-      before: 7,
-      during: 4,
-      seed: 3,
-      detector: { minPps: 500 },
-    });
-  };
+/** SYNs that are like the usual ones, of so many hosts. */
+const against = (hosts: number) => {
+  const usual = usualTraffic(5, '198.51.100');
+  return simulate({
+    usual: usual.packet,
+    attack: likeUsual(77, usual.servers[0], hosts),
+    usualPps: 1500,
+    attackPps: 5000,
+    every: 1,
+    before: 7,
+    during: 4,
+    seed: 3,
+    detector: { minPps: 500 },
+  });
+};
 
+describe('an attack that is like the usual in every field', () => {
   it.each([40, 200])('of %i hosts is limited for each, which spares the usual', (hosts) => {
     const { records, droppedAfter, usualDropped } = against(hosts);
     const rules = records.filter(({ kind }) => kind === 'syn-flood').flatMap((record) => record.rules);
