@@ -6,6 +6,7 @@ import { benchDaemon } from './daemon.ts';
 import { benchEntries } from './entries.ts';
 import { benchFanout } from './fanout.ts';
 import { benchFilter } from './filter.ts';
+import { benchFleet } from './fleet.ts';
 import { benchGate } from './gate.ts';
 import type { BenchIo, Table } from './measure.ts';
 import { ATTACK_SECONDS, benchMitigation } from './mitigation.ts';
@@ -109,6 +110,13 @@ export const BENCHES: readonly Bench[] = [
       'packets per second from a capture file of 2,000,000 packets and 100,000 connections, beside other flow tools',
     rounds: 3,
     run: (rounds, io) => readTables(rounds, io),
+  },
+  {
+    name: 'fleet',
+    about:
+      'signed rules: signatures/s, what nats-server needs for each edge and rule, what a program compiled elsewhere would save',
+    rounds: 5,
+    run: (rounds, io) => benchFleet(rounds, io),
   },
   {
     name: 'rules',

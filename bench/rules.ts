@@ -57,7 +57,7 @@ function expression(n: number): { lang: Language; expr: string } {
   }
 }
 
-function rulesOf(count: number): PlacedHere[] {
+export function rulesOf(count: number): PlacedHere[] {
   return Array.from({ length: count }, (_, n) => {
     const { lang, expr } = expression(n);
     return { rule: parseRule({ id: `r${n}`, expr, lang, action: parseAction('drop') }), on: true };
