@@ -17,6 +17,7 @@ import { BpfMap, MapType, unshareNetns } from '../src/kernel/index.ts';
 import { SlRuleMatches } from '../src/rules/layout.gen.ts';
 import { loadRuleProgram } from '../src/rules/load-programs.ts';
 import { compileRules } from '../src/rules/program/compile-rules.ts';
+import { sampleBatches } from './fleet-samples.ts';
 import { type BenchIo, cpuSeconds, median, type Table } from './measure.ts';
 import { rulesOf } from './rules.ts';
 
@@ -299,7 +300,7 @@ async function compileOnce(rounds: number, io: BenchIo): Promise<Table> {
 
 /** What the parts of a fleet cost, for docs/fleet-scaling.md. Needs nats-server and the rights to load programs. */
 export async function benchFleet(rounds: number, io: BenchIo): Promise<{ tables: Table[]; notes: string[] }> {
-  const tables = [await signatures(rounds, io), await compileOnce(rounds, io)];
+  const tables = [await signatures(rounds, io), sampleBatches(rounds, io), await compileOnce(rounds, io)];
   unshareNetns();
   await run(['ip', 'link', 'set', 'lo', 'up']);
   const directory = await mkdtemp(join(tmpdir(), `sluice-lab-${process.pid}-`));
