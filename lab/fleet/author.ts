@@ -34,6 +34,8 @@ const TTL = 3600;
 /** Who signs: keeps in mind what was signed, which is what the edges have to be found with in the end. */
 export class Author {
   readonly trust: string;
+  /** The private key, for detectors. */
+  readonly keyFile: string;
   readonly #key: SigningKey;
   readonly #stranger: SigningKey;
   /** Published, in the order of their revisions, by id. */
@@ -46,7 +48,9 @@ export class Author {
     this.#key = readSigningKey(made.privatePem, 'desk');
     this.#stranger = readSigningKey(generateKeys('stranger').privatePem, 'stranger');
     this.trust = `${directory}/desk.pub`;
+    this.keyFile = `${directory}/desk.key`;
     writeFileSync(this.trust, made.publicLine);
+    writeFileSync(this.keyFile, made.privatePem, { mode: 0o600 });
   }
 
   /** A statement that nothing is known of yet. */

@@ -1,5 +1,6 @@
 import { SluiceError } from '../../src/base/errors.ts';
 import { FLEET_PREFIX } from '../../src/fleet/statement.ts';
+import { type AttackResult, attack, attackText } from './attack.ts';
 import type { Signed } from './author.ts';
 import { CASES, type CaseResult, spread } from './cases.ts';
 import type { Landing } from './edge.ts';
@@ -10,6 +11,8 @@ export interface FleetLabOptions {
   readonly simulated: number;
   /** Rules whose spread is measured. */
   readonly rules: number;
+  /** Seconds of an attack that detectors find through NATS; 0: none. */
+  readonly attack: number;
   readonly progress: (text: string) => void;
   readonly stop: AbortSignal;
 }
@@ -27,6 +30,8 @@ export interface FleetReport {
   readonly rules: number;
   readonly spread: { readonly real: Spread; readonly simulated: Spread };
   readonly cases: readonly CaseResult[];
+  /** Null: there was none, or it failed. */
+  readonly attack: AttackResult | null;
   /** In the end: rules in force at all edges together, and packets dropped by them at the real ones. */
   readonly inForce: number;
   readonly dropped: number;
@@ -89,19 +94,27 @@ export async function runFleetLab(options: FleetLabOptions): Promise<FleetReport
     const cpu = (stand.server.cpuSeconds() - from.cpu) / ((performance.now() - from.at) / 1000);
     const memory = stand.server.memory();
     const spreads = { real: spreadOf(stand, signed, true), simulated: spreadOf(stand, signed, false) };
-    for (const { name, run } of CASES) {
+    const attempt = async (name: string, run: () => Promise<string>): Promise<void> => {
       if (options.stop.aborted) throw new SluiceError('LAB', 'it was asked to stop');
       options.progress(name);
       const since = performance.now();
-      const seconds = (): number => (performance.now() - since) / 1000;
+      let shown: string;
       try {
-        cases.push({ name, shown: await run(stand), seconds: seconds() });
+        shown = await run();
       } catch (error) {
         const { message } = error as Error;
         failures.push(`${name}: ${message}`);
-        cases.push({ name, shown: `FAILED: ${message}`, seconds: seconds() });
+        shown = `FAILED: ${message}`;
       }
-    }
+      cases.push({ name, shown, seconds: (performance.now() - since) / 1000 });
+    };
+    for (const { name, run } of CASES) await attempt(name, () => run(stand));
+    let attacked: AttackResult | null = null;
+    if (options.attack > 0)
+      await attempt('a detector is killed', async () => {
+        attacked = await attack(stand, options.attack);
+        return attackText(attacked);
+      });
     options.progress('what is in force is compared with what was signed');
     const states = await stand.states();
     failures.push(...stand.wrong(states));
@@ -115,6 +128,7 @@ export async function runFleetLab(options: FleetLabOptions): Promise<FleetReport
       rules: options.rules,
       spread: spreads,
       cases,
+      attack: attacked,
       inForce: states.reduce((sum, { inForce }) => sum + inForce.size, 0),
       dropped: rows.reduce((sum, { dropped }) => sum + dropped.pkts, 0),
       failures,

@@ -12,6 +12,8 @@ import { Namespace } from '../namespace.ts';
 import { ended } from '../process.ts';
 import { Worker } from '../worker.ts';
 import { type EdgeGroup, type EdgePlace, type EdgeState, type Landing, liveRule } from './edge.ts';
+import { countPassed, passed } from './passed.ts';
+import type { Sent, ToSender } from './sender-protocol.ts';
 import { until } from './until.ts';
 
 const START_SECONDS = 120;
@@ -87,8 +89,9 @@ export class RealEdge implements EdgeGroup {
     for (const stream of [this.#gate.stdout, this.#gate.stderr]) stream?.pipe(log, { end: false });
     void ended(this.#gate).then(() => log.end());
     await this.#connect();
-    this.#sender = new Worker(this.#namespace, 'fleet/sender', [WIRE]);
-    await this.#sender.request({ kind: 'start' });
+    await countPassed(this.#namespace, name);
+    this.#sender = new Worker(this.#namespace, 'fleet/sender', [WIRE, String(this.#namespace.inode % 1000)]);
+    await this.#ask({ kind: 'start' });
   }
 
   async #connect(): Promise<void> {
@@ -124,6 +127,36 @@ export class RealEdge implements EdgeGroup {
   get #client(): ControlClient {
     if (this.#control === undefined) throw new SluiceError('LAB', `${this.#name} has not been started`);
     return this.#control;
+  }
+
+  async #ask(message: ToSender): Promise<Sent> {
+    if (this.#sender === undefined) throw new SluiceError('LAB', `${this.#name} has not been started`);
+    return await this.#sender.request<Sent>(message);
+  }
+
+  /** Begins an attack of this kind, or ends it. */
+  async attack(kind: string | undefined): Promise<void> {
+    await this.#ask(kind === undefined ? { kind: 'peace' } : { kind: 'attack', attack: kind });
+  }
+
+  /** Packets that were sent to the gate, and that it let through. */
+  async traffic(): Promise<{ sent: Sent; passed: Sent }> {
+    const sent = { ...(await this.#ask({ kind: 'sent' })) };
+    return { sent, passed: await passed(this.#namespace, this.#name) };
+  }
+
+  /** Packets that rules have dropped whose ids are like this. */
+  async dropped(like: RegExp): Promise<number> {
+    const rows = await this.rules();
+    return rows
+      .filter(({ id }) => like.test(id.slice(FLEET_PREFIX.length)))
+      .reduce((sum, { dropped }) => sum + dropped.pkts, 0);
+  }
+
+  /** Samples that it has sent to detectors. */
+  async samplesSent(): Promise<number> {
+    const { samples } = await this.#client.ask<StatusReport>('status');
+    return samples?.sent ?? 0;
   }
 
   async states(): Promise<EdgeState[]> {

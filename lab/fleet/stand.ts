@@ -44,6 +44,8 @@ export class Stand {
   readonly proxy: Proxy;
   readonly real: readonly RealEdge[];
   readonly #simulated: readonly Group[];
+  /** For logs. */
+  readonly directory: string;
   readonly #directories: readonly string[];
 
   private constructor(
@@ -55,6 +57,7 @@ export class Stand {
     this.author = parts.author;
     this.proxy = parts.proxy;
     this.real = parts.real;
+    this.directory = directories[0];
     this.#directories = directories;
     this.#simulated = simulated;
   }
@@ -106,6 +109,7 @@ export class Stand {
       source: this.server.url(HOST),
       trust: this.author.trust,
       directory,
+      options: ['--samples-to', this.server.url(HOST)],
     });
     await run(['ip', '-batch', '-'], {
       input: [

@@ -9,6 +9,7 @@ kernelTest(
     const report = await runFleetLab({
       simulated: 30,
       rules: 10,
+      attack: 0,
       progress: () => {},
       stop: new AbortController().signal,
     });

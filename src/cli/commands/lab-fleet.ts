@@ -23,16 +23,19 @@ export function registerLabFleet(lab: Command, host: CommandHost): void {
     .addOption(
       new Option('--rules <N>', 'Rules whose spread is measured.').argParser(wholeNumber(1, 500)).default(40),
     )
+    .addOption(
+      new Option(
+        '--attack <SECONDS>',
+        'Of an attack that two detectors find, one of which is killed; 0: none.',
+      )
+        .argParser(wholeNumber(0, 600))
+        .default(60),
+    )
     .action(async () => {
       const { config } = configOf(fleet, outputSchema);
-      const { simulated, rules } = fleet.opts<{ simulated: number; rules: number }>();
+      const given = fleet.opts<{ simulated: number; rules: number; attack: number }>();
       await host.run(config, async (io) => {
-        const report = await runFleetLab({
-          simulated,
-          rules,
-          progress: (text) => io.progress(text),
-          stop: io.stop,
-        });
+        const report = await runFleetLab({ ...given, progress: (text) => io.progress(text), stop: io.stop });
         io.progressDone();
         const [first] = report.failures;
         const problem =
