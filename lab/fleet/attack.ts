@@ -34,20 +34,22 @@ const noAuto = async (stand: Stand): Promise<true | undefined> =>
   (await stand.states()).every(({ inForce }) => [...inForce.keys()].every((id) => !AUTO.test(id))) ||
   undefined;
 
+/** Waits until each of these detectors holds something, and together they hold all. */
+const holdAll = (some: readonly Detector[]): Promise<true> =>
+  until(
+    () => {
+      const held = some.map((detector) => detector.held);
+      const total = new Set(held.flatMap((names) => [...names]));
+      return (held.every(({ size }) => size > 0) && total.size === LEASES) || undefined;
+    },
+    'the detectors do not hold all partitions',
+    LONG,
+  );
+
 /** @throws SluiceError LAB when a goal is missed */
 export async function attack(stand: Stand, seconds: number): Promise<AttackResult> {
   const url = stand.server.url('127.0.0.1');
   const detectors: Detector[] = [];
-  const holdAll = (some: readonly Detector[]): Promise<true> =>
-    until(
-      () => {
-        const held = some.map((detector) => detector.held);
-        const total = new Set(held.flatMap((names) => [...names]));
-        return (held.every(({ size }) => size > 0) && total.size === LEASES) || undefined;
-      },
-      'the detectors do not hold all partitions',
-      LONG,
-    );
   try {
     for (const name of ['detector1', 'detector2']) {
       detectors.push(await Detector.start(join(stand.directory, name), url, stand.author.keyFile));
@@ -63,7 +65,7 @@ export async function attack(stand: Stand, seconds: number): Promise<AttackResul
     await wait(LEARN_MS);
     const before = await Promise.all(stand.real.map((edge) => edge.traffic()));
     const begun = performance.now();
-    await Promise.all(stand.real.map((edge) => edge.attack(KIND)));
+    await Promise.all(stand.real.map((edge) => edge.attack(true)));
     const firstDrop = await Promise.all(
       stand.real.map((edge) =>
         until(
@@ -82,7 +84,7 @@ export async function attack(stand: Stand, seconds: number): Promise<AttackResul
     const takenOver = (performance.now() - killed) / 1000;
     await wait(Math.max(0, 1000 * seconds - (performance.now() - begun)));
     const lasted = (performance.now() - begun) / 1000;
-    await Promise.all(stand.real.map((edge) => edge.attack(undefined)));
+    await Promise.all(stand.real.map((edge) => edge.attack(false)));
     const after = await Promise.all(stand.real.map((edge) => edge.traffic()));
     const share = (what: keyof Sent): number => {
       const sent =
@@ -131,6 +133,8 @@ export async function attack(stand: Stand, seconds: number): Promise<AttackResul
   }
 }
 
+const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
+
 export function attackText({
   kind,
   seconds,
@@ -140,6 +144,5 @@ export function attackText({
   sent,
   takenOver,
 }: AttackResult): string {
-  const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
   return `${kind}, ${seconds.toFixed(0)} s, ${sent.toLocaleString('en-US')} packets to three gates: first drop after ${firstDrop.map((value) => value.toFixed(2)).join(', ')} s; ${percent(attackDropped)} of it dropped, ${percent(usualDropped)} of the usual; its detector killed after a third, the other held all ${takenOver.toFixed(1)} s later`;
 }

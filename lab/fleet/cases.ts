@@ -195,7 +195,7 @@ async function skewed(stand: Stand): Promise<string> {
     if (offset === OFFSETS.ahead || offset === OFFSETS.behind)
       must(inForce.has('day') && inForce.has('truly'), `${edge} lacks rules`);
   }
-  return `${SKEWED} simulated edges and a real one: 120 s ahead and 200 s behind change nothing; 2 h ahead rules of an hour are refused as expired; 15 min behind nothing new counts, and it is said why`;
+  return `${SKEWED} simulated edges and a gate: 30 and 120 s ahead and 200 s behind change nothing; 2 h ahead rules of an hour are refused as expired; 15 min behind nothing new counts, and it is said why`;
 }
 
 async function partition(stand: Stand): Promise<string> {

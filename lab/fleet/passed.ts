@@ -5,8 +5,8 @@ import type { Sent } from './sender-protocol.ts';
 const SINK = 'sink';
 
 /**
- * Counts what comes through a gate: by the last bytes of the source addresses that bench/attack-traffic.ts and usual-traffic.ts give
- * their frames, with filters of tc, which stand behind XDP.
+ * Counts what comes through a gate: by the source addresses that traffic.ts gives its frames, with filters of tc, which
+ * stand behind XDP.
  */
 export async function countPassed(namespace: Namespace, ifname: string): Promise<void> {
   // The word before the network header: half of the source address, and the EtherType.

@@ -90,7 +90,7 @@ export class RealEdge implements EdgeGroup {
     void ended(this.#gate).then(() => log.end());
     await this.#connect();
     await countPassed(this.#namespace, name);
-    this.#sender = new Worker(this.#namespace, 'fleet/sender', [WIRE, String(this.#namespace.inode % 1000)]);
+    this.#sender = new Worker(this.#namespace, 'fleet/sender', [WIRE]);
     await this.#ask({ kind: 'start' });
   }
 
@@ -134,9 +134,9 @@ export class RealEdge implements EdgeGroup {
     return await this.#sender.request<Sent>(message);
   }
 
-  /** Begins an attack of this kind, or ends it. */
-  async attack(kind: string | undefined): Promise<void> {
-    await this.#ask(kind === undefined ? { kind: 'peace' } : { kind: 'attack', attack: kind });
+  /** Begins or ends the attack. */
+  async attack(on: boolean): Promise<void> {
+    await this.#ask({ kind: on ? 'attack' : 'peace' });
   }
 
   /** Packets that were sent to the gate, and that it let through. */
