@@ -131,7 +131,7 @@ export class ApiServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#sampler.close();
-    this.#stream.close(this.#sampler.take());
+    await this.#stream.close(this.#sampler.take());
     await this.#app.close();
     this.#metrics.close();
     if (this.#unix !== undefined) rmSync(this.#unix, { force: true });

@@ -5,6 +5,8 @@ import type { Tick } from './shapes.ts';
 const MAX_CLIENTS = 256;
 /** Bytes that wait for a slow onlooker before it is let go of. */
 const MAX_WAITING = 1 << 20;
+/** So long the end of a run waits for them. */
+const LAST_MS = 500;
 
 const event = (name: 'tick' | 'end', tick: Tick): string =>
   `event: ${name}\ndata: ${JSON.stringify(tick)}\n\n`;
@@ -45,10 +47,22 @@ export class Stream {
     }
   }
 
-  /** The run is over: its last numbers, and no more. */
-  close(last: Tick): void {
+  /** The run is over: its last numbers, and no more. Resolves when they are on their way, or an onlooker takes too long. */
+  async close(last: Tick): Promise<void> {
     const text = event('end', last);
-    for (const client of this.#clients) client.end(text);
+    const sent = [...this.#clients].map(
+      async (client) =>
+        await new Promise<void>((resolve) => {
+          client.once('close', resolve);
+          client.end(text, resolve);
+        }),
+    );
     this.#clients.clear();
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, LAST_MS);
+    });
+    await Promise.race([Promise.all(sent), late]);
+    clearTimeout(timer);
   }
 }

@@ -1,4 +1,5 @@
 import { connect, createServer, type Server } from 'node:net';
+import { pipeline } from 'node:stream';
 import { SluiceError } from '../base/errors.ts';
 
 const MAX_CONNECTIONS = 512;
@@ -13,14 +14,9 @@ export async function forward(
 ): Promise<AsyncDisposable & { port: number }> {
   const server: Server = createServer((near) => {
     const far = connect(socket);
-    for (const [one, other] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      one.pipe(other);
-      one.on('error', () => other.destroy());
-      one.on('close', () => other.destroy());
-    }
+    // What breaks on one side ends the other; what one side has said to its end is handed on whole.
+    pipeline(near, far, () => {});
+    pipeline(far, near, () => {});
   });
   server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
