@@ -23,7 +23,7 @@ const features = machineCheck(
         'problem',
         `Linux ${kernel.release} lacks ${missing.join(', ')}`,
         '`sluice run` and `sluice gate up` say what works without',
-        byHand('Linux 6.1 or newer, unless a sandbox withholds it', 'reboot', 'another kernel'),
+        byHand('Linux 6.12 or newer, unless a sandbox withholds it', 'reboot', 'another kernel'),
         'KERNEL_FEATURE',
       );
     if (unclear.length > 0)

@@ -4,8 +4,8 @@ import { Namespace } from '../../lab/namespace.ts';
 import { interfaceInfo, xdpAttachment } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { conversation } from '../../src/packet/conversation.ts';
+import { documentOf, Feed, LogDir, mixed, pause, places, Run, runOn, sumOf } from '../sensor/run.ts';
 import { ip, kernelTest, ownNetns, until, untilOperational, vethPair } from '../support/kernel.ts';
-import { documentOf, Feed, LogDir, mixed, pause, places, Run, runOn, sumOf } from './run.ts';
 
 const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
 const POLICY = ['--policy', 'bulk=100kB'];

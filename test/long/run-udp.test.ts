@@ -2,7 +2,6 @@ import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { conversation } from '../../src/packet/conversation.ts';
-import { ownNetns, until } from '../support/kernel.ts';
 import {
   booksOf,
   connOf,
@@ -12,8 +11,9 @@ import {
   runMirror,
   timeless,
   WRAPS,
-} from './mirror.ts';
-import { documentOf, type Ended, type ErrorDocument, LogDir, mixed, Run, sumOf } from './run.ts';
+} from '../sensor/mirror.ts';
+import { documentOf, type Ended, type ErrorDocument, LogDir, mixed, Run, sumOf } from '../sensor/run.ts';
+import { ownNetns, until } from '../support/kernel.ts';
 
 ownNetns();
 

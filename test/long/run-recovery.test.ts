@@ -5,9 +5,7 @@ import { LAYOUT_VERSION } from '../../src/gate/layout.ts';
 import { BpfMap, interfaceInfo, xdpAttachment } from '../../src/kernel/index.ts';
 import { conversation } from '../../src/packet/conversation.ts';
 import { pcapFile } from '../../src/packet/pcap.ts';
-import { sluice } from '../support/command.ts';
-import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
-import { type Comparison, type ConnLine, compare } from './compare.ts';
+import { type Comparison, type ConnLine, compare } from '../sensor/compare.ts';
 import {
   documentOf,
   Feed,
@@ -19,7 +17,9 @@ import {
   type Run,
   runOn,
   sumOf,
-} from './run.ts';
+} from '../sensor/run.ts';
+import { sluice } from '../support/command.ts';
+import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 
 const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
 /** Slow enough that a busy machine shunts a connection in the first part of its transfer. */
