@@ -26,7 +26,8 @@ napi_value map_create(napi_env env, napi_callback_info info) {
 
 // Element calls: the kernel reads and writes as many bytes as the map's sizes say, so the buffers are checked against
 // the sizes that the caller names; src/kernel takes them from the map itself.
-napi_value map_lookup(napi_env env, napi_callback_info info) {
+template <typename Call>
+napi_value with_value(napi_env env, napi_callback_info info, Call call) {
   Args args(env, info, 6);
   int fd = args.i32(0);
   Bytes key = args.bytes(1);
@@ -36,20 +37,15 @@ napi_value map_lookup(napi_env env, napi_callback_info info) {
   size_t value_size = args.u32(5);
   if (!args.ok) return nullptr;
   if (key.size < key_size || value.size < value_size) return number(env, -EINVAL);
-  return number(env, bpf_map_lookup_elem_flags(fd, key.data, value.data, flags));
+  return number(env, call(fd, key.data, value.data, flags));
+}
+
+napi_value map_lookup(napi_env env, napi_callback_info info) {
+  return with_value(env, info, bpf_map_lookup_elem_flags);
 }
 
 napi_value map_update(napi_env env, napi_callback_info info) {
-  Args args(env, info, 6);
-  int fd = args.i32(0);
-  Bytes key = args.bytes(1);
-  Bytes value = args.bytes(2);
-  uint32_t flags = args.u32(3);
-  size_t key_size = args.u32(4);
-  size_t value_size = args.u32(5);
-  if (!args.ok) return nullptr;
-  if (key.size < key_size || value.size < value_size) return number(env, -EINVAL);
-  return number(env, bpf_map_update_elem(fd, key.data, value.data, flags));
+  return with_value(env, info, bpf_map_update_elem);
 }
 
 napi_value map_delete(napi_env env, napi_callback_info info) {

@@ -65,6 +65,22 @@ export const Cbpf = {
   TXA: 0x80,
 } as const;
 
+/** The operations of ALU that have two operands, by their bits, as bpf_asm calls them (kernel: tools/bpf/bpf_asm.c). */
+export const CBPF_OPERATIONS: Readonly<
+  Record<number, 'add' | 'sub' | 'mul' | 'div' | 'or' | 'and' | 'lsh' | 'rsh' | 'mod' | 'xor'>
+> = {
+  [Cbpf.ADD]: 'add',
+  [Cbpf.SUB]: 'sub',
+  [Cbpf.MUL]: 'mul',
+  [Cbpf.DIV]: 'div',
+  [Cbpf.OR]: 'or',
+  [Cbpf.AND]: 'and',
+  [Cbpf.LSH]: 'lsh',
+  [Cbpf.RSH]: 'rsh',
+  [Cbpf.MOD]: 'mod',
+  [Cbpf.XOR]: 'xor',
+};
+
 /** Instructions that a program may have (BPF_MAXINSNS). */
 export const CBPF_MAX = 4096;
 /** Words of scratch memory (BPF_MEMWORDS). */

@@ -1,20 +1,14 @@
-import { ancillaryName, Cbpf, type CbpfInstruction, type CbpfProgram } from './instruction.ts';
+import {
+  ancillaryName,
+  CBPF_OPERATIONS,
+  Cbpf,
+  type CbpfInstruction,
+  type CbpfProgram,
+} from './instruction.ts';
 
 const hex = (value: number): string => `#0x${(value >>> 0).toString(16)}`;
 
 const SIZES: Record<number, string> = { [Cbpf.W]: '', [Cbpf.H]: 'h', [Cbpf.B]: 'b' };
-const OPERATIONS: Record<number, string> = {
-  [Cbpf.ADD]: 'add',
-  [Cbpf.SUB]: 'sub',
-  [Cbpf.MUL]: 'mul',
-  [Cbpf.DIV]: 'div',
-  [Cbpf.OR]: 'or',
-  [Cbpf.AND]: 'and',
-  [Cbpf.LSH]: 'lsh',
-  [Cbpf.RSH]: 'rsh',
-  [Cbpf.MOD]: 'mod',
-  [Cbpf.XOR]: 'xor',
-};
 const CONDITIONS: Record<number, string> = {
   [Cbpf.JEQ]: 'jeq',
   [Cbpf.JGT]: 'jgt',
@@ -54,7 +48,7 @@ function words(instruction: CbpfInstruction, at: number): [string, string] {
       return ['stx', `M[${k >>> 0}]`];
     case Cbpf.ALU:
       if ((code & 0xf0) === Cbpf.NEG) return ['neg', ''];
-      return [OPERATIONS[code & 0xf0] ?? 'alu?', code & Cbpf.X ? 'x' : hex(k)];
+      return [CBPF_OPERATIONS[code & 0xf0] ?? 'alu?', code & Cbpf.X ? 'x' : hex(k)];
     case Cbpf.JMP: {
       if ((code & 0xf0) === Cbpf.JA) return ['ja', String(at + 1 + (k >>> 0))];
       const operand = code & Cbpf.X ? 'x' : hex(k);

@@ -1,4 +1,4 @@
-import { CBPF_WORDS, Cbpf } from '../cbpf/instruction.ts';
+import { CBPF_OPERATIONS, CBPF_WORDS, Cbpf } from '../cbpf/instruction.ts';
 import {
   type Arithmetic,
   type Block,
@@ -14,18 +14,6 @@ import {
 import { isInterface, type Step } from './expand.ts';
 import type { Run } from './split.ts';
 
-const OPERATIONS: Record<number, Arithmetic> = {
-  [Cbpf.ADD]: 'add',
-  [Cbpf.SUB]: 'sub',
-  [Cbpf.MUL]: 'mul',
-  [Cbpf.DIV]: 'div',
-  [Cbpf.OR]: 'or',
-  [Cbpf.AND]: 'and',
-  [Cbpf.LSH]: 'lsh',
-  [Cbpf.RSH]: 'rsh',
-  [Cbpf.MOD]: 'mod',
-  [Cbpf.XOR]: 'xor',
-};
 const COMPARISONS: Record<number, Comparison> = {
   [Cbpf.JEQ]: 'eq',
   [Cbpf.JGT]: 'gt',
@@ -145,7 +133,7 @@ export function build(runs: readonly Run[], wantsValue: boolean, reach: number):
           state[A] =
             (code & 0xf0) === Cbpf.NEG
               ? alu('sub', constant(0), at(A))
-              : alu(OPERATIONS[code & 0xf0], at(A), operand(step));
+              : alu(CBPF_OPERATIONS[code & 0xf0], at(A), operand(step));
           break;
         case Cbpf.MISC:
           if ((code & 0xf8) === Cbpf.TXA) state[A] = at(X);
