@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
+import { shellWord } from '../base/shell.ts';
 import {
   channelCounts,
   coalescing,
@@ -139,22 +140,20 @@ export function settingText(setting: Setting): string {
 }
 
 const PROC_SYS = '/proc/sys/';
-const quoted = (text: string): string =>
-  /^[\w./:,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 
 /** The command that makes a change, for those who would rather type it. */
 export function commandOf({ setting, value }: Change): string {
   if (setting.kind === 'file') {
     if (setting.path.startsWith(PROC_SYS))
-      return `sysctl -w ${setting.path.slice(PROC_SYS.length).replaceAll('/', '.')}=${quoted(value)}`;
-    return `echo ${quoted(value)} > ${quoted(setting.path)}`;
+      return `sysctl -w ${setting.path.slice(PROC_SYS.length).replaceAll('/', '.')}=${shellWord(value)}`;
+    return `echo ${shellWord(value)} > ${shellWord(setting.path)}`;
   }
-  const ifname = quoted(setting.ifname);
+  const ifname = shellWord(setting.ifname);
   switch (setting.kind) {
     case 'feature':
       return `ethtool -K ${ifname} ${setting.name} ${value}`;
     case 'private-flag':
-      return `ethtool --set-priv-flags ${ifname} ${quoted(setting.name)} ${value}`;
+      return `ethtool --set-priv-flags ${ifname} ${shellWord(setting.name)} ${value}`;
     case 'ring':
       return `ethtool -G ${ifname} rx ${value}`;
     case 'channels':

@@ -69,6 +69,7 @@ export class EveDriver {
     warn: (text: string) => void,
   ): Promise<EveDriver> {
     const plan = await loadPolicies(policy, policyFile);
+    for (const warning of plan.warnings) warn(`warning: ${warning}`);
     const driver = new EveDriver(new PolicySet(plan.specs, setsOf(plan)), vlanKey, add, warn);
     driver.#input = await openEve(source, mode, {
       line: (text) => driver.#line(text),

@@ -1,6 +1,7 @@
 import { open, readFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
+import { shellWord } from '../base/shell.ts';
 import { compileCondition, type PolicySets } from './condition.ts';
 import { type DomainTable, domainTable, MAX_DOMAINS, parseDomain } from './domain-set.ts';
 import { parsePolicyFile, placed } from './file.ts';
@@ -8,8 +9,8 @@ import { MAX_PREFIXES, type PrefixTable, PrefixTableBuilder, parsePrefix } from 
 import { presetPolicy } from './presets.ts';
 import { parseSchedule } from './schedule.ts';
 import type { PolicySpec, SetSpec } from './spec.ts';
-import { readSignatures } from './suricata/read.ts';
-import type { Signature } from './suricata/signature.ts';
+import { readSignatures, type SignatureFile } from './suricata/read.ts';
+import type { Signature, Variables } from './suricata/signature.ts';
 import { SignatureTable } from './suricata/table.ts';
 
 /** Policies with the sets that they name: plain data and shared memory, which goes to workers as it is. */
@@ -19,6 +20,8 @@ export interface PolicyPlan {
   domains: readonly (readonly [name: string, table: DomainTable])[];
   words: readonly (readonly [name: string, words: readonly string[]])[];
   signatures: readonly (readonly [name: string, signatures: readonly Signature[]])[];
+  /** What of a set was left out, for whoever loads it to be told: a sentence for each file. */
+  warnings: readonly string[];
 }
 
 /** Words that a set may hold, and bytes of one of its lines. */
@@ -64,7 +67,7 @@ export function parsePolicies(texts: readonly string[]): PolicySpec[] {
 
 /** A plan of presets alone. */
 export function planOf(specs: readonly PolicySpec[]): PolicyPlan {
-  return { specs, prefixes: [], domains: [], words: [], signatures: [] };
+  return { specs, prefixes: [], domains: [], words: [], signatures: [], warnings: [] };
 }
 
 /**
@@ -72,7 +75,7 @@ export function planOf(specs: readonly PolicySpec[]): PolicyPlan {
  * @throws SluiceError FILE, FILE_FORMAT, USAGE; PolicyError
  */
 export async function loadPolicies(texts: readonly string[], files: readonly string[]): Promise<PolicyPlan> {
-  const plan: Mutable = { specs: [], prefixes: [], domains: [], words: [], signatures: [] };
+  const plan: Mutable = { specs: [], prefixes: [], domains: [], words: [], signatures: [], warnings: [] };
   const places: string[] = [];
   for (const file of files) places.push(...(await readPolicyFile(file, plan)));
   plan.specs.push(...parsePolicies(texts));
@@ -100,6 +103,7 @@ type Mutable = {
   domains: (readonly [string, DomainTable])[];
   words: (readonly [string, readonly string[]])[];
   signatures: (readonly [string, readonly Signature[]])[];
+  warnings: string[];
 };
 
 /** Answers the place of each policy. */
@@ -138,8 +142,11 @@ async function readSet(from: string, name: string, spec: SetSpec, plan: Mutable)
     });
     plan.domains.push([name, domainTable([...domains])]);
   } else if ('suricata' in spec) {
-    const { signatures } = await readSignatures(await textOf(of(spec.suricata)), spec.vars);
-    plan.signatures.push([name, signatures]);
+    const path = of(spec.suricata);
+    const read = await readSignatures(await textOf(path), spec.vars);
+    plan.signatures.push([name, read.signatures]);
+    const warning = leftOut(path, read, spec.vars);
+    if (warning !== undefined) plan.warnings.push(warning);
   } else {
     const words = new Set<string>();
     await eachLine(of(spec.words), MAX_WORDS, (text) => {
@@ -148,6 +155,24 @@ async function readSet(from: string, name: string, spec: SetSpec, plan: Mutable)
     });
     plan.words.push([name, [...words]]);
   }
+}
+
+/** What of a rule file does not become a policy, and the command that says why. */
+function leftOut(
+  path: string,
+  { signatures, refused, damaged }: SignatureFile,
+  vars: Variables = {},
+): string | undefined {
+  const parts = [];
+  if (refused.length > 0)
+    parts.push(
+      `${refused.length} of ${refused.length + signatures.length} signatures with bypass are not taken`,
+    );
+  if (damaged.length > 0) parts.push(`${damaged.length} lines are no rules`);
+  if (parts.length === 0) return undefined;
+  const given = Object.entries(vars).map(([name, value]) => ` --var ${shellWord(`${name}=${value}`)}`);
+  const command = `sluice policy signatures ${shellWord(path)}${given.join('')}`;
+  return `${path}: ${parts.join(', ')}; \`${command}\` says why`;
 }
 
 /** @throws SluiceError FILE, FILE_FORMAT */

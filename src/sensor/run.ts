@@ -193,6 +193,7 @@ class Sensor {
     this.#logCaptureLoss = this.#writer.channel(captureLossSchema);
     for (const torn of this.#log.torn)
       this.#notice('Sluice::Torn_Line', `cut ${torn.bytes} bytes of an unfinished line off ${torn.path}`);
+    this.#tellLeftOut(policies);
     this.#detection = FlowDetection.start(this.#config, {
       notice: (note, message) => this.#notice(note, message),
       warn: (line) => this.#io.warn(line),
@@ -289,6 +290,7 @@ class Sensor {
         if (usesThresholds(policies)) this.#mirrorGate?.gate.enable({ thresholds: true });
         for (const station of this.#stations) station.setPolicies(policies);
         this.#notice('Sluice::Policies', `${policies.plan.specs.length} policies were loaded anew`);
+        this.#tellLeftOut(policies);
       } catch (thrown) {
         const error = asSluiceError(thrown);
         this.#notice('Sluice::Policies', `the policies from before go on: ${error.message}`);
@@ -336,6 +338,10 @@ class Sensor {
     this.#io.warn(msg);
     this.#logNotice({ ts: Date.now() / 1000, note, msg });
     this.#writer?.flush();
+  }
+
+  #tellLeftOut({ plan }: PlacedPlan): void {
+    for (const warning of plan.warnings) this.#notice('Sluice::Signatures', warning);
   }
 
   /** Stops the workers, detaches, and sums up. */

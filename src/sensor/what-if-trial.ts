@@ -33,6 +33,11 @@ export class WhatIfTrial {
     return new WhatIfTrial(await loadPolicies(policy, policyFile), await loadGeoFiles(geo), delay);
   }
 
+  /** What of the policies' sets was left out: PolicyPlan.warnings. */
+  get warnings(): readonly string[] {
+    return this.#plan.warnings;
+  }
+
   /** What the engine has to find out beside what it always does. */
   get knowledge(): Pick<FlowEngineOptions, 'randomness' | 'dnsNames'> {
     return knowledgeFor(this.#plan);

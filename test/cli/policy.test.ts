@@ -17,6 +17,13 @@ function file(name: string, content: string | Uint8Array): string {
   return path;
 }
 
+const SIGNED = `
+sets:
+  talk: { suricata: some.rules, vars: { HOME_NET: '[10.0.0.0/8]' } }
+policies:
+  - { name: talk, when: signature in @talk }
+`;
+
 /** Connections without what is made anew each time. */
 const conn = (path: string) => readFileSync(join(path, 'conn.log'), 'utf8').replaceAll(/"uid":"\w+"/g, '');
 
@@ -60,6 +67,15 @@ test("signatures: which of Suricata's are honoured, and why others are not", asy
       refused: [{ line: 2, sid: 2, reason: expect.stringMatching(/stream/) as string }],
     },
   ]);
+  // Who only runs them is told how many are missing, and where to see why.
+  const policies = file('signed.yaml', SIGNED);
+  const checked = await sluice('policy', 'check', policies);
+  expect(checked.stderr).toMatch(
+    /^warning: \S+some\.rules: 1 of 2 signatures with bypass are not taken; `sluice policy signatures \S+some\.rules --var 'HOME_NET=\[10\.0\.0\.0\/8\]'` says why\n$/,
+  );
+  const empty = file('empty.pcap', pcapFile([]));
+  const read = await sluice('read', empty, '--log-dir', dir, '--what-if', '--policy-file', policies);
+  expect(read).toMatchObject({ code: 0, stderr: expect.stringContaining(checked.stderr) as string });
 });
 
 test('read --what-if: a table, a document, a page; the logs are the same as without', async () => {

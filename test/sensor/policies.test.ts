@@ -11,7 +11,10 @@ ownNetns();
 
 const FEATURES = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
 const POLICIES = `
+sets:
+  talk: { suricata: some.rules }
 policies:
+  - { name: talk, when: signature in @talk }
   - { name: keep, when: resp.port == 8000, action: never }
   - { name: watch, when: resp.port == 8001 and bytes >= 10kB, dryRun: true, priority: 9 }
   - { name: near, when: resp.port == 8002 and bytes >= 10kB, action: bypass, priority: 8 }
@@ -26,11 +29,19 @@ kernelTest(
     const directory = mkdtempSync(join(tmpdir(), 'sluice-test-'));
     const file = join(directory, 'policies.yaml');
     writeFileSync(file, POLICIES);
+    writeFileSync(
+      join(directory, 'some.rules'),
+      'alert tcp any any -> any any (content:"x"; bypass; sid:1;)\n',
+    );
     const { a, b, remove } = vethPair();
     using logs = new LogDir();
     try {
       const options = ['--policy', 'none', '--policy-file', file] as const;
       await using run = await runOn(a, logs, ...options).ready();
+      await until(
+        () => run.stderr.includes('1 of 1 signatures with bypass are not taken'),
+        'a warning of signatures that are left out',
+      );
       const parts = [8000, 8001, 8002, 8003, 8004].map((port) => halves(port, `10.1.0.${port - 7990}`));
       await new Feed(
         b,

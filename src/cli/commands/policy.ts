@@ -23,6 +23,7 @@ async function check(files: readonly string[], config: ReadConfig, io: CommandIo
     ...config.policyFile,
     ...files,
   ]);
+  for (const warning of plan.warnings) io.warn(`warning: ${warning}`);
   if (config.json) {
     io.out(`${JSON.stringify({ policies: plan.specs })}\n`);
     return;

@@ -241,6 +241,7 @@ async function read(
     options.whatIf === true
       ? await (await import('../../sensor/what-if-trial.ts')).WhatIfTrial.load(config, options.whatIfDelay)
       : undefined;
+  for (const warning of trial?.warnings ?? []) io.warn(`warning: ${warning}`);
   const reading = await openReading(files, options, config.checksums, io);
   const { source } = reading;
   let reader: Reader;
