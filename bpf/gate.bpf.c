@@ -13,7 +13,6 @@
 #include "ipv4.h"
 #include "ipv6.h"
 #include "shunt.h"
-#include "dispatch.h"
 #include "leave.h"
 #include "watch.h"
 #include "ops.h"

@@ -268,5 +268,6 @@ NAPI_MODULE_INIT() {
   register_unix_datagrams(env, exports);
   register_udp(env, exports);
   register_receiver(env, exports);
+  register_libxdp(env, exports);
   return exports;
 }

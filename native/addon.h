@@ -136,5 +136,6 @@ void register_perf(napi_env env, napi_value exports);
 void register_unix_datagrams(napi_env env, napi_value exports);
 void register_udp(napi_env env, napi_value exports);
 void register_receiver(napi_env env, napi_value exports);
+void register_libxdp(napi_env env, napi_value exports);
 
 }  // namespace sluice

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <mutex>
 
 #include "addon.h"
 
@@ -213,13 +214,23 @@ napi_value results(napi_env env, bpf_object* object) {
   return out;
 }
 
-// (path, constants, mapSizes, reuseMaps, programs, logSize)
+constexpr char kFragsSection[] = "xdp.frags";
+
+// libbpf would set the flag of this section whatever is asked for: here it is a section like any other.
+void own_frags_section() {
+  static std::once_flag once;
+  std::call_once(once, [] { libbpf_register_prog_handler(kFragsSection, BPF_PROG_TYPE_XDP, static_cast<bpf_attach_type>(0), nullptr); });
+}
+
+// (path, constants, mapSizes, reuseMaps, programs, logSize, frags: whether XDP programs of section xdp.frags take frames in several buffers)
 //   -> {maps: [name, fd][], programs: [name, fd][]} or {error, text, log}
 napi_value load_object(napi_env env, napi_callback_info info) {
-  Args args(env, info, 6);
+  Args args(env, info, 7);
   std::string path = args.text(0);
   uint32_t log_size = args.u32(5);
+  bool frags = args.boolean(6);
   if (!args.ok) return nullptr;
+  own_frags_section();
   LibbpfLog messages;
   std::vector<char> log(log_size + 1, 0);
   ObjectHandle handle;
@@ -237,6 +248,8 @@ napi_value load_object(napi_env env, napi_callback_info info) {
           bpf_program__expected_attach_type(program) == BPF_XDP) {
         bpf_program__set_expected_attach_type(program, static_cast<bpf_attach_type>(0));
       }
+      if (frags && strcmp(bpf_program__section_name(program), kFragsSection) == 0)
+        bpf_program__set_flags(program, bpf_program__flags(program) | BPF_F_XDP_HAS_FRAGS);
     }
     for (const Constant& constant : read_constants(env, args.value(1))) set_constant(handle.object, constant);
     each_pair(env, args.value(2), [&](const std::string& name, int64_t value) {

@@ -1,11 +1,5 @@
 import { SluiceError } from '../base/errors.ts';
-import {
-  attachXdp,
-  type BpfLink,
-  type BpfProgram,
-  programInfo,
-  type XdpAttachment,
-} from '../kernel/index.ts';
+import { programInfo, type XdpAttachment } from '../kernel/index.ts';
 import { DISPATCHER, dispatched } from './dispatcher.ts';
 
 export type AttachMode = 'native' | 'generic' | 'offload';
@@ -24,43 +18,45 @@ function withNextBest(error: unknown, ifname: string, mode: AttachMode): unknown
   });
 }
 
-/** `warning`: why it is not the best mode. @throws SluiceError INTERFACE_BUSY, KERNEL_FEATURE with the next best mode */
-export function attachNew(
-  program: BpfProgram,
-  ifindex: number,
+/** By a raw link, or in another way. `warning`: why it is not the best mode. @throws SluiceError INTERFACE_BUSY, KERNEL_FEATURE with the next best mode */
+export function attachNew<Link>(
+  attach: (mode: AttachMode) => Link,
   ifname: string,
   mode: AttachMode | 'auto',
-): { link: BpfLink; mode: AttachMode; warning?: string } {
+): { link: Link; mode: AttachMode; warning?: string } {
   if (mode !== 'auto') {
     try {
-      const link = attachXdp({ program, ifindex, mode });
+      const link = attach(mode);
       return mode === 'generic' ? { link, mode, warning: GENERIC } : { link, mode };
     } catch (error) {
       throw withNextBest(error, ifname, mode);
     }
   }
   try {
-    return { link: attachXdp({ program, ifindex, mode: 'native' }), mode: 'native' };
+    return { link: attach('native'), mode: 'native' };
   } catch (error) {
     if (error instanceof SluiceError && error.code === 'INTERFACE_BUSY') throw error;
-    const link = attachXdp({ program, ifindex, mode: 'generic' });
+    const link = attach('generic');
     const why = error instanceof Error ? error.message : String(error);
     return { link, mode: 'generic', warning: `${ifname}: no native XDP (${why}); ${GENERIC}` };
   }
 }
+
+/** Whether it is libxdp's, which runs others in turn. */
+export const isDispatcher = ({ programId }: XdpAttachment): boolean => nameOf(programId) === DISPATCHER;
 
 /** Somebody else's program is in the way, and who it is. */
 export function foreignProgram(ifname: string, ifindex: number, there: XdpAttachment): SluiceError {
   const { programId, mode } = there;
   const name = nameOf(programId);
   if (name === DISPATCHER) {
-    const behind = dispatched(ifindex, programId);
+    const behind = dispatched(ifindex, programId).map((each) => each.name);
     const which = behind.length === 0 ? '' : ` (${behind.join(', ')})`;
     return new SluiceError(
       'INTERFACE_BUSY',
       `${ifname} already has XDP programs of libxdp${which}, ${mode} mode`,
       {
-        help: `\`xdp-loader status ${ifname}\` shows them, \`xdp-loader unload ${ifname} --all\` takes them off; one that is to run behind the gate is pinned with \`bpftool prog load\` and goes into its next slot (\`sluice gate up --next PIN\`)`,
+        help: `\`xdp-loader status ${ifname}\` shows them, \`xdp-loader unload ${ifname} --all\` takes them off; \`sluice gate up --libxdp\` goes among them, where the kernel has such components; one that is to run behind the gate is pinned with \`bpftool prog load\` and goes into its next slot (\`sluice gate up --next PIN\`)`,
       },
     );
   }

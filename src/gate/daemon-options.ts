@@ -1,4 +1,5 @@
 import type { AttachMode } from './attach.ts';
+import type { GateLibxdp } from './components.ts';
 import type { GateInterface } from './control-places.ts';
 import type { InterfaceRow } from './control-protocol.ts';
 import type { FleetOptions } from './daemon-fleet.ts';
@@ -28,6 +29,8 @@ export interface DaemonOptions extends GateInterface {
   fragments: boolean;
   /** What passes is shared out to CPUs. */
   steer: GateSteering | undefined;
+  /** A component of libxdp's dispatcher. */
+  libxdp?: GateLibxdp | undefined;
   /** It shunts flows by itself. */
   watch?: GateWatch | undefined;
   /** Where a program is pinned that runs behind the gate. */

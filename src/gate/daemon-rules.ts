@@ -302,6 +302,7 @@ export class RuleKeeper {
       scratch,
       enter: (program) => this.#gate.setRules(program),
       frameLength: SlPacket.members.frame_len,
+      frags: this.#gate.frags,
       now: monotonicSeconds,
       grace: this.#grace,
     });

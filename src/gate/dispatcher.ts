@@ -5,8 +5,12 @@ import { BpfProgram, ensureBpffs } from '../kernel/index.ts';
 /** What libxdp calls the program that runs others in turn (lib/libxdp/protocol.org of xdp-tools). */
 export const DISPATCHER = 'xdp_dispatcher';
 
-/** Names of the programs that a dispatcher of libxdp runs on an interface, in turn; empty where its pins cannot be read. */
-export function dispatched(ifindex: number, programId: number, bpffs = ensureBpffs()): string[] {
+/** The programs that a dispatcher of libxdp runs on an interface, in turn; none where its pins cannot be read. */
+export function dispatched(
+  ifindex: number,
+  programId: number,
+  bpffs = ensureBpffs(),
+): { id: number; name: string }[] {
   const directory = join(bpffs, 'xdp', `dispatch-${ifindex}-${programId}`);
   try {
     return readdirSync(directory)
@@ -14,7 +18,7 @@ export function dispatched(ifindex: number, programId: number, bpffs = ensureBpf
       .toSorted()
       .map((slot) => {
         using program = BpfProgram.openPinned(join(directory, `prog${slot}-prog`));
-        return program.name;
+        return { id: program.id, name: program.name };
       });
   } catch {
     return [];

@@ -57,7 +57,7 @@ export function pinAll(
   pins: PinDirectory,
   keep: PinAccess | undefined,
   pinned: readonly string[],
-  links: readonly string[],
+  seats: readonly string[],
 ): void {
   // Names with a dot are data sections, which belong to the programs.
   const things: [string, BpfMap | BpfProgram][] =
@@ -65,7 +65,7 @@ export function pinAll(
       ? pinned.map((name) => [name, object.map(name)])
       : [...[...object.maps].filter(([name]) => !name.includes('.')), ...object.programs];
   for (const [name, thing] of things) pins.put(name, thing);
-  pins.prune(new Set([...things.map(([name]) => name), ...links]));
+  pins.prune(new Set([...things.map(([name]) => name), ...seats]));
   if (keep !== undefined) pins.share(keep);
 }
 
@@ -80,7 +80,7 @@ export function refuseOthers(
   found: Found | undefined,
 ): void {
   const ours = all.map(({ ifindex }) => ifindex);
-  const linked = [...(found?.links.keys() ?? [])];
+  const linked = [...(found?.attached ?? [])];
   if (short ? linked.length > 0 : linked.some((ifindex) => !ours.includes(ifindex)))
     throw gateWithoutDaemon(linked);
   for (const ifindex of ours) {

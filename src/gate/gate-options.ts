@@ -1,3 +1,4 @@
+import type { GateLibxdp } from './components.ts';
 import type { GateInterface } from './control-places.ts';
 import type { GateKind } from './kind.ts';
 import type { GatePeers } from './peers.ts';
@@ -26,6 +27,8 @@ export interface GateOptions extends GateInterface {
   fragments?: boolean;
   /** What passes is shared out to CPUs; not by a filter on sockets, and with nothing in the slot `next`. */
   steer?: GateSteering | undefined;
+  /** A component of libxdp's dispatcher. Programs that it goes on to then take frames in one buffer only, by their flags. */
+  libxdp?: GateLibxdp | undefined;
   /** Shunt flows by itself, by what it sees of them. */
   watch?: GateWatch | undefined;
   /** Entries may wait for a threshold (`flip` with `after`) from the beginning; else `enable` brings it. */

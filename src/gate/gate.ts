@@ -11,13 +11,14 @@ import { bpfObjectPath, type GateKind, isSlotMap, KINDS, objectOf, snapConstant 
 import { OWNERS, RulesSlot } from './layout.ts';
 import { type Count, type Ledger, readLedger } from './ledger.ts';
 import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
-import { type Attached, GateLinks, refuseForeign, takeOff } from './links.ts';
+import type { Attached, GateSeats } from './links.ts';
 import type { GateHandles } from './ops.ts';
 import { removePeerPins } from './peer-pins.ts';
 import { PeerTables } from './peers.ts';
 import { Found, noteMeta, writeMeta } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
 import { type GateSample, GateSampler, NO_SAMPLES, SAMPLE_MAPS, type SampleOptions } from './sampling.ts';
+import { leaveSeats, refuseSeats, seatsOf } from './seats.ts';
 import { installOwn, occupant, occupy, type SlotStatus, slotStatus } from './slots.ts';
 import { makeQueues, STEER_MAPS, SteerBooks, type SteeringReport, steerOptions } from './steer.ts';
 import { filterRow, type TraceFilter, TraceReader } from './trace.ts';
@@ -42,7 +43,8 @@ export class Gate {
   readonly #interfaces: readonly GateInterface[];
   readonly #claims: Claims;
   readonly #pins: PinDirectory;
-  readonly #links: GateLinks;
+  readonly #seats: GateSeats;
+  readonly #frags: boolean;
   readonly #peers: PeerTables | undefined;
   #ledger: Uint32Array;
   #steerBooks: SteerBooks | undefined;
@@ -64,7 +66,8 @@ export class Gate {
     this.#interfaces = interfacesOf(options);
     this.#claims = claims;
     this.#pins = claims.pins;
-    this.#links = before.links;
+    this.#seats = before.seats;
+    this.#frags = framesInSeveral(options);
     this.#peers = before.peerTables;
     this.#ledger = mapLedger(object);
     if (options.steer !== undefined) this.#steerBooks = new SteerBooks(object, options.steer);
@@ -101,7 +104,7 @@ export class Gate {
       found = pins.occupied ? new Found(pins, home) : undefined;
       refuseOthers(all, home, keep === undefined, found);
       // Before anything is touched: what stands goes on.
-      if (keep !== undefined) refuseForeign(all, found?.links ?? new Map());
+      if (keep !== undefined) refuseSeats(all, found, options.libxdp);
       const keyed = { vlanKey, tunnelKey: tunnels?.inKey === true };
       const tookOver = keep !== undefined && found?.fits(sizes, keyed) === true;
       const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
@@ -117,6 +120,7 @@ export class Gate {
         reuseMaps: { ...Object.fromEntries(tookOver ? kept : slots), ...peerTables?.reuse },
         mapSizes: { ...(tookOver ? {} : sizes), ...fresh, ...queues, ...peerTables?.sizes },
         programs,
+        frags: framesInSeveral(options),
       });
       if (steer !== undefined) makeQueues(object, steer);
       installOwn(object.map('rules'), object);
@@ -126,16 +130,16 @@ export class Gate {
         tookOver || found === undefined
           ? NOTHING_LEFT
           : carryOver(found.tables(), tables, found.joins(keyed) ? (options.join ?? never) : never);
-      const links = new GateLinks(pins, home, keep !== undefined, found?.links ?? new Map());
+      const seats = seatsOf(pins, home, keep !== undefined, found, options.libxdp);
       made = true;
       pins.make();
       // Pin by pin in place of what an earlier run left: what is carried over is to be found at any moment.
-      pinAll(object, pins, keep, parts.pinned, links.pinNames);
+      pinAll(object, pins, keep, parts.pinned, seats.pinNames);
       peerTables?.pin(object, keep ?? { uid: 0, gid: 0, mode: 0o600 });
       // Attached all the while: from one packet to the next the new program takes over.
-      links.update(object.program(parts.program));
+      seats.update(object.program(parts.program));
       for (const map of found?.maps.values() ?? []) map.close();
-      return new Gate(options, object, claims, { leftovers, links, tookOver, features, peerTables });
+      return new Gate(options, object, claims, { leftovers, seats, tookOver, features, peerTables });
     } catch (error) {
       object?.close();
       // What was there before is left to the next one.
@@ -158,7 +162,7 @@ export class Gate {
     try {
       if (!pins.occupied) return false;
       const found = new Found(pins, ifindex);
-      for (const link of found.links.values()) takeOff(link);
+      leaveSeats(found);
       found.close();
       pins.clear();
       return true;
@@ -314,7 +318,7 @@ export class Gate {
     const programs = this.#load(features, {});
     try {
       installOwn((this.#sameKind(this.#kind) ? this.#object : programs).map('rules'), programs);
-      this.#links.update(programs.program(KINDS[this.#kind].program), this.program);
+      this.#seats.update(programs.program(KINDS[this.#kind].program), this.program);
     } catch (error) {
       programs.close();
       throw error;
@@ -355,6 +359,7 @@ export class Gate {
       reuseMaps: { ...Object.fromEntries(same), ...(features.samples ? this.#sampler?.maps : undefined) },
       mapSizes: sameKind ? sizes : { ...parts.sizes(), ...sizes },
       programs: steerOptions(features.steer, features.tunnels !== undefined).programs,
+      frags: this.#frags,
     });
   }
 
@@ -379,7 +384,7 @@ export class Gate {
       discard: () => next.close(),
       commit: () => {
         installOwn(next.map('rules'), next);
-        this.#links.update(next.program(KINDS.xdp.program), this.program);
+        this.#seats.update(next.program(KINDS.xdp.program), this.program);
         const before = this.#object;
         this.#object = next;
         this.#ledger = mapLedger(next);
@@ -392,6 +397,11 @@ export class Gate {
         this.#pinAgain([...flows, ...next.programs]);
       },
     };
+  }
+
+  /** Whether programs that it goes on to have to take frames in several buffers, or must not, by their flags. */
+  get frags(): boolean {
+    return this.#frags;
   }
 
   /** Where other sensors find their tables. */
@@ -410,7 +420,7 @@ export class Gate {
    * Answers for each interface, in the order they were given in.
    */
   attach(mode: AttachMode | 'auto'): Attached[] {
-    const attached = this.#links.attach(this.program, this.#interfaces, mode);
+    const attached = this.#seats.attach(this.program, this.#interfaces, mode);
     const { steer } = this.#features;
     const tagged = attached.every((each) => each.mode !== 'generic');
     if (steer !== undefined && steer.tagged !== tagged)
@@ -453,10 +463,10 @@ export class Gate {
    */
   detach(ifindex?: number): void {
     if (ifindex === undefined) {
-      this.#links.detachAll();
+      this.#seats.detachAll();
       return;
     }
-    this.#links.detach(ifindex);
+    this.#seats.detach(ifindex);
     this.#claims.drop(ifindex);
   }
 
@@ -482,13 +492,16 @@ export class Gate {
 
 interface Before {
   leftovers: Leftovers;
-  links: GateLinks;
+  seats: GateSeats;
   tookOver: boolean;
   features: Features;
   peerTables: PeerTables | undefined;
 }
 
 const never = (): boolean => false;
+
+/** The kernel has components take frames in one buffer, and gives them others if their dispatcher takes those. */
+const framesInSeveral = ({ libxdp }: GateOptions): boolean => libxdp === undefined || libxdp.single === true;
 
 function mapLedger(object: BpfObject): Uint32Array {
   const ledger = object.map('ledger');

@@ -1,7 +1,7 @@
-import { type BpfLink, type BpfProgram, xdpAttachment } from '../kernel/index.ts';
-import { type AttachMode, attachNew, foreignProgram } from './attach.ts';
+import { attachXdp, type BpfLink, type BpfProgram, xdpAttachment } from '../kernel/index.ts';
+import { type AttachMode, attachNew, foreignProgram, isDispatcher } from './attach.ts';
 import type { GateInterface } from './control-places.ts';
-import { linkPin } from './pinned.ts';
+import { linkPin } from './pin-names.ts';
 import type { PinDirectory } from './pins.ts';
 
 /** An interface that the gate is attached to; `warning`: why its mode is not the best one. */
@@ -10,11 +10,18 @@ export interface Attached extends GateInterface {
   warning?: string;
 }
 
-/** @throws SluiceError INTERFACE_BUSY where a program is on an interface that none of `ours` attaches */
-export function refuseForeign(all: readonly GateInterface[], ours: ReadonlyMap<number, BpfLink>): void {
+/**
+ * `among`: where libxdp's dispatcher is no obstacle.
+ * @throws SluiceError INTERFACE_BUSY where a program is on an interface that none of `ours` attaches
+ */
+export function refuseForeign(
+  all: readonly GateInterface[],
+  ours: ReadonlyMap<number, unknown>,
+  among = false,
+): void {
   for (const { ifindex, ifname } of all) {
     const there = ours.has(ifindex) ? undefined : xdpAttachment(ifindex);
-    if (there !== undefined) throw foreignProgram(ifname, ifindex, there);
+    if (there !== undefined && !(among && isDispatcher(there))) throw foreignProgram(ifname, ifindex, there);
   }
 }
 
@@ -28,8 +35,24 @@ export function takeOff(link: BpfLink): void {
   link.close();
 }
 
-/** The attachments of one gate: a raw link for each of its interfaces, all of them to one program. */
-export class GateLinks {
+/** The attachments of one gate to its interfaces, all of which run one program. */
+export interface GateSeats {
+  /** Names of the pins. */
+  readonly pinNames: string[];
+  /** @throws SluiceError; all of them run the program `before` then */
+  update(program: BpfProgram, before?: BpfProgram): void;
+  /**
+   * To all of them, or to no more than before. What is attached stays so where its mode is the wanted one.
+   * @throws SluiceError INTERFACE_BUSY, KERNEL_FEATURE with the next best mode
+   */
+  attach(program: BpfProgram, all: readonly GateInterface[], mode: AttachMode | 'auto'): Attached[];
+  /** Takes the gate off this interface. */
+  detach(ifindex: number): void;
+  detachAll(): void;
+}
+
+/** A raw link for each interface. */
+export class GateLinks implements GateSeats {
   readonly #pins: PinDirectory;
   readonly #home: number;
   readonly #keep: boolean;
@@ -43,12 +66,10 @@ export class GateLinks {
     this.#links = new Map(found);
   }
 
-  /** Names of the pins. */
   get pinNames(): string[] {
     return [...this.#links.keys()].map((ifindex) => linkPin(ifindex, this.#home));
   }
 
-  /** @throws SluiceError; all of them run the program `before` then */
   update(program: BpfProgram, before?: BpfProgram): void {
     const done: BpfLink[] = [];
     for (const link of this.#links.values()) {
@@ -64,10 +85,6 @@ export class GateLinks {
     }
   }
 
-  /**
-   * To all of them, or to no more than before. What is attached stays so where its mode is the wanted one.
-   * @throws SluiceError INTERFACE_BUSY, KERNEL_FEATURE with the next best mode
-   */
   attach(program: BpfProgram, all: readonly GateInterface[], mode: AttachMode | 'auto'): Attached[] {
     refuseForeign(all, this.#links);
     const fresh: number[] = [];
@@ -77,7 +94,11 @@ export class GateLinks {
         if (now !== undefined && now !== 'multi' && (mode === 'auto' || mode === now))
           return { ifindex, ifname, mode: now };
         this.detach(ifindex);
-        const { link, ...attached } = attachNew(program, ifindex, ifname, mode);
+        const { link, ...attached } = attachNew(
+          (wanted) => attachXdp({ program, ifindex, mode: wanted }),
+          ifname,
+          mode,
+        );
         this.#links.set(ifindex, link);
         fresh.push(ifindex);
         if (this.#keep) link.pin(this.#pins.at(linkPin(ifindex, this.#home)));
@@ -89,7 +110,6 @@ export class GateLinks {
     }
   }
 
-  /** Takes the gate off this interface. */
   detach(ifindex: number): void {
     const link = this.#links.get(ifindex);
     if (link === undefined) return;

@@ -1,15 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { SluiceError } from '../base/errors.ts';
-import { BpfLink, BpfMap, bootId, netnsInode } from '../kernel/index.ts';
+import { BpfLink, BpfMap, BpfProgram, bootId, netnsInode } from '../kernel/index.ts';
+import { isComponentOn } from './components.ts';
 import { SlMeta } from './layout.gen.ts';
 import { LAYOUT_VERSION } from './layout.ts';
 import type { FlowTables } from './leftovers.ts';
+import { COMPONENT_PINS, isPrivatePin, seatOf } from './pin-names.ts';
 import { FRESH, type PinDirectory } from './pins.ts';
 
-/** Under which the link of a gate that outlives its process is pinned; `home`: whose name the directory bears. */
-export const linkPin = (ifindex: number, home: number): string =>
-  ifindex === home ? 'link' : `link-${ifindex}`;
-const LINK_PIN = /^link(?:-(\d+))?$/;
 /** Bits of sl_meta.flags. */
 const FLAG_VLAN_KEY = 1;
 const FLAG_NOTES = 2;
@@ -96,6 +94,9 @@ export class Found {
   readonly maps = new Map<string, BpfMap>();
   /** By the interface that each is attached to. */
   readonly links = new Map<number, BpfLink>();
+  /** The same of components of libxdp's dispatchers, and what they go on by. */
+  readonly programs = new Map<number, BpfProgram>();
+  readonly entry: BpfMap | undefined;
   readonly meta: Meta | undefined;
 
   /** @throws SluiceError PIN_FOREIGN */
@@ -104,26 +105,42 @@ export class Found {
       const names = pins.names();
       for (const name of names) {
         const map =
-          LINK_PIN.test(name) || name.startsWith('sluice_') || name.endsWith(FRESH)
+          isPrivatePin(name) || name.startsWith('sluice_') || name.endsWith(FRESH)
             ? undefined
             : openMap(pins.at(name));
         if (map !== undefined) this.maps.set(name, map);
       }
       for (const name of names) {
-        const found = LINK_PIN.exec(name);
-        if (found === null) continue;
-        const ifindex = found[1] === undefined ? home : Number(found[1]);
-        const link = BpfLink.openPinned(pins.at(name));
-        // 0 once the interface has gone; its index may have been given to another one since.
-        if (link.info().ifindex === ifindex) this.links.set(ifindex, link);
-        else link.close();
+        const seat = seatOf(name, home);
+        if (seat?.kind === 'link') this.#openLink(seat.ifindex, pins.at(name));
+        else if (seat !== undefined) this.#openComponent(seat.ifindex, pins.at(name));
       }
+      if (names.includes(COMPONENT_PINS.entry)) this.entry = openMap(pins.at(COMPONENT_PINS.entry));
       const meta = this.maps.get('meta');
       if (meta !== undefined) this.meta = readMeta(meta, pins.path);
     } catch (error) {
       this.close();
       throw error;
     }
+  }
+
+  #openLink(ifindex: number, path: string): void {
+    const link = BpfLink.openPinned(path);
+    // 0 once the interface has gone; its index may have been given to another one since.
+    if (link.info().ifindex === ifindex) this.links.set(ifindex, link);
+    else link.close();
+  }
+
+  #openComponent(ifindex: number, path: string): void {
+    const program = BpfProgram.openPinned(path);
+    // Whoever may call libxdp may have taken it off.
+    if (isComponentOn(ifindex, program.id)) this.programs.set(ifindex, program);
+    else program.close();
+  }
+
+  /** The interfaces that it is still attached to. */
+  get attached(): number[] {
+    return [...this.links.keys(), ...this.programs.keys()];
   }
 
   /** Whether the tables can go on under a gate with these sizes and this key. */
@@ -156,6 +173,9 @@ export class Found {
     this.maps.clear();
     for (const link of this.links.values()) link.close();
     this.links.clear();
+    for (const program of this.programs.values()) program.close();
+    this.programs.clear();
+    this.entry?.close();
   }
 }
 

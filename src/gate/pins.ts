@@ -16,6 +16,7 @@ import { ensureBpffs, type FileLock, lockFile } from '../kernel/index.ts';
 import { gateName, RUN_DIRECTORY } from './control-places.ts';
 import { removeDeadPins } from './dead-pins.ts';
 import { LAYOUT_VERSION } from './layout.ts';
+import { isPrivatePin } from './pin-names.ts';
 
 /** Who may open the pins. `mode` as of files; who may read may look into the tables, who may write may change them. */
 export interface PinAccess {
@@ -98,8 +99,7 @@ export class PinDirectory {
     const enter = (mode & 0o444) >> 2;
     for (const path of [join(this.#parent, '..'), this.#parent]) chmodSync(path, 0o711);
     for (const name of this.names()) {
-      // Not the links: only who made them may take the gate off.
-      if (name.startsWith('link')) continue;
+      if (isPrivatePin(name)) continue;
       chownSync(this.at(name), uid, gid);
       chmodSync(this.at(name), mode);
     }

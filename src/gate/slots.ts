@@ -43,7 +43,7 @@ export function occupy(map: BpfMap, index: number, program: BpfProgram | undefin
   if (result === 0) return;
   if (result === -EINVAL) {
     throw new SluiceError('PROGRAM_UNFIT', `the gate cannot go on to program ${program.name}`, {
-      help: 'it has to be an XDP program in section xdp.frags that was loaded with expected_attach_type 0 (stock libbpf sets another one: clear it with bpf_program__set_expected_attach_type before loading)',
+      help: 'it has to be an XDP program in section xdp.frags (behind libxdp: in section xdp) that was loaded with expected_attach_type 0 (stock libbpf sets another one: clear it with bpf_program__set_expected_attach_type before loading)',
     });
   }
   throw new SluiceError('KERNEL_CALL', `put program ${program.name} into slot ${index} of ${map.name}`, {

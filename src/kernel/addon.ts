@@ -101,7 +101,15 @@ export interface Addon {
     reuseMaps: [name: string, fd: number][],
     programs: [name: string, attachType: number, flags: number, autoload: boolean][],
     logSize: number,
+    frags: boolean,
   ): RawObject | RawObjectFailure;
+
+  /** Why libxdp cannot be used; empty when it can. */
+  libxdpMissing(): string;
+  /** mode: 1 native, 2 generic. The program's id; throws with `errno` and what libxdp has said. */
+  libxdpAttach(path: string, entryFd: number, priority: number, ifindex: number, mode: number): number;
+  libxdpDetach(programId: number, ifindex: number): void;
+  programReplaces(target: string, functionName: string, path: string): number;
 
   /** Without a descriptor (-1): memory of its own. */
   mapFd(fd: number, length: number, offset: number, writable: boolean): ArrayBuffer;

@@ -68,6 +68,13 @@ export {
 } from './interfaces.ts';
 export { c1Latency, type IdleState, idleStates, LatencyRequest } from './latency.ts';
 export {
+  attachComponent,
+  type Component,
+  detachComponent,
+  libxdpMissing,
+  probeComponents,
+} from './libxdp.ts';
+export {
   attachTcx,
   attachXdp,
   BpfLink,

@@ -8,7 +8,7 @@ import { BpfProgram, loadError, logSizes } from './program.ts';
 export interface ProgramOptions {
   /** XDP programs load with 0 unless told otherwise, so that tail calls with others' programs work. */
   expectedAttachType?: number;
-  /** ProgramFlag.*; replaces those of the section's name except frags. */
+  /** ProgramFlag.*; replaces those of the section's name. */
   flags?: number;
   /** Default true. */
   autoload?: boolean;
@@ -22,6 +22,8 @@ export interface ObjectOptions {
   /** Maps to use instead of making new ones; they stay the caller's. */
   reuseMaps?: Record<string, BpfMap>;
   programs?: Record<string, ProgramOptions>;
+  /** Default true: XDP programs of section xdp.frags take frames in several buffers. They go on to others that do the same only. */
+  frags?: boolean;
 }
 
 const ENOSPC = 28;
@@ -99,7 +101,15 @@ export function loadObject(path: string, options: ObjectOptions = {}): BpfObject
   );
   let failure: RawObjectFailure | undefined;
   for (const logSize of logSizes()) {
-    const result = addon().loadObject(path, constants, sizes, reuse, programs, logSize);
+    const result = addon().loadObject(
+      path,
+      constants,
+      sizes,
+      reuse,
+      programs,
+      logSize,
+      options.frags ?? true,
+    );
     if (!('error' in result)) return new BpfObject(path, result);
     failure = result;
     if (result.error !== ENOSPC) break;

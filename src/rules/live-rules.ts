@@ -22,6 +22,8 @@ export interface LiveRulesOptions {
   readonly enter: (program: BpfProgram | undefined) => void;
   /** Offset of the frame's length in the scratch. */
   readonly frameLength: number;
+  /** As of the gate (Gate.frags). Default true. */
+  readonly frags?: boolean;
   /** Rows, single sources and targets of rate limits, bytes of samples that wait (a power of two). */
   readonly rows?: number;
   readonly buckets?: number;
@@ -71,11 +73,12 @@ export class LiveRules {
   #last: Promise<void> = Promise.resolve();
 
   constructor(options: LiveRulesOptions) {
-    const { rows = 16_384, buckets = 65_536, samples = 1 << 20 } = options;
+    const { rows = 16_384, buckets = 65_536, samples = 1 << 20, frags = true } = options;
     this.#options = options;
     this.#object = loadObject(join(packageRoot(), 'build', 'bpf', 'rules.bpf.o'), {
       reuseMaps: { rules: options.rules, scratch: options.scratch },
       mapSizes: { rule_rows: rows, rule_counts: rows, rule_buckets: buckets, rule_samples: samples },
+      frags,
     });
     this.#rows = new RuleRows(this.#object.map('rule_rows'), this.#object.map(RULE_COUNTS));
     this.#setSlot(RULE_SLOTS.act, this.#object.program('sluice_rules_act'));
@@ -223,11 +226,12 @@ export class LiveRules {
   }
 
   #programOptions(first: number): RuleProgramOptions {
-    const { rules, scratch, frameLength } = this.#options;
+    const { rules, scratch, frameLength, frags = true } = this.#options;
     return {
       maps: { rules: rules.fd, scratch: scratch.fd, matches: this.#object.map('rule_matches').fd },
       slots: { shunt: RULE_SLOTS.shunt, act: RULE_SLOTS.act, first, count: RULE_SLOTS.perHalf },
       frameLength,
+      frags,
       ...this.#options.programs,
     };
   }

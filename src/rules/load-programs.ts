@@ -29,11 +29,15 @@ export function withSwitches(program: RuleProgram, off: ReadonlySet<number>): In
   return instructions;
 }
 
-/** Loads a rule program. A refusal names the row of the rule at fault, if it is one. */
+/**
+ * Loads a rule program. A refusal names the row of the rule at fault, if it is one.
+ * @param frags as of the gate: whether it takes frames in several buffers
+ */
 export function loadRuleProgram(
   program: RuleProgram,
   off: ReadonlySet<number>,
   nameOf: (row: number) => string,
+  frags = true,
 ): BpfProgram {
   const instructions = withSwitches(program, off);
   try {
@@ -41,7 +45,7 @@ export function loadRuleProgram(
       type: ProgramType.xdp,
       name: 'sluice_rules',
       license: 'Dual BSD/GPL',
-      flags: ProgramFlag.xdpHasFrags,
+      flags: frags ? ProgramFlag.xdpHasFrags : 0,
     });
   } catch (error) {
     if (!(error instanceof VerifierError)) throw error;

@@ -54,7 +54,7 @@ export function makePrograms(rules: readonly PlacedRule[], options: RuleProgramO
   const made: MadeProgram[] = [];
   try {
     for (const one of programs) {
-      const program = loadRuleProgram(one, off, (row) => names.get(row) ?? String(row));
+      const program = loadRuleProgram(one, off, (row) => names.get(row) ?? String(row), options.frags);
       made.push({ slot: one.slot, program });
     }
   } catch (error) {

@@ -2,17 +2,23 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import { checkLibxdp } from '../../src/gate/components.ts';
 import {
   attachXdp,
   type BpfProgram,
   ensureBpffs,
   interfaceInfo,
+  libxdpMissing,
   loadInstructions,
+  PacketSender,
   ProgramFlag,
   ProgramType,
+  probeComponents,
+  xdpAttachment,
 } from '../../src/kernel/index.ts';
-import { bpfObject, kernelTest, ownNetns, vethPair } from '../support/kernel.ts';
-import { TestGate } from './support.ts';
+import { eth } from '../../src/packet/build.ts';
+import { bpfObject, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+import { gateKey, TestGate } from './support.ts';
 
 ownNetns();
 
@@ -76,27 +82,31 @@ function xdpLoader(...args: string[]): { status: number | null; text: string } {
 /** A shell says 127 of what it does not find. */
 const installed = (): boolean => xdpLoader('help').status !== 127;
 
-kernelTest('libxdp finds in our object when the gate is to run, and loads it', [...FEATURES], (context) => {
-  if (!installed()) context.skip('xdp-loader is not installed (Debian: xdp-tools)');
-  const pair = vethPair();
-  try {
-    const loaded = xdpLoader('load', '-v', pair.a, bpfObject('gate'), '-n', 'sluice_gate');
-    expect(loaded.text).toContain('Run prio: 20. Chain call actions: XDP_PASS');
-    expect(loaded.status, loaded.text).toBe(0);
-    const { index: ifindex } = interfaceInfo(pair.a);
-    // Alone where the kernel takes no programs that replace functions, else behind a dispatcher.
-    using gate = new TestGate({ ifname: pair.a, ifindex });
-    expect(() => gate.gate.attach('auto')).toThrow(
-      expect.objectContaining({
-        code: 'INTERFACE_BUSY',
-        message: expect.stringMatching(/sluice_gate \(id \d+\)|XDP programs of libxdp/),
-      }),
-    );
-    expect(xdpLoader('unload', pair.a, '--all').status).toBe(0);
-  } finally {
-    pair.remove();
-  }
-});
+kernelTest(
+  'libxdp finds in our component when the gate is to run, and loads it',
+  [...FEATURES],
+  (context) => {
+    if (!installed()) context.skip('xdp-loader is not installed (Debian: xdp-tools)');
+    const pair = vethPair();
+    try {
+      const loaded = xdpLoader('load', '-v', pair.a, bpfObject('component'), '-n', 'sluice_entry');
+      expect(loaded.text).toContain('Run prio: 20. Chain call actions: XDP_PASS');
+      expect(loaded.status, loaded.text).toBe(0);
+      const { index: ifindex } = interfaceInfo(pair.a);
+      // Alone where the kernel takes no programs that replace functions, else behind a dispatcher.
+      using gate = new TestGate({ ifname: pair.a, ifindex });
+      expect(() => gate.gate.attach('auto')).toThrow(
+        expect.objectContaining({
+          code: 'INTERFACE_BUSY',
+          message: expect.stringMatching(/sluice_entry \(id \d+\)|XDP programs of libxdp/),
+        }),
+      );
+      expect(xdpLoader('unload', pair.a, '--all').status).toBe(0);
+    } finally {
+      pair.remove();
+    }
+  },
+);
 
 kernelTest(
   'libxdp takes our gate for somebody else’s program and leaves it alone',
@@ -113,6 +123,105 @@ kernelTest(
       expect(refused.status).not.toBe(0);
       expect(gate.gate.program.info().id).toBe(gate.gate.program.id);
       expect(xdpLoader('status', pair.a).text).toContain('sluice_gate');
+    } finally {
+      pair.remove();
+    }
+  },
+);
+
+const WITHOUT = 'libxdp1 is not installed';
+
+kernelTest(
+  'a kernel without components is refused, and the interface left as it was',
+  [...FEATURES],
+  (context) => {
+    if (libxdpMissing() !== undefined) context.skip(WITHOUT);
+    if (probeComponents().state === 'supported') {
+      checkLibxdp();
+      return;
+    }
+    expect(() => checkLibxdp()).toThrow(
+      expect.objectContaining({
+        code: 'KERNEL_FEATURE',
+        exit: 3,
+        help: expect.stringContaining('Linux 5.10'),
+      }),
+    );
+    const pair = vethPair();
+    try {
+      const { index: ifindex } = interfaceInfo(pair.a);
+      using gate = new TestGate({ ifname: pair.a, ifindex, libxdp: { priority: 20 } });
+      expect(() => gate.gate.attach('native')).toThrow(expect.objectContaining({ code: 'KERNEL_FEATURE' }));
+      expect(xdpAttachment(ifindex)).toBeUndefined();
+    } finally {
+      pair.remove();
+    }
+  },
+);
+
+kernelTest(
+  'by libxdp: the gate counts and drops, is exchanged in its slot, and leaves',
+  [...FEATURES],
+  async (context) => {
+    if (libxdpMissing() !== undefined) context.skip(WITHOUT);
+    // Where the kernel has no components, libxdp's other way: without a dispatcher.
+    const single = probeComponents().state !== 'supported';
+    const pair = vethPair();
+    try {
+      const { index: ifindex } = interfaceInfo(pair.a);
+      const [a, b] = [
+        { addr: '10.0.0.1', port: 5000 },
+        { addr: '10.0.0.2', port: 6000 },
+      ];
+      const frame = eth()
+        .ipv4({ src: a.addr, dst: b.addr })
+        .udp({ sport: a.port, dport: b.port })
+        .payload(40)
+        .bytes();
+      using sender = new PacketSender(interfaceInfo(pair.b).index);
+      const send = (): void => {
+        expect(sender.send(frame, Uint32Array.of(0, frame.length))).toBe(1);
+      };
+      const gate = new TestGate({ ifname: pair.a, ifindex, libxdp: { priority: 7, single } });
+      try {
+        expect(gate.gate.frags).toBe(single);
+        expect(gate.gate.attach('native')).toEqual([{ ifindex, ifname: pair.a, mode: 'native' }]);
+        const attached = xdpAttachment(ifindex);
+        const before = gate.gate.ledger();
+        send();
+        await until(() => gate.gate.ledger().passed.pkts === before.passed.pkts + 1, 'a packet passes');
+        gate.shunt(gateKey(17, a, b));
+        send();
+        await until(() => gate.gate.ledger().shunted.pkts === before.shunted.pkts + 1, 'shunted packets: 1');
+        // Another program of the gate, and the same component.
+        gate.gate.enable({ pairs: true });
+        expect(xdpAttachment(ifindex)).toEqual(attached);
+        send();
+        await until(() => gate.gate.ledger().shunted.pkts === before.shunted.pkts + 2, 'shunted packets: 2');
+      } finally {
+        gate[Symbol.dispose]();
+      }
+      expect(xdpAttachment(ifindex)).toBeUndefined();
+    } finally {
+      pair.remove();
+    }
+  },
+);
+
+kernelTest(
+  'a program that is not a dispatcher stays, and is named, whoever asks by libxdp',
+  [...FEATURES],
+  () => {
+    const pair = vethPair();
+    try {
+      const { index: ifindex } = interfaceInfo(pair.a);
+      using other = passing('somebody');
+      using link = attachXdp({ program: other, ifindex, mode: 'native' });
+      using gate = new TestGate({ ifname: pair.a, ifindex, libxdp: { priority: 20 } });
+      expect(() => gate.gate.attach('auto')).toThrow(
+        expect.objectContaining({ code: 'INTERFACE_BUSY', message: expect.stringContaining('somebody (id') }),
+      );
+      expect(link.info().programId).toBe(other.id);
     } finally {
       pair.remove();
     }

@@ -4,7 +4,9 @@ import { accountNumber } from '../../base/accounts.ts';
 import { runSchema, xdpMode } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
+import type { GateLibxdp } from '../../gate/components.ts';
 import type { DaemonOptions, UpReport } from '../../gate/daemon-options.ts';
+import { wholeNumber } from '../arguments.ts';
 import type { CommandHost } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { type AloneOptions, addAloneOptions, watchSettings } from './gate-alone.ts';
@@ -48,6 +50,7 @@ interface UpOptions extends SensorOptions, AloneOptions, MitigateOptions, Follow
   socketMode?: number;
   hold?: boolean;
   next?: string;
+  libxdp?: number;
   zeek?: string;
   site?: string;
   role?: string[];
@@ -103,6 +106,15 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
     )
     .addOption(
       new Option(
+        '--libxdp [PRIORITY]',
+        "Run as a component of libxdp's dispatcher, beside others' programs, those of the lowest priority first; where the kernel has them (docs/gate.md).",
+      )
+        .argParser(wholeNumber(0, 65_535))
+        .preset('20')
+        .helpGroup('Gate:'),
+    )
+    .addOption(
+      new Option(
         '--zeek <URL>',
         "Let Zeek's scripts drive the gate over its WebSocket, for instance ws://127.0.0.1:27759 (docs/zeek-package.md).",
       ).helpGroup('Gate:'),
@@ -139,6 +151,7 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
         });
         checkPrivilege('xdp');
         checkKernel('xdp');
+        const libxdp = await libxdpOption(given.libxdp, config);
         const peers = gatePeers(given.abi ?? [], {
           zeekPins: given.zeekPins,
           entries: given.abiEntries,
@@ -163,6 +176,7 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
           ...(samples === undefined ? {} : { samples }),
           ...(fleet === undefined ? {} : { fleet }),
           steer: gateSteering(config, first.ifname),
+          ...(libxdp === undefined ? {} : { libxdp }),
           watch: given.alone === undefined ? undefined : { ...given.alone, ...watchSettings(given) },
           ...(given.next === undefined ? {} : { next: resolve(given.next) }),
           ...(given.zeek === undefined ? {} : { zeek: zeekUrl(given.zeek) }),
@@ -213,6 +227,7 @@ Examples:
   sluice gate up -i eth1 --tap --tunnels vxlan,gre     connections in tunnels are found too
   sluice gate up -i eth1 --tap --alone                 shunts TLS and bulk by itself, in front of any tool (docs/alone.md)
   sluice gate up -i eth1 --tap --steer 2-5             each connection goes on at one of four CPUs
+  sluice gate up -i eth1 --tap --libxdp                beside xdp-loader's programs, where the kernel has dispatchers
   sluice gate up -i eth1 --tap --abi suricata          Suricata's XDP bypass, unmodified (docs/suricata.md)
   sluice gate up -i eth1 --tap --mitigate --veto 192.0.2.0/28
   sluice gate up -i eth1 --tap --samples-to nats://edge:secret@nats.example
@@ -221,6 +236,28 @@ Examples:
   sluice gate up -i eth1 --tap --abi zeek              Zeek with xdp-zeek, unmodified (docs/zeek.md)
   sluice gate up -i eth1 -i eth2 --tap --share-tables  a tap whose two directions come in on two interfaces`,
   );
+}
+
+/** @throws SluiceError USAGE, KERNEL_FEATURE, PRIVILEGE */
+async function libxdpOption(
+  priority: number | undefined,
+  { mode, steer }: { mode: string; steer: string },
+): Promise<GateLibxdp | undefined> {
+  if (priority === undefined) return undefined;
+  if (mode === 'offload' || steer !== 'off')
+    throw new SluiceError(
+      'USAGE',
+      `--libxdp does not go with ${mode === 'offload' ? '--mode offload' : '--steer'}`,
+      {
+        help:
+          mode === 'offload'
+            ? 'cards run no dispatcher'
+            : 'what is steered to a CPU does not come back to the dispatcher',
+      },
+    );
+  const { checkLibxdp } = await import('../../gate/components.ts');
+  checkLibxdp();
+  return { priority };
 }
 
 /** @throws SluiceError USAGE */

@@ -52,6 +52,8 @@ export interface RuleProgramOptions {
   };
   /** Offset of the frame's length in the gate's scratch (struct sl_packet). */
   readonly frameLength: number;
+  /** Whether the programs take frames in several buffers, by their flags; as the gate. Default true. */
+  readonly frags?: boolean;
   /** One candidate after the other, nothing shared: what the decision graph is measured against. */
   readonly chain?: boolean;
   /** Ends with 1 (XDP_DROP) when something matched and 2 when not, and nothing acts: for trying rules. */

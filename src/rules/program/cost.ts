@@ -10,9 +10,9 @@ export const LIMITS = {
   branches: 8192,
   /** Bytes of one program (MAX_BPF_STACK). */
   stack: 512,
-  /** Tail calls in a row (MAX_TAIL_CALL_CNT), and of those the ones around the rules: into them, to what acts, the shunts, the hook, the next. */
+  /** Tail calls in a row (MAX_TAIL_CALL_CNT), and of those the ones around the rules: from libxdp's component, into them, to what acts, the shunts, the hook, the next. */
   tailCalls: 33,
-  tailCallsAround: 6,
+  tailCallsAround: 7,
 } as const;
 
 /** Tail calls in a row that are left for the programs of a set among each other. */
