@@ -4,6 +4,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import type * as Yaml from 'yaml';
 import { SluiceError } from './errors.ts';
+import { fileError } from './file-error.ts';
 
 /** A configuration file as read: values are not checked yet. */
 export interface ConfigFile {
@@ -27,10 +28,7 @@ export function readConfigFile(path: string): ConfigFile {
     text = readFileSync(path, 'utf8');
   } catch (cause) {
     if (cause instanceof SluiceError) throw cause;
-    throw new SluiceError('FILE', `cannot read the configuration ${path}`, {
-      cause,
-      help: 'check the path given to --config',
-    });
+    throw fileError(path, cause, { missing: 'check the path given to --config' });
   }
   return parseConfig(path, text);
 }

@@ -5,7 +5,7 @@ import { SluiceError } from '../base/errors.ts';
 import type { BatchSink, PacketSink } from '../packet/packet.ts';
 import { FileSource } from './file.ts';
 import { GrowingInput } from './growing-input.ts';
-import { fileError } from './input.ts';
+import { captureError } from './input.ts';
 import type { StoredSource } from './source.ts';
 
 /** Files in the directory; with more it is no place for a sensor's captures. */
@@ -119,7 +119,7 @@ export class FollowSource implements StoredSource {
     try {
       directory = statSync(dir).isDirectory();
     } catch (error) {
-      throw fileError(dir, error);
+      throw captureError(dir, error);
     }
     if (!directory)
       throw new SluiceError('FILE', `${dir} is no directory`, {
@@ -305,7 +305,7 @@ export class FollowSource implements StoredSource {
     try {
       files = await this.#list();
     } catch (error) {
-      this.problem = error instanceof SluiceError ? error : fileError(this.#dir, error);
+      this.problem = error instanceof SluiceError ? error : captureError(this.#dir, error);
       return;
     }
     const end = performance.now();

@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { type ByteInput, fileError } from './input.ts';
+import { type ByteInput, captureError } from './input.ts';
 
 /** First bytes of a file, by which one that was begun anew is known: the header and the time of the first packet. */
 const MARK_BYTES = 64;
@@ -25,7 +25,7 @@ export class GrowingInput implements ByteInput {
       this.readBytes += n;
       return n > 0 ? n : this.finished ? -1 : 0;
     } catch (error) {
-      throw fileError(this.#path, error);
+      throw captureError(this.#path, error);
     }
   }
 

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { SluiceError } from '../base/errors.ts';
+import type { SluiceError } from '../base/errors.ts';
+import { fileError } from '../base/file-error.ts';
 import { StreamInput } from './stream-input.ts';
 
 const STDIN = 0;
@@ -45,7 +46,7 @@ export function openFile(path: string): OpenedFile {
     };
   } catch (error) {
     if (fd !== STDIN) closeSync(fd);
-    throw fileError(name, error);
+    throw captureError(name, error);
   }
 }
 
@@ -53,7 +54,7 @@ export function inputOf(file: OpenedFile): ByteInput {
   const { name, fd } = file;
   if (!file.stream) return new DiskInput(file);
   const socket = new Socket({ fd, readable: true, writable: false });
-  return new StreamInput(socket, (error) => fileError(name, error));
+  return new StreamInput(socket, (error) => captureError(name, error));
 }
 
 /** A file on a disk: reads at once. */
@@ -76,7 +77,7 @@ class DiskInput implements ByteInput {
       } catch (error) {
         const code = (error as NodeJS.ErrnoException).code;
         if (code === 'EOF') return -1;
-        if (code !== 'EINTR') throw fileError(name, error);
+        if (code !== 'EINTR') throw captureError(name, error);
       }
     }
   }
@@ -92,39 +93,12 @@ class DiskInput implements ByteInput {
   }
 }
 
-/** What an error of a file means. */
-export function fileError(name: string, error: unknown): SluiceError {
-  const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
-  switch (code) {
-    case 'ENOENT':
-    case 'ENOTDIR':
-      return new SluiceError('FILE', `there is no file ${name}`, {
-        cause: error,
-        help: name.startsWith('udp:')
-          ? `sluice run '${name}' receives a mirror; sluice read --encap reads the recording of one`
-          : 'check the path; - reads standard input',
-      });
-    case 'EACCES':
-    case 'EPERM':
-      return new SluiceError('FILE', `no permission to read ${name}`, {
-        cause: error,
-        help: 'give this user the right to read it, or run as a user who has it',
-      });
-    case 'EISDIR':
-      return new SluiceError('FILE', `${name} is a directory`, {
-        cause: error,
-        help: 'name the capture files in it, or read what comes into it: sluice read --follow DIR',
-      });
-    case 'EMFILE':
-    case 'ENFILE':
-      return new SluiceError('FILE', `too many open files to read ${name}`, {
-        cause: error,
-        help: 'raise the limit (ulimit -n)',
-      });
-    default:
-      return new SluiceError('FILE', `${name} cannot be read: ${code}`, {
-        cause: error,
-        help: 'check the medium that the file lies on',
-      });
-  }
+/** What an error of a capture file means. */
+export function captureError(name: string, error: unknown): SluiceError {
+  return fileError(name, error, {
+    missing: name.startsWith('udp:')
+      ? `sluice run '${name}' receives a mirror; sluice read --encap reads the recording of one`
+      : 'check the path; - reads standard input',
+    directory: 'name the capture files in it, or read what comes into it: sluice read --follow DIR',
+  });
 }

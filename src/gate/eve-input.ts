@@ -2,6 +2,7 @@ import { chmodSync, closeSync, fstatSync, lstatSync, openSync, read, rmSync, sta
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { promisify } from 'node:util';
 import { SluiceError } from '../base/errors.ts';
+import { fileError } from '../base/file-error.ts';
 import { UnixDatagrams } from '../kernel/index.ts';
 import { EVE_LIMITS } from './eve-event.ts';
 
@@ -207,7 +208,7 @@ class FollowedFile implements EveInput {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
       if (error instanceof SluiceError) throw error;
-      throw new SluiceError('FILE', `cannot read ${this.#path}`, { cause: error });
+      throw fileError(this.#path, error);
     }
   }
 

@@ -1,5 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { SluiceError } from '../base/errors.ts';
+import { fileError } from '../base/file-error.ts';
 import type { TornLine } from './target.ts';
 
 const NEWLINE = 10;
@@ -17,7 +18,7 @@ export function* logLines(path: string, onTorn?: (torn: TornLine) => void): Gene
   try {
     fd = openSync(path, 'r');
   } catch (cause) {
-    throw new SluiceError('FILE', `cannot read the log ${path}`, { cause, help: 'check the path' });
+    throw fileError(path, cause);
   }
   try {
     let buffer = Buffer.alloc(STEP);
@@ -36,7 +37,7 @@ export function* logLines(path: string, onTorn?: (torn: TornLine) => void): Gene
       try {
         n = readSync(fd, buffer, filled, buffer.length - filled, null);
       } catch (cause) {
-        throw new SluiceError('FILE', `cannot read the log ${path}`, { cause });
+        throw fileError(path, cause);
       }
       if (n === 0) break;
       const end = filled + n;

@@ -1,6 +1,7 @@
 import { open, readFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
+import { fileError } from '../base/file-error.ts';
 import { shellWord } from '../base/shell.ts';
 import { compileCondition, type PolicySets } from './condition.ts';
 import { type DomainTable, domainTable, MAX_DOMAINS, parseDomain } from './domain-set.ts';
@@ -181,7 +182,7 @@ export async function textOf(path: string): Promise<string> {
   try {
     text = await readFile(path, 'utf8');
   } catch (cause) {
-    throw new SluiceError('FILE', `cannot read ${path}: ${(cause as Error).message}`, { cause });
+    throw fileError(path, cause);
   }
   if (text.length > MAX_FILE)
     throw new SluiceError('FILE_FORMAT', `${path} is larger than ${MAX_FILE} bytes`);
@@ -211,6 +212,6 @@ async function eachLine(
     }
   } catch (cause) {
     if (cause instanceof SluiceError) throw cause;
-    throw new SluiceError('FILE', `cannot read ${path}: ${(cause as Error).message}`, { cause });
+    throw fileError(path, cause);
   }
 }

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { type CountryResponse, Reader } from 'mmdb-lib';
 import { SluiceError } from '../base/errors.ts';
+import { fileError } from '../base/file-error.ts';
 import type { FlowAddress } from '../flow/types.ts';
 import { ipText } from '../packet/address.ts';
 import type { Geography } from './facts.ts';
@@ -30,7 +31,7 @@ export async function loadGeoFiles(paths: readonly string[]): Promise<GeoFiles> 
     try {
       bytes = await readFile(path);
     } catch (cause) {
-      throw new SluiceError('FILE', `cannot read ${path}: ${(cause as Error).message}`, { cause });
+      throw fileError(path, cause);
     }
     if (bytes.length > MAX_FILE)
       throw new SluiceError('FILE_FORMAT', `${path} is larger than ${MAX_FILE} bytes`);

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import { SluiceError } from '../../base/errors.ts';
+import { fileError } from '../../base/file-error.ts';
 import { parseDuration } from '../../base/units.ts';
 import { LANGUAGES, type Language } from '../../filter/index.ts';
 import {
@@ -84,7 +85,7 @@ export function fromFile(path: string, expr: string | undefined): Rule[] {
   try {
     text = readFileSync(path === '-' ? 0 : path, 'utf8');
   } catch (cause) {
-    throw new SluiceError('FILE', `cannot read ${path}`, { cause });
+    throw fileError(path, cause, { missing: 'check the path; - reads standard input' });
   }
   if (text.length > MAX_FILE)
     throw new SluiceError('FILE_FORMAT', `${path} is larger than ${MAX_FILE} bytes`);
