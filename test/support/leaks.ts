@@ -51,14 +51,19 @@ function pins(): string[] {
   }
 }
 
-/** Inodes of the network namespaces that some process, or a mount of `ip netns`, keeps alive. */
-function liveNamespaces(): Set<string> {
+/**
+ * Inodes of the network namespaces that some process, or a mount of `ip netns`, keeps alive; undefined where that cannot be known:
+ * without privilege other processes' are hidden.
+ */
+function liveNamespaces(): Set<string> | undefined {
   const live = new Set<string>();
+  let hidden = false;
   const add = (path: string): void => {
     try {
       live.add(String(statSync(path).ino));
-    } catch {
-      // The process has ended.
+    } catch (error) {
+      // Else the process has ended.
+      hidden ||= ['EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '');
     }
   };
   for (const entry of readdirSync('/proc')) if (/^\d+$/.test(entry)) add(`/proc/${entry}/ns/net`);
@@ -68,7 +73,7 @@ function liveNamespaces(): Set<string> {
   } catch {
     // None was ever made.
   }
-  return live;
+  return hidden ? undefined : live;
 }
 
 /** New pins that are this file's for sure, or whose network namespace has gone (others may run beside us). */
@@ -79,7 +84,7 @@ function orphanedPins(before: ReadonlySet<string>): string[] {
   return fresh.filter((path) => {
     const [, inode] = /^sluice[^/]*\/(\d+)-\d+(?:\/|$)/.exec(path) ?? [];
     const [, pid] = /^sluice-test-(\d+)(?:[-/]|$)/.exec(path) ?? [];
-    return (inode !== undefined && !live.has(inode)) || pid === String(process.pid);
+    return (inode !== undefined && live?.has(inode) === false) || pid === String(process.pid);
   });
 }
 
