@@ -18,7 +18,7 @@ import { benchShunt } from './shunt.ts';
 import { benchSweep } from './sweep.ts';
 import { benchUdp } from './udp.ts';
 
-export { type BenchIo, type BenchReport, machine, reportText } from './measure.ts';
+export { type BenchIo, type BenchReport, machine, reportText, untilStopped } from './measure.ts';
 
 /** Only `gate` looks at the first two (GateBenchOptions), only `shunt` at the third, only `mitigation` at the rest. */
 export interface BenchFiles {

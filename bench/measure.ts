@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
+import { KernelError } from '../src/kernel/index.ts';
 
 /** What a measurement was taken on. */
 export interface Machine {
@@ -68,6 +69,24 @@ export function cpuSeconds(): number {
   const usage: { threadCpuUsage?(): NodeJS.CpuUsage; cpuUsage(): NodeJS.CpuUsage } = process;
   const { user, system } = usage.threadCpuUsage?.() ?? usage.cpuUsage();
   return (user + system) / 1e6;
+}
+
+/**
+ * What a measurement finds; undefined when it was stopped: a signal ends system calls that run programs many times, before
+ * anybody hears of it. @throws SluiceError of what went wrong by itself
+ */
+export async function untilStopped<T>(
+  io: Pick<BenchIo, 'stop'>,
+  measure: () => Promise<T>,
+): Promise<T | undefined> {
+  try {
+    return await measure();
+  } catch (error) {
+    if (!(error instanceof KernelError) || error.errnoName !== 'EINTR') throw error;
+    await turn();
+    if (!io.stop.aborted) throw error;
+    return undefined;
+  }
 }
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));

@@ -74,6 +74,17 @@ export function checkAccess(options: ApiOptions, listen: Listen): void {
     });
 }
 
+/** What of the options can be wrong without listening: to be asked before a run makes anything. @throws SluiceError USAGE, FILE */
+export function checkApi(options: ApiOptions): Listen {
+  const listen = listenOf(options.listen);
+  checkAccess(options, listen);
+  const { tokenFile, controlTokenFile, tlsCert, tlsKey, tlsClientCa } = options;
+  for (const path of [tokenFile, controlTokenFile]) if (path !== undefined) readToken(path);
+  for (const path of [tlsCert, tlsKey, tlsClientCa])
+    if (path !== undefined) readSecret(path, 'what the API needs for TLS:');
+  return listen;
+}
+
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
 /** Whether an Authorization header has the token; takes as long for a wrong one as for the right one. */

@@ -16,11 +16,17 @@ const tally = z.object({
   shuntedBytes: counter.describe('the part that the gate dropped'),
 });
 
+const tags = {
+  vlan: counter.describe('ids of VLANs and tunnels; 0: none, or it does not tell flows apart'),
+  innerVlan: counter,
+  vni: counter.describe('of VXLAN'),
+  geneveVni: counter,
+};
+const flowName = { proto: z.string(), a: end, b: end, ...tags };
+
 export const topShape = z.object({
   interface: z.string(),
-  proto: z.string(),
-  a: end,
-  b: end,
+  ...flowName,
   trigger: z.string(),
   owner: z.string(),
   state: z.enum(['armed', 'shunted', 'ending']),
@@ -28,6 +34,7 @@ export const topShape = z.object({
   last: seconds.nullable().describe('the last dropped packet'),
   pkts: counter,
   ipBytes: counter,
+  bytes: counter.describe('L2 bytes'),
 });
 
 export const ruleShape = z.object({
@@ -107,12 +114,15 @@ const tail = z
   .describe('null: there is no such log');
 
 export const flowShape = z.object({
-  flow: z.object({ proto: z.string(), a: end, b: end }),
+  flow: z.object(flowName),
   why: z.enum(['shunted', 'armed', 'ending', 'pair', 'passing', 'ended-shunted', 'ended-whole', 'unknown']),
   text: z.string(),
   gates: z.array(
     z.object({
       interface: z.string(),
+      keys: z
+        .object({ vlan: z.boolean(), tunnel: z.boolean() })
+        .describe('ids that tell flows apart here; what was asked of others was left out'),
       shunt: topShape.nullable(),
       followed: z.boolean(),
       pairs: z.array(

@@ -123,12 +123,17 @@ export class BoardMaker {
   async look(flow: FlowName): Promise<FlowReport> {
     const answers = [];
     for (const gate of this.#run.gates()) answers.push(await gate.look(flow));
-    const conn = await searchTail(join(this.#run.logDir, 'conn.log'), flow);
+    // What tells flows apart at a gate is in conn.log too.
+    const columns = {
+      vlan: answers.some(({ keys }) => keys.vlan),
+      tunnel: answers.some(({ keys }) => keys.tunnel),
+    };
+    const conn = await searchTail(join(this.#run.logDir, 'conn.log'), flow, columns);
     const shunt = await searchTail(join(this.#run.logDir, 'shunt.log'), flow);
-    const { proto, a, b } = flow;
+    const { proto, a, b, vlan, innerVlan, vni, geneveVni = 0 } = flow;
     return {
-      flow: { proto, a, b },
-      ...whyOf(answers, conn),
+      flow: { proto, a, b, vlan, innerVlan, vni, geneveVni },
+      ...whyOf(flow, answers, conn),
       gates: answers.map((answer) => ({
         ...answer,
         shunt: answer.shunt === null ? null : topFlow(answer.interface, answer.shunt),
@@ -142,7 +147,28 @@ export class BoardMaker {
 const weight = (host: { bytes: number; liveBytes: number }): number => host.bytes + host.liveBytes;
 
 function topFlow(name: string, row: ShuntRow): TopFlow {
-  const { proto, a, b, trigger, owner, state, since, last, ab, ba } = row;
-  const [pkts, ipBytes] = [ab.pkts + ba.pkts, ab.ipBytes + ba.ipBytes];
-  return { interface: name, proto, a, b, trigger, owner, state, since, last, pkts, ipBytes };
+  const {
+    proto,
+    a,
+    b,
+    vlan,
+    innerVlan,
+    vni,
+    geneveVni = 0,
+    trigger,
+    owner,
+    state,
+    since,
+    last,
+    ab,
+    ba,
+  } = row;
+  return {
+    interface: name,
+    ...{ proto, a, b, vlan, innerVlan, vni, geneveVni },
+    ...{ trigger, owner, state, since, last },
+    pkts: ab.pkts + ba.pkts,
+    ipBytes: ab.ipBytes + ba.ipBytes,
+    bytes: ab.bytes + ba.bytes,
+  };
 }

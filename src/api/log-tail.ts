@@ -21,6 +21,7 @@ export interface TailSearch {
 export async function searchTail(
   path: string,
   flow: FlowName,
+  columns = NO_COLUMNS,
   mostBytes = MOST_BYTES,
 ): Promise<TailSearch | undefined> {
   let file: FileHandle;
@@ -47,7 +48,7 @@ export async function searchTail(
       if (rest.length > LONGEST_LINE) break;
       for (const line of lines) {
         if (!skip && line.includes(flow.a.addr) && line.includes(flow.b.addr))
-          take(found, line, fields, flow);
+          take(found, line, fields, flow, columns);
         skip = false;
       }
     }
@@ -64,9 +65,10 @@ function take(
   line: string,
   fields: readonly string[] | undefined,
   flow: FlowName,
+  columns: Columns,
 ): void {
   const record = recordOf(line, fields);
-  if (record === undefined || !isOf(record, flow)) return;
+  if (record === undefined || !isOf(record, flow, columns)) return;
   found.push(record);
   if (found.length > MOST_RECORDS) found.shift();
 }
@@ -100,8 +102,36 @@ function recordOf(line: string, fields: readonly string[] | undefined): Record<s
   }
 }
 
+/** Whether a log has ids of VLANs and tunnels, so that a record without one was in none. */
+interface Columns {
+  vlan: boolean;
+  tunnel: boolean;
+}
+const NO_COLUMNS: Columns = { vlan: false, tunnel: false };
+
+/** Ids of VLANs and tunnels, as logs name them. */
+const TAGS = {
+  vlan: 'vlan',
+  innerVlan: 'inner_vlan',
+  vni: 'id.ctx.vxlan_vni',
+  geneveVni: 'id.ctx.geneve_vni',
+} as const;
+
+/** An id that was asked for is not another one, nor none where the log has them. */
+function hasTags(record: Record<string, unknown>, flow: FlowName, columns: Columns): boolean {
+  return Object.entries(TAGS).every(([name, field]) => {
+    const wanted = flow[name as keyof typeof TAGS] ?? 0;
+    const found = record[field];
+    if (wanted === 0) return true;
+    if (found === undefined) return !(field.endsWith('vlan') ? columns.vlan : columns.tunnel);
+    return Number(found) === wanted;
+  });
+}
+
 /** One way or the other. What has no ports is compared by its addresses. */
-function isOf(record: Record<string, unknown>, { proto, a, b }: FlowName): boolean {
+function isOf(record: Record<string, unknown>, flow: FlowName, columns: Columns): boolean {
+  const { proto, a, b } = flow;
+  if (!hasTags(record, flow, columns)) return false;
   const ends = [record['id.orig_h'], record['id.orig_p'], record['id.resp_h'], record['id.resp_p']].map(
     String,
   );

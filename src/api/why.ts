@@ -1,3 +1,4 @@
+import type { FlowName } from '../gate/flow-key.ts';
 import type { FlowAnswer } from '../sensor/live-gate.ts';
 import type { TailSearch } from './log-tail.ts';
 
@@ -23,8 +24,21 @@ const time = (seconds: number | null): string =>
 
 const nameOf = (value: unknown): string => (typeof value === 'string' ? value : 'the gate');
 
+/** Where ids tell flows apart, one without an id is another flow. */
+function hint(gates: readonly FlowAnswer[], { vlan, vni, geneveVni = 0 }: FlowName): string {
+  const missing = [
+    vlan === 0 && gates.some(({ keys }) => keys.vlan) ? 'VLAN (vlan 100)' : '',
+    vni + geneveVni === 0 && gates.some(({ keys }) => keys.tunnel)
+      ? 'tunnel (vni 5000, geneve-vni 5000)'
+      : '',
+  ].filter((text) => text !== '');
+  return missing.length === 0
+    ? ''
+    : ` Flows are told apart by their ids here: name its ${missing.join(' or ')}.`;
+}
+
 /** Why a sensor behind these gates did, or did not, see a flow: from what is live, then from what has ended. */
-export function whyOf(gates: readonly FlowAnswer[], conn: TailSearch | undefined): WhyAnswer {
+export function whyOf(flow: FlowName, gates: readonly FlowAnswer[], conn: TailSearch | undefined): WhyAnswer {
   for (const { interface: name, shunt } of gates) {
     if (shunt === null) continue;
     const pkts = shunt.ab.pkts + shunt.ba.pkts;
@@ -83,6 +97,6 @@ export function whyOf(gates: readonly FlowAnswer[], conn: TailSearch | undefined
         : `the last ${count(Math.round(conn.bytes / 1e6))} MB of conn.log do not have it`;
   return {
     why: 'unknown',
-    text: `No worker follows it, no gate drops it, and ${where}. What rules drop is in the counters of the rules alone; sluice query looks through older logs.`,
+    text: `No worker follows it, no gate drops it, and ${where}.${hint(gates, flow)} What rules drop is in the counters of the rules alone; sluice query looks through older logs.`,
   };
 }

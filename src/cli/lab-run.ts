@@ -81,17 +81,15 @@ interface LabApi {
   reached?: AsyncDisposable;
 }
 
-/** The lab's loopback is not this one: what asks here is handed on. @throws SluiceError as `sluice run --api` on an interface */
+/** The lab's loopback is not this one: what asks here is handed on; `sluice run` has checked it before. @throws SluiceError ADDRESS_IN_USE, KERNEL_CALL */
 async function apiOf(config: RunConfig, socket: string): Promise<LabApi | undefined> {
   if (config.api === undefined) return undefined;
-  const { checkAccess, listenOf } = await import('../api/access.ts');
+  const { listenOf } = await import('../api/access.ts');
   const listen = listenOf(config.api);
   if ('path' in listen) return { listen: `unix:${resolve(listen.path)}` };
-  const { apiTokenFile: tokenFile, apiTlsCert: tlsCert, apiTlsKey: tlsKey } = config;
-  checkAccess({ listen: config.api, tokenFile, tlsCert, tlsKey, tlsClientCa: config.apiTlsClientCa }, listen);
   const reached = await forward(listen, socket);
   const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host;
-  const url = `${tlsCert === undefined ? 'http' : 'https'}://${host}:${reached.port}/`;
+  const url = `${config.apiTlsCert === undefined ? 'http' : 'https'}://${host}:${reached.port}/`;
   return { listen: `unix:${socket}`, url, reached };
 }
 

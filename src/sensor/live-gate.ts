@@ -24,6 +24,8 @@ export interface TopShunts {
 /** What is known of one flow at one gate: why its packets do, or do not, reach the sensor. */
 export interface FlowAnswer {
   interface: string;
+  /** Ids that tell flows apart at this gate: what was asked of others was left out. */
+  keys: { vlan: boolean; tunnel: boolean };
   /** Its entry in the gate. */
   shunt: ShuntRow | null;
   /** A worker follows the connection. */
@@ -44,6 +46,8 @@ export interface LiveGateParts {
   rowOf(key: Uint8Array): ShuntRow | undefined;
   /** Attacks are looked for, and there are rules. */
   mitigates: boolean;
+  /** Ids of VLANs and of tunnels tell flows apart. */
+  keys: { vlan: boolean; tunnel: boolean };
 }
 
 /** One gate of a run for whoever shows it: looks that are bounded, and the switches of rules. */
@@ -93,13 +97,19 @@ export class LiveGate {
 
   /** @throws SluiceError USAGE for what names no flow */
   async look(flow: FlowName): Promise<FlowAnswer> {
-    const key = flowKey(flow);
+    const { keys } = this.#parts;
+    const key = flowKey({
+      ...flow,
+      ...(keys.vlan ? {} : { vlan: 0, innerVlan: 0 }),
+      ...(keys.tunnel ? {} : { vni: 0, geneveVni: 0 }),
+    });
     const { pairs } = (await this.#ask({ op: 'pair.list' })) as { pairs: PairRow[] };
     const { exceptions } = (await this.#ask({ op: 'exception.list' })) as { exceptions: string[] };
     const holds: HoldRow[] = [];
     await this.#ask({ op: 'hold.list', page: PAGE }, holds);
     return {
       interface: this.name,
+      keys,
       shunt: this.#parts.rowOf(key.bytes) ?? null,
       followed: await this.#isFollowed(key),
       pairs: pairs.filter(({ a, b }) => pairTest(a, b)(key.bytes)),

@@ -147,6 +147,7 @@ export class RunControl {
       order: (orders) => parts.order(orders),
       rowOf: (key) => this.#rowOf(key),
       mitigates: parts.mitigation !== undefined,
+      keys: { vlan: config.vlanKey, tunnel: config.tunnelKey },
     });
   }
 

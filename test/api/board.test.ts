@@ -34,6 +34,19 @@ describe('a flow as people paste it', () => {
     expect(flowOfText('udp fd00::1 53 2001:db8::2 4000')).toMatchObject(flow);
   });
 
+  test.each([
+    ['tcp 10.0.0.1:443 10.0.0.2:51000 vlan 100', { vlan: 100, innerVlan: 0, vni: 0 }],
+    ['vlan=100.200, 10.0.0.1 443 10.0.0.2 51000', { vlan: 100, innerVlan: 200 }],
+    ['10.0.0.1:443 -> 10.0.0.2:51000 VNI 16777215', { vlan: 0, vni: 0xff_ffff }],
+    ['10.0.0.1:443 10.0.0.2:51000 geneve-vni:7 vlan 3', { vlan: 3, vni: 0, geneveVni: 7 }],
+  ])('%s has ids', (text, tags) => expect(flowOfText(text)).toMatchObject({ proto: 'tcp', a, b, ...tags }));
+
+  test.each(['vlan 4095', 'vlan', 'vni 16777216', 'vni 5.6', 'vlan 1.4095'])('ids: not %s', (tag) =>
+    expect(() => flowOfText(`10.0.0.1:443 10.0.0.2:51000 ${tag}`)).toThrow(
+      expect.objectContaining({ code: 'USAGE' }),
+    ),
+  );
+
   test.each(['', 'tcp', 'tcp 10.0.0.1', '10.0.0.1:443 fd00::1', 'xyz 10.0.0.1:1 10.0.0.2:2', '1 2 3 4 5'])(
     'not %s',
     (text) => expect(() => flowOfText(text)).toThrow(expect.objectContaining({ code: 'USAGE' })),
@@ -64,6 +77,21 @@ describe('the end of a log', () => {
     expect(found?.whole).toBe(true);
   });
 
+  test('ids that were asked for are not others; none is another one only where the log has them', async () => {
+    const path = join(dir, 'conn.log');
+    const records = [{ uid: 'none' }, { uid: 'a', vlan: 100 }, { uid: 'b', vlan: 7, 'id.ctx.vxlan_vni': 5 }];
+    writeFileSync(path, records.map((more) => `${line(51_000, more)}\n`).join(''));
+    const found = async (ids: string, columns = { vlan: false, tunnel: false }): Promise<unknown[]> => {
+      const asked = flowOfText(`tcp 10.0.0.1:443 10.0.0.2:51000 ${ids}`);
+      return ((await searchTail(path, asked, columns))?.records ?? []).map(({ uid }) => uid);
+    };
+    expect(await found('')).toEqual(['none', 'a', 'b']);
+    expect(await found('vlan 100')).toEqual(['none', 'a']);
+    expect(await found('vlan 100', { vlan: true, tunnel: false })).toEqual(['a']);
+    expect(await found('vni 5', { vlan: false, tunnel: true })).toEqual(['b']);
+    expect(await found('vlan 7 vni 6', { vlan: true, tunnel: true })).toEqual([]);
+  });
+
   test('in the format of Zeek too', async () => {
     const path = join(dir, 'conn.log');
     const fields = ['ts', 'id.orig_h', 'id.orig_p', 'id.resp_h', 'id.resp_p', 'proto', 'history'];
@@ -87,7 +115,7 @@ describe('the end of a log', () => {
   test('is bounded in bytes and in records, and says so', async () => {
     const path = join(dir, 'conn.log');
     writeFileSync(path, `${line(51_000, { uid: 'first' })}\n${`${line(51_000, { uid: 'x' })}\n`.repeat(50)}`);
-    const found = await searchTail(path, flow, 1000);
+    const found = await searchTail(path, flow, undefined, 1000);
     expect(found).toMatchObject({ bytes: 1000, whole: false });
     expect(found?.records.length).toBeGreaterThan(0);
     expect((await searchTail(path, flow))?.records.length).toBe(20);
@@ -102,6 +130,7 @@ const tail = (record?: object) => ({
 });
 
 describe('why a sensor did not see it', () => {
+  const flow = flowOfText('10.0.0.1:1 10.0.0.2:2');
   const side = { pkts: 3, bytes: 400, ipBytes: 300, payloadBytes: 100 };
   const shunt = {
     proto: 'tcp',
@@ -122,6 +151,7 @@ describe('why a sensor did not see it', () => {
   };
   const gate: FlowAnswer = {
     interface: 'eth1',
+    keys: { vlan: false, tunnel: false },
     shunt: null,
     followed: false,
     pairs: [],
@@ -130,14 +160,14 @@ describe('why a sensor did not see it', () => {
   };
 
   test('the gate drops it, or soon will', () => {
-    expect(whyOf([gate, { ...gate, shunt }], undefined)).toMatchObject({
+    expect(whyOf(flow, [gate, { ...gate, shunt }], undefined)).toMatchObject({
       why: 'shunted',
       text: expect.stringContaining(
         'TLS_ESTABLISHED since 1970-01-01T00:00:00Z: the gate of eth1 has dropped 6 packets',
       ) as string,
     });
-    expect(whyOf([{ ...gate, shunt: { ...shunt, state: 'armed' } }], undefined).why).toBe('armed');
-    expect(whyOf([{ ...gate, shunt: { ...shunt, state: 'ending' } }], undefined).why).toBe('ending');
+    expect(whyOf(flow, [{ ...gate, shunt: { ...shunt, state: 'armed' } }], undefined).why).toBe('armed');
+    expect(whyOf(flow, [{ ...gate, shunt: { ...shunt, state: 'ending' } }], undefined).why).toBe('ending');
     const pair = {
       a: '10.0.0.1',
       b: '10.0.0.0/8',
@@ -147,11 +177,11 @@ describe('why a sensor did not see it', () => {
       expires: null,
       last: null,
     };
-    expect(whyOf([{ ...gate, pairs: [{ ...pair, ab: side, ba: side }] }], undefined).why).toBe('pair');
+    expect(whyOf(flow, [{ ...gate, pairs: [{ ...pair, ab: side, ba: side }] }], undefined).why).toBe('pair');
   });
 
   test('it was seen, and what kept it from being shunted', () => {
-    const answer = whyOf([{ ...gate, followed: true, exceptions: ['10.0.0.0/8'] }], tail());
+    const answer = whyOf(flow, [{ ...gate, followed: true, exceptions: ['10.0.0.0/8'] }], tail());
     expect(answer).toMatchObject({
       why: 'passing',
       text: expect.stringContaining('10.0.0.0/8 is never shunted') as string,
@@ -159,13 +189,15 @@ describe('why a sensor did not see it', () => {
   });
 
   test('it has ended, whole or in part, or nobody knows of it', () => {
-    expect(whyOf([gate], tail({ resp_shunted_pkts: 4, resp_shunted_bytes: 5000 })).why).toBe('ended-shunted');
-    expect(whyOf([gate], tail({ history: 'ShADadFf' })).why).toBe('ended-whole');
-    expect(whyOf([gate], tail())).toMatchObject({
+    expect(whyOf(flow, [gate], tail({ resp_shunted_pkts: 4, resp_shunted_bytes: 5000 })).why).toBe(
+      'ended-shunted',
+    );
+    expect(whyOf(flow, [gate], tail({ history: 'ShADadFf' })).why).toBe('ended-whole');
+    expect(whyOf(flow, [gate], tail())).toMatchObject({
       why: 'unknown',
       text: expect.stringContaining('conn.log does not have it') as string,
     });
-    expect(whyOf([], undefined)).toMatchObject({
+    expect(whyOf(flow, [], undefined)).toMatchObject({
       why: 'unknown',
       text: expect.stringContaining('no conn.log') as string,
     });

@@ -11,10 +11,12 @@ import {
   quantile,
   ratio,
   type Table,
+  untilStopped,
 } from '../../bench/measure.ts';
 import { readTables } from '../../bench/read-table.ts';
 import { benchSweep } from '../../bench/sweep.ts';
 import { bpfObjectPath } from '../../src/gate/index.ts';
+import { KernelError } from '../../src/kernel/index.ts';
 import { sluice } from '../support/command.ts';
 import { kernelTest } from '../support/kernel.ts';
 
@@ -56,6 +58,20 @@ describe('statistics', () => {
     });
     expect(runs).toBe(5);
     expect(values).toEqual([[1], [1]]);
+  });
+
+  it('a system call that a signal ends is a stop, when one was asked for, and an error otherwise', async () => {
+    const asked = new AbortController();
+    const broken = (errno: number) => async (): Promise<never> => {
+      throw new KernelError('program.run', errno, 'run program gate');
+    };
+    await expect(untilStopped(io, broken(4))).rejects.toMatchObject({ errnoName: 'EINTR' });
+    // As with a real signal, word of it comes after the call.
+    setImmediate(() => asked.abort());
+    expect(await untilStopped({ stop: asked.signal }, broken(4))).toBeUndefined();
+    await expect(untilStopped({ stop: asked.signal }, broken(22))).rejects.toMatchObject({
+      errnoName: 'EINVAL',
+    });
   });
 });
 

@@ -50,6 +50,14 @@ describe('usage errors exit with 2, say what and what next', () => {
       '--quiet does not go together with --verbose',
       'configuration.md',
     ],
+    // Before a lab is made, or an interface looked for.
+    ['an API nowhere', ['run', '--api', '99999'], '--api 99999 is no address to listen on', 'unix:/PATH'],
+    [
+      'an API for everybody',
+      ['run', '-i', 'nothing0', '--api', '0.0.0.0:9900'],
+      'would let everybody in',
+      '--api-token-file',
+    ],
     ['a tap that is not named', ['run', '--tap'], '--tap needs --interface', 'configuration.md'],
   ])('%s', async (_, args, message, help) => {
     const { code, stdout, stderr } = await sluice(...args);

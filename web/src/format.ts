@@ -49,3 +49,13 @@ export function clock(seconds: number): string {
 export function endpoint({ addr, port }: { addr: string; port: number }): string {
   return addr.includes(':') ? `[${addr}]:${port}` : `${addr}:${port}`;
 }
+
+/** Ids of VLANs and tunnels behind the ends of a flow, as the search takes them. */
+export function tags(flow: { vlan: number; innerVlan: number; vni: number; geneveVni: number }): string {
+  const { vlan, innerVlan, vni, geneveVni } = flow;
+  return [
+    vlan === 0 ? '' : ` vlan ${vlan}${innerVlan === 0 ? '' : `.${innerVlan}`}`,
+    vni === 0 ? '' : ` vni ${vni}`,
+    geneveVni === 0 ? '' : ` geneve-vni ${geneveVni}`,
+  ].join('');
+}

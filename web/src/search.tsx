@@ -26,6 +26,7 @@ export function Search({ ask: submit }: { ask: (text: string) => void }) {
         type="search"
         aria-label="Look up a flow"
         placeholder="Why not seen? tcp 10.0.0.1:443 10.0.0.2:51000"
+        title="Ids of VLANs and tunnels stand behind it: vlan 100, vlan 100.200, vni 5000, geneve-vni 5000"
         autocomplete="off"
         spellcheck={false}
       />

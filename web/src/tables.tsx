@@ -1,5 +1,5 @@
 import type { Board } from '../../src/api/board-shapes.ts';
-import { count, duration, endpoint, percent, scaled } from './format.ts';
+import { count, duration, endpoint, percent, scaled, tags } from './format.ts';
 import { Bar, Empty, Exact, Panel, Table } from './parts.tsx';
 
 const SHOWN_FLOWS = 12;
@@ -20,7 +20,8 @@ export function TopFlows({ board, old, search }: BoardProps & { search: (flow: s
       ) : (
         <Table label="Top shunted flows" head={['Flow', 'By', 'State', '#Since', '#Packets', '#Dropped']}>
           {top.slice(0, SHOWN_FLOWS).map((flow) => {
-            const text = `${flow.proto} ${endpoint(flow.a)} ${endpoint(flow.b)}`;
+            const ids = tags(flow);
+            const text = `${flow.proto} ${endpoint(flow.a)} ${endpoint(flow.b)}${ids}`;
             return (
               <tr key={`${flow.interface} ${text}`}>
                 <td>
@@ -31,6 +32,7 @@ export function TopFlows({ board, old, search }: BoardProps & { search: (flow: s
                     aria-label={`Look up ${text}`}
                   >
                     <span class="dim">{flow.proto}</span> {endpoint(flow.a)} ↔ {endpoint(flow.b)}
+                    <span class="dim">{ids}</span>
                   </button>
                 </td>
                 <td>{flow.trigger === '' ? flow.owner || 'by hand' : flow.trigger}</td>

@@ -1,5 +1,5 @@
 import { Argument, Option } from 'commander';
-import { BENCHES, machine, reportText } from '../../../bench/index.ts';
+import { BENCHES, machine, reportText, untilStopped } from '../../../bench/index.ts';
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import { nearest } from '../../base/suggest.ts';
@@ -87,14 +87,21 @@ export const registerBench: Register = (program, host) => {
         const flags = bench.opts<BenchFlags>();
         const { rounds = one.rounds, against, xdpFilter, report: page, kind, ...mitigation } = flags;
         const begun = performance.now();
-        const { tables, notes } = await one.run(rounds, io, {
-          against,
-          xdpFilter,
-          report: page,
-          ...mitigation,
-          only: kind.length === 0 ? undefined : kind,
-        });
+        const found = await untilStopped(io, () =>
+          one.run(rounds, io, {
+            against,
+            xdpFilter,
+            report: page,
+            ...mitigation,
+            only: kind.length === 0 ? undefined : kind,
+          }),
+        );
         io.progressDone();
+        if (found === undefined) {
+          io.say('stopped in the middle of a round: there is nothing to report');
+          return undefined;
+        }
+        const { tables, notes } = found;
         const report = {
           bench: name,
           command: [

@@ -1,3 +1,4 @@
+import type { ApiOptions } from '../../api/access.ts';
 import { type RunConfig, runSchema } from '../../base/config.ts';
 import type { CommandIo } from '../../base/io.ts';
 import type { Onlooker } from '../../sensor/live.ts';
@@ -5,15 +6,23 @@ import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { version } from '../version.ts';
 
-/** What shows the run, where something is to; loaded only then. */
-function onlookerOf(config: RunConfig, io: CommandIo): Onlooker | undefined {
+function apiOptions(config: RunConfig): ApiOptions | undefined {
   const { api: listen, apiTokenFile: tokenFile, apiTlsCert: tlsCert } = config;
   const { apiTlsKey: tlsKey, apiTlsClientCa: tlsClientCa, apiControlTokenFile: controlTokenFile } = config;
-  if (listen === undefined) return undefined;
+  return listen === undefined
+    ? undefined
+    : { listen, tokenFile, controlTokenFile, tlsCert, tlsKey, tlsClientCa };
+}
+
+/** What shows the run, where something is to; loaded only then, and refused before anything is made. @throws SluiceError USAGE, FILE */
+async function onlookerOf(config: RunConfig, io: CommandIo): Promise<Onlooker | undefined> {
+  const options = apiOptions(config);
+  if (options === undefined) return undefined;
+  const { checkApi } = await import('../../api/access.ts');
+  checkApi(options);
   return async (run) => {
     const { ApiServer } = await import('../../api/server.ts');
-    const access = { tokenFile, controlTokenFile, tlsCert, tlsKey, tlsClientCa };
-    const server = await ApiServer.open(run, version(), { listen, ...access });
+    const server = await ApiServer.open(run, version(), options);
     io.say(`API: ${server.url}`);
     return server;
   };
@@ -37,10 +46,11 @@ export const registerRun: Register = (program, host) => {
       }
       const { config } = configOf(run, runSchema);
       await host.run(config, async (io) => {
+        const onlooker = await onlookerOf(config, io);
         // Loaded here and not above: other commands work where the native addon does not.
         if (config.interface.length + config.source.length > 0) {
           const { runSensor } = await import('../../sensor/run.ts');
-          return await runSensor(config, io, onlookerOf(config, io), () => configOf(run, runSchema).config);
+          return await runSensor(config, io, onlooker, () => configOf(run, runSchema).config);
         }
         const { runInLab } = await import('../lab-run.ts');
         return await runInLab(config, io);
