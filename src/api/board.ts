@@ -147,26 +147,17 @@ export class BoardMaker {
 const weight = (host: { bytes: number; liveBytes: number }): number => host.bytes + host.liveBytes;
 
 function topFlow(name: string, row: ShuntRow): TopFlow {
-  const {
-    proto,
-    a,
-    b,
-    vlan,
-    innerVlan,
-    vni,
-    geneveVni = 0,
+  const { proto, a, b, vlan, innerVlan, vni, geneveVni = 0, ab, ba, ...about } = row;
+  const { trigger, owner, state, since, last } = about;
+  const key = { proto, a, b, vlan, innerVlan, vni, geneveVni };
+  return {
+    ...key,
+    interface: name,
     trigger,
     owner,
     state,
     since,
     last,
-    ab,
-    ba,
-  } = row;
-  return {
-    interface: name,
-    ...{ proto, a, b, vlan, innerVlan, vni, geneveVni },
-    ...{ trigger, owner, state, since, last },
     pkts: ab.pkts + ba.pkts,
     ipBytes: ab.ipBytes + ba.ipBytes,
     bytes: ab.bytes + ba.bytes,

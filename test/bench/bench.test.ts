@@ -23,6 +23,10 @@ import { kernelTest } from '../support/kernel.ts';
 const NEEDS = ['xdpFrags', 'syscallProgram'] as const;
 const io: BenchIo = { progress: () => {}, stop: new AbortController().signal };
 
+const broken = (errno: number) => async (): Promise<never> => {
+  throw new KernelError('program.run', errno, 'run program gate');
+};
+
 function row(table: Table, name: string): Record<string, string | number | undefined> {
   const found = table.rows.find((each) => each['name'] === name);
   expect(found, name).toBeDefined();
@@ -62,9 +66,6 @@ describe('statistics', () => {
 
   it('a system call that a signal ends is a stop, when one was asked for, and an error otherwise', async () => {
     const asked = new AbortController();
-    const broken = (errno: number) => async (): Promise<never> => {
-      throw new KernelError('program.run', errno, 'run program gate');
-    };
     await expect(untilStopped(io, broken(4))).rejects.toMatchObject({ errnoName: 'EINTR' });
     // As with a real signal, word of it comes after the call.
     setImmediate(() => asked.abort());
