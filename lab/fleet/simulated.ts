@@ -46,7 +46,12 @@ class SimulatedEdge {
     this.#name = name;
     this.#rules = new MemoryRules({ name, site, roles: ROLES, interface: 'sim' });
     this.#keeper = new FleetKeeper(
-      { source: options.source, trust: [options.trust], store: `${options.directory}/${name}.json` },
+      {
+        nats: {},
+        source: options.source,
+        trust: [options.trust],
+        store: `${options.directory}/${name}.json`,
+      },
       {
         rules: this.#rules,
         place: { ifname: 'sim' },

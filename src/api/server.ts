@@ -16,6 +16,7 @@ import {
 } from './access.ts';
 import { BoardMaker } from './board.ts';
 import { addBoardRoutes } from './board-routes.ts';
+import { fleetOf, fleetShape } from './fleet.ts';
 import { Metrics } from './metrics.ts';
 import { addPages, readPages } from './pages.ts';
 import { workerCpu } from './point.ts';
@@ -173,6 +174,7 @@ function addRoutes(
     run.sources(),
   );
   get('/v1/losses', 'What became of packets from the card to the logs.', lossesShape, () => run.losses());
+  get('/v1/fleet', 'Signed rules that gates follow, by interface.', fleetShape, () => fleetOf(run));
   get('/v1/policies', 'What each policy did.', policiesShape, () => run.snapshot().policies);
   app.get(
     '/metrics',

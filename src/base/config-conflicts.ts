@@ -107,6 +107,45 @@ export const CONFLICTS: readonly Conflict[] = [
     why: 'either this gate finds attacks, or the detectors of the fleet do',
   },
   {
+    keys: ['rulesFrom', 'trust'],
+    verb: 'needs',
+    broken: (c) => c.rulesFrom !== undefined && c.trust?.length === 0,
+    why: 'without keys that are trusted nothing would count (sluice rule keygen makes one)',
+  },
+  ...(['trust', 'rulesStore', 'rulesEvery'] as const).map(
+    (name): Conflict => ({
+      keys: [name, 'rulesFrom'],
+      verb: 'needs',
+      broken: (c) =>
+        c.rulesFrom === undefined && (name === 'trust' ? (c.trust?.length ?? 0) > 0 : c[name] !== undefined),
+      why: 'it is about the rules from there',
+    }),
+  ),
+  {
+    keys: ['rulesFrom', 'gate'],
+    verb: EXCLUDES,
+    broken: (c) => c.rulesFrom !== undefined && c.gate === false,
+    why: 'rules are in force in the gate',
+  },
+  {
+    keys: ['rulesFrom', 'control'],
+    verb: EXCLUDES,
+    broken: (c) => c.rulesFrom !== undefined && c.control === false,
+    why: 'what they do is looked at and taken back over the control socket',
+  },
+  {
+    keys: ['rulesFrom', 'mode'],
+    verb: EXCLUDES,
+    broken: (c) => c.rulesFrom !== undefined && c.mode === 'socket',
+    why: 'a gate that is a socket filter has no rules',
+  },
+  {
+    keys: ['rulesFrom', 'interface'],
+    verb: 'needs',
+    broken: (c) => c.rulesFrom !== undefined && isMirrorsAlone(c),
+    why: 'the gate before mirrors has no rules',
+  },
+  {
     keys: ['quiet', 'verbose'],
     verb: EXCLUDES,
     broken: (c) => c.quiet === true && c.verbose === true,

@@ -1,9 +1,11 @@
 import { z } from 'zod';
 import { apiKeys } from './config/api.ts';
 import { connectionsKeys } from './config/connections.ts';
+import { fleetKeys } from './config/fleet.ts';
 import { controlKeys, gateKeys } from './config/gate.ts';
 import { liveLogsKeys, logsKeys } from './config/logs.ts';
 import { mitigationKeys } from './config/mitigation.ts';
+import { natsKeys } from './config/nats.ts';
 import { outputKeys } from './config/output.ts';
 import { policiesKeys } from './config/policies.ts';
 import { samplesKeys } from './config/samples.ts';
@@ -19,6 +21,8 @@ export { xdpMode } from './config/gate.ts';
  */
 
 export const outputSchema = z.object({ ...outputKeys });
+/** Of what talks to a fleet. */
+export const natsSchema = z.object({ ...natsKeys, ...outputKeys });
 export const readSchema = z.object({ ...connectionsKeys, ...policiesKeys, ...logsKeys, ...outputKeys });
 export const runSchema = z.object({
   ...sourceKeys,
@@ -27,6 +31,8 @@ export const runSchema = z.object({
   ...controlKeys,
   ...mitigationKeys,
   ...samplesKeys,
+  ...fleetKeys,
+  ...natsKeys,
   ...connectionsKeys,
   ...logsKeys,
   ...liveLogsKeys,
@@ -35,7 +41,7 @@ export const runSchema = z.object({
 });
 
 /** Of attacks in files, and of a detector of a fleet. */
-export const detectSchema = z.object({ logDir: logsKeys.logDir, ...outputKeys });
+export const detectSchema = z.object({ logDir: logsKeys.logDir, ...natsKeys, ...outputKeys });
 
 /** Of a fanout program for other sensors, which has no run around it. */
 export const fanoutPinSchema = outputSchema.extend({

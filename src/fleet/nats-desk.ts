@@ -1,7 +1,7 @@
 import { type KV, Kvm } from '@nats-io/kv';
 import { z } from 'zod';
 import { SluiceError } from '../base/errors.ts';
-import { connectOnce, type NatsPlace } from './nats-place.ts';
+import { atServer, type NatsPlace } from './nats-place.ts';
 import { keyOf } from './nats-source.ts';
 import { MAX_LINE, readEnvelope } from './statement.ts';
 
@@ -44,20 +44,8 @@ export class NatsDesk {
   }
 
   async #with<T>(work: (kvm: Kvm) => Promise<T>): Promise<T> {
-    try {
-      const connection = await connectOnce(this.#place);
-      try {
-        return await work(new Kvm(connection));
-      } finally {
-        await connection.close().catch(() => {});
-      }
-    } catch (cause) {
-      if (cause instanceof SluiceError) throw cause;
-      throw new SluiceError('FLEET', `${this.#place.name} does not do that`, {
-        cause,
-        help: 'is the server there, with JetStream (nats-server -js)?',
-      });
-    }
+    const help = 'is the server there, with JetStream (nats-server -js)?';
+    return await atServer(this.#place, help, (connection) => work(new Kvm(connection)));
   }
 
   /**

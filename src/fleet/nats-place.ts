@@ -1,5 +1,6 @@
-import { type ConnectionOptions, connect, type NatsConnection } from '@nats-io/transport-node';
-import { SluiceError } from '../base/errors.ts';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { asSluiceError, SluiceError } from '../base/errors.ts';
+import { type NatsAccess, type NatsAddress, natsConnect } from './nats-access.ts';
 
 const PORT = 4222;
 
@@ -7,7 +8,8 @@ const PORT = 4222;
 export interface NatsPlace {
   /** Without what is secret. */
   readonly name: string;
-  readonly options: ConnectionOptions;
+  readonly address: NatsAddress;
+  readonly access: NatsAccess;
   /** What the names of buckets and subjects begin with. */
   readonly bucket: string;
   /** Signed rules by their ids. */
@@ -17,7 +19,7 @@ export interface NatsPlace {
 }
 
 /** `nats://[USER:PASSWORD@]HOST[:PORT][/BUCKET]`, `nats+tls://…`. @throws SluiceError USAGE */
-export function natsPlace(text: string): NatsPlace {
+export function natsPlace(text: string, access: NatsAccess = {}): NatsPlace {
   const wrong = (what: string): SluiceError =>
     new SluiceError('USAGE', `${text.replace(/\/\/[^/]*@/, '//')}: ${what}`, {
       help: 'nats://[USER:PASSWORD@]HOST[:PORT][/BUCKET]',
@@ -32,23 +34,38 @@ export function natsPlace(text: string): NatsPlace {
     bucket,
     rules: `${bucket}_rules`,
     results: `${bucket}_results`,
-    options: {
-      servers: `${hostname}:${port === '' ? PORT : port}`,
-      ...(username === '' ? {} : { user: decodeURIComponent(username), pass: decodeURIComponent(password) }),
-      ...(protocol === 'nats+tls:' ? { tls: {} } : {}),
-      timeout: 5000,
-      name: 'sluice',
+    address: {
+      host: hostname.replace(/^\[|\]$/g, ''),
+      port: port === '' ? PORT : Number(port),
+      user: decodeURIComponent(username),
+      password: decodeURIComponent(password),
+      tls: protocol === 'nats+tls:',
     },
+    access,
   };
 }
 
-/** One connection that is not made again by itself: whoever uses it begins anew. @throws Error */
-export async function connectOnce(place: NatsPlace): Promise<NatsConnection> {
-  return await connect({
-    ...place.options,
-    reconnect: false,
-    maxReconnectAttempts: 0,
-    pingInterval: 5000,
-    maxPingOut: 2,
-  });
+/** @see natsConnect */
+export async function connectOnce({ address, access }: NatsPlace): Promise<NatsConnection> {
+  return await natsConnect(address, access);
+}
+
+/** Something that is asked once. @param help for what fails without our knowing why @throws SluiceError FLEET, FILE, FILE_FORMAT */
+export async function atServer<T>(
+  place: NatsPlace,
+  help: string,
+  work: (connection: NatsConnection) => Promise<T>,
+): Promise<T> {
+  let connection: NatsConnection | undefined;
+  try {
+    connection = await connectOnce(place);
+    return await work(connection);
+  } catch (thrown) {
+    const { code, message, cause, help: known = help } = asSluiceError(thrown);
+    if (code === 'FLEET') throw new SluiceError(code, `${place.name}: ${message}`, { cause, help: known });
+    if (thrown instanceof SluiceError) throw thrown;
+    throw new SluiceError('FLEET', `${place.name} does not do that`, { cause: thrown, help });
+  } finally {
+    await connection?.close().catch(() => {});
+  }
 }

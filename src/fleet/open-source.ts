@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
+import type { NatsAccess } from './nats-access.ts';
 import { natsPlace } from './nats-place.ts';
 import { NatsSource } from './nats-source.ts';
 import { fileSource, httpSource } from './polled-source.ts';
@@ -22,11 +23,12 @@ export function checkSource(text: string): string {
 /**
  * @param every seconds between questions to a file or a web server
  * @param node what it is called in reports
+ * @param access for a server of NATS
  * @throws SluiceError USAGE
  */
-export function openSource(text: string, node: string, every?: number): RuleSource {
+export function openSource(text: string, node: string, access: NatsAccess, every?: number): RuleSource {
   if (text.startsWith('/')) return fileSource(text, every ?? EVERY.file);
-  if (/^nats/i.test(text)) return new NatsSource(natsPlace(text), node);
+  if (/^nats/i.test(text)) return new NatsSource(natsPlace(text, access), node);
   const url = new URL(text);
   if (url.protocol === 'file:') return fileSource(decodeURIComponent(url.pathname), every ?? EVERY.file);
   return httpSource(url, every ?? EVERY.http);

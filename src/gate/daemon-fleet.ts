@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import { asSluiceError, type ErrorCode } from '../base/errors.ts';
 import { Follower, type SourceStatus } from '../fleet/follower.ts';
 import { keysById, readTrustedKeys } from '../fleet/keys.ts';
+import type { NatsAccess } from '../fleet/nats-access.ts';
 import type { EdgeResult } from '../fleet/nats-desk.ts';
 import { keyOf } from '../fleet/nats-source.ts';
 import { openSource } from '../fleet/open-source.ts';
@@ -24,6 +25,8 @@ export interface FleetOptions {
   store: string;
   /** Seconds. */
   every?: number;
+  /** To a server of NATS. */
+  nats: NatsAccess;
 }
 
 /** Of `gate status`. */
@@ -95,7 +98,7 @@ export class FleetKeeper {
     this.#about = { node, interface: place.ifname, site: site ?? null, roles: [...roles] };
     const keys = options.trust.flatMap((path) => readTrustedKeys(readFileSync(path, 'utf8'), path));
     const edge = `${keyOf(node)}.${keyOf(place.ifname)}`;
-    this.#source = openSource(options.source, edge, options.every);
+    this.#source = openSource(options.source, edge, options.nats, options.every);
     this.#follower = new Follower({
       source: this.#source,
       keys: keysById(keys),

@@ -45,7 +45,7 @@ export interface DaemonOptions extends GateInterface {
   fleet?: FleetOptions;
   /** What this node is, for the scopes of rules. */
   site?: string;
-  roles?: readonly string[];
+  roles: readonly string[];
   /** Absolute; audit.log is written there. */
   logDir: string;
   pins: PinAccess;

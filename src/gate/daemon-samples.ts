@@ -1,4 +1,5 @@
 import { SampleSender, type SenderStatus } from '../detect/sample-sender.ts';
+import type { NatsAccess } from '../fleet/nats-access.ts';
 import { natsPlace } from '../fleet/nats-place.ts';
 import { SampleColumns } from '../mitigation/index.ts';
 import type { Gate } from './gate.ts';
@@ -8,6 +9,7 @@ import type { GateSampler } from './sampling.ts';
 export interface SamplesOptions {
   /** As natsPlace reads it. */
   to: string;
+  nats: NatsAccess;
   /** Samples a second. */
   budget: number;
 }
@@ -21,8 +23,8 @@ export class SamplesKeeper {
   readonly #timer: NodeJS.Timeout;
 
   /** @throws SluiceError as Gate.sample and natsPlace */
-  constructor({ to, budget }: SamplesOptions, gate: Gate, warn: (text: string) => void) {
-    const sender = new SampleSender(natsPlace(to), warn);
+  constructor({ to, nats, budget }: SamplesOptions, gate: Gate, warn: (text: string) => void) {
+    const sender = new SampleSender(natsPlace(to, nats), warn);
     const rows = new SampleRows();
     const columns = new SampleColumns(1);
     this.#sender = sender;

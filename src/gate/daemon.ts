@@ -253,7 +253,7 @@ export class GateDaemon {
         (request, peer) => this.#perform(request, aloneWith(peer)),
         this.#warn,
       );
-    const { mitigation, logDir, samples, fleet, site, roles = [] } = this.#options;
+    const { mitigation, logDir, samples, fleet, site, roles } = this.#options;
     if (mitigation !== undefined)
       this.#mitigation = new MitigationKeeper(mitigation, {
         gate: this.#gate,

@@ -5,6 +5,7 @@ import { tunnelPorts } from '../base/tunnels.ts';
 import { FanoutGroup } from '../capture/fanout.ts';
 import { SnapFilter } from '../capture/snap.ts';
 import { chooseKind, rulesOutXdp } from '../gate/choose.ts';
+import { fleetOptions } from '../gate/fleet-options.ts';
 import { Gate, type GateOptions, type Joined } from '../gate/index.ts';
 import { gateSteering } from '../gate/steer.ts';
 import { gateTunnels } from '../gate/tunnels.ts';
@@ -21,7 +22,7 @@ import { workerCpus } from './placement.ts';
 import { type PlacedPlan, usesThresholds } from './policy-book.ts';
 import { areLeft, type Returning, returningFlows } from './recovery.ts';
 import { RunControl, SLOTS_BESIDE_WORKERS } from './run-control.ts';
-import { mitigationOf } from './run-mitigation.ts';
+import { mitigationOf } from './run-rules.ts';
 import { type EndStep, Stat, statsBuffer } from './setup.ts';
 import { commonSetup, type EarlyDrop, type Station, type StationHost } from './station.ts';
 
@@ -116,6 +117,7 @@ export class InterfaceStation implements Station {
       losses: () => this.#host.losses(),
       live: () => this.stats.reduce((sum, stats) => sum + stats[Stat.shuntsLive], 0),
       mitigation: isSampledAtGate(this.#config) ? mitigationOf(this.#config, process.env) : undefined,
+      fleet: fleetOptions(this.#config, this.name, this.#config.interface.length),
       logShunt: (record) => this.#host.logShunt(record),
       notice: (note, message) => this.#host.notice(note, `${this.name}: ${message}`),
       warn: (line) => this.#host.warn(`${this.name}: ${line}`),

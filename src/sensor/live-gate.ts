@@ -3,6 +3,7 @@ import type { GateClient } from '../gate/client.ts';
 import type { Place } from '../gate/control-places.ts';
 import type { HoldRow, PairRow, Request, RuleRow, ShuntRow } from '../gate/control-protocol.ts';
 import type { Conversation } from '../gate/control-server.ts';
+import type { FleetStatus } from '../gate/daemon-fleet.ts';
 import { Entry, readEntry } from '../gate/entry.ts';
 import { pairTest, prefixTest } from '../gate/exceptions.ts';
 import { type FlowKey, type FlowName, flowKey } from '../gate/flow-key.ts';
@@ -44,10 +45,13 @@ export interface LiveGateParts {
   order(orders: Orders): Promise<number[][]>;
   /** How the entry under a key is told of; undefined: there is none. */
   rowOf(key: Uint8Array): ShuntRow | undefined;
-  /** Attacks are looked for, and there are rules. */
+  /** Attacks are looked for. */
   mitigates: boolean;
   /** Ids of VLANs and of tunnels tell flows apart. */
   keys: { vlan: boolean; tunnel: boolean };
+  hasRules: boolean;
+  /** Of the source that signed rules come from; null: there is none. */
+  fleet(): FleetStatus | null;
 }
 
 /** One gate of a run for whoever shows it: looks that are bounded, and the switches of rules. */
@@ -64,7 +68,11 @@ export class LiveGate {
   }
 
   get hasRules(): boolean {
-    return this.#parts.mitigates;
+    return this.#parts.hasRules;
+  }
+
+  get fleet(): FleetStatus | null {
+    return this.#parts.fleet();
   }
 
   /** Goes through the tables off the event loop, and keeps no more than it hands out. */

@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { accountNumber } from '../base/accounts.ts';
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
+import { natsAccess } from '../fleet/nats-access.ts';
 import { GateClient } from '../gate/client.ts';
 import { type Place, placeOf } from '../gate/control-places.ts';
 import {
@@ -13,6 +14,7 @@ import {
 } from '../gate/control-protocol.ts';
 import { ControlServer, type Conversation, mustRule } from '../gate/control-server.ts';
 import { type AuditLine, AuditLog } from '../gate/daemon-audit.ts';
+import type { FleetOptions } from '../gate/daemon-fleet.ts';
 import type { MitigationOptions } from '../gate/daemon-mitigation.ts';
 import { PairKeeper } from '../gate/daemon-pairs.ts';
 import { DaemonRequests, keyOf } from '../gate/daemon-requests.ts';
@@ -37,7 +39,7 @@ import { directShuntRecord } from './direct-shunts.ts';
 import { DrivenTable } from './driven-table.ts';
 import { LiveGate } from './live-gate.ts';
 import { isUsable, readNote } from './notes.ts';
-import { RunMitigation } from './run-mitigation.ts';
+import { RunRules } from './run-rules.ts';
 
 /** Slots of the leases behind those of the workers: pairs of policies, and the control socket itself. */
 export const SLOTS_BESIDE_WORKERS = 2;
@@ -60,6 +62,8 @@ export interface RunControlParts {
   live(): number;
   /** Attacks are to be held back. */
   mitigation: MitigationOptions | undefined;
+  /** Signed rules are to be in force. */
+  fleet: FleetOptions | undefined;
   logShunt(record: ShuntLogRecord): void;
   notice(note: string, message: string): void;
   warn(line: string): void;
@@ -87,7 +91,7 @@ export class RunControl {
   readonly live: LiveGate;
   #audit: AuditLog | undefined;
   #server: ControlServer | undefined;
-  #mitigation: RunMitigation | undefined;
+  #rules: RunRules | undefined;
   #samples: SamplesKeeper | undefined;
   #watched = false;
 
@@ -148,6 +152,8 @@ export class RunControl {
       rowOf: (key) => this.#rowOf(key),
       mitigates: parts.mitigation !== undefined,
       keys: { vlan: config.vlanKey, tunnel: config.tunnelKey },
+      hasRules: hasRules(parts),
+      fleet: () => this.#rules?.fleet() ?? null,
     });
   }
 
@@ -171,21 +177,24 @@ export class RunControl {
   async #serve(): Promise<void> {
     await this.#table.start();
     this.#saveState();
-    const { gate, config, mitigation } = this.#parts;
-    if (mitigation !== undefined)
-      this.#mitigation = await RunMitigation.start({
+    const { gate, config, mitigation, fleet } = this.#parts;
+    if (hasRules(this.#parts))
+      this.#rules = await RunRules.start({
         gate,
         place: this.#place,
         config,
-        options: mitigation,
+        mitigation,
+        fleet,
         audit: { write: (line) => this.#writeAudit(line) },
         grace: () => this.#client.grace(),
         notice: (note, message) => this.#parts.notice(note, message),
         warn: (line) => this.#parts.warn(line),
       });
     if (config.samplesTo !== undefined)
-      this.#samples = new SamplesKeeper({ to: config.samplesTo, budget: config.sampleBudget }, gate, (line) =>
-        this.#parts.warn(line),
+      this.#samples = new SamplesKeeper(
+        { to: config.samplesTo, nats: natsAccess(config), budget: config.sampleBudget },
+        gate,
+        (line) => this.#parts.warn(line),
       );
     const { controlGroup } = config;
     const access = {
@@ -212,7 +221,7 @@ export class RunControl {
     this.#pairs
       .expire((pair, reason) => this.#requests.notePairEnd(pair, reason))
       .catch((error: Error) => warn(`pairs could not be looked after: ${error.message}`));
-    this.#mitigation?.lookAfter();
+    this.#rules?.lookAfter();
     this.#followWatchers();
   }
 
@@ -348,12 +357,12 @@ export class RunControl {
       case 'rule.remove':
       case 'rule.switch':
       case 'rule.list':
-        if (this.#mitigation === undefined)
+        if (this.#rules === undefined)
           throw new SluiceError('REFUSED', 'this run has no rules', {
-            help: '`sluice run` with --mitigate or --mitigate-dry-run has them, and `sluice gate up`',
+            help: '`sluice run` with --mitigate, --mitigate-dry-run or --rules-from has them, and `sluice gate up`',
           });
         if (request.op !== 'rule.list') mustRule(conversation.peer);
-        return await this.#mitigation.perform(request, conversation);
+        return await this.#rules.perform(request, conversation);
       case 'stop':
       case 'next':
       case 'resize':
@@ -414,7 +423,7 @@ export class RunControl {
       zeek: null,
       watch: null,
       samples: this.#samples?.status() ?? null,
-      fleet: null,
+      fleet: this.#rules?.fleet() ?? null,
       eve: null,
       steering: gate.steering() ?? null,
       slots: gate.slots(),
@@ -428,8 +437,8 @@ export class RunControl {
     const server = this.#server;
     this.#server = undefined;
     await server?.close();
-    await this.#mitigation?.close();
-    this.#mitigation = undefined;
+    await this.#rules?.close();
+    this.#rules = undefined;
     await this.#samples?.close();
     this.#samples = undefined;
     await this.#table.stop();
@@ -440,7 +449,10 @@ export class RunControl {
   }
 }
 
-/** @throws SluiceError DENIED */
+/** Whether there are to be rules. */
+const hasRules = ({ mitigation, fleet }: RunControlParts): boolean =>
+  mitigation !== undefined || fleet !== undefined;
+
 function refOf({ family, bytes }: FlowKey): { family: 4 | 6; key: Uint8Array } {
   return { family, key: bytes };
 }

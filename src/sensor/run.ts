@@ -3,8 +3,10 @@ import { changedKeys } from '../base/config-resolve.ts';
 import { asSluiceError, SluiceError } from '../base/errors.ts';
 import type { CommandIo } from '../base/io.ts';
 import { parseUdpUrl } from '../capture/udp-url.ts';
+import { natsAccess } from '../fleet/nats-access.ts';
 import { natsPlace } from '../fleet/nats-place.ts';
 import { chooseKind } from '../gate/choose.ts';
+import { fleetOptions } from '../gate/fleet-options.ts';
 import { checkInterface, checkPrivilege } from '../gate/guard.ts';
 import { checkKernel } from '../gate/kernel-check.ts';
 import { type InterfaceInfo, ServiceManager } from '../kernel/index.ts';
@@ -34,7 +36,7 @@ import { keepAwake } from './low-latency.ts';
 import { MirrorGate } from './mirror-gate.ts';
 import { type PlacedPlan, PolicyBook, usesThresholds } from './policy-book.ts';
 import { progressText, type RunSummary, summarize, summaryText } from './report.ts';
-import { mitigationOf } from './run-mitigation.ts';
+import { mitigationOf } from './run-rules.ts';
 import { END_STEPS } from './setup.ts';
 import { type Snapshot, takeSnapshot } from './snapshot.ts';
 import type { Station, StationHost } from './station.ts';
@@ -74,7 +76,9 @@ export async function runSensor(
   checkSources(config.source);
   // What is wrong with it is said before anything is begun.
   mitigationOf(config, process.env);
-  if (config.samplesTo !== undefined) natsPlace(config.samplesTo);
+  const nats = natsAccess(config);
+  if (config.samplesTo !== undefined) natsPlace(config.samplesTo, nats);
+  for (const name of config.interface) fleetOptions(config, name, config.interface.length);
   using awake = config.lowLatency ? keepAwake() : undefined;
   if (awake !== undefined) io.detail(`processors wake within ${awake.microseconds} µs`);
   const sensor = new Sensor(config, io, infos, again);
@@ -153,6 +157,7 @@ class Sensor {
 
   async start(onlooker?: Onlooker): Promise<void> {
     const policies = await this.#book.load(this.#config);
+    const nats = natsAccess(this.#config);
     const { logDir, logRotateSize, logRotateTime, shuntFields } = this.#config;
     const zeek = headings(
       this.#config,
@@ -165,7 +170,7 @@ class Sensor {
         rotateSize: logRotateSize,
         rotateTime: logRotateTime,
         ...(zeek === undefined ? {} : { zeek }),
-        sinks: this.#config.logSink.map(parseSink),
+        sinks: this.#config.logSink.map((sink) => parseSink(sink, nats)),
       },
       (problem) =>
         this.#notice(

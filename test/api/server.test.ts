@@ -160,6 +160,7 @@ describe('the API', () => {
       '/metrics',
       '/ready',
       '/v1/board',
+      '/v1/fleet',
       '/v1/flow',
       '/v1/history',
       '/v1/losses',

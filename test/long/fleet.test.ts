@@ -1,7 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Kvm } from '@nats-io/kv';
@@ -15,7 +13,9 @@ import type { FleetStatus } from '../../src/gate/daemon-fleet.ts';
 import { eth } from '../../src/packet/build.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
 import { sluice } from '../support/command.ts';
+import { Desk, LONGEST } from '../support/desk.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
+import { NatsServer } from '../support/nats-server.ts';
 
 ownNetns();
 
@@ -24,53 +24,19 @@ afterAll(() => rmSync(directory, { recursive: true, force: true, maxRetries: 20 
 const udp = (dport: number) =>
   eth().ipv4({ src: '10.9.0.1', dst: '10.9.0.2' }).udp({ sport: 5000, dport }).payload('x'.repeat(100));
 
-/** Seconds: a source that was away is asked again after up to 30. */
-const LONGEST = 90;
-
-/** A place for the files of one test, with a key. */
-class Desk {
-  readonly directory = mkdtempSync(join(directory, 'desk-'));
-  readonly rules = join(this.directory, 'rules.jsonl');
-  readonly store = join(this.directory, 'state', 'store.json');
-  readonly key = join(this.directory, 'desk');
-
-  static async open(): Promise<Desk> {
-    const desk = new Desk();
-    expect((await sluice('rule', 'keygen', desk.key)).code).toBe(0);
-    return desk;
-  }
-
-  async sign(id: string, expr: string, ...more: string[]): Promise<string> {
-    const named = ['--id', id, '--ttl', '1h', '--key', `${this.key}.key`];
-    const { code, stdout, stderr } = await sluice('rule', 'sign', expr, ...named, ...more);
-    if (code !== 0) throw new Error(stderr);
-    return stdout;
-  }
-
-  async withdraw(id: string): Promise<string> {
-    const { stdout } = await sluice('rule', 'withdraw', id, '--key', `${this.key}.key`);
-    return stdout;
-  }
-
-  /** What a desk without our checks might sign. */
-  signBad(id: string): string {
-    const issued = Math.floor(Date.now() / 1000);
-    const rule = { expr: 'no such thing', action: { kind: 'drop' } } as const;
-    const about = {
-      version: 1,
-      id,
-      revision: Date.now(),
-      author: 'a',
-      issued,
-      expires: issued + 600,
-    } as const;
-    return signStatement({ ...about, rule }, readSigningKey(readFileSync(`${this.key}.key`, 'utf8'), 'key'));
-  }
-
-  options(source: string): string[] {
-    const trust = ['--trust', `${this.key}.pub`];
-    return ['--rules-from', source, ...trust, '--rules-store', this.store, '--rules-every', '0.2s'];
-  }
+/** What a desk without our checks might sign. */
+function signBad(desk: Desk, id: string): string {
+  const issued = Math.floor(Date.now() / 1000);
+  const rule = { expr: 'no such thing', action: { kind: 'drop' } } as const;
+  const about = {
+    version: 1,
+    id,
+    revision: Date.now(),
+    author: 'a',
+    issued,
+    expires: issued + 600,
+  } as const;
+  return signStatement({ ...about, rule }, readSigningKey(readFileSync(`${desk.key}.key`, 'utf8'), 'key'));
 }
 
 const rules = async (gate: UpGate): Promise<RuleRow[]> =>
@@ -101,8 +67,8 @@ kernelTest(
   'signed rules of a file: in force, changed, withdrawn, forged, bad, out of scope',
   [],
   async () => {
-    const desk = await Desk.open();
-    const stranger = await Desk.open();
+    const desk = await Desk.open(directory);
+    const stranger = await Desk.open(directory);
     writeFileSync(desk.rules, await desk.sign('dns', 'udp dst port 53'));
     await using gate = await UpGate.up(...desk.options(desk.rules), '--site', 'fra1');
     await inForce(gate, ['fleet-dns']);
@@ -150,7 +116,7 @@ kernelTest(
       '--json',
     );
     expect(JSON.parse(refused.stdout)).toMatchObject({ error: { code: 'FILTER_INVALID' } });
-    replace(`${many[0]}${many[1]}${desk.signBad('dns')}\n${many[2]}`);
+    replace(`${many[0]}${many[1]}${signBad(desk, 'dns')}\n${many[2]}`);
     await inForce(gate, ['fleet-a', 'fleet-b', 'fleet-c', 'fleet-dns', 'fleet-ntp']);
     const { bad } = await fleet(gate, (now) => now.bad.length > 0, 'the bad rule is not named');
     expect(bad).toMatchObject([{ id: 'dns', why: expect.stringContaining('syntax error') as string }]);
@@ -177,7 +143,7 @@ kernelTest(
 );
 
 kernelTest('a web server that fails: the rules stay, also over a restart of the gate', [], async () => {
-  const desk = await Desk.open();
+  const desk = await Desk.open(directory);
   let text = await desk.sign('dns', 'udp dst port 53');
   let failing = false;
   let unchanged = 0;
@@ -216,69 +182,10 @@ kernelTest('a web server that fails: the rules stay, also over a restart of the 
   }
 });
 
-const PORT = 4222;
-
-/** Debian's nats-server with JetStream, on the loopback of this file's namespace. */
-class NatsServer {
-  readonly #store = mkdtempSync(join(directory, 'nats-'));
-  #child: ChildProcess | undefined;
-
-  async start(): Promise<void> {
-    const options = ['-js', '-sd', this.#store, '-a', '127.0.0.1', '-p', String(PORT)];
-    const child = spawn('nats-server', [...options, '--user', 'sluice', '--pass', 'secret'], {
-      stdio: 'ignore',
-      env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin` },
-    });
-    this.#child = child;
-    const failed = new Promise<never>((_, reject) => child.once('error', reject));
-    const ready = eventually(
-      () =>
-        new Promise<true | undefined>((resolve) => {
-          const socket = connectTcp(PORT, '127.0.0.1');
-          socket.once('data', () => {
-            socket.destroy();
-            resolve(true);
-          });
-          socket.once('error', () => resolve(undefined));
-        }),
-      'nats-server does not listen',
-      LONGEST,
-    );
-    await Promise.race([ready, failed]);
-  }
-
-  async stop(): Promise<void> {
-    const child = this.#child;
-    if (child === undefined) return;
-    this.#child = undefined;
-    const ended = new Promise((done) => child.once('exit', done));
-    child.kill('SIGKILL');
-    await ended;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
-  }
-}
-
-const URL_OF_SERVER = `nats://sluice:secret@127.0.0.1:${PORT}/flood`;
-
-async function publish(desk: Desk, ...lines: string[]): Promise<{ published: string[]; older: string[] }> {
-  writeFileSync(desk.rules, lines.join(''));
-  return await eventually(
-    async () => {
-      const { code, stdout } = await sluice('rule', 'publish', desk.rules, '--to', URL_OF_SERVER, '--json');
-      return code === 0 ? (JSON.parse(stdout) as { published: string[]; older: string[] }) : undefined;
-    },
-    'it could not be published',
-    LONGEST,
-  );
-}
-
-const result = (good: (edge: EdgeResult) => boolean, what: string): Promise<EdgeResult> =>
+const result = (url: string, good: (edge: EdgeResult) => boolean, what: string): Promise<EdgeResult> =>
   eventually(
     async () => {
-      const { stdout } = await sluice('rule', 'results', '--from', URL_OF_SERVER, '--json');
+      const { stdout } = await sluice('rule', 'results', '--from', url, '--json');
       return (JSON.parse(stdout) as EdgeResult[]).find(good);
     },
     what,
@@ -286,8 +193,8 @@ const result = (good: (edge: EdgeResult) => boolean, what: string): Promise<Edge
   );
 
 /** Somebody who may write into the bucket and has no key. */
-async function meddle(key: string, text: string | undefined): Promise<void> {
-  const place = natsPlace(URL_OF_SERVER);
+async function meddle(url: string, key: string, text: string | undefined): Promise<void> {
+  const place = natsPlace(url);
   const connection = await connectOnce(place);
   const bucket = await new Kvm(connection).open(place.rules);
   if (text === undefined) await bucket.delete(key);
@@ -299,29 +206,34 @@ kernelTest(
   'a fleet over NATS: watched, reported, meddled with, its server dies and comes back',
   [],
   async () => {
-    const desk = await Desk.open();
-    const stranger = await Desk.open();
-    await using server = new NatsServer();
+    const desk = await Desk.open(directory);
+    const stranger = await Desk.open(directory);
+    await using server = new NatsServer(directory);
     await server.start();
+    const url = server.url('flood');
     const first = await desk.sign('dns.a', 'udp dst port 53', '--revision', '1');
     const second = await desk.sign('dns.a', 'udp dst port 53', '--revision', '2');
-    expect(await publish(desk, second)).toEqual({ published: ['dns.a'], older: [] });
-    expect(await publish(desk, first, second)).toEqual({ published: [], older: ['dns.a', 'dns.a'] });
+    expect(await desk.publish([second], url)).toEqual({ published: ['dns.a'], older: [] });
+    expect(await desk.publish([first, second], url)).toEqual({ published: [], older: ['dns.a', 'dns.a'] });
 
-    await using gate = await UpGate.up(...desk.options(URL_OF_SERVER), '--role', 'edge');
+    await using gate = await UpGate.up(...desk.options(url), '--role', 'edge');
     await inForce(gate, ['fleet-dns.a']);
     await dropped(gate, 'fleet-dns.a');
-    const told = await result(({ rules: [row] }) => row?.dropped.pkts > 0, 'no counts are told');
+    const told = await result(url, ({ rules: [row] }) => row?.dropped.pkts > 0, 'no counts are told');
     expect(told).toMatchObject({
       interface: gate.ifname,
       roles: ['edge'],
       rules: [{ id: 'dns.a', revision: 2, state: 'in force' }],
     });
 
-    await publish(desk, `${desk.signBad('bad')}\n`, await desk.sign('far', 'udp', '--site', 'elsewhere'));
-    await meddle('evil', (await stranger.sign('evil', 'tcp')).trim());
-    await meddle('dns=a', first.trim());
+    await desk.publish(
+      [`${signBad(desk, 'bad')}\n`, await desk.sign('far', 'udp', '--site', 'elsewhere')],
+      url,
+    );
+    await meddle(url, 'evil', (await stranger.sign('evil', 'tcp')).trim());
+    await meddle(url, 'dns=a', first.trim());
     const named = await result(
+      url,
       ({ refused, rules: all }) => refused.length === 2 && all.length === 3,
       'not all named',
     );
@@ -336,22 +248,22 @@ kernelTest(
     ]);
 
     // A key that is gone says nothing.
-    await meddle('dns=a', undefined);
+    await meddle(url, 'dns=a', undefined);
 
     await server.stop();
     const cut = await fleet(gate, ({ connected }) => !connected, 'the cut is not seen');
-    expect(cut.source).toBe(`nats://127.0.0.1:${PORT}/flood`);
+    expect(cut.source).toBe(server.bareUrl('flood'));
     expect(await ids(gate)).toEqual(['fleet-dns.a']);
     // Its daemon has only what it kept.
     await sluice('gate', 'down', '-i', gate.ifname);
-    expect((await gate.start(...desk.options(URL_OF_SERVER))).code).toBe(0);
+    expect((await gate.start(...desk.options(url))).code).toBe(0);
     await inForce(gate, ['fleet-dns.a']);
     expect((await fleet(gate, ({ problem }) => problem !== null, 'no problem is told')).age).toBeGreaterThan(
       0,
     );
 
     await server.start();
-    await publish(desk, await desk.sign('ntp', 'udp src port 123'), await desk.withdraw('dns.a'));
+    await desk.publish([await desk.sign('ntp', 'udp src port 123'), await desk.withdraw('dns.a')], url);
     await inForce(gate, ['fleet-ntp']);
     await fleet(gate, ({ connected, problem }) => connected && problem === null, 'it is not said to be back');
   },

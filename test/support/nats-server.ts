@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,15 +8,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 /** Seconds. */
 const LONGEST = 90;
 
+/** Who may do what, unless a test says otherwise. */
+const LOGIN = 'authorization { user: sluice, password: secret }';
+
 /** Debian's nats-server with JetStream, on the loopback. */
 export class NatsServer {
-  readonly #store: string;
+  readonly #directory: string;
   readonly #port: number;
   #child: ChildProcess | undefined;
 
   /** @param directory where its store is made */
   constructor(directory: string, port = 4222) {
-    this.#store = mkdtempSync(join(directory, 'nats-'));
+    this.#directory = mkdtempSync(join(directory, 'nats-'));
     this.#port = port;
   }
 
@@ -25,17 +28,29 @@ export class NatsServer {
     return `nats://sluice:secret@127.0.0.1:${this.#port}/${name}`;
   }
 
-  /** Resolves when it can be talked to. */
-  async start(): Promise<void> {
-    const options = ['-js', '-sd', this.#store, '-a', '127.0.0.1', '-p', String(this.#port)];
-    const child = spawn('nats-server', [...options, '--user', 'sluice', '--pass', 'secret'], {
-      stdio: 'ignore',
+  /** The same without who we are. */
+  bareUrl(name: string, scheme = 'nats'): string {
+    return `${scheme}://127.0.0.1:${this.#port}/${name}`;
+  }
+
+  /** Resolves when it can be talked to. @param access of its configuration: users, TLS */
+  async start(access = LOGIN): Promise<void> {
+    const config = join(this.#directory, 'server.conf');
+    const store = `jetstream { store_dir: "${this.#directory}" }`;
+    writeFileSync(config, `host: 127.0.0.1\nport: ${this.#port}\n${store}\n${access}\n`);
+    const child = spawn('nats-server', ['-c', config], {
+      stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin` },
     });
     this.#child = child;
     let failure: Error | undefined;
+    let said = '';
+    child.stderr.on('data', (data: Buffer) => (said = (said + data.toString()).slice(-2000)));
     child.once('error', (error) => {
       failure = error;
+    });
+    child.once('exit', () => {
+      failure ??= new Error(`nats-server has ended: ${said}`);
     });
     for (const end = performance.now() + LONGEST * 1000; performance.now() < end; await sleep(50)) {
       if (failure !== undefined) throw failure;
@@ -52,6 +67,7 @@ export class NatsServer {
         resolve(true);
       });
       socket.once('error', () => resolve(false));
+      socket.once('close', () => resolve(false));
     });
   }
 

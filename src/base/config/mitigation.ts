@@ -37,6 +37,6 @@ export const mitigationKeys = {
   ruleStore: key(filePath.prefault('/var/lib/sluice'), {
     group: 'Mitigation',
     arg: 'DIR',
-    help: 'With --mitigate, where the rules of each interface are kept from one run to the next.',
+    help: 'With --mitigate or --rules-from, where the rules of each interface are kept from one run to the next.',
   }),
 };

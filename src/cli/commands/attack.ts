@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { Option } from 'commander';
-import { outputSchema } from '../../base/config.ts';
+import { natsSchema, outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
+import type { NatsConfig } from '../../fleet/nats-access.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 
@@ -71,11 +72,12 @@ interface Where {
   from?: string;
 }
 
-async function rowsOf({ interface: ifname, from }: Where): Promise<AttackRow[]> {
+async function rowsOf({ interface: ifname, from }: Where, config: NatsConfig): Promise<AttackRow[]> {
   if (from === undefined) return await attacks(ifname);
   const { fleetAttacks } = await import('../../detect/fleet-attacks.ts');
+  const { natsAccess } = await import('../../fleet/nats-access.ts');
   const { natsPlace } = await import('../../fleet/nats-place.ts');
-  return await fleetAttacks(natsPlace(from));
+  return await fleetAttacks(natsPlace(from, natsAccess(config)));
 }
 
 /** `sluice attack ls|show|revert`. */
@@ -92,14 +94,14 @@ export const registerAttack: Register = (program, host) => {
     .addOption(option())
     .addOption(fromOption())
     .action(async (options: Where) => {
-      const { config } = configOf(list, outputSchema);
+      const { config } = configOf(list, natsSchema);
       await host.run(config, async (io) => {
-        const rows = await rowsOf(options);
+        const rows = await rowsOf(options, config);
         io.out(config.json ? `${JSON.stringify(rows)}\n` : rows.map(line).join(''));
         return undefined;
       });
     });
-  addFlags(list, outputSchema);
+  addFlags(list, natsSchema);
 
   const show = attack
     .command('show')
@@ -108,14 +110,14 @@ export const registerAttack: Register = (program, host) => {
     .addOption(option())
     .addOption(fromOption())
     .action(async (id: string, options: Where) => {
-      const { config } = configOf(show, outputSchema);
+      const { config } = configOf(show, natsSchema);
       await host.run(config, async (io) => {
-        const row = find(await rowsOf(options), id);
+        const row = find(await rowsOf(options, config), id);
         io.out(`${JSON.stringify(row, null, config.json ? 0 : 2)}\n`);
         return undefined;
       });
     });
-  addFlags(show, outputSchema);
+  addFlags(show, natsSchema);
 
   const revert = attack
     .command('revert')

@@ -83,9 +83,10 @@ export async function detectFleet(
   const dryRun = options.dryRun === true;
   const { logDir } = config;
   const { FleetDetector } = await import('../../detect/fleet-detector.ts');
+  const { natsAccess } = await import('../../fleet/nats-access.ts');
   const { natsPlace } = await import('../../fleet/nats-place.ts');
   const { AuditLog } = await import('../../gate/daemon-audit.ts');
-  const place = natsPlace(from);
+  const place = natsPlace(from, natsAccess(config));
   const key = await keyOf(options);
   const warn = (text: string): void => io.warn(text);
   let logs: AuditLog[];

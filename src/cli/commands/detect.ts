@@ -172,7 +172,7 @@ Examples:
   sluice detect attack.pcap
   sluice detect --sampled 1000 sampled.pcapng --json
   sluice detect trace.pcap --min-pps 5000 --veto 192.0.2.0/28 --veto tcp/22
-  sluice detect --from nats://detector:secret@nats.example --key desk.key --log-dir /var/log/sluice
-  sluice detect --from nats://detector:secret@nats.example --dry-run`,
+  sluice detect --from nats+tls://nats.example --nats-creds detector.creds --key desk.key --log-dir /var/log/sluice
+  sluice detect --from nats://nats.example --nats-login detector.login --dry-run`,
   );
 };

@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander';
 import { SluiceError } from '../../base/errors.ts';
 import type { SenderStatus } from '../../detect/sample-sender.ts';
+import type { NatsConfig } from '../../fleet/nats-access.ts';
 import type { MitigationOptions } from '../../gate/daemon-mitigation.ts';
 import type { SamplesOptions } from '../../gate/daemon-samples.ts';
 import { wholeNumber } from '../arguments.ts';
@@ -76,7 +77,7 @@ export async function mitigateOptions(
 
 /** Undefined unless it is asked for. @throws SluiceError USAGE */
 export async function samplesOptions(
-  to: string | undefined,
+  { samplesTo: to, ...config }: NatsConfig & { samplesTo?: string | undefined },
   { mitigate, mitigateDryRun, sampleBudget }: MitigateOptions,
 ): Promise<SamplesOptions | undefined> {
   if (to === undefined) return undefined;
@@ -84,9 +85,11 @@ export async function samplesOptions(
     throw new SluiceError('USAGE', '--samples-to does not go together with --mitigate', {
       help: 'either this gate finds attacks, or the detectors of the fleet do',
     });
+  const { natsAccess } = await import('../../fleet/nats-access.ts');
   const { natsPlace } = await import('../../fleet/nats-place.ts');
-  natsPlace(to);
-  return { to, budget: sampleBudget };
+  const nats = natsAccess(config);
+  natsPlace(to, nats);
+  return { to, nats, budget: sampleBudget };
 }
 
 const whole = (n: number): string => n.toLocaleString('en-US');

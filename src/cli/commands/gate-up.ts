@@ -10,7 +10,6 @@ import { wholeNumber } from '../arguments.ts';
 import type { CommandHost } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { type AloneOptions, addAloneOptions, watchSettings } from './gate-alone.ts';
-import { addFleetOptions, type FollowOptions, fleetOptions } from './gate-fleet.ts';
 import {
   addMitigateOptions,
   type MitigateOptions,
@@ -33,6 +32,17 @@ const gateSchema = runSchema
     tunnelPorts: true,
     tunnelKey: true,
     samplesTo: true,
+    rulesFrom: true,
+    trust: true,
+    rulesStore: true,
+    rulesEvery: true,
+    site: true,
+    role: true,
+    natsCa: true,
+    natsCert: true,
+    natsKey: true,
+    natsCreds: true,
+    natsLogin: true,
     logDir: true,
     json: true,
     quiet: true,
@@ -41,7 +51,7 @@ const gateSchema = runSchema
   })
   .extend({ mode: xdpMode });
 
-interface UpOptions extends SensorOptions, AloneOptions, MitigateOptions, FollowOptions {
+interface UpOptions extends SensorOptions, AloneOptions, MitigateOptions {
   interface: string[];
   shareTables?: boolean;
   pinOwner?: string;
@@ -52,8 +62,6 @@ interface UpOptions extends SensorOptions, AloneOptions, MitigateOptions, Follow
   next?: string;
   libxdp?: number;
   zeek?: string;
-  site?: string;
-  role?: string[];
 }
 
 /** `sluice gate up`. */
@@ -120,16 +128,6 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
       ).helpGroup('Gate:'),
     )
     .addOption(
-      new Option('--site <NAME>', 'Where this gate is: rules may hold for some sites only.')
-        .argParser(scopeName)
-        .helpGroup('Gate:'),
-    )
-    .addOption(
-      new Option('--role <NAME>', 'What it is for, as --site; may be given several times.')
-        .argParser((text: string, before: string[] | undefined) => [...(before ?? []), scopeName(text)])
-        .helpGroup('Gate:'),
-    )
-    .addOption(
       new Option('--hold', 'Stay in the foreground; the gate goes down with this command.').helpGroup(
         'Gate:',
       ),
@@ -158,8 +156,9 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
         });
         const eve = eveOptions(given);
         const mitigation = await mitigateOptions(given, process.env);
-        const samples = await samplesOptions(config.samplesTo, given);
-        const fleet = await fleetOptions(given, first.ifname);
+        const samples = await samplesOptions(config, given);
+        const { fleetOptions } = await import('../../gate/fleet-options.ts');
+        const fleet = fleetOptions(config, first.ifname);
         const grouped = given.pinGroup !== undefined;
         const options: DaemonOptions = {
           ...first,
@@ -180,8 +179,8 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
           watch: given.alone === undefined ? undefined : { ...given.alone, ...watchSettings(given) },
           ...(given.next === undefined ? {} : { next: resolve(given.next) }),
           ...(given.zeek === undefined ? {} : { zeek: zeekUrl(given.zeek) }),
-          ...(given.site === undefined ? {} : { site: given.site }),
-          ...(given.role === undefined ? {} : { roles: given.role }),
+          ...(config.site === undefined ? {} : { site: config.site }),
+          roles: config.role,
           logDir: resolve(config.logDir),
           pins: {
             uid:
@@ -214,7 +213,6 @@ export function registerGateUp(gate: Command, host: CommandHost): void {
     });
   addSensorOptions(up);
   addMitigateOptions(up);
-  addFleetOptions(up);
   addAloneOptions(up);
   addFlags(up, gateSchema);
   up.addHelpText(
@@ -230,8 +228,8 @@ Examples:
   sluice gate up -i eth1 --tap --libxdp                beside xdp-loader's programs, where the kernel has dispatchers
   sluice gate up -i eth1 --tap --abi suricata          Suricata's XDP bypass, unmodified (docs/suricata.md)
   sluice gate up -i eth1 --tap --mitigate --veto 192.0.2.0/28
-  sluice gate up -i eth1 --tap --samples-to nats://edge:secret@nats.example
-  sluice gate up -i eth1 --tap --rules-from nats://nats.example --trust desk.pub --site fra1
+  sluice gate up -i eth1 --tap --samples-to nats+tls://nats.example --nats-creds edge.creds
+  sluice gate up -i eth1 --tap --rules-from nats+tls://nats.example --nats-creds edge.creds --trust desk.pub --site fra1
   sluice gate up -i eth1 --tap --eve unix_stream:/run/eve.sock --eve-policy tls
   sluice gate up -i eth1 --tap --abi zeek              Zeek with xdp-zeek, unmodified (docs/zeek.md)
   sluice gate up -i eth1 -i eth2 --tap --share-tables  a tap whose two directions come in on two interfaces`,
@@ -299,11 +297,6 @@ async function hold(
   await daemon.close();
   if (problem !== undefined) throw problem;
   return undefined;
-}
-
-function scopeName(text: string): string {
-  if (/^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$/.test(text)) return text;
-  throw new InvalidArgumentError('not 1 to 64 letters, digits, dots, dashes, underscores or colons');
 }
 
 function fileMode(text: string): number {

@@ -3,12 +3,11 @@ import { userInfo } from 'node:os';
 import { Argument, type Command, Option } from 'commander';
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
-import type { EdgeResult } from '../../fleet/nats-desk.ts';
 import { parseRule, type Rule } from '../../rules/spec.ts';
 import { wholeNumber } from '../arguments.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
-import { readText, trustedKeys, trustOption } from './gate-fleet.ts';
+import { readText } from './gate-fleet.ts';
 import { fromFile, type RuleOptions, withRule, written } from './rule-input.ts';
 
 interface SignOptions extends RuleOptions {
@@ -55,12 +54,11 @@ async function signAll(
   });
 }
 
-/** `sluice rule keygen|sign|withdraw|verify|publish|results`: rules that go to many gates. */
+/** `sluice rule keygen|sign|withdraw|verify`: rules that go to many gates. */
 export function registerSigned(rule: Command, host: Parameters<Register>[1]): void {
   registerKeygen(rule, host);
   registerSign(rule, host);
   registerVerify(rule, host);
-  registerFleet(rule, host);
 }
 
 function registerKeygen(rule: Command, host: Parameters<Register>[1]): void {
@@ -166,11 +164,19 @@ function registerVerify(rule: Command, host: Parameters<Register>[1]): void {
     .command('verify')
     .description('Whether signed rules count, line by line; fails when one does not.')
     .addArgument(new Argument('<FILE>', 'lines of sluice rule sign; - is stdin'))
-    .addOption(trustOption())
+    .addOption(
+      new Option(
+        '--trust <FILE>',
+        'Public keys whose signatures count, as sluice rule keygen writes them. Repeatable.',
+      )
+        .argParser((value: string, before: string[]) => [...before, value])
+        .default([] as string[], 'none'),
+    )
     .action(async (path: string) => {
       const { config } = configOf(check, outputSchema);
       await host.run(config, async (io) => {
-        const keys = await trustedKeys(check.opts<{ trust: string[] }>().trust);
+        const { trustedKeys } = await import('../../gate/fleet-options.ts');
+        const keys = trustedKeys(check.opts<{ trust: string[] }>().trust);
         const { linesOf } = await import('../../fleet/polled-source.ts');
         const { verifyStatement } = await import('../../fleet/statement.ts');
         const rows = linesOf(readText(path), path).map(({ where, text }) => {
@@ -195,60 +201,4 @@ function registerVerify(rule: Command, host: Parameters<Register>[1]): void {
     });
   addFlags(check, outputSchema);
   check.addHelpText('after', '\nExample:\n  sluice rule verify rules.jsonl --trust desk.pub');
-}
-
-function registerFleet(rule: Command, host: Parameters<Register>[1]): void {
-  const publish = rule
-    .command('publish')
-    .description("Put signed rules into a fleet's bucket; what is newer there stays.")
-    .addArgument(new Argument('<FILE>', 'lines of sluice rule sign; - is stdin'))
-    .addOption(new Option('--to <URL>', 'nats://HOST[:PORT][/BUCKET].').makeOptionMandatory())
-    .action(async (path: string) => {
-      const { config } = configOf(publish, outputSchema);
-      await host.run(config, async (io) => {
-        const { natsPlace } = await import('../../fleet/nats-place.ts');
-        const { NatsDesk } = await import('../../fleet/nats-desk.ts');
-        const { linesOf } = await import('../../fleet/polled-source.ts');
-        const lines = linesOf(readText(path), path).map(({ text }) => text);
-        const result = await new NatsDesk(natsPlace(publish.opts<{ to: string }>().to)).publish(lines);
-        if (config.json) io.out(`${JSON.stringify(result)}\n`);
-        else
-          io.say(`${result.published.length} published, ${result.older.length} not newer than what is there`);
-        return undefined;
-      });
-    });
-  addFlags(publish, outputSchema);
-  publish.addHelpText(
-    'after',
-    '\nExample:\n  sluice rule sign udp --id flood --ttl 5m --key desk.key | sluice rule publish - --to nats://127.0.0.1',
-  );
-
-  const results = rule
-    .command('results')
-    .description("What became of a fleet's rules, edge by edge.")
-    .addOption(new Option('--from <URL>', 'nats://HOST[:PORT][/BUCKET].').makeOptionMandatory())
-    .action(async () => {
-      const { config } = configOf(results, outputSchema);
-      await host.run(config, async (io) => {
-        const { natsPlace } = await import('../../fleet/nats-place.ts');
-        const { NatsDesk } = await import('../../fleet/nats-desk.ts');
-        const rows = await new NatsDesk(natsPlace(results.opts<{ from: string }>().from)).results();
-        io.out(config.json ? `${JSON.stringify(rows)}\n` : rows.map(resultText).join(''));
-        return undefined;
-      });
-    });
-  addFlags(results, outputSchema);
-  results.addHelpText('after', '\nExample:\n  sluice rule results --from nats://127.0.0.1 --json');
-}
-
-function resultText({ node, interface: ifname, ts, rules, refused }: EdgeResult): string {
-  const age = Math.max(0, Math.round(Date.now() / 1000 - ts));
-  const lines = [`${node} ${ifname}, ${age} s ago`];
-  for (const { id, revision, state, why, dropped } of rules)
-    lines.push(
-      `  ${id} revision ${revision}: ${state}${why === null ? '' : `: ${why}`}; ${dropped.pkts.toLocaleString('en-US')} packets dropped`,
-    );
-  for (const { where, id, refused: what, why } of refused)
-    lines.push(`  ${where}: ${id ?? '(nameless)'} ${what}: ${why}`);
-  return `${lines.join('\n')}\n`;
 }

@@ -9,6 +9,7 @@ import { parseRule, type Rule, type RuleInput } from '../../rules/spec.ts';
 import type { Register } from '../command.ts';
 import { configOf } from '../flags.ts';
 import { withGate } from '../gate-choice.ts';
+import { registerRuleFleet } from './rule-fleet.ts';
 import { fromFile, type RuleOptions, withRule, written } from './rule-input.ts';
 import { registerRuleSamples } from './rule-samples.ts';
 import { registerSigned } from './rule-signed.ts';
@@ -133,6 +134,7 @@ Examples:
   registerTest(rule, host);
   registerRuleSamples(rule, host);
   registerSigned(rule, host);
+  registerRuleFleet(rule, host);
 };
 
 /** `sluice rule test`: what rules would match, without privileges and without a gate. */

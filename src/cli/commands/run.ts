@@ -72,6 +72,8 @@ Examples:
   sluice run udp://10.0.0.5:4789 --mirror-gate eth0
                                                   shunted connections are dropped before the socket
   sluice run -i eth1 --tap --mitigate              attacks are held back by rules
+  sluice run -i eth1 --tap --rules-from nats+tls://nats.example --nats-creds edge.creds --trust desk.pub
+                                                  a fleet's signed rules are in force
   sluice run -i eth1 --tap --tunnels vxlan,gre    connections in tunnels are shunted too
   sluice run 'udp://[::]:6081?encap=geneve' --health-port 8080
                                                   behind an AWS Gateway Load Balancer`,

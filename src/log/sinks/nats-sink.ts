@@ -1,4 +1,5 @@
-import { connect, type NatsConnection } from '@nats-io/transport-node';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { natsConnect } from '../../fleet/nats-access.ts';
 import type { LogName } from '../target.ts';
 import { framesOf } from './frame.ts';
 import { RecordQueue } from './queue.ts';
@@ -75,19 +76,10 @@ export class NatsSink implements LogSink {
   }
 
   async #run(): Promise<void> {
-    const { host, port, user, password, tls } = this.#spec;
     for (let inRow = 0; !this.#ended; ) {
       try {
-        this.#connection = await connect({
-          servers: `${host.includes(':') ? `[${host}]` : host}:${port}`,
-          ...(user === '' ? {} : { user, pass: password }),
-          ...(tls ? { tls: {} } : {}),
-          // Tried again here, where what waits is counted.
-          reconnect: false,
-          maxReconnectAttempts: 0,
-          timeout: 5000,
-          name: 'sluice',
-        });
+        // One that breaks is made anew here, where what waits is counted.
+        this.#connection = await natsConnect(this.#spec, this.#spec.access);
         inRow = 0;
         if (this.#failing) this.#told(this.#spec.name, undefined);
         this.#failing = false;

@@ -1,5 +1,6 @@
 import { SluiceError } from '../../base/errors.ts';
 import { parseBytes } from '../../base/units.ts';
+import type { NatsAccess } from '../../fleet/nats-access.ts';
 import { LOG_NAMES, type LogName } from '../target.ts';
 
 /** Where records go beside the files. */
@@ -15,8 +16,9 @@ export interface SinkSpec {
   /** nats. */
   user: string;
   password: string;
-  /** nats: over TLS. */
+  /** nats: not without TLS. */
   tls: boolean;
+  access: NatsAccess;
   /** Which logs. */
   logs: readonly LogName[];
   /** Bytes that wait while it does not take them. */
@@ -40,8 +42,8 @@ function wrong(text: string, problem: string): never {
   throw new SluiceError('USAGE', `--log-sink ${text}: ${problem}`, { help: EXAMPLES });
 }
 
-/** @throws SluiceError USAGE */
-export function parseSink(text: string): SinkSpec {
+/** @param access for servers of NATS @throws SluiceError USAGE */
+export function parseSink(text: string, access: NatsAccess = {}): SinkSpec {
   let url: URL;
   try {
     url = new URL(text);
@@ -81,6 +83,7 @@ export function parseSink(text: string): SinkSpec {
     user: decodeURIComponent(url.username),
     password: decodeURIComponent(url.password),
     tls: url.protocol === 'nats+tls:',
+    access,
     logs: [...new Set(logs)],
     queueBytes,
   };
