@@ -143,7 +143,7 @@ export class Signed implements Condition {
   }
 
   look(facts: FlowFacts): Truth {
-    if ((this.#table.match(facts) !== undefined) !== this.#negated) return Truth.holds;
+    if (this.#table.matches(facts) !== this.#negated) return Truth.holds;
     const heard = facts.origPackets > 0 && facts.respPackets > 0;
     this.watch.packets = heard ? Number.POSITIVE_INFINITY : facts.origPackets + facts.respPackets + 1;
     return facts.learning || !heard ? Truth.later : Truth.never;

@@ -22,7 +22,7 @@ async function matches(text: string, known: Partial<FlowFacts>): Promise<boolean
   const { signatures, refused } = await readSignatures(text);
   expect(refused).toEqual([]);
   expect(signatures).toHaveLength(1);
-  return new SignatureTable(signatures).match(facts(known)) !== undefined;
+  return new SignatureTable(signatures).matches(facts(known));
 }
 
 describe('signatures with bypass', () => {
@@ -170,10 +170,17 @@ test('the matcher finds what a search for each text finds, where it has to stand
         const all = cut < name.length ? [...texts, ...wholes(name.slice(cut))] : texts;
         const found: string[] = [];
         expect(letters.take(name)).toBe(true);
-        new Matcher(all.map(([t, where, exact], id) => ({ id, text: t, place: where, exact }))).find(
-          letters,
-          (id, end) => found.push(`${id} ${end}`),
+        const matcher = new Matcher(
+          all.map(([t, where, exact], id) => ({ given: [id, 0, 0, 0], text: t, place: where, exact })),
         );
+        const enough = matcher.find(letters, (given, end) => {
+          found.push(`${matcher.lines[given]} ${end}`);
+          return false;
+        });
+        expect(enough).toBe(false);
+        let first = 0;
+        expect(matcher.find(letters, () => ++first > 0)).toBe(found.length > 0);
+        expect(first).toBe(Math.min(1, found.length));
         const dotted = `.${name.toLowerCase()}`;
         const expected = all.flatMap(([t, where, exact], id) =>
           Array.from({ length: dotted.length + 1 }, (_, end) => end).flatMap((end) => {
@@ -204,11 +211,16 @@ const wholes = (text: string): [string, Place, boolean][] => [
 test('what is not ASCII, and what is too long to be a name, is taken as it is', () => {
   const letters = new Letters();
   expect(letters.take('x'.repeat(256))).toBe(false);
-  const matcher = new Matcher([{ id: 7, text: 'É\u0161.example', place: 'tail', exact: false }]);
+  const matcher = new Matcher([
+    { given: [7, 0, 0, 0], text: 'É\u0161.example', place: 'tail', exact: false },
+  ]);
   const found: number[] = [];
   for (const name of ['É\u0161.EXAMPLE', 'é\u0161.example', '\u01c9\u0161.example']) {
     expect(letters.take(name)).toBe(true);
-    matcher.find(letters, (id) => found.push(id));
+    matcher.find(letters, (given) => {
+      found.push(matcher.lines[given]);
+      return false;
+    });
   }
   expect(found).toEqual([7]);
 });

@@ -1,15 +1,17 @@
 /** Longer names are none. */
 const MAX_NAME = 255;
+/** Letters of a name with a dot in front. */
+export const LONGEST = MAX_NAME + 1;
 
 /**
  * A name with a dot in front, for `dotprefix`, taken apart once for all who look into it: letters as they are and in lower case
  * (ASCII), and four of them in a word.
  */
 export class Letters {
-  readonly exact = new Uint16Array(MAX_NAME + 1);
-  readonly lower = new Uint16Array(MAX_NAME + 1);
-  /** The four lower-case letters from each place on, eight bits of each; zeros behind the end. */
-  readonly words = new Uint32Array(MAX_NAME + 1 + 8);
+  readonly exact = new Uint16Array(LONGEST);
+  readonly lower = new Uint16Array(LONGEST);
+  /** The four lower-case letters from each place on, or as many as there are: eight bits of each, the first one lowest. */
+  readonly words = new Uint32Array(LONGEST);
   /** With the dot. */
   length = 0;
 
@@ -26,7 +28,6 @@ export class Letters {
     }
     this.length = name.length + 1;
     let word = 0;
-    words.fill(0, this.length, this.length + 8);
     for (let i = this.length - 1; i >= 0; i--) {
       word = (word << 8) | (lower[i] & 255);
       words[i] = word;

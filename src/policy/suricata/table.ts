@@ -2,19 +2,22 @@ import { RE2JS } from 're2js';
 import type { FlowFacts } from '../fields.ts';
 import { type Head, headHolds, headsOf } from './head.ts';
 import { Letters } from './letters.ts';
-import { Matcher, type Place } from './matcher.ts';
+import { Matcher, type MatcherText, type Place } from './matcher.ts';
 import type { Buffer, Pattern, Signature } from './signature.ts';
 
 /** Longer names are none. */
 const MAX_NAME = 255;
 
-/** Of each pattern, next to each other: flags, offset, depth, signature, question in which it was last found, head. */
-const PATTERN_WORDS = 8;
-const P_OFFSET = 1;
-const P_DEPTH = 2;
-const P_OWNER = 3;
-const P_FOUND = 4;
-const P_HEAD = 5;
+/**
+ * What the matcher is given with each pattern, so that it lies in the line that finds it: offset and depth in 16 bits each; flags
+ * and, from bit HEAD on, the head; signature; number of the pattern.
+ */
+const G_PLACE = 0;
+const G_FLAGS = 1;
+const G_OWNER = 2;
+const G_PATTERN = 3;
+const HEAD = 8;
+const MOST_PLACE = 0xffff;
 /** `alone`: it is all that its signature asks of names. */
 const Flag = { negated: 1, startswith: 2, endswith: 4, dotprefix: 8, alone: 16 } as const;
 
@@ -25,46 +28,44 @@ const O_ASKED = 2;
 const O_HAVE = 3;
 /** One was found that must not be. */
 const SPOILED = 0x8000_0000;
+const NO_LINES = new Uint32Array(0);
 
 type Compiled = { regexp: RE2JS; buffer: Buffer; negated: boolean };
 
 /**
  * All `bypass` signatures of a rule file as one question. Those with contents are found by one pass over the name; those
- * without are asked by their heads, of which there are few. Plain numbers next to each other: a signature that is found costs
- * a few lines of memory, one that is not none.
+ * without are asked by their heads, of which there are few. A signature that a name finds and that asks for nothing else of names
+ * costs one line of memory.
  */
 export class SignatureTable {
-  readonly #sids: Float64Array;
+  readonly size: number;
   readonly #heads: readonly Head[];
-  readonly #patterns: Uint32Array;
   readonly #owners: Uint32Array;
+  /** Of each pattern, the question in which it was last found. */
+  readonly #found: Uint32Array;
   readonly #expressions: ReadonlyMap<number, readonly Compiled[]>;
   readonly #matchers: Record<Buffer, Matcher | undefined>;
   /** Signatures without a content that must be there, by their heads. */
   readonly #others: readonly (readonly [head: Head, owners: readonly number[]])[];
   readonly #letters = new Letters();
-  /** Signatures of which a pattern was found, and patterns that were found and stand alone; never made shorter. */
+  /** Signatures of which a pattern was found; never made shorter. */
   readonly #touched: number[] = [];
   #touchedCount = 0;
-  readonly #alone: number[] = [];
-  #aloneCount = 0;
   #question = 0;
+  /** Of the present question. */
+  #facts: FlowFacts | undefined;
+  #lines: Uint32Array = NO_LINES;
   /** Made once: a decision leaves nothing behind. */
-  readonly #take = (pattern: number, end: number, length: number): void => this.#note(pattern, end, length);
+  readonly #take = (given: number, end: number, length: number): boolean => this.#note(given, end, length);
 
   constructor(signatures: readonly Signature[]) {
-    this.#sids = Float64Array.from(signatures, ({ sid }) => sid);
+    this.size = signatures.length;
     const { heads, of } = headsOf(signatures);
     this.#heads = heads;
     const patterns = signatures.flatMap((signature, owner) =>
       signature.patterns.map((pattern) => ({ pattern, owner })),
     );
-    this.#patterns = new Uint32Array(patterns.length * PATTERN_WORDS);
-    for (const [i, { pattern, owner }] of patterns.entries()) {
-      const depth = Math.min(0xffff_ffff, pattern.depth);
-      const flags = flagsOf(pattern) | (isAlone(signatures[owner]) ? Flag.alone : 0);
-      this.#patterns.set([flags, pattern.offset, depth, owner, 0, of[owner]], i * PATTERN_WORDS);
-    }
+    this.#found = new Uint32Array(patterns.length);
     this.#owners = new Uint32Array(signatures.length * OWNER_WORDS);
     const expressions = new Map<number, Compiled[]>();
     const others = new Map<Head, number[]>();
@@ -79,33 +80,26 @@ export class SignatureTable {
     this.#expressions = expressions;
     this.#others = [...others];
     const matcherOf = (buffer: Buffer): Matcher | undefined => {
-      const texts = patterns.flatMap(({ pattern }, id) =>
-        pattern.buffer === buffer
-          ? [{ id, text: pattern.text, exact: !pattern.nocase, place: placeOf(pattern) }]
-          : [],
-      );
+      const texts = patterns.flatMap(({ pattern, owner }, id): MatcherText[] => {
+        if (pattern.buffer !== buffer) return [];
+        const { text, nocase, offset, depth } = pattern;
+        const flags = flagsOf(pattern) | (isAlone(signatures[owner]) ? Flag.alone : 0) | (of[owner] << HEAD);
+        const place = (Math.min(MOST_PLACE, offset) | (Math.min(MOST_PLACE, depth) << 16)) >>> 0;
+        return [{ text, exact: !nocase, place: placeOf(pattern), given: [place, flags, owner, id] }];
+      });
       return texts.length === 0 ? undefined : new Matcher(texts);
     };
     this.#matchers = { 'tls.sni': matcherOf('tls.sni'), 'http.host': matcherOf('http.host') };
   }
 
-  get size(): number {
-    return this.#sids.length;
-  }
-
-  /** The sid of a signature that this connection matches; undefined when there is none yet. */
-  match(facts: FlowFacts): number | undefined {
+  /** Whether this connection matches one of them by what is known now. */
+  matches(facts: FlowFacts): boolean {
     this.#touchedCount = 0;
-    this.#aloneCount = 0;
     this.#question = (this.#question + 1) >>> 0;
     if (this.#question === 0) this.#forgetAll();
-    this.#search(this.#matchers['tls.sni'], facts.serverName);
-    this.#search(this.#matchers['http.host'], facts.httpHost);
-    for (let i = 0; i < this.#aloneCount; i++) {
-      const at = this.#alone[i];
-      const patterns = this.#patterns;
-      if (headHolds(this.#heads[patterns[at + P_HEAD]], facts)) return this.#sids[patterns[at + P_OWNER]];
-    }
+    this.#facts = facts;
+    if (this.#search(this.#matchers['tls.sni'], facts.serverName)) return true;
+    if (this.#search(this.#matchers['http.host'], facts.httpHost)) return true;
     for (let i = 0; i < this.#touchedCount; i++) {
       const owner = this.#touched[i];
       const at = owner * OWNER_WORDS;
@@ -113,7 +107,7 @@ export class SignatureTable {
       // Each pattern was counted once; SPOILED is above any count.
       if (owners[at + O_HAVE] !== owners[at] || owners[at] === 0) continue;
       if (headHolds(this.#heads[owners[at + O_HEAD]], facts) && this.#expressionsHold(owner, facts))
-        return this.#sids[owner];
+        return true;
     }
     for (const [head, owners] of this.#others) {
       if (!headHolds(head, facts)) continue;
@@ -122,34 +116,36 @@ export class SignatureTable {
           this.#owners[owner * OWNER_WORDS + O_ASKED] !== this.#question &&
           this.#expressionsHold(owner, facts)
         )
-          return this.#sids[owner];
+          return true;
     }
-    return undefined;
+    return false;
   }
 
   /** Questions are numbered anew: none of before is taken for one of now. */
   #forgetAll(): void {
-    for (let at = P_FOUND; at < this.#patterns.length; at += PATTERN_WORDS) this.#patterns[at] = 0;
+    this.#found.fill(0);
     for (let at = O_ASKED; at < this.#owners.length; at += OWNER_WORDS) this.#owners[at] = 0;
     this.#question = 1;
   }
 
-  #search(matcher: Matcher | undefined, name: string | undefined): void {
-    if (matcher === undefined || name === undefined || !this.#letters.take(name)) return;
-    matcher.find(this.#letters, this.#take);
+  /** Whether a pattern was found that is all of a signature. */
+  #search(matcher: Matcher | undefined, name: string | undefined): boolean {
+    if (matcher === undefined || name === undefined || !this.#letters.take(name)) return false;
+    this.#lines = matcher.lines;
+    return matcher.find(this.#letters, this.#take);
   }
 
-  #note(number: number, end: number, length: number): void {
-    const patterns = this.#patterns;
-    const at = number * PATTERN_WORDS;
+  #note(given: number, end: number, length: number): boolean {
+    const lines = this.#lines;
+    const flags = lines[given + G_FLAGS];
+    if (!this.#fits(flags, lines[given + G_PLACE], end, length)) return false;
+    if ((flags & Flag.alone) !== 0)
+      return this.#facts !== undefined && headHolds(this.#heads[flags >>> HEAD], this.#facts);
     const question = this.#question;
-    if ((patterns[at] & Flag.alone) !== 0) {
-      if (this.#fits(at, end, length)) this.#alone[this.#aloneCount++] = at;
-      return;
-    }
-    if (patterns[at + P_FOUND] === question || !this.#fits(at, end, length)) return;
-    patterns[at + P_FOUND] = question;
-    const owner = patterns[at + P_OWNER];
+    const pattern = lines[given + G_PATTERN];
+    if (this.#found[pattern] === question) return false;
+    this.#found[pattern] = question;
+    const owner = lines[given + G_OWNER];
     const owners = this.#owners;
     const of = owner * OWNER_WORDS;
     if (owners[of + O_ASKED] !== question) {
@@ -157,21 +153,19 @@ export class SignatureTable {
       owners[of + O_HAVE] = 0;
       this.#touched[this.#touchedCount++] = owner;
     }
-    if ((patterns[at] & Flag.negated) !== 0) owners[of + O_HAVE] |= SPOILED;
+    if ((flags & Flag.negated) !== 0) owners[of + O_HAVE] |= SPOILED;
     else owners[of + O_HAVE]++;
+    return false;
   }
 
   /** `end` is behind a place where the pattern stands, in the name with a dot in front. */
-  #fits(at: number, end: number, length: number): boolean {
-    const patterns = this.#patterns;
-    const flags = patterns[at];
+  #fits(flags: number, place: number, end: number, length: number): boolean {
     const from = end - length - ((flags & Flag.dotprefix) !== 0 ? 0 : 1);
     if (from < 0) return false;
     if ((flags & Flag.startswith) !== 0 && from !== 0) return false;
     if ((flags & Flag.endswith) !== 0 && end !== this.#letters.length) return false;
-    return (
-      from >= patterns[at + P_OFFSET] && from + length <= patterns[at + P_OFFSET] + patterns[at + P_DEPTH]
-    );
+    const offset = place & MOST_PLACE;
+    return from >= offset && from + length <= offset + (place >>> 16);
   }
 
   #expressionsHold(owner: number, facts: FlowFacts): boolean {
