@@ -489,6 +489,7 @@ struct sl_ops_range {
 #define SL_W_CLIENT 4 /* it was a ClientHello */
 #define SL_W_DATA 8   /* the client has sent application data after it had got the ServerHello */
 #define SL_W_EXCEPT 16 /* an exception covers it */
+#define SL_W_HELD 32   /* it would have been shunted, but for a hold */
 
 /* A direction of a flow that has no entry, as the gate watches it by itself. */
 struct sl_watched {
@@ -522,6 +523,7 @@ struct sl_watch_count {
 	__u64 made[4];   /* shunts by reason, SL_MADE_* */
 	__u64 full;      /* not made: the flow table was full */
 	__u64 excepted;  /* not made: an exception covers the flow */
+	__u64 held;      /* flows that were not shunted when it was time, as somebody holds them */
 	__u64 window;    /* CLOCK_MONOTONIC ns from which new flows are counted */
 	__u64 fresh;     /* taken in since then */
 };

@@ -45,6 +45,15 @@ struct {
 	__type(value, struct sl_watch_count);
 } watch_count SEC(".maps");
 
+/* Flows that somebody holds, and how often each was kept from being shunted: looked up when one is to be shunted, not per packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct sl_side_key);
+	__type(value, __u64);
+} held SEC(".maps");
+
 /* Room for a value that is being made. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -148,6 +157,32 @@ static __always_inline bool watch_excepted(const struct sl_packet *p, const stru
 	return bpf_map_lookup_elem(&exceptions, src) || bpf_map_lookup_elem(&exceptions, dst);
 }
 
+/* Somebody still needs the flow: it stays watched, and is asked about with each packet until they let go. */
+static __always_inline bool watch_held(const struct sl_packet *p, const struct sl_key6 *key, struct sl_value6 *room,
+				       struct sl_watched *w, struct sl_watch_count *c)
+{
+	struct sl_side_key *which = (struct sl_side_key *)room;
+	__u64 *kept;
+
+	__builtin_memset(which, 0, sizeof(*which));
+	if (has_key4(p)) {
+		which->family = 4;
+		__builtin_memcpy(which->key, key, sizeof(struct sl_key4));
+	} else {
+		which->family = 6;
+		__builtin_memcpy(which->key, key, sizeof(struct sl_key6));
+	}
+	kept = bpf_map_lookup_elem(&held, which);
+	if (!kept)
+		return false;
+	/* Once for each time that it is watched. */
+	if (!(__sync_fetch_and_or(&w->word, SL_W_HELD) & SL_W_HELD)) {
+		__sync_fetch_and_add(kept, 1);
+		c->held++;
+	}
+	return true;
+}
+
 static __always_inline void fill_dir(struct sl_dir *d, const struct sl_watched *w, const struct sl_packet *p, __u64 now,
 				     __u32 part)
 {
@@ -187,6 +222,8 @@ __noinline int make_entry(const struct sl_packet *p, const struct sl_key6 *key, 
 		c->excepted++;
 		return 0;
 	}
+	if (watch_held(p, key, room, w, c))
+		return 0;
 	__builtin_memset(room, 0, sizeof(*room));
 	f = has_key4(p) ? &((struct sl_value4 *)room)->flow : &room->flow;
 	fill_dir(&f->dir[0], &w[0], p, now, now);

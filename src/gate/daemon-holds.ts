@@ -8,12 +8,15 @@ import { failure, noTunnelIds, noVlans } from './daemon-refusals.ts';
 import type { EntryTable } from './daemon-shunt.ts';
 import { pairTest } from './exceptions.ts';
 import { type FlowKey, flowKey, flowText } from './flow-key.ts';
+import type { HeldFlows } from './held-flows.ts';
 import { type Hold, Holds, heldError } from './holds.ts';
 import type { Owners } from './owners.ts';
 import { nextTurn, Portion } from './turns.ts';
 
 /** Seconds that a hold by hand lives unless told otherwise. */
 const DEFAULT_TTL = 300;
+/** Why a shunt ends that a hold ends. */
+export const VETO = 'hold';
 /** Holds that are handled between two turns of the event loop. */
 const PORTION = 64;
 
@@ -34,6 +37,8 @@ export interface HoldParts {
   audit: Pick<AuditLog, 'write'>;
   pairEnded: (pair: PairRow, reason: string) => void;
   listener?: HoldListener | undefined;
+  /** Where the gate shunts flows that nobody has asked for. */
+  held?: HeldFlows | undefined;
 }
 
 /** What is asked of holds, worked out. */
@@ -115,19 +120,22 @@ export class HoldKeeper {
   /** Ends whatever drops packets of these flows now; for each whether there was something. */
   async #release(keys: readonly FlowKey[]): Promise<boolean[]> {
     if (keys.length === 0) return [];
-    const { table, pairs, listener } = this.#parts;
-    const shunts = keys.map(({ bytes }) => table.find(bytes));
+    const { table, pairs, listener, held } = this.#parts;
+    await held?.put(keys);
+    // What the gate has made unseen is told of when it is looked at, and vetoed.
+    const shunts = keys.map((key) => table.look(key));
     const live = shunts.flatMap((shunt) =>
       shunt !== undefined && shunt.reason === undefined ? [shunt] : [],
     );
+    const vetoed = shunts.map((shunt) => shunt?.reason === VETO);
     const driven = (await listener?.held(keys)) ?? [];
-    await table.end(live, 'hold');
+    await table.end(live, VETO);
     const covered = await pairs.release(keys, this.#parts.pairEnded);
     return keys.map((_, i) => {
       const shunt = shunts[i];
       const was = (driven[i] ?? false) || covered[i] || (shunt !== undefined && live.includes(shunt));
       if (was) this.holds.released++;
-      return was;
+      return was || vetoed[i];
     });
   }
 
@@ -151,8 +159,20 @@ export class HoldKeeper {
       this.#note('hold.remove', flowText(flow), peer, request, error?.code);
       if (portion.full()) await nextTurn();
     }
-    if (free.length > 0) await this.#parts.listener?.free(free);
+    await this.#free(free);
     return { results };
+  }
+
+  /** Nobody holds these any more. */
+  async #free(keys: readonly FlowKey[]): Promise<void> {
+    const { held, listener } = this.#parts;
+    for (const key of keys) this.holds.kept += held?.drop(key) ?? 0;
+    if (keys.length > 0) await listener?.free(keys);
+  }
+
+  /** How often the gate itself was kept from shunting them. */
+  async #readKept(): Promise<void> {
+    await this.#parts.held?.news((key, times) => this.holds.keep(key, times));
   }
 
   #notHeld(flow: string, key: FlowKey): SluiceError {
@@ -172,6 +192,7 @@ export class HoldKeeper {
   }
 
   async #list({ page }: RequestOf<'hold.list'>, conversation: Conversation): Promise<{ holds: number }> {
+    await this.#readKept();
     const offset = realtimeOffset();
     const rows = [...this.holds.all()].map((hold) => holdRow(hold, offset));
     for (let from = 0; from < rows.length; from += page)
@@ -186,10 +207,11 @@ export class HoldKeeper {
       this.#parts.audit.write({ op: 'hold.end', key: flowText(hold.flow), reason });
       if (this.holds.of(hold.key.bytes).length === 0) free.push(hold.key);
     }
-    if (free.length > 0) this.#parts.listener?.free(free).catch(() => {});
+    this.#free(free).catch(() => {});
   }
 
-  status(): { live: number; kept: number; released: number } {
+  async status(): Promise<{ live: number; kept: number; released: number }> {
+    await this.#readKept();
     const { size, kept, released } = this.holds;
     return { live: size, kept, released };
   }

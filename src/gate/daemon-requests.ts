@@ -3,13 +3,14 @@ import { ipBytes, ipText } from '../packet/address.ts';
 import { type PairRow, type Request, type RequestOf, type ShuntRow } from './control-protocol.ts';
 import type { Conversation, Peer } from './control-server.ts';
 import type { AuditLog } from './daemon-audit.ts';
-import { HoldKeeper, type HoldListener } from './daemon-holds.ts';
+import { HoldKeeper, type HoldListener, VETO } from './daemon-holds.ts';
 import { excepted, type PairKeeper } from './daemon-pairs.ts';
 import { addError, failure, noTunnelIds, noVlans, ownTraffic, unlimited } from './daemon-refusals.ts';
 import type { EntryTable, Shunt, Wanted } from './daemon-shunt.ts';
 import { type Exceptions, mappedAddress, prefixTest } from './exceptions.ts';
 import { flowKey, flowOfKey, flowText } from './flow-key.ts';
 import { localAddresses } from './guard.ts';
+import type { HeldFlows } from './held-flows.ts';
 import { hasLocalEndpoint } from './local.ts';
 import type { Owner, Owners } from './owners.ts';
 import { nextTurn } from './turns.ts';
@@ -34,6 +35,7 @@ export interface RequestParts {
   /** Of requests over the tables before these: what is held stays held. */
   holds?: HoldKeeper | undefined;
   listener?: HoldListener | undefined;
+  held?: HeldFlows | undefined;
   /** The owners have changed. */
   save(): void;
   /** Entries are to wait for thresholds. @throws SluiceError where the gate cannot */
@@ -386,8 +388,8 @@ export class DaemonRequests {
     if (ends.some((address) => this.#exceptions.covers(address))) return 'exception';
     const { holds } = this.holds;
     if (holds.size === 0 || !holds.covers(key)) return undefined;
-    holds.keep(key);
-    return 'hold';
+    holds.released++;
+    return VETO;
   }
 
   /** New exceptions win over what is there: flows and address pairs that one covers end. */

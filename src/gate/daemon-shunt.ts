@@ -94,6 +94,8 @@ export interface EntryTable {
   /** For each 0 or a negative errno. */
   add(wanted: readonly Wanted[]): number[] | Promise<number[]>;
   find(key: Uint8Array): Shunt | undefined;
+  /** The same; what the gate has made itself since the last sweep too. */
+  look(key: FlowKey): Shunt | undefined;
   /** It has not been replaced by another of its key. */
   current(shunt: Shunt): boolean;
   /** Undefined: it has gone. */

@@ -6,7 +6,7 @@ import { shuntRow } from './control-row.ts';
 import { readShuntNote, writeShuntNote } from './daemon-notes.ts';
 import { BY_HAND, type EntryTable, Shunt, sided, TimeLimits, type Wanted } from './daemon-shunt.ts';
 import { Entry, readEntry, reviveValue, VALUE_SIZE } from './entry.ts';
-import { keyText } from './flow-key.ts';
+import { type FlowKey, keyText } from './flow-key.ts';
 import { MADE_DIR1, madeWhy, OWNERS, State } from './layout.ts';
 import type { Owners } from './owners.ts';
 import { nextTurn, Portion } from './turns.ts';
@@ -167,6 +167,13 @@ export class ShuntTable implements EntryTable {
 
   find(key: Uint8Array): Shunt | undefined {
     return this.#shunts.get(keyText(key));
+  }
+
+  look({ family, bytes, tcp }: FlowKey): Shunt | undefined {
+    const known = this.find(bytes);
+    if (known !== undefined || !this.#alone) return known;
+    if (!this.#client.read(family, bytes, tcp, this.#entry)) return undefined;
+    return this.#adopt(family, bytes, tcp, this.#sweeps, this.#entry.owner);
   }
 
   /** Adds entries that count and drop from now on; for each 0 or a negative errno. */

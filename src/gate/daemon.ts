@@ -29,6 +29,7 @@ import { statusReport, tableSizes } from './daemon-status.ts';
 import { ShuntTable } from './daemon-table.ts';
 import { Exceptions } from './exceptions.ts';
 import { Gate } from './gate.ts';
+import { HeldFlows } from './held-flows.ts';
 import type { Attached } from './links.ts';
 import { GateLosses } from './losses/index.ts';
 import { Owners } from './owners.ts';
@@ -165,6 +166,12 @@ export class GateDaemon {
       exceptions,
       audit: this.#journal.audit,
       holds,
+      held:
+        this.#options.watch &&
+        new HeldFlows(
+          () => this.#gate.table('held'),
+          () => this.#client.grace(),
+        ),
       save: () => this.#saveState(),
       thresholds: () => gate.enable({ thresholds: true }),
     });
@@ -376,7 +383,7 @@ export class GateDaemon {
 
   #started(shunt: Shunt, row: () => ShuntRow): void {
     this.#journal.started(shunt, row);
-    // The kernel knows of exceptions and of no holds; either may have come just now.
+    // An exception or a hold has come just now.
     const veto = shunt.orig === undefined ? undefined : this.#requests.veto(shunt);
     if (veto !== undefined) void this.#table.end([shunt], veto);
   }
@@ -472,7 +479,7 @@ export class GateDaemon {
         uptime: (performance.now() - this.#began) / 1000,
       },
       owners: this.#owners.rows(),
-      holds: this.#requests.holds.status(),
+      holds: await this.#requests.holds.status(),
       control: this.#server?.counts ?? null,
       peers: this.#peers?.status() ?? null,
       eve: this.#eve?.counts ?? null,

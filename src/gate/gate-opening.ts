@@ -1,6 +1,7 @@
 import { SluiceError } from '../base/errors.ts';
 import { type BpfMap, type BpfObject, type BpfProgram, interfaces, possibleCpus } from '../kernel/index.ts';
 import { type GateInterface, interfacesText, placeWith, upCommand } from './control-places.ts';
+import { LIMITS } from './control-protocol.ts';
 import type { GateOptions } from './gate-options.ts';
 import { KINDS, TUNNEL_MAPS, WATCH_MAPS } from './kind.ts';
 import { PEER_MAPS } from './peers.ts';
@@ -36,7 +37,7 @@ export function mapSizes(options: GateOptions): { kept: Sizes; fresh: Sizes } {
     },
     fresh: {
       ...(fragments ? { fragments: MAX_FRAGMENTS } : {}),
-      ...(watch === undefined ? {} : { watch4: watch.size, watch6: watch.size }),
+      ...(watch === undefined ? {} : { watch4: watch.size, watch6: watch.size, held: LIMITS.holds }),
     },
   };
 }

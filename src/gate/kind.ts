@@ -61,7 +61,13 @@ export const KINDS: Readonly<Record<GateKind, KindParts>> = {
 export const TUNNEL_MAPS: ReadonlySet<string> = new Set(['way', 'mirrors']);
 
 /** Maps of a gate that shunts by itself. */
-export const WATCH_MAPS: ReadonlySet<string> = new Set(['watch4', 'watch6', 'watch_count', 'watch_room']);
+export const WATCH_MAPS: ReadonlySet<string> = new Set([
+  'watch4',
+  'watch6',
+  'watch_count',
+  'watch_room',
+  'held',
+]);
 
 /** The object of a gate with these features. */
 export function objectOf(kind: GateKind, features: Readonly<Features>): string {

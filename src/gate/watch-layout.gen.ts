@@ -8,8 +8,18 @@ export const SlWatch6 = { size: 160, members: { pad: 0, dir: 32 } } as const;
 
 /** struct sl_watch_count */
 export const SlWatchCount = {
-  size: 88,
-  members: { begun: 0, left: 8, unwatched: 16, made: 24, full: 56, excepted: 64, window: 72, fresh: 80 },
+  size: 96,
+  members: {
+    begun: 0,
+    left: 8,
+    unwatched: 16,
+    made: 24,
+    full: 56,
+    excepted: 64,
+    held: 72,
+    window: 80,
+    fresh: 88,
+  },
 } as const;
 
 /** struct sl_watched */

@@ -53,6 +53,8 @@ export interface WatchCounts {
   full: number;
   /** Not shunted, as an exception covers them. */
   excepted: number;
+  /** Not shunted when it was time, as somebody holds them: flows, each once for as long as it is watched. */
+  held: number;
 }
 
 /** The watch as `gate status` tells of it. */
@@ -107,6 +109,7 @@ export function readWatchCounts(map: BpfMap): WatchCounts {
     made: { tls: 0, bytes: 0, packets: 0 },
     full: 0,
     excepted: 0,
+    held: 0,
   };
   if (!map.get(new Uint8Array(4), value)) return counts;
   const view = new DataView(value.buffer);
@@ -122,6 +125,7 @@ export function readWatchCounts(map: BpfMap): WatchCounts {
     counts.made.packets += u64(C.made + 24);
     counts.full += u64(C.full);
     counts.excepted += u64(C.excepted);
+    counts.held += u64(C.held);
   }
   return counts;
 }

@@ -5,7 +5,7 @@ import { shuntRow } from '../gate/control-row.ts';
 import { BY_HAND, type EntryTable, Shunt, TimeLimits, type Wanted } from '../gate/daemon-shunt.ts';
 import { ShuntTable, type TableEvents } from '../gate/daemon-table.ts';
 import { Entry, readEntry } from '../gate/entry.ts';
-import { keyText } from '../gate/flow-key.ts';
+import { type FlowKey, keyText } from '../gate/flow-key.ts';
 import { State } from '../gate/layout.ts';
 import type { Owners } from '../gate/owners.ts';
 import { nextTurn } from '../gate/turns.ts';
@@ -182,6 +182,10 @@ export class DrivenTable implements EntryTable {
       return undefined;
     if (entry.ending || this.#options.owners.isClient(entry.owner)) return undefined;
     return this.#foreign(family, key, entry.owner);
+  }
+
+  look({ bytes }: FlowKey): Shunt | undefined {
+    return this.find(bytes);
   }
 
   #foreign(family: 4 | 6, key: Uint8Array, slot: number, trigger?: string): Shunt {

@@ -417,7 +417,7 @@ export class RunControl {
         flows6: { entries: await this.#client.sweep(6, () => {}), max: max('flows6') },
       },
       owners: this.#owners.rows(),
-      holds: this.#requests.holds.status(),
+      holds: await this.#requests.holds.status(),
       control: this.#server?.counts ?? null,
       peers: null,
       zeek: null,

@@ -1,5 +1,6 @@
 import { describe, expect } from 'vitest';
 import { Exceptions } from '../../src/gate/exceptions.ts';
+import { HeldFlows } from '../../src/gate/held-flows.ts';
 import { MADE_DIR1, madeWhy, State } from '../../src/gate/layout.ts';
 import { type GateWatch, readWatchCounts, WATCH_OWNER, type WatchCounts } from '../../src/gate/watch.ts';
 import { eth, type PacketBuilder } from '../../src/packet/build.ts';
@@ -456,6 +457,40 @@ describe('what holds it back', () => {
       expect(countsOf(gate).excepted).toBe(1);
     }
   });
+
+  kernelTest(
+    'holds, and is shunted with the next packet once they are let go of',
+    [...FEATURES],
+    async () => {
+      for (const net of NETS)
+        for (const [name, watch] of Object.entries({
+          packets: { packets: 3 },
+          bytes: { bytes: 3000 },
+          tls: {},
+        })) {
+          using gate = watching(watch);
+          const held = new HeldFlows(
+            () => gate.gate.table('held'),
+            () => gate.client.grace(),
+          );
+          const key = { ...keyOf(net), sideOfA: 0 as const };
+          await held.put([key, key]);
+          const talk = new Talk(net);
+          for (const [side, data] of HANDSHAKES['TLS 1.3']) gate.run(talk.segment(side, data));
+          for (let i = 0; i < 10; i++)
+            expect(gate.run(talk.segment(1, record(DATA, PAYLOAD))).action, name).toBe(XDP_PASS);
+          expect(gate.read(key), name).toBeUndefined();
+          expect(countsOf(gate), name).toMatchObject({ held: 1, made: { tls: 0, bytes: 0, packets: 0 } });
+          const news: [Uint8Array, number][] = [];
+          for (let i = 0; i < 2; i++) await held.news((bytes, times) => news.push([bytes, times]));
+          expect(news, name).toEqual([[key.bytes, 1]]);
+          expect(held.drop(key), name).toBe(0);
+          expect(gate.run(talk.segment(1, record(DATA, PAYLOAD))).action, name).toBe(XDP_PASS);
+          expect(gate.run(talk.segment(1, record(DATA, PAYLOAD))).action, name).toBe(XDP_DROP);
+          expect(held.drop(key), name).toBe(0);
+        }
+    },
+  );
 
   kernelTest('nobody who keeps the books: no lease, no shunt', [...FEATURES], () => {
     using gate = watching({ packets: 3, owner: WATCH_OWNER });

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import type { ShuntRow, StatusReport } from '../../src/gate/control-protocol.ts';
+import type { HoldRow, ShuntRow, StatusReport } from '../../src/gate/control-protocol.ts';
 import { eth, type PacketBuilder } from '../../src/packet/build.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
 import { sluice } from '../support/command.ts';
@@ -244,5 +244,62 @@ kernelTest(
     gate.send(talk.segment(1, PAYLOAD), 6);
     await onlyRow(gate);
     expect((await gate.status()).shunted.pkts).toBe(passing.shunted.pkts + 1);
+  },
+);
+
+interface Results {
+  results: { released?: boolean }[];
+}
+
+/** A flow of UDP by its first port, as the control socket names it, and as packets. */
+const datagram = (port: number) => ({
+  flow: { proto: 'udp', a: { addr: '10.0.0.1', port }, b: { addr: '10.0.0.2', port: 9 } },
+  packet: eth().ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }).udp({ sport: port, dport: 9 }).payload(100),
+});
+
+kernelTest(
+  'a flow that a client holds is shunted neither by --alone nor after a threshold, until it is let go of; both are counted',
+  [...FEATURES],
+  async () => {
+    await using gate = await UpGate.up('--alone', 'packets=5');
+    using client = await gate.connect();
+    let sent = (await soFar(gate)).seen.pkts;
+    const send = async (packet: PacketBuilder, times: number): Promise<StatusReport> => {
+      gate.send(packet, times);
+      return await seen(gate, (sent += times));
+    };
+    const hold = async (op: 'hold.add' | 'hold.remove', flow: object, owner = {}): Promise<unknown> =>
+      (await client.ask<Results>(op, { flows: [flow], ...owner })).results[0].released;
+    const [first, made, armed, lent] = [1, 2, 3, 4].map(datagram);
+
+    expect(await hold('hold.add', first.flow)).toBe(false);
+    expect(await send(first.packet, 20)).toMatchObject({
+      shunted: { pkts: 0 },
+      watch: { held: 1, made: { packets: 0 } },
+      holds: { live: 1, kept: 1, released: 0 },
+    });
+    const rows: HoldRow[] = [];
+    await client.ask('hold.list', {}, (page) => rows.push(...(page as HoldRow[])));
+    expect(rows.map(({ a, kept }) => [a.port, kept])).toEqual([[1, 1]]);
+    await hold('hold.remove', first.flow);
+    expect(await send(first.packet, 4)).toMatchObject({ shunted: { pkts: 3 }, holds: { live: 0, kept: 1 } });
+
+    // What the gate has made itself ends, whether the daemon has seen it yet or not.
+    expect((await send(made.packet, 6)).shunted.pkts).toBe(4);
+    expect(await hold('hold.add', made.flow)).toBe(true);
+    expect(await send(made.packet, 20)).toMatchObject({ shunted: { pkts: 4 }, holds: { released: 1 } });
+
+    await client.ask('add', { flows: [{ ...armed.flow, after: { packets: 10 } }] });
+    expect(await hold('hold.add', armed.flow)).toBe(true);
+    expect(await send(armed.packet, 20)).toMatchObject({ shunted: { pkts: 4 }, holds: { released: 2 } });
+
+    // With its holder's lease a hold is over in the kernel too.
+    await client.ask('owner.register', { name: 'short', lease: 2 });
+    await hold('hold.add', lent.flow, { owner: 'short' });
+    await eventually(
+      async () => ((await send(lent.packet, 2)).shunted.pkts > 4 ? true : undefined),
+      'a shunt once the holder is gone',
+      SECONDS,
+    );
   },
 );

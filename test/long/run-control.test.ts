@@ -284,3 +284,55 @@ kernelTest(
   },
   120_000,
 );
+
+kernelTest(
+  'a hold ends an entry that waits for its threshold in the kernel: all of the flow passes until it is let go of',
+  [...FEATURES],
+  async () => {
+    const { a, b, remove } = vethPair();
+    using logs = new LogDir();
+    const directory = mkdtempSync(join(tmpdir(), 'sluice-test-'));
+    const file = join(directory, 'policies.yaml');
+    writeFileSync(file, 'policies: [{ name: burst, when: bytes >= 10kB, action: arm, after: 100kB }]');
+    try {
+      await using run = await runOn(a, logs, '--policy', 'none', '--policy-file', file).ready();
+      await using _stop = stopping(run);
+      using client = await ControlClient.connect(findPlace(a));
+      await using _ = new Trickle(b);
+      const [[first, second], wanted] = downloads([8000, 8001]);
+      const states = async () => (await rowsOf(client)).map((row) => `${portOf(row)} ${row.state}`);
+      await new Feed(b, first).done;
+      await untilTrue(async () => (await states()).join() === '8000 armed', 'an entry that waits');
+      expect(told(await client.ask<Results>('hold.add', { flows: [flow(8000)] }))).toEqual([true]);
+      await untilTrue(async () => (await states()).length === 0, 'the end of the entry');
+      // Ten times the threshold: retransmissions count as well as others.
+      for (let i = 0; i < 10; i++) await new Feed(b, second).done;
+      const kept = async (): Promise<number> =>
+        (JSON.parse((await sluice('gate', 'status', '-i', a, '--json')).stdout) as StatusReport).holds
+          ?.kept ?? 0;
+      await untilTrue(async () => {
+        await new Feed(b, second.slice(-1)).done;
+        return (await kept()) > 0;
+      }, 'a hold that kept a policy from its flow');
+      // Another connection goes its way meanwhile.
+      await new Feed(b, wanted[0]).done;
+      await untilTrue(async () => (await states()).join() === '8001 armed', 'another entry that waits');
+      const { stdout } = await sluice('gate', 'status', '-i', a, '--json');
+      expect(JSON.parse(stdout)).toMatchObject({ shunted: { pkts: 0 }, holds: { live: 1, released: 1 } });
+      await client.ask('hold.remove', { flows: [flow(8000)] });
+      await untilTrue(async () => {
+        await new Feed(b, second.slice(-1)).done;
+        return (await states()).toSorted().join() === '8000 armed,8001 armed';
+      }, 'an entry that waits again');
+      expect(await run.stop()).toMatchObject({ code: 0 });
+      expect(logs.read('conn').find((line) => line['id.resp_p'] === 8000)).toMatchObject({
+        orig_bytes: 100,
+        resp_bytes: 120_000,
+      });
+    } finally {
+      remove();
+      rmSync(directory, { recursive: true });
+    }
+  },
+  120_000,
+);
