@@ -1,7 +1,7 @@
 import type { CommandIo } from '../base/io.ts';
 import { scaled } from '../base/units.ts';
 import type { Ledger } from '../gate/index.ts';
-import { type LossReport, lossLines } from './losses/index.ts';
+import { type LossReport, reportLines } from './losses/index.ts';
 import type { PolicyCounts, Snapshot } from './snapshot.ts';
 import type { EarlyDrop, Station } from './station.ts';
 import { type UdpBooks, udpBooks } from './udp-books.ts';
@@ -188,7 +188,7 @@ export function summaryText(s: RunSummary, io: Pick<CommandIo, 'paint'>): string
   if (s.recovered > 0)
     lines.push(['recovered', `${count(s.recovered)} connections that an earlier run had begun`]);
   if (s.refused > 0) lines.push(['refused', `${count(s.refused)} shunts (see shunt.log)`]);
-  lines.push(...lossLines(s.losses));
+  lines.push(...reportLines(s.losses));
   lines.push(['logs', s.logDir]);
   const width = Math.max(...lines.map(([name]) => name.length));
   return `${lines.map(([name, value]) => `${io.paint('bold', name.padEnd(width))}  ${value}`).join('\n')}\n`;

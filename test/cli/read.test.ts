@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { LossTable } from '../../src/gate/losses/index.ts';
 import { readLog } from '../../src/log/reader.ts';
 import { conversation } from '../../src/packet/conversation.ts';
 import { type FrameToWrite, pcapFile } from '../../src/packet/pcap.ts';
@@ -86,7 +87,7 @@ describe('sluice read', () => {
         ip_proto: 6,
       });
     }
-    expect(readdirSync(logs)).toEqual(['conn.log']);
+    expect(readdirSync(logs).toSorted()).toEqual(['capture_loss.log', 'conn.log']);
   });
 
   it('reads pcapng, several files as one capture, and standard input', async () => {
@@ -230,12 +231,71 @@ describe('sluice read', () => {
     expect(conn()).toHaveLength(1);
   });
 
+  it('writes capture_loss.log by the time of the packets, tells of gaps, and has the ledger of losses', async () => {
+    const at = (start: number): FrameToWrite[] =>
+      conversation({
+        client: { address: '192.0.2.1', port: 30_000 + start },
+        server: { address: '203.0.113.7', port: 80 },
+        turns: [
+          { from: 'client', data: 100 },
+          { from: 'server', data: 1000 },
+          { from: 'client', data: 100 },
+        ],
+        start: START + start,
+        gap: 0.001,
+      });
+    // Of the second what the server sent was not captured, though it is acknowledged; the third ends that interval.
+    const lossy = at(65).filter(({ bytes }) => bytes.length < 900);
+    const frames = [...at(0), ...lossy, ...at(130)];
+    const path = write('gaps.pcap', pcapFile(frames));
+    const flags = ['--capture-loss-interval', '60s', '--log-dir', logs];
+    const { stdout, code } = await sluice('read', path, ...flags, '--json');
+    expect(code).toBe(0);
+    const of = { peer: 'sluice', acks: 3 };
+    expect(readLog(join(logs, 'capture_loss.log')).records).toMatchObject([
+      { ...of, ts: START + 65, ts_delta: 65, gaps: 0, percent_lost: 0 },
+      { ...of, ts: START + 130, ts_delta: 65, gaps: 1, percent_lost: 33.333333 },
+      { ...of, ts_delta: expect.closeTo(0.011, 2) as number, gaps: 0 },
+    ]);
+    // The end of what was captured is no news: the loss is not said to be over.
+    expect(readLog(join(logs, 'notice.log')).records).toMatchObject([
+      { ts: START + 130, note: 'CaptureLoss::Too_Much_Loss', peer_descr: 'sluice' },
+    ]);
+    const { losses } = JSON.parse(stdout) as { losses: LossTable };
+    const row = { where: '', unit: 'events', rate: 0 };
+    expect(losses.lost).toEqual({ packets: 0, rate: 0 });
+    expect(losses.rows).toContainEqual({
+      ...row,
+      stage: 'worker',
+      counter: 'handled',
+      kind: 'count',
+      unit: 'packets',
+      total: frames.length,
+    });
+    expect(losses.rows).toContainEqual({
+      ...row,
+      stage: 'worker',
+      counter: 'tcp.acks',
+      kind: 'count',
+      total: 9,
+    });
+    expect(losses.rows).toContainEqual({
+      ...row,
+      stage: 'worker',
+      counter: 'tcp.gaps',
+      kind: 'warning',
+      total: 1,
+    });
+    const text = await sluice('read', path, '--log-dir', logs);
+    expect(text.stdout).toMatch(/^noted: worker tcp\.gaps 1 events \(in no sum\)$/m);
+  });
+
   it('keeps the log of an earlier run aside', async () => {
     const path = write('a.pcap', pcapFile(trace(2)));
     await sluice('read', path, '--log-dir', logs);
     await sluice('read', path, '--log-dir', logs);
     expect(conn()).toHaveLength(2);
-    expect(readdirSync(logs)).toHaveLength(2);
+    expect(readdirSync(logs).filter((name) => name.startsWith('conn.'))).toHaveLength(2);
   });
 
   it('notes a torn line that an earlier run left', async () => {

@@ -1,31 +1,28 @@
 import { describe, expect, test } from 'vitest';
-import { Loss } from '../../src/flow/index.ts';
 import type { LossTable } from '../../src/gate/losses/index.ts';
 import { LossAlarms } from '../../src/sensor/losses/alarms.ts';
-import { CaptureLossWatch } from '../../src/sensor/losses/capture-loss.ts';
-import { lossLines } from '../../src/sensor/losses/index.ts';
-import { Stat, statsBuffer } from '../../src/sensor/setup.ts';
-import type { Station } from '../../src/sensor/station.ts';
+import { type AckCounts, CaptureLossWatch } from '../../src/sensor/losses/capture-loss.ts';
+import { reportLines } from '../../src/sensor/losses/index.ts';
 
 /** Workers of one source that count nothing by themselves. */
 function workers(count: number): {
-  station: Station;
+  counts: () => AckCounts[];
   seen: (worker: number, acks: number, gaps: number) => void;
 } {
-  const stats = Array.from({ length: count }, () => new Float64Array(statsBuffer()));
+  const all = Array.from({ length: count }, (_, number) => ({ peer: `eth1-${number}`, acks: 0, gaps: 0 }));
   return {
-    station: { name: 'eth1', stats } as unknown as Station,
+    counts: () => all,
     seen: (worker, acks, gaps) => {
-      stats[worker][Stat.losses + Loss.acks] += acks;
-      stats[worker][Stat.losses + Loss.gaps] += gaps;
+      all[worker].acks += acks;
+      all[worker].gaps += gaps;
     },
   };
 }
 
 describe('capture_loss.log', () => {
   test('differences of each interval, by worker', () => {
-    const { station, seen } = workers(2);
-    const watch = new CaptureLossWatch([station], 60, 10);
+    const { counts, seen } = workers(2);
+    const watch = new CaptureLossWatch(counts, 60, 10);
     const told: string[] = [];
     const look = (now: number, last = false) => watch.look(now, (note) => told.push(note), last);
     expect(look(1000)).toEqual([]);
@@ -46,8 +43,8 @@ describe('capture_loss.log', () => {
   });
 
   test('tells once of too much loss, and below half of it that it is over; and of silence', () => {
-    const { station, seen } = workers(1);
-    const watch = new CaptureLossWatch([station], 1, 10);
+    const { counts, seen } = workers(1);
+    const watch = new CaptureLossWatch(counts, 1, 10);
     const told: string[] = [];
     let now = 0;
     const round = (acks: number, gaps: number): string[] => {
@@ -165,7 +162,9 @@ describe('the summary', () => {
   test('one line when nothing was lost', () => {
     const table = tableOf(1, { received: 100, shunted: 5 });
     const rows = table.rows.filter(({ counter }) => counter !== 'squeezed');
-    expect(lossLines({ ...table, ...quiet, rows })).toEqual([['lost', 'nothing, from the card to the logs']]);
+    expect(reportLines({ ...table, ...quiet, rows })).toEqual([
+      ['lost', 'nothing, from the card to the logs'],
+    ]);
   });
 
   test('each counter when something was, warnings apart, order by worker', () => {
@@ -176,7 +175,7 @@ describe('the summary', () => {
       byTime: { packets: 1, share: 0.01, seconds: 0.002 },
       byTcp: { segments: 0, share: 0, bytes: 0 },
     };
-    const lines = lossLines({ ...tableOf(1, { received: 75, ring: 25, lines: 3 }), order: [order] });
+    const lines = reportLines({ ...tableOf(1, { received: 75, ring: 25, lines: 3 }), order: [order] });
     expect(lines).toEqual([
       ['lost', '25 packets (25.00 %)'],
       ['  capture', 'eth1: ringFull 25 packets'],

@@ -37,6 +37,16 @@ export const logsKeys = {
     arg: 'N',
     help: 'Seed of community ids; the same in every tool that is to agree.',
   }),
+  captureLossInterval: key(seconds(1, DAY).prefault('15m'), {
+    group: 'Logs',
+    arg: 'TIME',
+    help: 'Write a line for each worker to capture_loss.log so often.',
+  }),
+  captureLossAlarm: key(percent().prefault('10%'), {
+    group: 'Logs',
+    arg: 'PERCENT',
+    help: 'Tell in notice.log when so much of the acknowledged TCP data was not seen; it is over below half of that.',
+  }),
 };
 
 /** Logs that go on while it runs. */
@@ -50,16 +60,6 @@ export const liveLogsKeys = {
     group: 'Logs',
     arg: 'HOW',
     help: "Shunted connections in conn.log: with 'within', packets and IP bytes are whole and the shunted fields say which part of them was shunted; with 'added', that part comes on top.",
-  }),
-  captureLossInterval: key(seconds(1, DAY).prefault('15m'), {
-    group: 'Logs',
-    arg: 'TIME',
-    help: 'Write a line for each worker to capture_loss.log so often.',
-  }),
-  captureLossAlarm: key(percent().prefault('10%'), {
-    group: 'Logs',
-    arg: 'PERCENT',
-    help: 'Tell in notice.log when so much of the acknowledged TCP data was not seen; it is over below half of that.',
   }),
   lossAlarm: key(percent().prefault('1%'), {
     group: 'Logs',

@@ -4,6 +4,8 @@ import { SluiceError } from '../../base/errors.ts';
 import type { CommandIo } from '../../base/io.ts';
 import { grouped, scaled } from '../../base/units.ts';
 import type { OwnerRow, StatusReport } from '../../gate/control-protocol.ts';
+import type { LossTable } from '../../gate/losses/index.ts';
+import { lossLines } from '../../gate/losses/text.ts';
 import type { GateTunnels } from '../../gate/tunnels.ts';
 import type { CommandHost } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
@@ -14,35 +16,47 @@ import { samplesLines } from './gate-mitigate.ts';
 
 /** `sluice gate status`. */
 export function registerGateStatus(gate: Command, host: CommandHost): void {
-  const status = gate
+  const command = gate
     .command('status')
     .description('What the gate has seen, passed and dropped, and who uses it.')
     .addOption(interfaceOption())
     .action(async () => {
-      const { config } = configOf(status, outputSchema);
+      const { config } = configOf(command, outputSchema);
       await host.run(config, async (io) => {
-        const report = await readStatus(status.opts<{ interface?: string }>().interface);
-        io.out(config.json ? `${JSON.stringify(report)}\n` : statusText(report, io));
+        const status = await readStatus(command.opts<{ interface?: string }>().interface);
+        io.out(config.json ? `${JSON.stringify(status)}\n` : statusText(status, config.verbose, io));
         return undefined;
       });
     });
-  addFlags(status, outputSchema);
-  status.addHelpText('after', '\nExample:\n  sluice gate status --json');
+  addFlags(command, outputSchema);
+  command.addHelpText(
+    'after',
+    `
+Examples:
+  sluice gate status --json      with the ledger of losses, as \`sluice top\` and the API have it
+  sluice gate status --verbose   every counter from the card on (docs/losses.md)`,
+  );
 }
 
-async function readStatus(ifname: string | undefined): Promise<StatusReport> {
+/** What the gate tells, with its ledger of losses; null without a daemon. */
+interface Status extends StatusReport {
+  losses: LossTable | null;
+}
+
+async function readStatus(ifname: string | undefined): Promise<Status> {
   const { findPlace } = await import('../../gate/control-places.ts');
   const { ControlClient } = await import('../../gate/control-client.ts');
   const place = findPlace(ifname);
   try {
     using client = await ControlClient.connect(place);
-    return await client.ask<StatusReport>('status');
+    const report = await client.ask<StatusReport>('status');
+    return { ...report, losses: await client.ask<LossTable>('losses') };
   } catch (error) {
     if (!(error instanceof SluiceError) || (error.code !== 'GATE_DOWN' && error.code !== 'PRIVILEGE'))
       throw error;
     const { OfflineGate } = await import('../../gate/control-offline.ts');
     using offline = new OfflineGate(place);
-    return await offline.status();
+    return { ...(await offline.status()), losses: null };
   }
 }
 
@@ -150,7 +164,7 @@ function ownerLine(o: OwnerRow): [string, string] {
   return [`owner ${o.name}`, `${grouped(o.entries)} entries, ${lease}, ${idle}`];
 }
 
-function statusText(s: StatusReport, io: CommandIo): string {
+function statusText(s: Status, verbose: boolean, io: CommandIo): string {
   const { daemon } = s;
   const on = s.interfaces.map(({ interface: name, mode }) => `${name} in ${mode} mode`).join(', ');
   const lines: [string, string][] = [
@@ -184,6 +198,7 @@ function statusText(s: StatusReport, io: CommandIo): string {
     ['samples lost', s.sampleLost],
   ] as const)
     if (value.pkts > 0) lines.push([name, count(value)]);
+  if (s.losses !== null) lines.push(...lossLines(s.losses, { all: verbose }));
   const { rules, next, hook } = s.slots;
   if (rules !== null) lines.push(['rules slot', `${rules.name} (program ${rules.id})`]);
   if (next !== null) {

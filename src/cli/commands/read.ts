@@ -6,7 +6,9 @@ import { tunnelPorts } from '../../base/tunnels.ts';
 import { clockText, scaled } from '../../base/units.ts';
 import type { MirrorCounts } from '../../capture/mirrored.ts';
 import type { StoredSource } from '../../capture/source.ts';
-import { createFlowEngine, type FlowEngine } from '../../flow/index.ts';
+import { createFlowEngine, type FlowEngine, Loss } from '../../flow/index.ts';
+import { type CounterReading, LossLedger, type LossTable } from '../../gate/losses/ledger.ts';
+import { lossLines } from '../../gate/losses/text.ts';
 import type { ConnLogRecord } from '../../log/conn-log.ts';
 import { LogFiles } from '../../log/log-files.ts';
 import {
@@ -20,10 +22,17 @@ import {
   tunnelSchemaOf,
 } from '../../log/log-setup.ts';
 import { LogWriter } from '../../log/log-writer.ts';
-import { noticeSchema } from '../../log/other-logs.ts';
+import {
+  type CaptureLossRecord,
+  captureLossSchema,
+  type NoticeRecord,
+  noticeSchema,
+} from '../../log/other-logs.ts';
 import type { LogTotals } from '../../log/target.ts';
 import { type BlockSink, type PacketBlock, PLACE_WORDS } from '../../packet/block.ts';
-import type { BatchSink, Packet } from '../../packet/packet.ts';
+import { type BatchSink, Packet } from '../../packet/packet.ts';
+import { CaptureLossWatch, type Tell } from '../../sensor/losses/capture-loss.ts';
+import { engineReadings, logReadings } from '../../sensor/losses/engine-readings.ts';
 import type { WhatIf, WhatIfResult } from '../../sensor/what-if.ts';
 import type { WhatIfDocument } from '../../sensor/what-if-report.ts';
 import type { WhatIfTrial } from '../../sensor/what-if-trial.ts';
@@ -38,6 +47,8 @@ import { addWhatIfOptions, type WhatIfOptions } from '../what-if.ts';
 const TURN_PACKETS = 32_768;
 /** Milliseconds after which what waits for the log files goes there, when nothing else comes. */
 const FLUSH_MS = 1000;
+/** Who says what capture_loss.log has: there is one engine, and the sources are files. */
+const PEER = 'sluice';
 
 interface ReadSummary {
   files: number;
@@ -57,6 +68,8 @@ interface ReadSummary {
   whatIf?: WhatIfDocument | undefined;
   interrupted?: true;
   lostLines?: number;
+  /** What became of packets and lines (docs/losses.md). */
+  losses: LossTable;
   error?: ErrorDocument;
 }
 
@@ -80,6 +93,12 @@ class Reader {
   readonly #writer: LogWriter;
   readonly #sink: BatchSink;
   readonly #blockSink: BlockSink;
+  readonly #captureLoss: CaptureLossWatch;
+  readonly #captureLossInterval: number;
+  readonly #logCaptureLoss: (record: CaptureLossRecord) => void;
+  readonly #logNotice: (record: NoticeRecord) => void;
+  /** Time of the packet that ends an interval of capture_loss.log. */
+  #due = Number.NEGATIVE_INFINITY;
   packets = 0;
   bytes = 0;
   flows = 0;
@@ -92,7 +111,7 @@ class Reader {
     const zeek = headings(config, conns);
     this.#logs = new LogFiles({
       dir: config.logDir,
-      logs: ['conn', 'ssl', 'tunnel', 'notice'],
+      logs: ['conn', 'ssl', 'tunnel', 'capture_loss', 'notice'],
       keepAside: true,
       ...(zeek === undefined ? {} : { zeek }),
     });
@@ -101,6 +120,8 @@ class Reader {
     const logSsl = this.#writer.channel(sslSchemaOf(config));
     const logTunnel = this.#writer.channel(tunnelSchemaOf(config));
     const logNotice = this.#writer.channel(noticeSchema);
+    this.#logCaptureLoss = this.#writer.channel(captureLossSchema);
+    this.#logNotice = logNotice;
     for (const { path, bytes } of this.#logs.torn) {
       const msg = `${path}: the last line was torn (${bytes} bytes) and has been cut off`;
       io.warn(`notice: ${msg}`);
@@ -148,20 +169,52 @@ class Reader {
     this.#engine = engine;
     whatIf = trial?.over(engine);
     this.#whatIf = whatIf;
+    this.#captureLossInterval = config.captureLossInterval;
+    this.#captureLoss = new CaptureLossWatch(
+      () => [{ peer: PEER, acks: engine.losses[Loss.acks], gaps: engine.losses[Loss.gaps] }],
+      config.captureLossInterval,
+      config.captureLossAlarm,
+    );
     this.#sink = (packets, count) => {
       this.#note(packets, count);
-      if (whatIf === undefined) engine.processBatch(packets, count);
-      else for (let i = 0; i < count; i++) this.#try(whatIf, packets[i]);
+      if (whatIf === undefined && this.last < this.#due) engine.processBatch(packets, count);
+      else for (let i = 0; i < count; i++) this.#one(packets[i]);
     };
+    const cursor = new Packet();
     this.#blockSink = (block) => {
       this.#noteBlock(block);
-      engine.processBlock(block);
+      if (this.last < this.#due) engine.processBlock(block);
+      else
+        for (let i = 0; i < block.count; i++) {
+          block.show(i, cursor);
+          this.#one(cursor);
+        }
     };
   }
 
-  #try(whatIf: WhatIf, packet: Packet): void {
+  /** Where a batch is too much: there is a policy to try, or an interval ends in it. */
+  #one(packet: Packet): void {
+    if (packet.ts >= this.#due) this.#look(packet.ts);
     const slot = this.#engine.process(packet);
-    if (slot >= 0 && this.#engine.isOpen(slot)) whatIf.packet(slot, packet.ts);
+    if (slot >= 0 && this.#engine.isOpen(slot)) this.#whatIf?.packet(slot, packet.ts);
+  }
+
+  #look(now: number, last = false): void {
+    const tell: Tell = (note, msg) => this.#logNotice({ ts: now, note, msg, peer: PEER });
+    for (const line of this.#captureLoss.look(now, tell, last)) this.#logCaptureLoss(line);
+    this.#due = now + this.#captureLossInterval;
+  }
+
+  /** What the packets and the logs came to, counter by counter; to be called behind `finish`. */
+  losses(totals: LogTotals): LossTable {
+    const { stats, losses } = this.#engine;
+    const out: CounterReading[] = [];
+    const unparsed = stats.ignored.reduce((sum, count) => sum + count, 0);
+    engineReadings('', { handled: this.packets, unparsed, evicted: stats.evicted, losses }, out);
+    logReadings(totals, out);
+    const ledger = new LossLedger();
+    ledger.take(Date.now() / 1000, out);
+    return ledger.table();
   }
 
   /** To be called behind `finish`. */
@@ -221,6 +274,7 @@ class Reader {
     let totals: LogTotals;
     try {
       this.#engine.finish();
+      if (this.packets > 0) this.#look(this.last, true);
       this.#writer.flush();
     } finally {
       totals = this.#logs.close();
@@ -266,6 +320,7 @@ async function read(
   }
   const seconds = (performance.now() - begin) / 1000;
   const mirror = reading.mirror();
+  const losses = reader.losses(totals);
   const { whatIf } = reader;
   if (whatIf !== undefined && options.whatIfReport !== undefined)
     trial?.write(options.whatIfReport, whatIf, options.sensorMbps, `What if: ${files.join(' ')}`);
@@ -278,6 +333,7 @@ async function read(
     packetsPerSecond: Math.round(reader.packets / seconds),
     captureSeconds: reader.packets > 0 ? Number((reader.last - reader.first).toFixed(6)) : 0,
     logDir: config.logDir,
+    losses,
     ...(mirror === undefined ? {} : { mirror }),
     ...(whatIf === undefined ? {} : { whatIf: trial?.document(whatIf, options.sensorMbps) }),
     ...(io.stop.aborted ? { interrupted: true } : {}),
@@ -291,6 +347,8 @@ async function read(
         `(${scaled(summary.packetsPerSecond, 'packets/s')}); the capture spans ${clockText(summary.captureSeconds)}; logs in ${config.logDir}\n`,
     );
     if (mirror !== undefined) io.out(`${mirrorText(mirror)}\n`);
+    const [, noted] = lossLines(losses).find(([name]) => name === 'noted') ?? [];
+    if (noted !== undefined) io.out(`noted: ${noted}\n`);
     if (whatIf !== undefined) io.out(`\n${trial?.text(whatIf, options.sensorMbps)}`);
   }
   return problem;

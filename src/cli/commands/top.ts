@@ -5,6 +5,7 @@ import { parseDuration } from '../../base/units.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { interfaceOption } from '../gate-choice.ts';
+import { VIEWS, type View } from '../top/views.ts';
 
 const LEAST_SECONDS = 0.2;
 const MOST_SECONDS = 3600;
@@ -15,6 +16,7 @@ interface Options {
   once?: boolean;
   from?: string;
   token?: string;
+  view: View;
 }
 
 /** @throws SluiceError USAGE */
@@ -33,10 +35,11 @@ export const registerTop: Register = (program, host) => {
   const top = program
     .command('top')
     .description(
-      'What a gate or a run sees, drops and loses, live (docs/losses.md): s sorts, p pauses, q quits.',
+      'What a gate or a run sees, drops and loses, live (docs/losses.md): Tab or a letter shows another view, s sorts, p pauses, q quits.',
     )
     .addOption(interfaceOption())
     .addOption(new Option('--interval <TIME>', 'Time between two looks.').default('1s'))
+    .addOption(new Option('--view <VIEW>', 'What to show at first.').choices(VIEWS).default('overview'))
     .addOption(new Option('--once', 'One frame, with the rates of one interval, and done.'))
     .addOption(
       new Option(
@@ -56,7 +59,11 @@ export const registerTop: Register = (program, host) => {
             ? await SocketSource.open(options.interface)
             : new ApiSource(options.from, readToken(options.token));
         try {
-          await followTop(source, { interval, once: options.once === true, json: config.json }, io);
+          await followTop(
+            source,
+            { interval, once: options.once === true, json: config.json, view: options.view },
+            io,
+          );
         } finally {
           source.close();
         }
@@ -71,6 +78,7 @@ Examples:
   sluice top                      the gate that is up, or the run that has one
   sluice top -i eth1 --interval 5s
   sluice top --once               one frame for a script or a ticket
+  sluice top --once --view losses every counter from the card on
   sluice top --json               a document a second
   sluice top --from 9900          a run without a gate, by its API`,
   );

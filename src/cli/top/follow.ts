@@ -3,12 +3,15 @@ import type { CommandIo } from '../../base/io.ts';
 import { frameOf, SORTS, type TopFrame } from './frame.ts';
 import type { Reading, Source } from './reading.ts';
 import { Screen, type Wish } from './screen.ts';
-import { type Around, frameLines } from './text.ts';
+import { frameLines } from './text.ts';
+import { type Around, VIEWS, type View } from './views.ts';
 
 export interface TopOptions {
   /** Seconds between two looks. */
   interval: number;
   once: boolean;
+  /** What is shown at first. */
+  view: View;
   json: boolean;
 }
 
@@ -31,7 +34,11 @@ export async function followTop(source: Source, options: TopOptions, io: Command
 }
 
 /** One after the other, as text or JSON lines. */
-async function printed(source: Source, { interval, once, json }: TopOptions, io: CommandIo): Promise<void> {
+async function printed(
+  source: Source,
+  { interval, once, json, view }: TopOptions,
+  io: CommandIo,
+): Promise<void> {
   let before = await source.read();
   while (!io.stop.aborted) {
     await paused(interval, io);
@@ -42,6 +49,7 @@ async function printed(source: Source, { interval, once, json }: TopOptions, io:
     const around: Around = {
       columns: process.stdout.columns ?? io.columns,
       rows: PRINTED_ROWS,
+      view,
       sort: 'rate',
       paused: false,
       silent: undefined,
@@ -56,9 +64,10 @@ async function printed(source: Source, { interval, once, json }: TopOptions, io:
 }
 
 /** In place, with keys. */
-async function shown(source: Source, { interval }: TopOptions, io: CommandIo): Promise<void> {
+async function shown(source: Source, { interval, view: first }: TopOptions, io: CommandIo): Promise<void> {
   const quit = new AbortController();
   let sort = 0;
+  let view = first;
   let held = false;
   let last: Reading = await source.read();
   let before: Reading | undefined;
@@ -71,6 +80,7 @@ async function shown(source: Source, { interval }: TopOptions, io: CommandIo): P
     const lines = frameLines(shownFrame, {
       columns: screen.columns,
       rows: screen.rows,
+      view,
       sort: SORTS[sort],
       paused: held,
       silent: stale ? silent : undefined,
@@ -85,7 +95,8 @@ async function shown(source: Source, { interval }: TopOptions, io: CommandIo): P
     else if (wish === 'sort') {
       sort = (sort + 1) % SORTS.length;
       shownFrame = frameOf(last, before, SORTS[sort]);
-    }
+    } else if (wish === 'next') view = VIEWS[(VIEWS.indexOf(view) + 1) % VIEWS.length];
+    else if (wish !== 'redraw') view = wish;
     if (wish !== 'quit') draw();
   };
   using screen = new Screen(process.stdin, process.stdout, wished);

@@ -1,13 +1,14 @@
-import type { ShuntRow } from '../../gate/control-protocol.ts';
 import type { Ledger } from '../../gate/index.ts';
 import type { LossTable } from '../../gate/losses/index.ts';
-import type { AttackLine, Reading } from './reading.ts';
+import type { AttackLine, FlowLine, Lists, Reading, TalkerLine } from './reading.ts';
 
 /** A shunted flow with what was dropped of it between two readings. */
 export interface TopFlow {
   proto: string;
   a: string;
   b: string;
+  /** Ids of VLANs and tunnels, as `sluice shunt add` takes them; empty: none. */
+  ids: string;
   owner: string;
   trigger: string;
   /** Dropped since it is shunted, L2 bytes. */
@@ -33,6 +34,8 @@ export interface TopFrame {
   at: number;
   /** Seconds that rates are over; 0: there is no rate yet. */
   seconds: number;
+  /** The same of flows and rules, which an API looks up less often. */
+  listSeconds: number;
   name: string;
   mode: string;
   kind: 'gate' | 'run';
@@ -50,6 +53,8 @@ export interface TopFrame {
   handled: { pkts: number; bytes: number } | null;
   connections: number | null;
   shunts: { live: number; listed: boolean; top: TopFlow[] };
+  /** Of connections that ended in so many seconds; null: of what is shunted alone. */
+  talkers: { seconds: number | null; top: TalkerLine[] };
   rules: TopRule[];
   attacks: AttackLine[];
   losses: LossTable | null;
@@ -66,24 +71,75 @@ const KEY: Readonly<Record<Sort, (flow: TopFlow) => number>> = {
 
 const MOST_FLOWS = 100;
 
-const nameOf = ({ proto, a, b, vlan, innerVlan, vni }: ShuntRow): string =>
-  `${proto} ${a.addr} ${a.port} ${b.addr} ${b.port} ${vlan} ${innerVlan} ${vni}`;
-const end = ({ addr, port }: ShuntRow['a']): string =>
+const idsOf = ({ vlan, innerVlan, vni, geneveVni }: FlowLine): string =>
+  [
+    vlan === 0 ? '' : `vlan ${vlan}${innerVlan === 0 ? '' : `.${innerVlan}`}`,
+    vni === 0 ? '' : `vni ${vni}`,
+    geneveVni === 0 ? '' : `geneve-vni ${geneveVni}`,
+  ]
+    .filter((text) => text !== '')
+    .join(' ');
+const nameOf = (flow: FlowLine): string =>
+  `${flow.proto} ${end(flow.a)} ${end(flow.b)} ${flow.vlan} ${flow.innerVlan} ${flow.vni} ${flow.geneveVni}`;
+const end = ({ addr, port }: FlowLine['a']): string =>
   addr.includes(':') ? `[${addr}]:${port}` : `${addr}:${port}`;
+
+/** A counter that is smaller than before began anew. */
+const perSecond =
+  (seconds: number) =>
+  (value: number, last: number): number =>
+    seconds > 0 ? (value >= last ? value - last : value) / seconds : 0;
+
+function flowsOf(now: Lists, before: Lists | undefined, sort: Sort): TopFlow[] {
+  const per = perSecond(before === undefined ? 0 : now.at - before.at);
+  const known = new Map((before?.shunts ?? []).map((flow) => [nameOf(flow), flow]));
+  return (now.shunts ?? [])
+    .map((flow): TopFlow => {
+      const { proto, owner, trigger, pkts, bytes } = flow;
+      // What began in between has all that it has from then.
+      const isFresh = before?.shunts !== undefined && now.whole;
+      const last = known.get(nameOf(flow)) ?? (isFresh ? { pkts: 0, bytes: 0 } : flow);
+      return {
+        proto,
+        a: end(flow.a),
+        b: end(flow.b),
+        ids: idsOf(flow),
+        owner,
+        trigger,
+        pkts,
+        bytes,
+        pktRate: per(pkts, last.pkts),
+        bitRate: 8 * per(bytes, last.bytes),
+      };
+    })
+    .toSorted((x, y) => KEY[sort](y) - KEY[sort](x) || y.bytes - x.bytes)
+    .slice(0, MOST_FLOWS);
+}
+
+function rulesOf(now: Lists, before: Lists | undefined): TopRule[] {
+  const per = perSecond(before === undefined ? 0 : now.at - before.at);
+  const known = new Map((before?.rules ?? []).map((rule) => [rule.id, rule]));
+  return now.rules.map(({ id, expr, action, enabled, matched, dropped }) => ({
+    id,
+    expr,
+    action,
+    enabled,
+    matched: matched.pkts,
+    dropped: dropped.pkts,
+    dropRate: per(dropped.pkts, known.get(id)?.dropped.pkts ?? dropped.pkts),
+  }));
+}
 
 /** What two readings show; one that has none before has no rates. */
 export function frameOf(now: Reading, before: Reading | undefined, sort: Sort): TopFrame {
   const seconds = before === undefined ? 0 : Math.max(0, now.at - before.at);
-  // A counter that is smaller than before began anew.
-  const per = (value: number, last: number): number =>
-    seconds > 0 ? (value >= last ? value - last : value) / seconds : 0;
+  const per = perSecond(seconds);
   const rate = (of: (reading: Reading) => number): number =>
     before === undefined ? 0 : per(of(now), of(before));
-  const known = new Map((before?.shunts ?? []).map((row) => [nameOf(row), row]));
-  const rulesBefore = new Map((before?.rules ?? []).map((rule) => [rule.id, rule]));
   return {
     at: now.at,
     seconds,
+    listSeconds: now.listsBefore === undefined ? 0 : now.lists.at - now.listsBefore.at,
     name: now.name,
     mode: now.mode,
     kind: now.kind,
@@ -102,43 +158,12 @@ export function frameOf(now: Reading, before: Reading | undefined, sort: Sort): 
     connections: now.connections ?? null,
     shunts: {
       live: now.shuntsLive,
-      listed: now.shunts !== undefined,
-      top: (now.shunts ?? [])
-        .map((row): TopFlow => {
-          const last = known.get(nameOf(row));
-          const pkts = row.ab.pkts + row.ba.pkts;
-          const bytes = row.ab.bytes + row.ba.bytes;
-          // What began in between has all that it has from then.
-          const fresh = before?.shunts !== undefined;
-          const [pktsBefore, bytesBefore] =
-            last === undefined
-              ? [fresh ? 0 : pkts, fresh ? 0 : bytes]
-              : [last.ab.pkts + last.ba.pkts, last.ab.bytes + last.ba.bytes];
-          return {
-            proto: row.proto,
-            a: end(row.a),
-            b: end(row.b),
-            owner: row.owner,
-            trigger: row.trigger,
-            pkts,
-            bytes,
-            pktRate: per(pkts, pktsBefore),
-            bitRate: 8 * per(bytes, bytesBefore),
-          };
-        })
-        .toSorted((x, y) => KEY[sort](y) - KEY[sort](x) || y.bytes - x.bytes)
-        .slice(0, MOST_FLOWS),
+      listed: now.lists.shunts !== undefined,
+      top: flowsOf(now.lists, now.listsBefore, sort),
     },
-    rules: now.rules.map((rule) => ({
-      id: rule.id,
-      expr: rule.expr,
-      action: rule.action,
-      enabled: rule.enabled,
-      matched: rule.matched.pkts,
-      dropped: rule.dropped.pkts,
-      dropRate: per(rule.dropped.pkts, rulesBefore.get(rule.id)?.dropped.pkts ?? rule.dropped.pkts),
-    })),
-    attacks: now.attacks.filter(({ ended, attack }) => ended === null && attack),
+    talkers: { seconds: now.lists.talkersOf, top: now.lists.talkers },
+    rules: rulesOf(now.lists, now.listsBefore),
+    attacks: now.lists.attacks.filter(({ ended, attack }) => ended === null && attack),
     losses: now.losses ?? null,
   };
 }

@@ -4,19 +4,74 @@ import { SluiceError } from '../../base/errors.ts';
 import { ControlClient } from '../../gate/control-client.ts';
 import { findPlace, type Place } from '../../gate/control-places.ts';
 import type { RuleRow, ShuntRow, StatusReport } from '../../gate/control-protocol.ts';
+import type { Endpoint } from '../../gate/flow-key.ts';
 import type { Ledger } from '../../gate/index.ts';
 import type { LossTable } from '../../gate/losses/index.ts';
 
 /** More shunts than these are not listed: it would keep the gate busy. */
 const MOST_LISTED = 20_000;
+const MOST_TALKERS = 100;
 
 export interface AttackLine {
   id: string;
   kind: string;
   target: string;
+  /** Seconds since the epoch. */
+  began: number;
   ended: number | null;
+  /** Packets per second. */
   peak: number;
+  usual: number;
   attack: boolean;
+  why: string;
+}
+
+/** A flow that is shunted, with what was dropped of it. */
+export interface FlowLine {
+  proto: string;
+  a: Endpoint;
+  b: Endpoint;
+  vlan: number;
+  innerVlan: number;
+  vni: number;
+  geneveVni: number;
+  owner: string;
+  trigger: string;
+  pkts: number;
+  /** L2 bytes. */
+  bytes: number;
+}
+
+/** A host, with IP bytes of its connections and the part that was dropped. */
+export interface TalkerLine {
+  host: string;
+  connections: number;
+  bytes: number;
+  dropped: number;
+}
+
+export interface RuleLine {
+  id: string;
+  expr: string;
+  action: string;
+  enabled: boolean;
+  matched: { pkts: number };
+  dropped: { pkts: number };
+}
+
+/** What is listed at one time; the API of a run looks it up less often than the figures. */
+export interface Lists {
+  /** Seconds since the epoch. */
+  at: number;
+  /** Undefined: there are too many to list. */
+  shunts: FlowLine[] | undefined;
+  /** All of them, not those alone that have dropped the most. */
+  whole: boolean;
+  talkers: TalkerLine[];
+  /** Talkers are of connections that have ended in so many seconds; null: of what is shunted alone. */
+  talkersOf: number | null;
+  rules: RuleLine[];
+  attacks: AttackLine[];
 }
 
 /** What `sluice top` is told at one time. */
@@ -34,10 +89,9 @@ export interface Reading {
   handled: { pkts: number; bytes: number } | undefined;
   connections: number | undefined;
   shuntsLive: number;
-  /** Undefined: there are too many to list, or this way they are not told of. */
-  shunts: ShuntRow[] | undefined;
-  rules: RuleRow[];
-  attacks: AttackLine[];
+  lists: Lists;
+  /** Those that rates of flows and rules are since. */
+  listsBefore: Lists | undefined;
   losses: LossTable | undefined;
 }
 
@@ -52,6 +106,7 @@ export interface Source {
 export class SocketSource implements Source {
   readonly #place: Place;
   readonly #client: ControlClient;
+  #lists: Lists | undefined;
 
   private constructor(place: Place, client: ControlClient) {
     this.#place = place;
@@ -71,8 +126,20 @@ export class SocketSource implements Source {
     const live = status.tables.flows4.entries + status.tables.flows6.entries;
     const { seen, passed, shunted, ruleDropped, rateLimited, steered, aborted, reasons } = status;
     const run = status.daemon.driven === true;
+    const at = Date.now() / 1000;
+    const shunts = live <= MOST_LISTED ? (await this.#rows<ShuntRow>('list')).map(flowLine) : undefined;
+    const listsBefore = this.#lists;
+    this.#lists = {
+      at,
+      shunts,
+      whole: true,
+      talkers: talkersOf(shunts ?? []),
+      talkersOf: null,
+      rules: await this.#rules(),
+      attacks: this.#attacks(),
+    };
     return {
-      at: Date.now() / 1000,
+      at,
       name: status.interfaces.map((row) => row.interface).join(', '),
       mode: status.mode,
       kind: run ? 'run' : 'gate',
@@ -81,9 +148,8 @@ export class SocketSource implements Source {
       handled: undefined,
       connections: undefined,
       shuntsLive: live,
-      shunts: live <= MOST_LISTED ? await this.#rows<ShuntRow>('list') : undefined,
-      rules: await this.#rules(),
-      attacks: this.#attacks(),
+      lists: this.#lists,
+      listsBefore,
       losses,
     };
   }
@@ -119,6 +185,39 @@ export class SocketSource implements Source {
   }
 }
 
+function flowLine(row: ShuntRow): FlowLine {
+  const { proto, a, b, vlan, innerVlan, vni, geneveVni = 0, owner, trigger, ab, ba } = row;
+  const counts = { pkts: ab.pkts + ba.pkts, bytes: ab.bytes + ba.bytes };
+  return { proto, a, b, vlan, innerVlan, vni, geneveVni, owner, trigger, ...counts };
+}
+
+/** A gate alone knows of hosts what it has dropped. */
+function talkersOf(shunts: readonly FlowLine[]): TalkerLine[] {
+  const hosts = new Map<string, TalkerLine>();
+  for (const { a, b, bytes } of shunts)
+    for (const { addr } of [a, b]) {
+      const known = hosts.get(addr) ?? { host: addr, connections: 0, bytes: 0, dropped: 0 };
+      hosts.set(addr, {
+        host: addr,
+        connections: known.connections + 1,
+        bytes: known.bytes + bytes,
+        dropped: known.dropped + bytes,
+      });
+    }
+  return [...hosts.values()].toSorted((x, y) => y.bytes - x.bytes).slice(0, MOST_TALKERS);
+}
+
+interface ApiBoard {
+  at: number;
+  shunts: { top: FlowLine[] };
+  talkers: {
+    seconds: number;
+    hosts: { name: string; connections: number; bytes: number; shuntedBytes: number; liveBytes: number }[];
+  };
+  rules: RuleLine[] | null;
+  attacks: AttackLine[] | null;
+}
+
 interface ApiStatus {
   at: number;
   packets: number;
@@ -128,10 +227,29 @@ interface ApiStatus {
   ledger: Ledger | null;
 }
 
+function listsOf({ at, shunts, talkers, rules, attacks }: ApiBoard): Lists {
+  return {
+    at,
+    shunts: shunts.top,
+    whole: false,
+    talkers: talkers.hosts.map(({ name, connections, bytes, shuntedBytes, liveBytes }) => ({
+      host: name,
+      connections,
+      bytes: bytes + liveBytes,
+      dropped: shuntedBytes + liveBytes,
+    })),
+    talkersOf: talkers.seconds,
+    rules: rules ?? [],
+    attacks: attacks ?? [],
+  };
+}
+
 /** Through the HTTP API of a run: also of one that has no gate. */
 export class ApiSource implements Source {
   readonly #where: string;
   readonly #token: string | undefined;
+  #lists: Lists | undefined;
+  #listsBefore: Lists | undefined;
 
   /** `where`: `http://HOST:PORT`, a port of this host, or `unix:/PATH`. */
   constructor(where: string, token: string | undefined) {
@@ -142,6 +260,12 @@ export class ApiSource implements Source {
   async read(): Promise<Reading> {
     const status = (await this.#get('/v1/status')) as ApiStatus;
     const losses = (await this.#get('/v1/losses')) as LossTable;
+    const lists = listsOf((await this.#get('/v1/board')) as ApiBoard);
+    // One board serves all who ask for some seconds.
+    if (lists.at !== this.#lists?.at) {
+      this.#listsBefore = this.#lists;
+      this.#lists = lists;
+    }
     const sources = (await this.#get('/v1/sources')) as { name: string; mode: string }[];
     return {
       at: status.at,
@@ -153,9 +277,8 @@ export class ApiSource implements Source {
       handled: { pkts: status.packets, bytes: status.bytes },
       connections: status.connections.open,
       shuntsLive: status.shunts.live,
-      shunts: undefined,
-      rules: [],
-      attacks: [],
+      lists: this.#lists ?? lists,
+      listsBefore: this.#listsBefore,
       losses,
     };
   }

@@ -1,8 +1,12 @@
 import { emitKeypressEvents, type Key } from 'node:readline';
 import type { ReadStream, WriteStream } from 'node:tty';
+import { VIEWS, type View } from './views.ts';
 
 /** What a key asks for. */
-export type Wish = 'sort' | 'pause' | 'quit' | 'redraw';
+export type Wish = 'sort' | 'pause' | 'quit' | 'redraw' | 'next' | View;
+
+/** Views by their first letters. */
+const LETTERS = new Map(VIEWS.map((view) => [view[0], view]));
 
 /** The whole terminal, as it was before when it is let go of: frames in place of each other, and keys. */
 export class Screen implements Disposable {
@@ -14,10 +18,13 @@ export class Screen implements Disposable {
   constructor(input: ReadStream, output: WriteStream, wish: (wish: Wish) => void) {
     this.#input = input;
     this.#output = output;
-    this.#onKey = (_, { name, ctrl }) => {
+    this.#onKey = (_, { name = '', ctrl }) => {
+      const view = LETTERS.get(name);
       if (name === 'q' || name === 'escape' || (ctrl === true && name === 'c')) wish('quit');
       else if (name === 's') wish('sort');
       else if (name === 'p' || name === 'space') wish('pause');
+      else if (name === 'tab') wish('next');
+      else if (view !== undefined && ctrl !== true) wish(view);
     };
     this.#onResize = () => wish('redraw');
     emitKeypressEvents(input);

@@ -1,63 +1,30 @@
-import type { CommandIo } from '../../base/io.ts';
 import { grouped, scaled } from '../../base/units.ts';
-import type { Sort, TopFlow, TopFrame } from './frame.ts';
+import { lossLines } from '../../gate/losses/text.ts';
+import type { TopFrame } from './frame.ts';
+import { type Around, clip, rateOf, safe, viewLines } from './views.ts';
 
-/** What is said around a frame. */
-export interface Around {
-  columns: number;
-  /** Lines that there is room for. */
-  rows: number;
-  sort: Sort;
-  paused: boolean;
-  /** Seconds without an answer; undefined: the figures are of now. */
-  silent: number | undefined;
-  paint: CommandIo['paint'];
-  /** Keys are read. */
-  keys: boolean;
-}
-
-const WIDE = 76;
-const RULES = 6;
 const LOSSES = 8;
+/** Columns of what a line is about. */
+const NAMES = 10;
+/** Lines that a window has to have for more than a list. */
+const ROOM = 16;
+const KEYS = 'q quit · Tab view (o f t r a l) · s sort · p pause';
 
 const time = (at: number): string => new Date(at * 1000).toISOString().slice(11, 19);
-const clip = (text: string, columns: number): string =>
-  text.length <= columns ? text : `${text.slice(0, Math.max(0, columns - 1))}…`;
-/** Text that other programs or people have chosen: no control characters reach the terminal. */
-const safe = (text: string): string => text.replaceAll(/\p{Cc}/gu, '?');
 
 /** A frame as lines, none wider than the terminal; in a window that is too low the end is left out. */
 export function frameLines(frame: TopFrame, around: Around): string[] {
-  const { columns, rows, paint } = around;
+  const { columns, rows, view, keys, paint } = around;
   const lines: string[] = [...headLines(frame, around)];
-  const put = (text: string): void => {
-    lines.push(clip(text, columns));
-  };
-  const live = around.silent === undefined;
-  const rate = (text: string): string => (live && frame.seconds > 0 ? text : '–');
-  put('');
-  for (const line of trafficLines(frame, rate)) put(line);
-  put('');
-  lines.push(...lossLines(frame, around, rate));
-  for (const { id, kind, target, peak } of frame.attacks)
-    lines.push(
-      paint(
-        'red',
-        clip(`attack ${safe(id)}  ${safe(kind)}  ${safe(target)}  peak ${grouped(peak)}/s`, columns),
-      ),
-    );
-  if (frame.rules.length > 0) {
-    put('');
-    lines.push(paint('bold', clip(`rules (${frame.rules.length})   dropped/s      dropped`, columns)));
-    for (const rule of frame.rules.toSorted((a, b) => b.dropRate - a.dropRate).slice(0, RULES))
-      put(
-        `${rule.enabled ? 'on ' : 'off'} ${rate(grouped(Math.round(rule.dropRate))).padStart(15)} ${grouped(rule.dropped).padStart(12)}  ${safe(rule.action)}  ${safe(rule.expr)}`,
-      );
+  // In a low window the list that was asked for comes before what stands above all lists.
+  if (view === 'overview' || rows >= ROOM) {
+    lines.push('', ...trafficLines(frame, rateOf(frame.seconds, around)).map((line) => clip(line, columns)));
+    lines.push('');
+    if (view !== 'losses') lines.push(...lossText(frame, around));
   }
-  put('');
-  lines.push(...flowLines(frame, around, rate));
-  if (around.keys && lines.length < rows)
-    lines.push(paint('dim', clip('s sort · p pause · q quit', columns)));
+  const room = Math.max(0, rows - lines.length - (keys ? 1 : 0));
+  lines.push(...(view === 'losses' ? lossText(frame, around) : viewLines(frame, around)).slice(0, room));
+  if (keys && lines.length < rows) lines.push(paint('dim', clip(KEYS, columns)));
   return lines.slice(0, rows);
 }
 
@@ -99,46 +66,17 @@ function trafficLines(
   return lines;
 }
 
-function lossLines(
-  { losses }: TopFrame,
-  { columns, paint }: Around,
-  rate: (text: string) => string,
-): string[] {
+function lossText({ losses, seconds }: TopFrame, around: Around): string[] {
+  const { columns, paint, view } = around;
   if (losses === null) return [];
-  const told = losses.rows.filter(({ kind, total }) => kind === 'loss' && total > 0);
-  if (told.length === 0) return [paint('green', clip('lost    nothing, from the card on', columns))];
-  const head = `lost    ${grouped(losses.lost.packets)} packets, ${rate(`${grouped(Math.round(losses.lost.rate))}/s`)}`;
-  return [
-    paint('red', clip(head, columns)),
-    ...told
-      .toSorted((a, b) => b.rate - a.rate || b.total - a.total)
-      .slice(0, LOSSES)
-      .map(({ stage, where, counter, unit, total, rate: now }) =>
-        clip(
-          `  ${stage} ${safe(where)} ${counter}: ${grouped(total)} ${unit}, ${rate(`${grouped(Math.round(now))}/s`)}`,
-          columns,
-        ),
-      ),
-  ];
-}
-
-function flowLines(
-  frame: TopFrame,
-  { columns, rows, sort, paint }: Around,
-  rate: (text: string) => string,
-): string[] {
-  const { listed, top, live } = frame.shunts;
-  if (!listed) return live === 0 ? [] : [clip('shunted flows are not listed here', columns)];
-  const wide = columns >= WIDE;
-  const head = wide
-    ? `${'bit/s'.padStart(12)}${'pkt/s'.padStart(12)}${'dropped'.padStart(10)}  shunted flow, by ${sort}`
-    : `${'bit/s'.padStart(10)}  shunted flow`;
-  const line = (flow: TopFlow): string => {
-    const name = `${flow.proto} ${flow.a} ${flow.b}`;
-    const bits = rate(scaled(flow.bitRate, '').trim());
-    if (!wide) return `${bits.padStart(10)}  ${name}`;
-    const by = [flow.owner, flow.trigger].filter((text) => text !== '').map(safe);
-    return `${bits.padStart(12)}${rate(scaled(flow.pktRate, '').trim()).padStart(12)}${scaled(flow.bytes, 'B').padStart(10)}  ${name}  ${by.join(' ')}`;
-  };
-  return [paint('bold', clip(head, columns)), ...top.slice(0, rows).map((flow) => clip(line(flow), columns))];
+  const rate = rateOf(seconds, around);
+  const lines = lossLines(losses, view === 'losses' ? { rate, all: true } : { rate, most: LOSSES });
+  const isLost = losses.rows.some(({ kind, total }) => kind === 'loss' && total > 0);
+  return lines
+    .filter(([name]) => view === 'losses' || name !== 'noted')
+    .map(([name, text]) => {
+      const line = clip(safe(`${name.padEnd(NAMES)} ${text}`), columns);
+      if (name !== 'lost') return line;
+      return paint(isLost ? 'red' : 'green', line);
+    });
 }

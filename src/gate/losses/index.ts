@@ -15,3 +15,4 @@ export {
   type Stage,
 } from './ledger.ts';
 export { gateReadings, type LossPoint, PathReader } from './path.ts';
+export { type LossLine, type LossTextOptions, lossLines, percentText } from './text.ts';

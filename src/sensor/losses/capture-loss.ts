@@ -1,11 +1,16 @@
-import { Loss } from '../../flow/index.ts';
 import type { CaptureLossRecord } from '../../log/other-logs.ts';
-import { Stat } from '../setup.ts';
-import type { Station } from '../station.ts';
 import { Hysteresis } from './hysteresis.ts';
 
 /** What capture-loss tells to people, in Zeek's kinds. */
 export type Tell = (note: string, message: string) => void;
+
+/** What a worker has counted since the start. */
+export interface AckCounts {
+  peer: string;
+  /** TCP acknowledgements, and those of what was not seen. */
+  acks: number;
+  gaps: number;
+}
 
 interface Peer {
   acks: number;
@@ -21,15 +26,15 @@ const percentOf = (part: number, whole: number): number => (whole > 0 ? (100 * p
  * what was not seen. Connections that are shunted do not count.
  */
 export class CaptureLossWatch {
-  readonly #stations: readonly Station[];
+  readonly #counts: () => readonly AckCounts[];
   readonly #interval: number;
   readonly #threshold: number;
-  readonly #peers = new Map<Float64Array, Peer>();
+  readonly #peers = new Map<string, Peer>();
   #began: number | undefined;
 
   /** `interval` in seconds, `threshold` in percent. */
-  constructor(stations: readonly Station[], interval: number, threshold: number) {
-    this.#stations = stations;
+  constructor(counts: () => readonly AckCounts[], interval: number, threshold: number) {
+    this.#counts = counts;
     this.#interval = interval;
     this.#threshold = threshold;
   }
@@ -40,27 +45,18 @@ export class CaptureLossWatch {
     const seconds = now - this.#began;
     if (seconds <= 0 || (!last && seconds < this.#interval)) return [];
     this.#began = now;
-    return this.#stations.flatMap(({ name, stats }) =>
-      stats.map((of, number) =>
-        this.#measure(
-          of,
-          stats.length > 1 ? `${name}-${number}` : name,
-          now,
-          seconds,
-          last ? () => {} : tell,
-        ),
-      ),
-    );
+    return this.#counts().map((counts) => this.#measure(counts, now, seconds, last ? () => {} : tell));
   }
 
-  #measure(of: Float64Array, peer: string, ts: number, tsDelta: number, tell: Tell): CaptureLossRecord {
-    let known = this.#peers.get(of);
+  #measure(counts: AckCounts, ts: number, tsDelta: number, tell: Tell): CaptureLossRecord {
+    const { peer } = counts;
+    let known = this.#peers.get(peer);
     if (known === undefined) {
       known = { acks: 0, gaps: 0, loss: new Hysteresis(this.#threshold), silent: false };
-      this.#peers.set(of, known);
+      this.#peers.set(peer, known);
     }
-    const acks = of[Stat.losses + Loss.acks] - known.acks;
-    const gaps = of[Stat.losses + Loss.gaps] - known.gaps;
+    const acks = counts.acks - known.acks;
+    const gaps = counts.gaps - known.gaps;
     known.acks += acks;
     known.gaps += gaps;
     const percentLost = percentOf(gaps, acks);

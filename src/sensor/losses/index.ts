@@ -1,3 +1,3 @@
 export { LossKeeper, type LossReport } from './keeper.ts';
 export type { OrderReport } from './order.ts';
-export { lossLines } from './text.ts';
+export { reportLines } from './text.ts';

@@ -1,4 +1,5 @@
 import type { RunConfig } from '../../base/config.ts';
+import { Loss } from '../../flow/index.ts';
 import {
   type CounterReading,
   gateReadings,
@@ -9,11 +10,13 @@ import {
 } from '../../gate/losses/index.ts';
 import type { CaptureLossRecord } from '../../log/other-logs.ts';
 import type { LogTotals } from '../../log/target.ts';
+import { Stat } from '../setup.ts';
 import type { Station } from '../station.ts';
 import { LossAlarms } from './alarms.ts';
-import { CaptureLossWatch, type Tell } from './capture-loss.ts';
+import { type AckCounts, CaptureLossWatch, type Tell } from './capture-loss.ts';
+import { logReadings } from './engine-readings.ts';
 import { type OrderReport, orderOf } from './order.ts';
-import { logReadings, stationReadings } from './own-counters.ts';
+import { queueReadings, stationReadings } from './own-counters.ts';
 
 const INTERVAL_SECONDS = 1;
 
@@ -49,7 +52,7 @@ export class LossKeeper {
     this.#stations = stations;
     this.#host = host;
     const { captureLossInterval, captureLossAlarm, lossAlarm } = host.config;
-    this.#captureLoss = new CaptureLossWatch(stations, captureLossInterval, captureLossAlarm);
+    this.#captureLoss = new CaptureLossWatch(() => peersOf(stations), captureLossInterval, captureLossAlarm);
     this.#alarms = new LossAlarms(lossAlarm);
   }
 
@@ -80,7 +83,8 @@ export class LossKeeper {
     for (const gate of new Set(stations.map((station) => station.gate)))
       if (gate !== undefined) gateReadings(gate, out);
     for (const station of stations) stationReadings(station, out);
-    logReadings(stations, this.#logs, out);
+    queueReadings(stations, out);
+    if (this.#logs !== undefined) logReadings(this.#logs, out);
     this.#ledger.take(Date.now() / 1000, out);
   }
 
@@ -103,6 +107,17 @@ export class LossKeeper {
   report(): LossReport {
     return { ...this.#ledger.table(), order: orderOf(this.#stations) };
   }
+}
+
+/** What each worker counts of acknowledgements. */
+function peersOf(stations: readonly Station[]): AckCounts[] {
+  return stations.flatMap(({ name, stats }) =>
+    stats.map((of, number) => ({
+      peer: stats.length > 1 ? `${name}-${number}` : name,
+      acks: of[Stat.losses + Loss.acks],
+      gaps: of[Stat.losses + Loss.gaps],
+    })),
+  );
 }
 
 /** The cards that packets are captured from, or that have a gate. */

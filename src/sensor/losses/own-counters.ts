@@ -1,10 +1,9 @@
-import { Loss } from '../../flow/index.ts';
 import { END_REASONS } from '../../gate/layout.ts';
 import { adder, type CounterReading, GAUGE, OURS } from '../../gate/losses/index.ts';
-import type { LogTotals } from '../../log/target.ts';
 import { Stat } from '../setup.ts';
 import type { Station } from '../station.ts';
 import { udpBooks } from '../udp-books.ts';
+import { engineReadings } from './engine-readings.ts';
 
 /** The counters of captures, workers and logs. */
 
@@ -50,36 +49,24 @@ function socketReadings(where: string, of: Float64Array, out: CounterReading[]):
 
 function workerReadings(where: string, of: Float64Array, out: CounterReading[]): void {
   const put = adder(out, 'worker', where);
-  put('handled', 'count', 'packets', of[Stat.packets], OURS);
-  put('unparsed', 'count', 'packets', of[Stat.unparsed], OURS);
+  engineReadings(
+    where,
+    {
+      handled: of[Stat.packets],
+      unparsed: of[Stat.unparsed],
+      evicted: of[Stat.evicted],
+      losses: of.subarray(Stat.losses),
+    },
+    out,
+  );
   put('late', 'warning', 'packets', of[Stat.latePackets], OURS);
-  put('badChecksums', 'warning', 'packets', of[Stat.losses + Loss.badChecksums], OURS);
-  put('outOfOrder', 'warning', 'packets', of[Stat.losses + Loss.outOfOrder], OURS);
-  put('evicted', 'warning', 'entries', of[Stat.evicted], OURS);
   put('notesLost', 'warning', 'entries', of[Stat.notesLost], OURS);
   put('bypassed', 'count', 'packets', of[Stat.bypassedPackets], OURS);
-  put('tcp.acks', 'count', 'events', of[Stat.losses + Loss.acks], OURS);
-  put('tcp.gaps', 'warning', 'events', of[Stat.losses + Loss.gaps], OURS);
-  put('tcp.late', 'warning', 'events', of[Stat.losses + Loss.late], OURS);
 }
 
-/** Lines that did not get into a log, on their way there and at the disk, and what sinks did not take. */
-export function logReadings(
-  stations: readonly Station[],
-  logs: LogTotals | undefined,
-  out: CounterReading[],
-): void {
-  const put = adder(out, 'log', '');
+/** Lines for which the log thread had no room. */
+export function queueReadings(stations: readonly Station[], out: CounterReading[]): void {
   let queue = 0;
   for (const { stats } of stations) for (const of of stats) queue += of[Stat.logLinesLost];
-  put('queueFull', 'loss', 'lines', queue, OURS);
-  if (logs === undefined) return;
-  put('written', 'count', 'lines', logs.lines, OURS);
-  put('diskLost', 'loss', 'lines', logs.lost, OURS);
-  put('waiting', 'count', 'lines', logs.waiting, GAUGE);
-  for (const { name, sent, lost } of logs.sinks ?? []) {
-    const sink = adder(out, 'log', name);
-    sink('sent', 'count', 'lines', sent, OURS);
-    sink('sinkLost', 'loss', 'lines', lost, OURS);
-  }
+  adder(out, 'log', '')('queueFull', 'loss', 'lines', queue, OURS);
 }
