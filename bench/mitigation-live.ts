@@ -1,7 +1,7 @@
 import { SluiceError } from '../src/base/errors.ts';
 import { unshareNetns } from '../src/kernel/index.ts';
 import { ATTACK_KINDS, type Attacking, attackOf } from './attack-traffic.ts';
-import { attackLive, type LiveAttackResult } from './live-attack.ts';
+import { attackLive, type LiveAttackResult, type MitigationLine } from './live-attack.ts';
 import { type BenchIo, median, type Table } from './measure.ts';
 import { usualTrace } from './usual-trace.ts';
 import { SURPRISES, surpriseOf } from './usual-traffic.ts';
@@ -36,10 +36,27 @@ function wholeOf({ result: { droppedAfter, droppedAll, firstDrop } }: Case, dura
   return droppedAfter * (1 - firstDrop / WHOLE_SECONDS);
 }
 
-const isRightlyNamed = ({ attack: { kind, target }, result: { log } }: Case): boolean =>
-  log.some(
+const lineOf = ({ attack: { kind, target }, result: { log } }: Case): MitigationLine | undefined =>
+  log.find(
     (line) => line.event !== 'ended' && line.attack === true && line.kind === kind && line.target === target,
   );
+
+const isRightlyNamed = (one: Case): boolean => lineOf(one) !== undefined;
+
+/** Seconds from the begin of the tick in which it began: until it was known, until the first rule was in force. */
+function answerOf(one: Case): { noticed: number; inForce: number } | undefined {
+  const began = lineOf(one);
+  if (began === undefined) return undefined;
+  const live = one.result.log.find(({ event, id }) => event === 'live' && id === began.id);
+  const from = Number(began['began']);
+  return { noticed: Number(began['noticed']) - from, inForce: live === undefined ? none : live.ts - from };
+}
+
+/** Why nothing was done, as far as the log of the gate knows. */
+const unanswered = (one: Case): string =>
+  `${one.attack.kind} on ${one.attack.target}: nothing was dropped. ${
+    one.result.log.map((line) => JSON.stringify(line).slice(0, 1000)).join('\n  ') || 'The log is empty.'
+  }`;
 
 const limits = ({ result: { log } }: Case): boolean =>
   log.some(({ rules = [] }) => rules.some(({ action }) => action.startsWith('limit')));
@@ -62,6 +79,8 @@ function row(kind: string, cases: readonly Case[], duration: number): Table['row
     attacks: cases.length,
     sent: Math.min(...cases.map(({ result }) => result.attackSent)),
     named: cases.filter(isRightlyNamed).length,
+    noticed: median(cases.map((one) => answerOf(one)?.noticed ?? none)),
+    inForce: median(cases.map((one) => answerOf(one)?.inForce ?? none)),
     first: median(firsts),
     last: Math.max(...firsts),
     after: median(after),
@@ -81,6 +100,8 @@ const COLUMNS: Table['columns'] = [
   { key: 'attacks', title: 'attacks' },
   { key: 'sent', title: 'packets, least' },
   { key: 'named', title: 'named right' },
+  { key: 'noticed', title: 'noticed, s', digits: 2 },
+  { key: 'inForce', title: 'rule in force, s', digits: 2 },
   { key: 'first', title: 'first drop, s', digits: 2 },
   { key: 'last', title: 'worst', digits: 2 },
   { key: 'after', title: 'dropped after it, %', digits: 2 },
@@ -113,6 +134,7 @@ export async function benchMitigationLive(
   const seed = Date.now() % 1_000_000;
   unshareNetns();
   const rows: Table['rows'] = [];
+  const silent: string[] = [];
   for (const [at, kind] of kinds.entries()) {
     const cases: Case[] = [];
     for (let round = 0; round < rounds && !io.stop.aborted; round++) {
@@ -130,6 +152,7 @@ export async function benchMitigationLive(
       if (!io.stop.aborted) cases.push({ attack, result });
     }
     if (cases.length > 0) rows.push(row(kind, cases, duration));
+    for (const one of cases) if (one.result.firstDrop === undefined) silent.push(unanswered(one));
   }
   const { usualPps, attackPps } = RATES;
   return {
@@ -144,6 +167,7 @@ export async function benchMitigationLive(
     notes: [
       `Bars: first drop within ${BARS.first} s, ${100 * BARS.after} % dropped after it, ${100 * BARS.whole} % of a minute, ${100 * BARS.usual} % of the usual at most.`,
       'lost: neither arrived nor dropped by a rule; shares are wrong by no more than that.',
+      ...silent,
     ],
   };
 }

@@ -42,7 +42,9 @@ export function readAttack(text: string): AttackDocument | undefined {
 /** The attacks that keys (a filter, as of KV.keys) name, the first one first. */
 export async function attacksIn(kv: KV, filter = '>'): Promise<AttackDocument[]> {
   const keys: string[] = [];
-  for await (const key of await kv.keys(filter)) keys.push(key);
+  // Other things stand beside them.
+  for await (const key of await kv.keys(filter))
+    if (key.startsWith(`${OPEN}.`) || key.startsWith(`${DONE}.`)) keys.push(key);
   const entries = await Promise.all(keys.map((key) => kv.get(key)));
   return entries
     .flatMap((entry) => readAttack(entry?.string() ?? '') ?? [])

@@ -4,7 +4,14 @@ import type { CarriedRule } from './carried-rule.ts';
 import type { PartitionCounts, PartitionOptions } from './partition-detector.ts';
 
 export type ToDetect =
-  | { readonly kind: 'begin'; name: string; resumed: boolean; carried: readonly CarriedRule[] }
+  | {
+      readonly kind: 'begin';
+      name: string;
+      resumed: boolean;
+      carried: readonly CarriedRule[];
+      /** What who held it before has learned, as text. */
+      baseline: string | undefined;
+    }
   | { readonly kind: 'end'; name: string }
   | { readonly kind: 'uncarry'; name: string; rule: string }
   | { readonly kind: 'batch'; name: string; bytes: Uint8Array; now: number }
@@ -14,6 +21,7 @@ export type FromDetect =
   | { readonly kind: 'told'; name: string; told: Told }
   | { readonly kind: 'over'; name: string; rule: string }
   | { readonly kind: 'summary'; bytes: Uint8Array }
+  | { readonly kind: 'learned'; name: string; baseline: string }
   | { readonly kind: 'done' }
   | { readonly kind: 'status'; partitions: Record<string, PartitionCounts> };
 
@@ -21,6 +29,8 @@ export interface DetectThreadEvents {
   readonly told: (name: string, told: Told) => void;
   readonly over: (name: string, rule: string) => void;
   readonly summary: (bytes: Uint8Array) => void;
+  /** What is usual in a partition, from time to time. */
+  readonly learned: (name: string, baseline: string) => void;
   /** The thread has ended by itself. */
   readonly failed: (error: Error) => void;
 }
@@ -51,6 +61,7 @@ export class DetectThread {
         if (message.kind === 'done') this.#pending--;
         else if (message.kind === 'summary') events.summary(message.bytes);
         else if (message.kind === 'told') events.told(message.name, message.told);
+        else if (message.kind === 'learned') events.learned(message.name, message.baseline);
         else if (message.kind === 'over') events.over(message.name, message.rule);
         else this.#answer?.(message.partitions);
       })

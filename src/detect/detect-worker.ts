@@ -1,13 +1,16 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { warmUp } from '../mitigation/index.ts';
 import type { FromDetect, ToDetect } from './detect-thread.ts';
 import { PartitionDetector, type PartitionOptions } from './partition-detector.ts';
 
 /** The body of the thread that looks at the samples of all partitions that a process holds. */
 
 const TICK_MS = 100;
+const HAND_ON_MS = 10_000;
 
 const control = parentPort as MessagePort;
 const options = workerData as PartitionOptions;
+warmUp();
 const tell = (message: FromDetect): void => control.postMessage(message);
 const live = new Map<string, PartitionDetector>();
 /** Let go of, and kept in case that nobody else takes them. */
@@ -24,13 +27,14 @@ function begin(name: string): PartitionDetector {
 control.on('message', (message: ToDetect) => {
   switch (message.kind) {
     case 'begin': {
-      const { name, resumed, carried } = message;
+      const { name, resumed, carried, baseline } = message;
       const rested = resting.get(name);
       resting.delete(name);
       const detector = resumed && rested !== undefined ? rested : begin(name);
       if (detector !== rested) {
         rested?.close();
         detector.carry(carried);
+        if (baseline !== undefined) detector.inherit(baseline, Date.now());
       }
       live.set(name, detector);
       return;
@@ -61,3 +65,11 @@ setInterval(() => {
   const now = Date.now();
   for (const detector of live.values()) detector.tick(now);
 }, TICK_MS);
+
+setInterval(() => {
+  const now = Date.now();
+  for (const [name, detector] of live) {
+    const baseline = detector.learned(now);
+    if (baseline !== undefined) tell({ kind: 'learned', name, baseline });
+  }
+}, HAND_ON_MS);

@@ -7,6 +7,7 @@ import type { NatsPlace } from '../fleet/nats-place.ts';
 import { MAX_LINE } from '../fleet/statement.ts';
 import type { Told } from '../mitigation/index.ts';
 import { ATTACKS_BUCKET, AttackBook, type AttackDocument } from './attack-book.ts';
+import { BaselineBook } from './baseline-book.ts';
 import type { CarriedRule } from './carried-rule.ts';
 import { Connected, type Lifeline } from './connected.ts';
 import { DetectThread } from './detect-thread.ts';
@@ -66,6 +67,7 @@ export class FleetDetector {
   readonly #link: Connected;
   readonly #issuer: RuleIssuer;
   readonly #book: AttackBook;
+  readonly #baselines: BaselineBook;
   readonly #known = new Map<string, Known>();
   readonly #subscriptions = new Map<string, Subscription>();
   readonly #timer: NodeJS.Timeout;
@@ -84,6 +86,7 @@ export class FleetDetector {
     this.#parts = parts;
     this.#issuer = new RuleIssuer({ key, author, log, warn });
     this.#book = new AttackBook(warn);
+    this.#baselines = new BaselineBook(warn);
     this.#link = new Connected({
       place,
       work: (line, good) => this.#work(line, good),
@@ -116,6 +119,7 @@ export class FleetDetector {
     const leases = this.#leases as LeaseKeeper;
     this.#line = line;
     this.#book.attach(line, attacks);
+    this.#baselines.attach(line, attacks);
     // Nothing is held before it is known what is in force.
     let following: Promise<void> | undefined;
     await new Promise<void>((ready, failed) => {
@@ -156,6 +160,7 @@ export class FleetDetector {
         if (line?.ended === false)
           line.connection.publish(subjects(this.#options.place.bucket).second, bytes);
       },
+      learned: (name, baseline) => this.#baselines.put(name, baseline),
       failed: (error) => this.#failed(error),
     });
   }
@@ -193,11 +198,11 @@ export class FleetDetector {
 
   async #held(name: string, resumed: boolean): Promise<void> {
     this.#parts.log({ event: 'held', partition: name, resumed });
-    const open = await this.#book.open(name);
+    const [open, baseline] = await Promise.all([this.#book.open(name), this.#baselines.of(name)]);
     if (this.#leases?.held.includes(name) !== true) return;
     const carried: CarriedRule[] = [];
     for (const document of open.filter(({ dryRun }) => !dryRun)) this.#adopt(document, resumed, carried);
-    this.#thread?.send({ kind: 'begin', name, resumed, carried });
+    this.#thread?.send({ kind: 'begin', name, resumed, carried, baseline });
     this.#subscribe(name);
   }
 

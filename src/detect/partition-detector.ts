@@ -3,12 +3,16 @@ import {
   attackDocument,
   parseVeto,
   Responder,
+  readBaseline,
+  restore,
   SampleColumns,
   SampleReader,
+  snapshot,
   type Told,
 } from '../mitigation/index.ts';
 import { BATCH_ROWS, readBatchHeader, readBatchRows } from './batch.ts';
 import { type CarriedRule, CarriedWatch } from './carried-rule.ts';
+import { WHOLE_BITS } from './partition.ts';
 import { type StreamCounts, Streams } from './streams.ts';
 import { Summary } from './summary.ts';
 
@@ -38,6 +42,8 @@ export interface PartitionCounts extends StreamCounts {
 
 /** The name of the lease of what is spread over partitions. */
 export const SECOND = 'second';
+/** Of what is handed on to the next who holds it: far less than a value of a bucket may have. */
+const HANDED_ON = { targets: 1024, samples: 256 } as const;
 /** Milliseconds: samples of late may still be on their way. */
 const BEHIND = 400;
 /** Milliseconds without any batch after which nothing is concluded from it. */
@@ -51,9 +57,9 @@ const QUIET = 10;
 const targetsOf = (partitions: number): number =>
   Math.min(16_384, Math.max(2048, Math.ceil(65_536 / partitions)));
 
-/** /16 of IPv4: its parts are in many partitions. */
-const isSpread = ({ track }: Attack): boolean =>
-  track.target !== undefined && track.target.family === 4 && track.target.bits < 24;
+/** Wider than what a partition has the whole of (partitionOf): its parts are in many. */
+const isSpread = ({ track: { target } }: Attack): boolean =>
+  target !== undefined && target.bits < WHOLE_BITS[target.family];
 
 /** One partition's samples, or those of the second stage, through the same detection as on one machine. */
 export class PartitionDetector {
@@ -103,6 +109,18 @@ export class PartitionDetector {
         answers: (attack) => isSpread(attack) === second,
       },
     );
+  }
+
+  /** Goes on from what another one has learned, if that is any good: before the first batch. @param now milliseconds since 1970 */
+  inherit(text: string, now: number): void {
+    const baseline = readBaseline(text, now / 1000);
+    if (baseline !== undefined) restore(this.#responder.detector, baseline);
+  }
+
+  /** What it has learned so far, as text; undefined: too little. @param now milliseconds since 1970 */
+  learned(now: number): string | undefined {
+    const { detector } = this.#responder;
+    return detector.isLearned ? JSON.stringify(snapshot(detector, now / 1000, HANDED_ON)) : undefined;
   }
 
   /** Rules that are in force against attacks that were found before we came. */

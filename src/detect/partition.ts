@@ -3,6 +3,9 @@ import type { SampleColumns } from '../mitigation/index.ts';
 /** Partitions of a fleet: so many at most. */
 export const MAX_PARTITIONS = 256;
 
+/** Of prefixes of this length all packets are in one partition. */
+export const WHOLE_BITS = { 4: 24, 6: 48 } as const;
+
 const C1 = 0x85ebca6b;
 const C2 = 0xc2b2ae35;
 

@@ -28,6 +28,8 @@ export interface Place {
   state: string;
   /** The rules, for the daemon after this one. */
   rules: string;
+  /** What is usual, as its detector has learned it. */
+  baseline: string;
   /** The attacks that its keeper knows: JSON, the document of `sluice attack ls --json`. */
   attacks: string;
 }
@@ -52,6 +54,7 @@ export function placeOf(
     socket: file('sock'),
     state: file('json'),
     rules: file('rules'),
+    baseline: file('baseline'),
     attacks: file('attacks'),
   };
 }

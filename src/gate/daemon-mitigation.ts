@@ -1,6 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { parseVeto, ResponderThread, type Told } from '../mitigation/index.ts';
 import { actionText, type RuleInput } from '../rules/spec.ts';
+import { BaselineFile } from './baseline-file.ts';
 import type { Place } from './control-places.ts';
 import { AuditLog } from './daemon-audit.ts';
 import type { RuleKeeper } from './daemon-rules.ts';
@@ -39,7 +40,18 @@ const KEPT_ATTACKS = 200;
 /** Before rules of people, who have 1000 unless they say otherwise. */
 const PRIORITY = 500;
 const RETRY_MS = 1000;
-const WARM_UP = 'm-warm-up';
+/** What has been learned is kept so often. */
+const KEEP_MS = 10_000;
+/** What rules against attacks are made of, for the code that compiles and loads them to have been run, as often as it takes. */
+const WARM_UP: readonly Pick<RuleInput, 'id' | 'expr' | 'lang'>[] = [
+  { id: 'm-warm-up-1', expr: '**.invalid', lang: 'dns' },
+  {
+    id: 'm-warm-up-2',
+    expr: 'dst net 192.0.2.0/24 and udp src port 123 and ip[8] >= 40 and ip[8] <= 64 and udp[8:4] = 0x17000328',
+    lang: 'tcpdump',
+  },
+];
+const WARM_UPS = 3;
 
 /** Samples the gate, finds attacks, and keeps rules against them in force for as long as they last. */
 export class MitigationKeeper {
@@ -51,6 +63,8 @@ export class MitigationKeeper {
   readonly #sampler: GateSampler;
   readonly #notice: (note: string, message: string) => void;
   readonly #noticeLog: AuditLog | undefined;
+  readonly #baseline: BaselineFile;
+  #kept = performance.now();
   #responder: ResponderThread;
   /** By attack that lasts: what is proposed against it. */
   readonly #lasting = new Map<string, Told>();
@@ -88,22 +102,27 @@ export class MitigationKeeper {
         if (columns.count === columns.capacity) this.#responder.send(0);
       },
     );
+    this.#baseline = new BaselineFile(parts.place.baseline, parts.warn);
     this.#responder = this.#begin();
     this.#tell();
-    if (!options.dryRun)
+    if (!options.dryRun) {
+      parts.gate.expectRules();
       this.#working = this.#warmUp().finally(() => {
         this.#working = undefined;
         this.#sync();
       });
+    }
     this.#timer = setInterval(() => this.#poll(), POLL_MS);
   }
 
-  /** The first rule takes far longer than others: what compiles and loads rules has to be there. No packet is asked for this one. */
+  /** The first rules take ten times as long as others: what compiles and loads them has to be warm. No packet is asked for these. */
   async #warmUp(): Promise<void> {
-    const rule = { id: WARM_UP, expr: 'ip', action: { kind: 'count' }, enabled: false };
+    const rules = WARM_UP.map((rule) => ({ ...rule, action: { kind: 'count' as const }, enabled: false }));
     try {
-      await this.#rules.add({ rules: [rule], replace: true });
-      await this.#rules.remove({ ids: [WARM_UP] });
+      for (let i = 0; i < WARM_UPS && !this.#closed && !this.#wanted; i++) {
+        await this.#rules.add({ rules, replace: true });
+        await this.#rules.remove({ ids: rules.map(({ id }) => id) });
+      }
     } catch (error) {
       this.#warn(`rules cannot be put into force: ${(error as Error).message}`);
     }
@@ -112,9 +131,10 @@ export class MitigationKeeper {
   #begin(): ResponderThread {
     const { minPps, vetoes } = this.#options;
     return new ResponderThread(
-      { minPps, vetoes, seed: process.pid },
+      { minPps, vetoes, seed: process.pid, baseline: this.#baseline.read() },
       (told) => this.#changed(told),
       (error) => this.#failed(error),
+      (inherited) => this.#log.writeLine({ event: 'inherited', ...inherited }),
     );
   }
 
@@ -139,16 +159,26 @@ export class MitigationKeeper {
       this.#sampler.poll();
       this.#responder.send(this.#clock);
     }
+    this.#keep();
     const soon = Date.now() / 1000 + RENEW_SECONDS;
     const late = performance.now() > this.#retry;
     if (late || [...this.#ours].some(([id, { expires }]) => expires < soon || !this.#rules.has(id)))
       this.#sync();
   }
 
+  #keep(): void {
+    const now = performance.now();
+    if (now - this.#kept < KEEP_MS) return;
+    this.#kept = now;
+    this.#responder.snapshot((text) => this.#baseline.write(text));
+  }
+
   #changed(told: Told): void {
     const { id, change } = told;
     if (change === 'ended') this.#lasting.delete(id);
     else this.#lasting.set(id, told);
+    // First of all: what is told of it can wait.
+    this.#sync();
     const document = { ...told.document, dryRun: this.#options.dryRun };
     this.#log.writeLine({ event: change, ...document });
     if (told.attack && change !== 'changed')
@@ -163,7 +193,6 @@ export class MitigationKeeper {
       this.#known.delete(known);
     }
     this.#tell();
-    this.#sync();
   }
 
   #answer({ id, rules }: Told): string {
@@ -254,6 +283,7 @@ export class MitigationKeeper {
     this.#sampler.close();
     await this.#responder.close();
     await this.#working;
+    await this.#baseline.settled();
     this.#log.close();
     this.#noticeLog?.close();
     rmSync(this.#place.attacks, { force: true });

@@ -56,5 +56,6 @@ export function removeState(place: Place): void {
   rmSync(place.state, { force: true });
   rmSync(place.socket, { force: true });
   rmSync(place.rules, { force: true });
+  rmSync(place.baseline, { force: true });
   rmSync(place.attacks, { force: true });
 }

@@ -1,4 +1,5 @@
 import { asSluiceError, SluiceError } from '../base/errors.ts';
+import { takePrecedence } from '../base/priority.ts';
 import { BpfMap } from '../kernel/index.ts';
 import { GateClient } from './client.ts';
 import { interfacesText, type Place, placeOf, placeWith } from './control-places.ts';
@@ -261,7 +262,9 @@ export class GateDaemon {
         this.#warn,
       );
     const { mitigation, logDir, samples, fleet, site, roles } = this.#options;
-    if (mitigation !== undefined)
+    if (mitigation !== undefined) {
+      // What a flood leaves of the CPUs has to be enough to hold it back.
+      takePrecedence();
       this.#mitigation = new MitigationKeeper(mitigation, {
         gate: this.#gate,
         rules: this.#rules,
@@ -269,6 +272,7 @@ export class GateDaemon {
         logDir,
         warn: this.#warn,
       });
+    }
     if (samples !== undefined) this.#samples = new SamplesKeeper(samples, this.#gate, this.#warn);
     if (fleet !== undefined)
       this.#fleet = new FleetKeeper(fleet, {

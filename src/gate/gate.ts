@@ -40,6 +40,7 @@ export class Gate {
   #programs: BpfObject | undefined;
   #features: Features;
   #sampler: GateSampler | undefined;
+  #expectsRules = false;
   readonly #interfaces: readonly GateInterface[];
   readonly #claims: Claims;
   readonly #pins: PinDirectory;
@@ -217,7 +218,13 @@ export class Gate {
    */
   setRules(program: BpfProgram | undefined): void {
     occupy(this.#object.map('rules'), RulesSlot.entry, program);
-    this.#configure({ ...this.#features, rules: program !== undefined });
+    this.#configure({ ...this.#features, rules: program !== undefined || this.#expectsRules });
+  }
+
+  /** From now on packets ask for rules even if there are none: the first one is then in force without another program of the gate. */
+  expectRules(): void {
+    this.#expectsRules = true;
+    this.#configure({ ...this.#features, rules: true });
   }
 
   /**

@@ -52,8 +52,11 @@ const SLOW = SECONDS_PER_TICK / 60;
 const SIGMAS = 3;
 const MIN_SAMPLES = 12;
 /** A prefix is attacked as such when what is left of its rate after its attacked targets is. */
-const LEVELS_COUNT = 3;
-const NAME_LEVEL = 3;
+const LEVELS_COUNT = Math.max(LEVELS[4].length, LEVELS[6].length);
+/** The level of names. */
+export const NAME_LEVEL = LEVELS_COUNT;
+/** Of names, and of prefixes that only one family has: they are few. */
+const FEWER = 4;
 
 /** A target, a prefix or a name, and what it gets of one kind of packets. */
 export interface Track {
@@ -75,6 +78,9 @@ export interface Track {
   idle: number;
   attack: Attack | undefined;
 }
+
+/** What is usual for one of them. */
+export type Learned = Pick<Track, 'key' | 'level' | 'kind' | 'mean' | 'square' | 'ticks'>;
 
 /** More of something than usual, for as long as it lasts. */
 export interface Attack {
@@ -125,7 +131,8 @@ export class Detector {
     this.#events = events;
     this.#sketches = Array.from(
       { length: LEVELS_COUNT + 1 },
-      (_, level) => new SpaceSaving(level === NAME_LEVEL ? Math.ceil(targets / 4) : targets, seed + level),
+      (_, level) =>
+        new SpaceSaving(level < LEVELS[4].length ? targets : Math.ceil(targets / FEWER), seed + level),
     );
     this.window = new SampleWindow(memory, seed);
   }
@@ -143,6 +150,23 @@ export class Detector {
   /** Nanoseconds at which the tick began that goes on; NaN before the first sample. */
   get now(): number {
     return this.#tickBegin;
+  }
+
+  /** Whether it has learned for long enough. */
+  get isLearned(): boolean {
+    return this.#tick * SECONDS_PER_TICK > this.options.learning;
+  }
+
+  /** What is usual, as far as it is known by now, and for how many ticks it has been learned. */
+  learned(): { ticks: number; targets: Learned[] } {
+    return { ticks: this.#tick, targets: [...this.#tracks.values()].filter(({ ticks }) => ticks > 0) };
+  }
+
+  /** Goes on from what another one has learned: before the first sample. */
+  inherit(ticks: number, targets: readonly Learned[]): void {
+    this.#tick = ticks;
+    for (const { key, level, mean, square, ticks: own } of targets.slice(0, MAX_TRACKS))
+      this.#tracks.set(nameOf(key, level), Object.assign(newTrack(key, level), { mean, square, ticks: own }));
   }
 
   /** Takes in rows, in the order of time. */
@@ -182,8 +206,9 @@ export class Detector {
     const weight = columns.weight[row];
     const bytes = weight * columns.length[row];
     const at = 4 * row;
-    for (let level = 0; level < LEVELS_COUNT; level++) {
-      const bits = LEVELS[family][level];
+    const lengths = LEVELS[family];
+    for (let level = 0; level < lengths.length; level++) {
+      const bits = lengths[level];
       this.#sketches[level].add(
         (target[at] & maskOf(family, bits, 0)) >>> 0,
         (target[at + 1] & maskOf(family, bits, 1)) >>> 0,
@@ -223,7 +248,7 @@ export class Detector {
       const sure = sketch.count[slot] - sketch.error[slot];
       if (sure < least) continue;
       const key = sketch.keys.subarray(slot * KEY_WORDS, (slot + 1) * KEY_WORDS);
-      const name = `${level} ${key.join(' ')}`;
+      const name = nameOf(key, level);
       let track = this.#tracks.get(name);
       if (track === undefined) {
         if (this.#tracks.size >= MAX_TRACKS && !this.#makeRoom(sure / SECONDS_PER_TICK)) continue;
@@ -249,9 +274,9 @@ export class Detector {
   }
 
   threshold(track: Track): number {
-    const { minPps, factor, learning } = this.options;
+    const { minPps, factor } = this.options;
     const floor = minPps * KINDS[track.kind].floor;
-    if (this.#tick * SECONDS_PER_TICK <= learning) return floor * LEARNING_FACTOR;
+    if (!this.isLearned) return floor * LEARNING_FACTOR;
     return Math.max(floor, factor * track.mean, track.mean + 6 * Math.sqrt(track.square));
   }
 
@@ -300,7 +325,7 @@ export class Detector {
   #passOn(track: Track): void {
     track.idle = track.rate === 0 ? track.idle + 1 : 0;
     if (track.idle > FORGET && track.attack === undefined)
-      this.#tracks.delete(`${track.level} ${track.key.join(' ')}`);
+      this.#tracks.delete(nameOf(track.key, track.level));
     track.before = track.rate;
     track.samplesBefore = track.samples;
     track.rate = 0;
@@ -354,7 +379,7 @@ export class Detector {
   usual(of: Track, kind: number): number {
     const key = of.key.slice();
     key[4] = (kind << 8) | (key[4] & 0xff);
-    return this.#tracks.get(`${of.level} ${key.join(' ')}`)?.mean ?? 0;
+    return this.#tracks.get(nameOf(key, of.level))?.mean ?? 0;
   }
 
   /** Whether a row of the window is what an attack consists of. */
@@ -373,6 +398,8 @@ export class Detector {
     );
   }
 }
+
+const nameOf = (key: Uint32Array, level: number): string => `${level} ${key.join(' ')}`;
 
 /** What a rate is at least: from n samples it is known to within the root of n. */
 function surely(rate: number, samples: number): number {

@@ -1,3 +1,4 @@
+import { IpProto } from '../packet/decode.ts';
 import type { SampleColumns } from './columns.ts';
 import { type Attack, type Detector, TICK, type Track } from './detector.ts';
 import { KINDS, KindIndex } from './kinds.ts';
@@ -21,8 +22,10 @@ export interface Evidence {
   conversing: number;
   /** ACKs that the target itself sends beyond what it sends usually, per packet of the attack; 0 of other kinds than ACK floods. */
   answered: number;
+  /** Requests that the target itself sends to the port that the attack comes from, per packet of it; 0 of other kinds than amplification. */
+  asked: number;
   /** Packets a second beyond what is usual to the same target, by kind of packets, per one of the attack's. */
-  beside: { ack: number; syn: number; udp: number; initial: number; query: number };
+  beside: { ack: number; syn: number; udp: number; initial: number };
 }
 
 export type Judgement =
@@ -110,12 +113,12 @@ export function evidenceOf(detector: Detector, attack: Attack, rows: readonly nu
     impossible: impossible / n,
     conversing: [...conversing].reduce((sum, between) => sum + (pairs.get(between) ?? 0), 0) / n,
     answered: answersOf(detector, attack, all, own, span),
+    asked: own === 0 ? 0 : requestsOf(recent, all, track) / own,
     beside: {
       ack: over(KindIndex.ack),
       syn: over(KindIndex.syn),
       udp: over(KindIndex.udp),
       initial: over(KindIndex.quicInitial),
-      query: queries(recent, recentKind, all, track) / Math.max(1, rows.length),
     },
   };
 }
@@ -145,17 +148,19 @@ function answersOf(
   return Math.max(0, sent - usually) / own;
 }
 
-/** DNS queries that the target itself sends. */
-function queries(
-  recent: SampleColumns,
-  kinds: Uint8Array,
-  rows: readonly number[],
-  { target }: Track,
-): number {
-  if (target === undefined) return 0;
-  return rows.filter(
-    (row) => kinds[row] === KindIndex.dnsQuery && within(target, recent.family[row], recent.source, row),
-  ).length;
+/** What the target itself sends to the service that answers it, packets. */
+function requestsOf(recent: SampleColumns, rows: readonly number[], { target, kind }: Track): number {
+  const { reflector } = KINDS[kind];
+  if (target === undefined || reflector === 0) return 0;
+  let asked = 0;
+  for (const row of rows)
+    if (
+      recent.protocol[row] === IpProto.udp &&
+      recent.dport[row] === reflector &&
+      within(target, recent.family[row], recent.source, row)
+    )
+      asked += recent.weight[row];
+  return asked;
 }
 
 const reaches = ({ target }: Track, columns: SampleColumns, row: number): boolean =>
@@ -166,6 +171,9 @@ const weightOf = (columns: SampleColumns, rows: readonly number[]): number =>
 
 /** Sources that are few: hosts that do something, not many that were told to, or nobody's addresses. */
 const FEW = 4;
+
+/** Requests of the target for each answer of one datagram: half of them may not have been sampled, or gone another way. */
+const ASKED = 0.5;
 
 /** ACKs of the target for each one that it gets: in connections about one for two segments or more (RFC 9293 section 3.8.6.3). */
 const ANSWERED = 0.3;
@@ -216,7 +224,7 @@ export function judge(attack: Attack, e: Evidence): Judgement {
         return no('bulk', 'few sources, which the target is in conversation with');
       return { attack: true, why: 'far more than is usual' };
     default:
-      if (KINDS[kind].reflector !== 0 && e.beside.query >= 0.5)
+      if (KINDS[kind].reflector !== 0 && e.asked >= ASKED)
         return no('answers', 'the target has asked for them');
       return { attack: true, why: 'far more than is usual' };
   }

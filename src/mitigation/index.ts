@@ -1,4 +1,5 @@
 /** From samples to attacks to rules: pure, whatever the samples come from. */
+export { type Baseline, readBaseline, restore, snapshot } from './baseline.ts';
 export { SAMPLE_HEAD, SampleColumns } from './columns.ts';
 export { type Attack, DETECTOR_DEFAULTS, Detector, type DetectorOptions, TICK } from './detector.ts';
 export { upperBound } from './estimate.ts';
@@ -12,3 +13,4 @@ export { ResponderThread, type Told } from './responder-thread.ts';
 export { SpaceSaving } from './space-saving.ts';
 export type { Matched, ProposedRule } from './synthesis.ts';
 export { operatorVetoes, parseVeto } from './veto.ts';
+export { warmUp } from './warm-up.ts';

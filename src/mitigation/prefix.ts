@@ -8,7 +8,7 @@ export interface Prefix {
 }
 
 /** Prefix lengths that traffic is summed up by, the most exact first. */
-export const LEVELS = { 4: [32, 24, 16], 6: [128, 64, 48] } as const;
+export const LEVELS: Readonly<Record<4 | 6, readonly number[]>> = { 4: [32, 24, 16], 6: [128, 64, 48, 32] };
 
 /** Bits of word `word` (0 to 3) that a prefix of this length keeps. */
 export function maskOf(family: 4 | 6, bits: number, word: number): number {

@@ -9,6 +9,8 @@ export interface ResponderSetup {
   /** As parseVeto reads them. */
   readonly vetoes: readonly string[];
   readonly seed: number;
+  /** What another one has learned, as `snapshot` answers; undefined: it learns anew. */
+  readonly baseline?: string | undefined;
 }
 
 /** What has become of an attack. */
@@ -24,15 +26,21 @@ export interface Told {
   readonly document: object;
 }
 
-/** Rows to look at, and how far the clock has come (nanoseconds since the epoch); the buffer comes back. */
-export interface ToResponder {
-  readonly buffer: ArrayBuffer;
-  readonly count: number;
-  readonly clock: number;
+/** What it goes on from: of so many targets, written so many seconds ago. */
+export interface Inherited {
+  readonly targets: number;
+  readonly age: number;
 }
+
+export type ToResponder =
+  /** Rows to look at, and how far the clock has come (nanoseconds since the epoch); the buffer comes back. */
+  | { readonly kind: 'rows'; readonly buffer: ArrayBuffer; readonly count: number; readonly clock: number }
+  | { readonly kind: 'snapshot' };
 
 export type FromResponder =
   | { readonly kind: 'told'; readonly told: Told }
+  | { readonly kind: 'learned'; readonly baseline: string }
+  | { readonly kind: 'inherited'; readonly inherited: Inherited }
   | { readonly kind: 'done'; readonly buffer: ArrayBuffer };
 
 /** Buffers that are kept to be filled again: more come from who fills columns of his own. */
@@ -51,9 +59,18 @@ export class ResponderThread {
   #columns = new SampleColumns(BATCH);
   #pending = 0;
   #closed = false;
+  #learned: ((baseline: string) => void) | undefined;
 
-  /** `failed` is called once, when the thread has ended by itself. */
-  constructor(setup: ResponderSetup, told: (told: Told) => void, failed: (error: Error) => void) {
+  /**
+   * `failed` is called once, when the thread has ended by itself; `inherited` when the baseline of the setup is good, before
+   * anything else.
+   */
+  constructor(
+    setup: ResponderSetup,
+    told: (told: Told) => void,
+    failed: (error: Error) => void,
+    inherited: (what: Inherited) => void = () => {},
+  ) {
     // Compiled, this file and the worker's are .js; run from source, Node strips the types of both.
     const kind = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     this.#worker = new Worker(new URL(`./responder-worker.${kind}`, import.meta.url), {
@@ -65,6 +82,8 @@ export class ResponderThread {
       .on('message', (message: FromResponder) => {
         if (this.#closed) return;
         if (message.kind === 'told') told(message.told);
+        else if (message.kind === 'inherited') inherited(message.inherited);
+        else if (message.kind === 'learned') this.#learned?.(message.baseline);
         else {
           this.#pending--;
           if (this.#free.length < MOST_FREE) this.#free.push(message.buffer);
@@ -104,9 +123,16 @@ export class ResponderThread {
   /** Hands over the buffer of columns of the capacity BATCH that somebody else has filled. */
   pass(buffer: ArrayBuffer, count: number, clock: number): void {
     if (this.#closed) return;
-    const message: ToResponder = { buffer, count, clock };
+    const message: ToResponder = { kind: 'rows', buffer, count, clock };
     this.#worker.postMessage(message, [buffer]);
     this.#pending++;
+  }
+
+  /** Has what it has learned so far, as text, told to `learned`, once it is at it; nothing while it learns the first of it. */
+  snapshot(learned: (baseline: string) => void): void {
+    this.#learned = learned;
+    const message: ToResponder = { kind: 'snapshot' };
+    if (!this.#closed) this.#worker.postMessage(message);
   }
 
   async close(): Promise<void> {

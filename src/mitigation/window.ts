@@ -58,6 +58,14 @@ export class SampleWindow {
     this.recentKind[to] = kind;
   }
 
+  /** Takes in what is known to be usual, as long as there is room. */
+  remember(columns: SampleColumns, row: number, kind: number): void {
+    const { usual } = this;
+    if (usual.count === usual.capacity) return;
+    usual.copyRow(columns, row, usual.count);
+    this.usualKind[usual.count++] = kind;
+  }
+
   /** Begins a new tick; of the oldest one what belongs to nobody (`taken`) is remembered as usual. */
   turn(taken: (row: number) => boolean): void {
     this.#tick++;

@@ -66,7 +66,7 @@ export class RunRules {
       throw new SluiceError('KERNEL_FEATURE', 'a gate that is a socket filter has no rules', {
         help: 'leave out --mitigate and --rules-from on this interface',
       });
-    const place = { ...parts.place, rules: storeOf(config.ruleStore, gate.ifname) };
+    const place = { ...parts.place, ...storeOf(config.ruleStore, gate.ifname) };
     const rules = new RunRules(parts, place);
     try {
       mkdirSync(config.logDir, { recursive: true });
@@ -143,7 +143,7 @@ function ownRules(left: LeftRules | undefined): LeftRules | undefined {
 }
 
 /** @throws SluiceError FILE */
-function storeOf(directory: string, ifname: string): string {
+function storeOf(directory: string, ifname: string): Pick<Place, 'rules' | 'baseline'> {
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
   } catch (cause) {
@@ -152,5 +152,6 @@ function storeOf(directory: string, ifname: string): string {
       help: 'name another --rule-store',
     });
   }
-  return join(directory, `${ifname}.rules`);
+  const file = (ending: string): string => join(directory, `${ifname}.${ending}`);
+  return { rules: file('rules'), baseline: file('baseline') };
 }

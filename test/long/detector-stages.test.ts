@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { attackOf } from '../../bench/attack-traffic.ts';
+import { attackOf, Random } from '../../bench/attack-traffic.ts';
 import { usualTraffic } from '../../bench/usual-traffic.ts';
 import { BATCH_ROWS, BatchWriter } from '../../src/detect/batch.ts';
 import type { CarriedRule } from '../../src/detect/carried-rule.ts';
 import { partitionOf } from '../../src/detect/partition.ts';
 import { PartitionDetector, SECOND } from '../../src/detect/partition-detector.ts';
 import { SampleColumns, SampleReader, type Told } from '../../src/mitigation/index.ts';
+import { eth } from '../../src/packet/build.ts';
 import { Packet } from '../../src/packet/packet.ts';
 
 const PARTITIONS = 4;
@@ -139,6 +140,28 @@ describe('what is spread over many prefixes', () => {
     expect(rule.covers).toBeGreaterThan(0.9);
   });
 
+  it('is found in IPv6 too, where it is wider than the /48 of a partition', () => {
+    const simulation = new Simulation();
+    const before = usual();
+    const random = new Random(2);
+    const hex = (): string => random.int(0, 0xffff).toString(16);
+    const spread = (): Uint8Array =>
+      eth()
+        .ipv6({
+          src: `2a00:${hex()}::1`,
+          dst: `2001:db8:${random.int(0, 255).toString(16)}:${hex()}::${hex()}`,
+        })
+        .udp({ sport: random.int(1024, 65_535), dport: random.int(1, 65_535) })
+        .payload(64)
+        .bytes();
+    simulation.run(6, [4000, before]);
+    simulation.run(4, [4000, before], [12_000, spread]);
+    expect(simulation.attacks()).toEqual([`${SECOND} udp-flood 2001:db8::/32`]);
+    const [rule] = simulation.told.findLast(({ rules }) => rules.length > 0)?.rules ?? [];
+    expect(rule.expr).toContain('dst net 2001:db8::/40');
+    expect(rule.covers).toBeGreaterThan(0.9);
+  });
+
   it('is none when it is for one target: whose partition it is finds it', () => {
     const simulation = new Simulation();
     const before = usual();
@@ -189,6 +212,23 @@ describe('a partition', () => {
     expect(simulation.over).toEqual(['auto-y-1']);
     simulation.run(13, [4000, before]);
     expect(simulation.over).toEqual(['auto-y-1', 'auto-x-1']);
+  });
+
+  it('that another one takes over in the middle knows what was usual there', () => {
+    const simulation = new Simulation();
+    const [before, flood] = [usual(), answers()];
+    const name = String(simulation.partitionOf(flood()));
+    simulation.run(6, [4000, before]);
+    const known = simulation.detectors.get(name)?.learned(simulation.now);
+    expect(known?.length).toBeGreaterThan(100);
+    // Who begins to learn would take an attack that is less than five times the least for usual.
+    for (const inherited of [undefined, 'no baseline', known]) {
+      simulation.begin(name);
+      if (inherited !== undefined) simulation.detectors.get(name)?.inherit(inherited, simulation.now);
+      simulation.run(1.5, [4000, before], [4000, flood]);
+      const found = simulation.attacks();
+      expect(found).toEqual(inherited === known ? [`${name} ntp-amplification 198.51.7.1`] : []);
+    }
   });
 
   it('counts what it makes nothing of', () => {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { type Attacking, attackOf } from '../../bench/attack-traffic.ts';
@@ -188,6 +188,14 @@ kernelTest(
     expect(logs.read('notice').map(({ note }) => note)).toContain('Sluice::Attack');
     // What comes now is not what this is about.
     traffic.attacking = false;
+    // What is usual has been written down beside the rules, and is no secret of everybody.
+    const baseline = join(store, `${pair.a}.baseline`);
+    await eventually(
+      async () => (existsSync(baseline) ? true : undefined),
+      'what is usual is not kept',
+      PATIENCE,
+    );
+    expect(statSync(baseline).mode & 0o777).toBe(0o600);
     const kept = await sluice('rule', 'add', 'udp port 9', '--id', 'by-hand', '-i', pair.a);
     expect(kept.code, kept.stderr).toBe(0);
     const ended = await first.stop();
@@ -199,6 +207,8 @@ kernelTest(
     // As long as its time is not over, which a slow machine may take.
     const same = again.find((rule) => rule.id === id);
     if (same !== undefined) expect(same.dropped.pkts).toBeGreaterThanOrEqual(dropped.pkts);
+    const inherited = await untilTold(logs.path, ({ event }) => event === 'inherited', 'inherited');
+    expect(inherited['targets']).toBeGreaterThan(0);
 
     // After a sudden end as well.
     await second.stop('SIGKILL');
