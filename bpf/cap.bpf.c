@@ -86,12 +86,8 @@ static __always_inline bool copy(struct xdp_md *ctx, struct bpf_dynptr *room, __
 			break;
 		if (left > SMALL)
 			left = SMALL;
-		/* The verifier does not know from at < len that something is left. */
-		asm volatile("" : "+r"(left));
-		if (left < 1)
-			break;
 		piece = bpf_dynptr_data(room, sizeof(struct sl_cap_record) + at, SMALL);
-		if (!piece || bpf_xdp_load_bytes(ctx, at, piece, left))
+		if (!piece || bpf_xdp_load_bytes(ctx, at, piece, one_to(SMALL, left)))
 			return false;
 		at += SMALL;
 	}

@@ -34,9 +34,19 @@ static __always_inline bool is_open(struct sl_flow *f, __u32 dir, __u32 owner, _
 	return true;
 }
 
-/* Several of them. Not static, as what follows: the verifier looks at it once. */
-__noinline int carriers_open(const struct sl_way *w, __u32 owner, __u64 now)
+/* Of this CPU. Not an argument of what is not static: a key in it would be none before Linux 6.2. */
+static __always_inline const struct sl_way *this_way(void)
 {
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&way, &zero);
+}
+
+/* Several of them. Not static, as what follows: the verifier looks at it once. */
+__noinline int carriers_open(__u32 owner, __u64 now)
+{
+	const struct sl_way *w = this_way();
+
 	if (!w)
 		return 0;
 	for (__u32 i = 0; i < SL_MAX_TUNNELS && i < w->carriers; i++) {
@@ -68,8 +78,10 @@ static __always_inline void count_carrier(struct sl_flow *f, const struct sl_car
 	}
 }
 
-__noinline int count_carriers(const struct sl_way *w, __u32 cpu, __u64 now)
+__noinline int count_carriers(__u32 cpu, __u64 now)
 {
+	const struct sl_way *w = this_way();
+
 	if (!w)
 		return 0;
 	for (__u32 i = 0; i < SL_MAX_TUNNELS && i < w->carriers; i++) {
@@ -82,8 +94,9 @@ __noinline int count_carriers(const struct sl_way *w, __u32 cpu, __u64 now)
 }
 
 /* The innermost tunnel is none (INSIDE_VIOLATION): from here on the flow engine does not look into it any more. */
-__noinline int end_carrier(const struct sl_way *w)
+__noinline int end_carrier(void)
 {
+	const struct sl_way *w = this_way();
 	struct sl_flow *f;
 
 	if (!w || !w->carriers)

@@ -50,7 +50,9 @@ static __always_inline void note_first(const struct fanout_fragment *fragment, _
 /* A later fragment, at which nothing more can be seen. */
 static __always_inline int follow_first(struct packet *p, __u32 src, __u32 dst)
 {
-	__u32 *hash = bpf_map_lookup_elem(&fragments, &p->fragment);
+	/* On the stack: what a function that is not static was given is no key before Linux 6.2. */
+	struct fanout_fragment fragment = p->fragment;
+	__u32 *hash = bpf_map_lookup_elem(&fragments, &fragment);
 
 	if (hash) {
 		p->hash = *hash;

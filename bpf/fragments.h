@@ -12,23 +12,42 @@
 #include "clock.h"
 #include "notes.h"
 
-static __noinline int later_hit(struct sl_flow *f, const struct sl_packet *p, __u32 dir, __u32 cpu, __u64 now)
-{
-	struct sl_packet q = *p;
+/* Not on the stack, of which little is left here. */
+struct fragment_room {
+	struct sl_fragment_key id;
+	struct sl_fragment note;
+};
 
-	/* It has no transport header: TCP's sequence is not touched, and moves on with the next whole segment. */
-	q.proto = IPPROTO_UDP;
-	q.dir = dir & 1;
-	if (p->proto == IPPROTO_TCP)
-		q.payload = 0;
-	return on_hit(f, &q, cpu, now);
-}
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct fragment_room);
+} fragment_room SEC(".maps");
 
-static __noinline int first_hit(struct sl_flow *f, const struct sl_packet *p, __u32 cpu, __u64 now)
+static __noinline int hit(struct sl_flow *f, const struct sl_packet *p, __u32 cpu, __u64 now)
 {
 	return on_hit(f, p, cpu, now);
 }
 
+/* It has no transport header: TCP's sequence is not touched, and moves on with the next whole segment. */
+static __always_inline int later_hit(struct sl_flow *f, struct sl_packet *p, __u32 dir, __u32 cpu, __u64 now)
+{
+	__u32 proto = p->proto, own_dir = p->dir, payload = p->payload;
+	int verdict;
+
+	p->proto = IPPROTO_UDP;
+	p->dir = dir & 1;
+	if (proto == IPPROTO_TCP)
+		p->payload = 0;
+	verdict = hit(f, p, cpu, now);
+	p->proto = proto;
+	p->dir = own_dir;
+	p->payload = payload;
+	return verdict;
+}
+
+/* `key`: on the stack or in a map. What a function that is not static is given is no key before Linux 6.2. */
 static __always_inline struct sl_flow *flow_of(const void *key, __u32 family)
 {
 	if (family == 4) {
@@ -46,34 +65,33 @@ static __always_inline struct sl_flow *flow_of(const void *key, __u32 family)
 }
 
 /* `key` has room for either family, and ports if this is the first fragment. */
-__noinline int on_fragment(const struct sl_packet *p, const struct sl_key6 *key, __u32 cpu, __u64 now)
+__noinline int on_fragment(struct sl_packet *p, const struct sl_key6 *key, __u32 cpu, __u64 now)
 {
-	struct sl_fragment_key id = {};
-	struct sl_fragment note = {};
+	__u32 zero = 0;
+	struct fragment_room *room = bpf_map_lookup_elem(&fragment_room, &zero);
 	struct sl_fragment *found;
 	struct sl_flow *f;
 	int verdict;
 
-	if (!p || !key)
+	if (!p || !key || !room)
 		return SL_V_PASS_FRAGMENT;
-	mapped_ends(p, key, (struct mapped *)id.src, (struct mapped *)id.dst);
-	id.id = p->fragment;
-	id.word = p->proto | (cfg_vlan_in_key ? p->vlans : 0);
+	mapped_ends(p, key, (struct mapped *)room->id.src, (struct mapped *)room->id.dst);
+	room->id.id = p->fragment;
+	room->id.word = p->proto | (cfg_vlan_in_key ? p->vlans : 0);
 	if (p->flags & SL_P_FIRST) {
-		f = flow_of(key, p->family);
+		__builtin_memcpy(room->note.key, key, sizeof(room->note.key));
+		room->note.dir = p->dir;
+		f = flow_of(room->note.key, p->family);
 		if (!f)
 			return SL_V_PASS_FRAGMENT;
 		if (cfg_trace)
 			note_owner(OWNER(f->dir[0].state));
-		verdict = first_hit(f, p, cpu, now);
-		if (verdict == SL_V_SHUNTED) {
-			__builtin_memcpy(note.key, key, sizeof(note.key));
-			note.dir = p->dir;
-			bpf_map_update_elem(&fragments, &id, &note, BPF_ANY);
-		}
+		verdict = hit(f, p, cpu, now);
+		if (verdict == SL_V_SHUNTED)
+			bpf_map_update_elem(&fragments, &room->id, &room->note, BPF_ANY);
 		return verdict;
 	}
-	found = p->flags & SL_P_LATER ? bpf_map_lookup_elem(&fragments, &id) : 0;
+	found = p->flags & SL_P_LATER ? bpf_map_lookup_elem(&fragments, &room->id) : 0;
 	if (!found)
 		return SL_V_PASS_FRAGMENT;
 	f = flow_of(found->key, p->family);

@@ -198,7 +198,7 @@ static __always_inline int shunt_inner(struct sl_packet *p, const struct sl_key6
 			if (carrier)
 				open = is_open(carrier, w->carrier[0].dir, OWNER(state), now);
 		} else {
-			open = carriers_open(w, OWNER(state), now);
+			open = carriers_open(OWNER(state), now);
 		}
 		if (STATE(state) == SL_SHUNT && !open) {
 			end_flow(f, SL_END_TUNNEL);
@@ -210,7 +210,7 @@ static __always_inline int shunt_inner(struct sl_packet *p, const struct sl_key6
 		if (carrier)
 			count_carrier(carrier, &w->carrier[0], cpu, now);
 		else
-			count_carriers(w, cpu, now);
+			count_carriers(cpu, now);
 		return verdict;
 	}
 	return on_hit(f, p, cpu, now);
@@ -247,7 +247,7 @@ static __always_inline int look_inside(frame_ctx *ctx, struct sl_packet *p, stru
 	if (INSIDE_WHAT(found) != INSIDE_PACKET) {
 		__builtin_memcpy(p, s, __builtin_offsetof(struct sl_packet, key));
 		if (INSIDE_WHAT(found) == INSIDE_VIOLATION)
-			end_carrier(w);
+			end_carrier();
 		return SL_V_PASS_TUNNEL;
 	}
 	if (cfg_tunnel_in_key && kind == SL_TUNNEL_VXLAN)

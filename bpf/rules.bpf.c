@@ -158,11 +158,10 @@ static __always_inline int sample(struct xdp_md *ctx, struct sl_rule *r, __u32 f
 
 		if (at >= len)
 			break;
-		/* The compiler knows that it is not 0, and would leave out the test by which the verifier learns it. */
-		asm volatile("" : "+r"(left));
 		if (left > sizeof(chunk))
 			left = sizeof(chunk);
-		if (left < 1 || bpf_xdp_load_bytes(ctx, at, chunk, left))
+		left = one_to(sizeof(chunk), left);
+		if (bpf_xdp_load_bytes(ctx, at, chunk, left))
 			break;
 		bpf_dynptr_write(&room, sizeof(head) + at, chunk, left, 0);
 	}

@@ -46,12 +46,8 @@ static __always_inline bool copy_sample(struct xdp_md *ctx, struct bpf_dynptr *r
 			break;
 		if (left > SAMPLE_PIECE)
 			left = SAMPLE_PIECE;
-		/* The verifier does not know from at < len that something is left. */
-		asm volatile("" : "+r"(left));
-		if (left < 1)
-			break;
 		piece = bpf_dynptr_data(room, sizeof(struct sl_gate_sample) + at, SAMPLE_PIECE);
-		if (!piece || bpf_xdp_load_bytes(ctx, at, piece, left))
+		if (!piece || bpf_xdp_load_bytes(ctx, at, piece, one_to(SAMPLE_PIECE, left)))
 			return false;
 		at += SAMPLE_PIECE;
 	}

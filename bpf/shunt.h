@@ -9,7 +9,7 @@
 #include "peers.h"
 
 /* The key has the form of IPv4 in the room of IPv6. */
-static __always_inline int shunt4(const struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
+static __always_inline int shunt4(struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
 				  __u32 cpu, int verdict)
 {
 	if (likely(verdict == SL_V_SHUNTED)) {
@@ -26,7 +26,7 @@ static __always_inline int shunt4(const struct sl_packet *p, const struct sl_key
 	return on_others(p, key, mine, verdict);
 }
 
-static __always_inline int shunt6(const struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
+static __always_inline int shunt6(struct sl_packet *p, const struct sl_key6 *key, struct sl_ledger *mine,
 				  __u32 cpu, int verdict)
 {
 	if (likely(verdict == SL_V_SHUNTED)) {

@@ -54,12 +54,17 @@ struct {
 	__type(value, __u64);
 } held SEC(".maps");
 
-/* Room for a value that is being made. */
+/* A value that is being made, and the key of the packet: not on the stack, of which little is left here. */
+struct watch_room {
+	struct sl_value6 value;
+	struct sl_key6 key;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct sl_value6);
+	__type(value, struct watch_room);
 } watch_room SEC(".maps");
 
 static __always_inline bool has_key4(const struct sl_packet *p)
@@ -104,31 +109,28 @@ static __always_inline struct sl_watched *find_watched(const struct sl_packet *p
 }
 
 /* Takes a flow in, unless too many were already: what is watched is not to be forgotten for new ones within seconds. */
-static __always_inline void begin_watch(const struct sl_packet *p, const struct sl_key6 *key,
-					struct sl_watch_count *c, __u32 tag, __u64 now)
+static __always_inline void begin_watch(const struct sl_packet *p, struct watch_room *room, struct sl_watch_count *c,
+					__u32 tag, __u64 now)
 {
-	__u32 zero = 0;
-	struct sl_value6 *room = bpf_map_lookup_elem(&watch_room, &zero);
+	struct sl_value6 *value = &room->value;
 	struct sl_watched *w;
 
 	if (now - c->window > WATCH_WINDOW) {
 		c->window = now;
 		c->fresh = 0;
 	}
-	if (!room)
-		return;
 	if (c->fresh >= cfg_watch_fresh) {
 		c->unwatched++;
 		return;
 	}
 	c->fresh++;
-	__builtin_memset(room, 0, sizeof(struct sl_watch6));
-	w = has_key4(p) ? ((struct sl_watch4 *)room)->dir : ((struct sl_watch6 *)room)->dir;
+	__builtin_memset(value, 0, sizeof(struct sl_watch6));
+	w = has_key4(p) ? ((struct sl_watch4 *)value)->dir : ((struct sl_watch6 *)value)->dir;
 	w[0].last = w[1].last = now >> 20;
 	w[0].word = tag | (p->dir ? 0 : SL_W_FIRST);
 	w[1].word = tag | (p->dir ? SL_W_FIRST : 0);
-	if (!(has_key4(p) ? bpf_map_update_elem(&watch4, key, room, BPF_NOEXIST) :
-			    bpf_map_update_elem(&watch6, key, room, BPF_NOEXIST)))
+	if (!(has_key4(p) ? bpf_map_update_elem(&watch4, &room->key, value, BPF_NOEXIST) :
+			    bpf_map_update_elem(&watch6, &room->key, value, BPF_NOEXIST)))
 		c->begun++;
 }
 
@@ -147,30 +149,29 @@ static __always_inline void forget(const struct sl_packet *p, const struct sl_ke
 }
 
 /* An exception says never; so does the host's own address, which is one. */
-static __always_inline bool watch_excepted(const struct sl_packet *p, const struct sl_key6 *key, struct sl_value6 *room)
+static __always_inline bool watch_excepted(const struct sl_packet *p, struct watch_room *room)
 {
-	/* Not on the stack, of which the callers leave little. */
-	struct sl_exception_key *src = (struct sl_exception_key *)room, *dst = src + 1;
+	struct sl_exception_key *src = (struct sl_exception_key *)&room->value, *dst = src + 1;
 
 	src->prefix_len = dst->prefix_len = 128;
-	mapped_ends(p, key, (struct mapped *)src->addr, (struct mapped *)dst->addr);
+	mapped_ends(p, &room->key, (struct mapped *)src->addr, (struct mapped *)dst->addr);
 	return bpf_map_lookup_elem(&exceptions, src) || bpf_map_lookup_elem(&exceptions, dst);
 }
 
 /* Somebody still needs the flow: it stays watched, and is asked about with each packet until they let go. */
-static __always_inline bool watch_held(const struct sl_packet *p, const struct sl_key6 *key, struct sl_value6 *room,
-				       struct sl_watched *w, struct sl_watch_count *c)
+static __always_inline bool watch_held(const struct sl_packet *p, struct watch_room *room, struct sl_watched *w,
+				       struct sl_watch_count *c)
 {
-	struct sl_side_key *which = (struct sl_side_key *)room;
+	struct sl_side_key *which = (struct sl_side_key *)&room->value;
 	__u64 *kept;
 
 	__builtin_memset(which, 0, sizeof(*which));
 	if (has_key4(p)) {
 		which->family = 4;
-		__builtin_memcpy(which->key, key, sizeof(struct sl_key4));
+		__builtin_memcpy(which->key, &room->key, sizeof(struct sl_key4));
 	} else {
 		which->family = 6;
-		__builtin_memcpy(which->key, key, sizeof(struct sl_key6));
+		__builtin_memcpy(which->key, &room->key, sizeof(struct sl_key6));
 	}
 	kept = bpf_map_lookup_elem(&held, which);
 	if (!kept)
@@ -200,37 +201,40 @@ static __always_inline void fill_dir(struct sl_dir *d, const struct sl_watched *
 }
 
 /* The flow is shunted from the next packet on. Not static: the verifier looks at it once. */
-__noinline int make_entry(const struct sl_packet *p, const struct sl_key6 *key, struct sl_watch_count *c, __u64 now,
-			  __u32 why)
+__noinline int make_entry(const struct sl_packet *p, struct sl_watch_count *c, __u64 now, __u32 why)
 {
 	__u32 zero = 0, owner = cfg_watch_owner;
-	struct sl_value6 *room = bpf_map_lookup_elem(&watch_room, &zero);
+	struct watch_room *room = bpf_map_lookup_elem(&watch_room, &zero);
 	__u64 *deadline = bpf_map_lookup_elem(&leases, &owner);
+	const struct sl_key6 *key;
+	struct sl_value6 *value;
 	struct sl_watched *w;
 	struct sl_flow *f;
 	long failed;
 
 	/* Nobody keeps the books now. */
-	if (!p || !key || !c || !room || !deadline || READ_ONCE(*deadline) < now)
+	if (!p || !c || !room || !deadline || READ_ONCE(*deadline) < now)
 		return 0;
+	key = &room->key;
+	value = &room->value;
 	w = find_watched(p, key);
 	if (!w)
 		return 0;
-	if (watch_excepted(p, key, room)) {
+	if (watch_excepted(p, room)) {
 		__sync_fetch_and_or(&w[0].word, SL_W_EXCEPT);
 		__sync_fetch_and_or(&w[1].word, SL_W_EXCEPT);
 		c->excepted++;
 		return 0;
 	}
-	if (watch_held(p, key, room, w, c))
+	if (watch_held(p, room, w, c))
 		return 0;
-	__builtin_memset(room, 0, sizeof(*room));
-	f = has_key4(p) ? &((struct sl_value4 *)room)->flow : &room->flow;
+	__builtin_memset(value, 0, sizeof(*value));
+	f = has_key4(p) ? &((struct sl_value4 *)value)->flow : &value->flow;
 	fill_dir(&f->dir[0], &w[0], p, now, now);
 	fill_dir(&f->dir[1], &w[1], p, now, now >> 32);
 	f->cookie = why | (w[1].word & (why == SL_MADE_TLS ? SL_W_CLIENT : SL_W_FIRST) ? SL_MADE_DIR1 : 0);
-	failed = has_key4(p) ? bpf_map_update_elem(&flows4, key, room, BPF_NOEXIST) :
-			       bpf_map_update_elem(&flows6, key, room, BPF_NOEXIST);
+	failed = has_key4(p) ? bpf_map_update_elem(&flows4, key, value, BPF_NOEXIST) :
+			       bpf_map_update_elem(&flows6, key, value, BPF_NOEXIST);
 	if (failed)
 		c->full++;
 	else
@@ -241,14 +245,18 @@ __noinline int make_entry(const struct sl_packet *p, const struct sl_key6 *key, 
 }
 
 /* Looks at a packet that no entry holds back. Not static: the verifier looks at it once. */
-__noinline int watch_packet(frame_ctx *ctx, const struct sl_packet *p, const struct sl_key6 *key, __u64 now)
+__noinline int watch_packet(frame_ctx *ctx, const struct sl_packet *p, const struct sl_key6 *given, __u64 now)
 {
 	__u32 zero = 0, tag, why = 0;
 	struct sl_watch_count *c = bpf_map_lookup_elem(&watch_count, &zero);
+	struct watch_room *room = bpf_map_lookup_elem(&watch_room, &zero);
 	struct sl_watched *w, *d, *o;
+	const struct sl_key6 *key;
 
-	if (!p || !key || !c)
+	if (!p || !given || !c || !room)
 		return 0;
+	room->key = *given;
+	key = &room->key;
 	w = find_watched(p, key);
 	/* A beginning or an end: what was seen of the connection holds no longer. */
 	if (p->proto == IPPROTO_TCP && p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) {
@@ -262,7 +270,7 @@ __noinline int watch_packet(frame_ctx *ctx, const struct sl_packet *p, const str
 		w = 0;
 	}
 	if (!w) {
-		begin_watch(p, key, c, tag, now);
+		begin_watch(p, room, c, tag, now);
 		w = find_watched(p, key);
 		if (!w)
 			return 0;
@@ -291,7 +299,7 @@ __noinline int watch_packet(frame_ctx *ctx, const struct sl_packet *p, const str
 	else if (cfg_watch_pkts && d->pkts >= cfg_watch_pkts)
 		why = SL_MADE_PKTS;
 	if (why)
-		make_entry(p, key, c, now, why);
+		make_entry(p, c, now, why);
 	return 0;
 }
 

@@ -3,7 +3,7 @@ import { type BpfMap, type BpfObject, type BpfProgram, interfaces, possibleCpus 
 import { type GateInterface, interfacesText, placeWith, upCommand } from './control-places.ts';
 import { LIMITS } from './control-protocol.ts';
 import type { GateOptions } from './gate-options.ts';
-import { KINDS, TUNNEL_MAPS, WATCH_MAPS } from './kind.ts';
+import { FRAGMENT_MAPS, KINDS, TUNNEL_MAPS, WATCH_MAPS } from './kind.ts';
 import { PEER_MAPS } from './peers.ts';
 import type { Found } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
@@ -47,7 +47,7 @@ export function mapSizes(options: GateOptions): { kept: Sizes; fresh: Sizes } {
  * number with another option; what is watched is watched anew.
  */
 export function outlives(name: string, tunnels: boolean): boolean {
-  if (name === 'fragments' || STEER_MAPS.has(name) || PEER_MAPS.has(name) || WATCH_MAPS.has(name))
+  if (FRAGMENT_MAPS.has(name) || STEER_MAPS.has(name) || PEER_MAPS.has(name) || WATCH_MAPS.has(name))
     return false;
   return tunnels || !TUNNEL_MAPS.has(name);
 }

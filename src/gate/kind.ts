@@ -60,6 +60,9 @@ export const KINDS: Readonly<Record<GateKind, KindParts>> = {
 /** Maps that only a gate has that looks into tunnels. */
 export const TUNNEL_MAPS: ReadonlySet<string> = new Set(['way', 'mirrors']);
 
+/** Maps of fragments that follow their flow. */
+export const FRAGMENT_MAPS: ReadonlySet<string> = new Set(['fragments', 'fragment_room']);
+
 /** Maps of a gate that shunts by itself. */
 export const WATCH_MAPS: ReadonlySet<string> = new Set([
   'watch4',
