@@ -85,9 +85,11 @@ function exchange(proto: 'tcp' | 'udp', number: number, v6: boolean): [id: strin
   return [`${proto} ${sport} ${dport}`, sent];
 }
 
+/** As Suricata writes it. */
+const time = (seconds: number): string => new Date(seconds * 1000).toISOString().replace('Z', '000+0000');
+
 /** Suricata 7's `flow` event of a connection that its conn.log would have like this. */
 function eveOf(line: Line): object {
-  const time = (seconds: number): string => new Date(seconds * 1000).toISOString().replace('Z', '000+0000');
   const [start, end] = [Number(line['ts']), Number(line['ts']) + Number(line['duration'] ?? 0)];
   const frames = (side: 'orig' | 'resp') => {
     const pkts = Number(line[`${side}_pkts`]);
