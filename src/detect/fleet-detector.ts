@@ -52,6 +52,8 @@ export interface FleetDetectorStatus {
 const CHECK_MS = 100;
 const LEAVE_MS = 2000;
 const RETRY_MS = 1000;
+/** Checks between looks at keys of rules that have been over for long; a minute. */
+const PURGE_CHECKS = 600;
 
 /** An attack of ours, and what its rules are. */
 interface Known {
@@ -78,13 +80,15 @@ export class FleetDetector {
   #left: Promise<void> | undefined;
   #ended = false;
   #checks = 0;
+  /** As far as is known: the right to it is one of its own. */
+  #mayPurge = true;
 
   constructor(options: FleetDetectorOptions, parts: FleetDetectorParts) {
     const { place, key, author } = options;
     const { log, warn } = parts;
     this.#options = options;
     this.#parts = parts;
-    this.#issuer = new RuleIssuer({ key, author, log, warn });
+    this.#issuer = new RuleIssuer({ bucket: place.rules, key, author, log, warn });
     this.#book = new AttackBook(warn);
     this.#baselines = new BaselineBook(warn);
     this.#link = new Connected({
@@ -103,6 +107,24 @@ export class FleetDetector {
   #check(): void {
     this.#leases?.check();
     if (++this.#checks % 10 === 0) this.#issuer.check();
+    if (this.#checks % PURGE_CHECKS === 0) this.#purge();
+  }
+
+  /** Whoever holds the second stage does it for all. */
+  #purge(): void {
+    if (this.#options.dryRun || this.#leases?.held.includes(SECOND) !== true) {
+      this.#issuer.forget();
+      return;
+    }
+    this.#issuer
+      .purge()
+      .then((keys) => {
+        if (keys > 0) this.#parts.log({ event: 'purged', keys });
+      })
+      .catch((error: Error) => {
+        if (this.#mayPurge) this.#parts.warn(`rules that are over stay in the bucket: ${error.message}`);
+        this.#mayPurge = false;
+      });
   }
 
   async #work(line: Lifeline, good: () => void): Promise<void> {

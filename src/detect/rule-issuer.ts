@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import type { KV, KvWatchEntry } from '@nats-io/kv';
+import type { KV, KvEntry } from '@nats-io/kv';
 import type { z } from 'zod';
 import type { SigningKey } from '../fleet/keys.ts';
 import { keyOf } from '../fleet/nats-source.ts';
 import { MAX_SKEW, readEnvelope, signStatement } from '../fleet/statement.ts';
 import { actionText, ruleSchema } from '../rules/spec.ts';
 import type { Lifeline } from './connected.ts';
+import { OVER_AFTER, type OverKey, purgeKeys } from './purge.ts';
 
 /** What the ids of rules begin with that detectors have made. */
 export const ISSUED = 'auto-';
@@ -58,6 +59,8 @@ interface Seen {
 }
 
 export interface IssuerParts {
+  /** Of rules. */
+  readonly bucket: string;
   readonly key: SigningKey;
   readonly author: string;
   readonly log: (line: object) => void;
@@ -103,7 +106,7 @@ export class RuleIssuer {
     this.#bucket = undefined;
   }
 
-  #see(entry: KvWatchEntry): void {
+  #see(entry: KvEntry): void {
     const known = this.#seen.get(entry.key);
     if (entry.operation !== 'PUT') {
       // A key that is gone says nothing, but what is written next has to follow it.
@@ -196,6 +199,31 @@ export class RuleIssuer {
     this.#working = undefined;
   }
 
+  /** Takes keys that have been over for long out of the bucket; a detector at a time has to do it. @throws Error */
+  async purge(): Promise<number> {
+    const { line, kv } = this.#bucket ?? {};
+    if (line === undefined || kv === undefined) return 0;
+    const over = this.#over(OVER_AFTER);
+    if (over.length === 0) return 0;
+    const gone = await purgeKeys(line, this.#parts.bucket, over);
+    for (const { key, sequence } of gone)
+      if (this.#seen.get(key)?.sequence === sequence) this.#seen.delete(key);
+    return gone.length;
+  }
+
+  /** What whoever has the purging to do has taken out by now. */
+  forget(): void {
+    for (const { key } of this.#over(2 * OVER_AFTER)) this.#seen.delete(key);
+  }
+
+  /** Keys whose statements have been over for so many seconds. */
+  #over(seconds: number): OverKey[] {
+    const before = Date.now() / 1000 - seconds;
+    return [...this.#seen]
+      .filter(([, { expires }]) => expires < before)
+      .map(([key, { sequence }]) => ({ key, sequence }));
+  }
+
   /** Resolves when no change is under way. */
   async settled(): Promise<void> {
     await this.#working;
@@ -246,7 +274,16 @@ export class RuleIssuer {
     const about = { version: 1, id, revision, author, issued: Math.floor(Date.now() / 1000) } as const;
     const text = signStatement({ ...about, expires, rule }, key);
     const put = seen === undefined ? kv.create(name, text) : kv.update(name, text, seen.sequence);
-    const sequence = await line.until(put);
+    let sequence: number | undefined;
+    try {
+      sequence = await line.until(put);
+    } catch (error) {
+      // Keys that are taken out for good are not told of, and not all that was told of is remembered.
+      const there = await line.until(kv.get(name));
+      if (there === null) this.#seen.delete(name);
+      else if (there !== undefined) this.#see(there);
+      throw error;
+    }
     if (sequence === undefined) return undefined;
     this.#seen.set(name, {
       sequence,

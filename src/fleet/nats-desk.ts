@@ -1,4 +1,5 @@
 import { type KV, Kvm } from '@nats-io/kv';
+import type { NatsConnection } from '@nats-io/transport-node';
 import { z } from 'zod';
 import { SluiceError } from '../base/errors.ts';
 import { atServer, type NatsPlace } from './nats-place.ts';
@@ -15,6 +16,8 @@ const resultSchema = z.object({
   interface: z.string(),
   site: z.string().nullable(),
   roles: z.array(z.string()),
+  /** All that has come to the gate; null: it is not told. */
+  seen: z.object({ pkts: z.number(), bytes: z.number() }).nullable().default(null),
   /** Seconds since 1970. */
   ts: z.number(),
   rules: z.array(
@@ -43,9 +46,9 @@ export class NatsDesk {
     this.#place = place;
   }
 
-  async #with<T>(work: (kvm: Kvm) => Promise<T>): Promise<T> {
+  async #with<T>(work: (kvm: Kvm, connection: NatsConnection) => Promise<T>): Promise<T> {
     const help = 'is the server there, with JetStream (nats-server -js)?';
-    return await atServer(this.#place, help, (connection) => work(new Kvm(connection)));
+    return await atServer(this.#place, help, (connection) => work(new Kvm(connection), connection));
   }
 
   /**
@@ -69,6 +72,35 @@ export class NatsDesk {
       for (const { id, revision, text } of rules)
         ((await putNewer(bucket, id, revision, text)) ? published : older).push(id);
       return { published, older };
+    });
+  }
+
+  /** Of statements about these ids that are there, by id. @throws SluiceError FLEET */
+  async revisions(ids: readonly string[]): Promise<Map<string, number>> {
+    return await this.#with(async (kvm) => {
+      const bucket = await kvm.open(this.#place.rules);
+      const found = new Map<string, number>();
+      for (const id of ids) {
+        const revision = readEnvelope((await bucket.get(keyOf(id)))?.string() ?? '')?.signed['revision'];
+        if (typeof revision === 'number') found.set(id, revision);
+      }
+      return found;
+    });
+  }
+
+  /** Tells what each edge has told, and tells from now on, until it is stopped. @throws SluiceError FLEET */
+  async follow(told: (edge: EdgeResult) => void, stop: AbortSignal): Promise<void> {
+    await this.#with(async (kvm, connection) => {
+      const watch = await (await kvm.open(this.#place.results)).watch();
+      const end = (): void => watch.stop();
+      stop.addEventListener('abort', end, { once: true });
+      if (stop.aborted) end();
+      void connection.closed().then(end);
+      for await (const entry of watch) {
+        const read = resultSchema.safeParse(jsonOf(entry.string()));
+        if (read.success) told(read.data);
+      }
+      if (!stop.aborted) throw new Error('the connection was closed');
     });
   }
 

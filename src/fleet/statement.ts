@@ -94,6 +94,11 @@ export function readEnvelope(text: string): z.output<typeof envelope> | undefine
   }
 }
 
+/** A statement whose signature nobody has looked at; undefined: it is none. */
+export function readStatement(text: string): Statement | undefined {
+  return statement.safeParse(readEnvelope(text)?.signed).data;
+}
+
 const idIn = (signed: { readonly [name: string]: unknown }): string | undefined =>
   typeof signed['id'] === 'string' ? signed['id'].slice(0, 64) : undefined;
 

@@ -46,6 +46,8 @@ export interface FleetParts {
   /** Name in reports; default: the host's. */
   node?: string;
   site: string | undefined;
+  /** All that has come to the gate so far; absent: nobody counts. */
+  seen?: () => { pkts: number; bytes: number };
   roles: readonly string[];
   warn: (text: string) => void;
 }
@@ -75,6 +77,7 @@ export class FleetKeeper {
   readonly #warn: (text: string) => void;
   readonly #source: RuleSource;
   readonly #follower: Follower;
+  readonly #seen: FleetParts['seen'];
   readonly #about: Pick<EdgeResult, 'node' | 'interface' | 'site' | 'roles'>;
   /** By id: the revision that is in force. */
   readonly #live = new Map<string, number>();
@@ -91,7 +94,8 @@ export class FleetKeeper {
 
   /** @throws SluiceError FILE_FORMAT, USAGE; NodeJS.ErrnoException for files */
   constructor(options: FleetOptions, parts: FleetParts) {
-    const { rules, place, audit, node = hostname(), warn, site, roles } = parts;
+    const { rules, place, audit, node = hostname(), warn, site, roles, seen } = parts;
+    this.#seen = seen;
     this.#rules = rules;
     this.#audit = audit;
     this.#warn = warn;
@@ -246,6 +250,7 @@ export class FleetKeeper {
     const report: EdgeResult = {
       ...this.#about,
       ts: Date.now() / 1000,
+      seen: this.#seen?.() ?? null,
       rules: all.sort((one, other) => rank(one) - rank(other)).slice(0, REPORTED),
       refused: this.#follower.status().lines,
     };

@@ -279,6 +279,7 @@ export class GateDaemon {
         rules: this.#rules,
         place: this.#place,
         audit: this.#journal.audit,
+        seen: () => this.#gate.ledger().seen,
         site,
         roles,
         warn: this.#warn,

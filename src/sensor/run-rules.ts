@@ -82,7 +82,15 @@ export class RunRules {
         });
       const { site, role: roles } = config;
       if (fleet !== undefined)
-        rules.#fleet = new FleetKeeper(fleet, { rules: rules.#rules, place, audit, site, roles, warn });
+        rules.#fleet = new FleetKeeper(fleet, {
+          rules: rules.#rules,
+          place,
+          audit,
+          seen: () => gate.ledger().seen,
+          site,
+          roles,
+          warn,
+        });
       return rules;
     } catch (error) {
       await rules.close();

@@ -12,6 +12,7 @@ const edge = (
   interface: 'eth0',
   site: null,
   roles: [],
+  seen: null,
   ts: 1,
   rules: [
     {

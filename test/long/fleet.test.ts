@@ -213,8 +213,12 @@ kernelTest(
     const url = server.url('flood');
     const first = await desk.sign('dns.a', 'udp dst port 53', '--revision', '1');
     const second = await desk.sign('dns.a', 'udp dst port 53', '--revision', '2');
-    expect(await desk.publish([second], url)).toEqual({ published: ['dns.a'], older: [] });
-    expect(await desk.publish([first, second], url)).toEqual({ published: [], older: ['dns.a', 'dns.a'] });
+    expect(await desk.publish([second], url)).toEqual({ published: ['dns.a'], older: [], canary: [] });
+    expect(await desk.publish([first, second], url)).toEqual({
+      published: [],
+      older: ['dns.a', 'dns.a'],
+      canary: [],
+    });
 
     await using gate = await UpGate.up(...desk.options(url), '--role', 'edge');
     await inForce(gate, ['fleet-dns.a']);

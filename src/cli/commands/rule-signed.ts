@@ -18,6 +18,7 @@ interface SignOptions extends RuleOptions {
   role?: string[];
   node?: string[];
   onInterface?: string[];
+  canary?: string[];
 }
 
 const names = (flag: string, what: string): Option =>
@@ -40,17 +41,20 @@ function withAuthor(command: Command): Command {
 /** Signs statements, one line each. @throws SluiceError USAGE, FILE, FILE_FORMAT */
 async function signAll(
   statements: readonly { id: string; rule: Rule | null; expires: number }[],
-  { key: path, author = userInfo().username, revision = Date.now() }: SignOptions,
+  { key: path, author = userInfo().username, revision = Date.now(), canary = [] }: SignOptions,
 ): Promise<string[]> {
   const { readSigningKey } = await import('../../fleet/keys.ts');
+  const { canaryOf } = await import('../../fleet/canary.ts');
   const { signStatement } = await import('../../fleet/statement.ts');
   const key = readSigningKey(readText(path), path);
   const issued = Math.floor(Date.now() / 1000);
-  return statements.map(({ id, rule, expires }) => {
+  return statements.flatMap(({ id, rule, expires }) => {
     const about = { version: 1, id, revision, author, issued, expires: Math.ceil(expires) } as const;
     if (rule === null) return signStatement({ ...about, rule: null }, key);
     const { id: _id, enabled: _enabled, expires: _expires, ...body } = rule;
-    return signStatement({ ...about, rule: body }, key);
+    if (canary.length === 0) return signStatement({ ...about, rule: body }, key);
+    const next = { ...about, revision: revision + 1, rule: body };
+    return [canaryOf({ ...about, rule: body }, canary), next].map((input) => signStatement(input, key));
   });
 }
 
@@ -100,6 +104,12 @@ function registerSign(rule: Command, host: Parameters<Register>[1]): void {
     .addOption(names('--role', 'Only where this is the role.'))
     .addOption(names('--node', 'Only on this host.'))
     .addOption(names('--on-interface', 'Only on this interface.'))
+    .addOption(
+      names(
+        '--canary',
+        'Sign two revisions: the first for this site alone, the next for all; sluice rule publish tries the first.',
+      ),
+    )
     .action(async (expr: string | undefined) => {
       const { config } = configOf(sign, outputSchema);
       const given = sign.opts<SignOptions>();
@@ -132,7 +142,8 @@ function registerSign(rule: Command, host: Parameters<Register>[1]): void {
     `
 Examples:
   sluice rule sign 'dst host 192.0.2.7 and udp src port 123' --id ntp --ttl 1h --key desk.key >> rules.jsonl
-  sluice rule sign --file rules.yaml --ttl 1d --site fra1 --key desk.key | sluice rule publish - --to nats://nats.example`,
+  sluice rule sign --file rules.yaml --ttl 1d --site fra1 --key desk.key | sluice rule publish - --to nats://nats.example
+  sluice rule sign udp --id flood --ttl 1h --canary fra1 --key desk.key | sluice rule publish - --to nats://nats.example --canary-for 10m`,
   );
 
   const withdraw = withAuthor(
