@@ -107,24 +107,23 @@ export class FleetDetector {
   #check(): void {
     this.#leases?.check();
     if (++this.#checks % 10 === 0) this.#issuer.check();
-    if (this.#checks % PURGE_CHECKS === 0) this.#purge();
+    if (this.#checks % PURGE_CHECKS === 0) void this.#purge();
   }
 
   /** Whoever holds the second stage does it for all. */
-  #purge(): void {
+  async #purge(): Promise<void> {
     if (this.#options.dryRun || this.#leases?.held.includes(SECOND) !== true) {
       this.#issuer.forget();
       return;
     }
-    this.#issuer
-      .purge()
-      .then((keys) => {
-        if (keys > 0) this.#parts.log({ event: 'purged', keys });
-      })
-      .catch((error: Error) => {
-        if (this.#mayPurge) this.#parts.warn(`rules that are over stay in the bucket: ${error.message}`);
-        this.#mayPurge = false;
-      });
+    try {
+      const keys = await this.#issuer.purge();
+      if (keys > 0) this.#parts.log({ event: 'purged', keys });
+    } catch (error) {
+      if (this.#mayPurge)
+        this.#parts.warn(`rules that are over stay in the bucket: ${(error as Error).message}`);
+      this.#mayPurge = false;
+    }
   }
 
   async #work(line: Lifeline, good: () => void): Promise<void> {

@@ -26,7 +26,8 @@ export function canaryOf(input: StatementInput, sites: readonly string[]): State
 }
 
 /** All that a statement says but for its revision and sites. */
-function bodyOf({ revision: _, rule, ...about }: Statement): string {
+function bodyOf(statement: Statement): string {
+  const { revision: _revision, rule, ...about } = statement;
   if (rule === null) return canonicalJson(about);
   const { sites: _sites, ...scope } = rule.scope;
   return canonicalJson({ ...about, rule: { ...rule, scope } });

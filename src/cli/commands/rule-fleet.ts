@@ -45,7 +45,7 @@ function stayed(canaries: readonly CanaryOutcome[]): SluiceError | undefined {
   const [{ id, sites }] = bad;
   return new SluiceError(
     'FLEET',
-    `${bad.map((one) => `rule ${one.id} stays at its canary sites: ${one.why}`).join('; ')}`,
+    bad.map((one) => `rule ${one.id} stays at its canary sites: ${one.why}`).join('; '),
     {
       help: `sluice rule withdraw ${id} takes it out of ${sites.join(', ')}; the same file again goes on with it`,
     },
