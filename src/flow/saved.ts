@@ -68,8 +68,10 @@ function besideText(beside: Beside): Uint8Array {
     }
     beside.tls = undefined;
   }
-  if (text.length > TEXT_BYTES) beside.more = undefined;
-  text = encode();
+  if (text.length > TEXT_BYTES) {
+    beside.more = undefined;
+    text = encode();
+  }
   return text.length <= TEXT_BYTES ? text : new Uint8Array(0);
 }
 
