@@ -17,6 +17,7 @@ import {
   xdpAttachment,
 } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
+import { sluice } from '../support/command.ts';
 import { bpfObject, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 import { gateKey, TestGate } from './support.ts';
 
@@ -202,6 +203,27 @@ kernelTest(
         gate[Symbol.dispose]();
       }
       expect(xdpAttachment(ifindex)).toBeUndefined();
+    } finally {
+      pair.remove();
+    }
+  },
+);
+
+kernelTest(
+  'gate up --libxdp says what does not go with it, and what is not there',
+  [...FEATURES],
+  async () => {
+    const pair = vethPair();
+    try {
+      const up = (...args: string[]) => sluice('gate', 'up', '-i', pair.a, '--libxdp', ...args, '--json');
+      for (const args of [['--steer', '0'], ['--mode', 'offload'], ['70000']]) {
+        const { code, stdout } = await up(...args);
+        expect([code, stdout]).toEqual([2, expect.stringContaining('"USAGE"')]);
+      }
+      if (libxdpMissing() === undefined && probeComponents().state === 'supported') return;
+      const { code, stdout } = await up();
+      expect([code, stdout]).toEqual([3, expect.stringContaining('"KERNEL_FEATURE"')]);
+      expect(xdpAttachment(interfaceInfo(pair.a).index)).toBeUndefined();
     } finally {
       pair.remove();
     }
