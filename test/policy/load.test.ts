@@ -159,6 +159,30 @@ describe('policy files', () => {
     expect(error).toMatchObject({ code, message: expect.stringMatching(message) as string });
   });
 
+  test('sets are read anew with each load', async () => {
+    const policies = file(
+      'anew.yaml',
+      `sets: { nets: { prefixes: anew.txt }, names: { domains: names.txt } }
+policies:
+  - { name: nets, when: resp.addr in @nets }
+  - { name: names, when: tls.sni in @names }`,
+    );
+    const none = { noted: () => {}, spared: () => {} };
+    const decided = async (prefix: string, domain: string) => {
+      file('anew.txt', `${prefix}\n`);
+      file('names.txt', `${domain}\n`);
+      const plan = await loadPolicies([], [policies]);
+      const set = new PolicySet(plan.specs, setsOf(plan));
+      const known = { serverName: 'a.lab.example', learning: false };
+      return [address('192.0.2.7'), address('2001:db8::7')].map((resp) =>
+        set.decide(facts({ ...known, resp }), 0, 0, new Set(), none),
+      );
+    };
+    expect(await decided('192.0.2.0/24', 'lab.test')).toEqual([0, -2]);
+    expect(await decided('2001:db8::/32', 'lab.test')).toEqual([-2, 0]);
+    expect(await decided('10.0.0.0/8', 'lab.example')).toEqual([1, 1]);
+  });
+
   test('two files with a set of the same name', async () => {
     const set = 'sets: { x: { domains: films.txt } }\npolicies: []';
     const both = [file('one.yaml', set), file('two.yaml', set)];
