@@ -281,6 +281,12 @@ kernelTest(
     const rows: HoldRow[] = [];
     await client.ask('hold.list', {}, (page) => rows.push(...(page as HoldRow[])));
     expect(rows.map(({ a, kept }) => [a.port, kept])).toEqual([[1, 1]]);
+    // Tables of another size, and the same holds.
+    await client.ask('resize', { maxShunts4: 2048 });
+    expect(await send(first.packet, 20)).toMatchObject({
+      shunted: { pkts: 0 },
+      tables: { flows4: { max: 2048 } },
+    });
     await hold('hold.remove', first.flow);
     expect(await send(first.packet, 4)).toMatchObject({ shunted: { pkts: 3 }, holds: { live: 0, kept: 1 } });
 
