@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Kvm } from '@nats-io/kv';
@@ -9,9 +9,10 @@ import { connectOnce, natsPlace } from '../../src/fleet/nats-place.ts';
 import { type Statement, verifyStatement } from '../../src/fleet/statement.ts';
 import type { RuleRow } from '../../src/gate/control-protocol.ts';
 import { eth } from '../../src/packet/build.ts';
+import { Detector, PARTITIONS, PATIENCE, shared } from '../detect/detector-process.ts';
 import { SimulatedEdge } from '../detect/simulated-edge.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
-import { type Child, type Outcome, sluice, start } from '../support/command.ts';
+import { sluice } from '../support/command.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
 import { NatsServer } from '../support/nats-server.ts';
 
@@ -19,58 +20,6 @@ ownNetns();
 
 const directory = mkdtempSync(join(tmpdir(), 'sluice-detectors-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true, maxRetries: 20 }));
-
-const PARTITIONS = 4;
-/** Seconds for what takes a few when the machine is quiet. */
-const PATIENCE = 90;
-
-interface Line {
-  event: string;
-  [field: string]: unknown;
-}
-
-class Detector {
-  readonly logDir = mkdtempSync(join(directory, 'detector-'));
-  readonly #child: Child;
-  readonly outcome: Promise<Outcome>;
-
-  constructor(url: string, key: string, ...more: string[]) {
-    const where = ['--from', url, '--key', key, '--log-dir', this.logDir];
-    const { child, outcome } = start('detect', ...where, '--partitions', String(PARTITIONS), ...more);
-    this.#child = child;
-    this.outcome = outcome;
-  }
-
-  lines(): Line[] {
-    const path = join(this.logDir, 'mitigation.log');
-    if (!existsSync(path)) return [];
-    const texts = readFileSync(path, 'utf8').split('\n');
-    return texts.filter((text) => text !== '').map((text) => JSON.parse(text) as Line);
-  }
-
-  /** Partitions that it holds, by its own log. */
-  get held(): string[] {
-    const held = new Set<string>();
-    for (const { event, partition } of this.lines()) {
-      if (event === 'held') held.add(String(partition));
-      if (event === 'lost') held.delete(String(partition));
-    }
-    return [...held];
-  }
-
-  async until(good: (line: Line) => boolean, what: string): Promise<Line> {
-    return await eventually(async () => this.lines().find(good), `no line: ${what}`, PATIENCE);
-  }
-
-  kill(signal: NodeJS.Signals): void {
-    this.#child.kill(signal);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.kill('SIGKILL');
-    await this.outcome;
-  }
-}
 
 /** Follows the rules of a fleet as an edge does. */
 class Rules {
@@ -116,18 +65,6 @@ const attacks = async (url: string): Promise<AttackDocument[]> => {
   return (JSON.parse(stdout) as AttackDocument[]).filter(({ attack }) => attack);
 };
 
-const shared = (detectors: readonly Detector[]): Promise<true> =>
-  eventually(
-    async () => {
-      const held = detectors.map((detector) => detector.held);
-      const all = held.flat().sort();
-      const fair = held.every(({ length }) => length >= Math.floor((PARTITIONS + 1) / detectors.length));
-      return fair && all.join() === '0,1,2,3,second' ? true : undefined;
-    },
-    'the partitions are not shared fairly',
-    PATIENCE,
-  );
-
 kernelTest(
   'a detector is killed in the middle of an attack: another takes over, and the rule stays in force',
   [],
@@ -137,9 +74,9 @@ kernelTest(
     const url = server.url('flood');
     const desk = join(directory, 'desk');
     expect((await sluice('rule', 'keygen', desk)).code).toBe(0);
-    await using first = new Detector(url, `${desk}.key`);
+    await using first = new Detector(directory, url, `${desk}.key`);
     await shared([first]);
-    await using second = new Detector(url, `${desk}.key`);
+    await using second = new Detector(directory, url, `${desk}.key`);
     await shared([first, second]);
     await using rules = await Rules.follow(url, `${desk}.pub`);
     const edges = [1, 2, 3].map(
@@ -217,7 +154,7 @@ kernelTest(
     expect((await sluice('rule', 'keygen', desk)).code).toBe(0);
     const both = await sluice('gate', 'up', '-i', 'lo', '--tap', '--mitigate', '--samples-to', url);
     expect(both).toMatchObject({ code: 2, stderr: expect.stringContaining('--mitigate') });
-    await using detector = new Detector(url, `${desk}.key`, '--min-pps', '500');
+    await using detector = new Detector(directory, url, `${desk}.key`, '--min-pps', '500');
     const store = join(directory, 'loop-store.json');
     const follows = ['--rules-from', url, '--trust', `${desk}.pub`, '--rules-store', store];
     await using gate = await UpGate.up('--samples-to', url, ...follows);
