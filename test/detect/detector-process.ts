@@ -28,10 +28,19 @@ export class Detector {
   }
 
   lines(): Line[] {
-    const path = join(this.logDir, 'mitigation.log');
+    return this.#read('mitigation.log') as unknown as Line[];
+  }
+
+  /** Of notice.log. */
+  notes(): string[] {
+    return this.#read('notice.log').map(({ note }) => String(note));
+  }
+
+  #read(name: string): Record<string, unknown>[] {
+    const path = join(this.logDir, name);
     if (!existsSync(path)) return [];
     const texts = readFileSync(path, 'utf8').split('\n');
-    return texts.filter((text) => text !== '').map((text) => JSON.parse(text) as Line);
+    return texts.filter((text) => text !== '').map((text) => JSON.parse(text) as Record<string, unknown>);
   }
 
   /** Partitions that it holds, by its own log. */

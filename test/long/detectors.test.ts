@@ -135,6 +135,8 @@ kernelTest(
         PATIENCE,
       );
       expect(rules.refused).toEqual([]);
+      expect(holder.notes()).toContain('Sluice::Attack');
+      expect(other.notes()).toContain('Sluice::Attack_Ended');
       other.kill('SIGTERM');
       expect(await other.outcome).toMatchObject({ code: 0, stderr: expect.not.stringMatching(/error/i) });
     } finally {

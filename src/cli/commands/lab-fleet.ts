@@ -52,7 +52,11 @@ export function registerLabFleet(lab: Command, host: CommandHost): void {
     'after',
     `
 It starts a server of its own. One for a fleet, by hand (Debian: apt-get install nats-server):
-  nats-server -js -sd /var/lib/nats -a 127.0.0.1 -p 4222 --user sluice --pass SECRET
+  nats-server -c nats.conf
+with, in nats.conf (docs/fleet.md has TLS and credentials):
+  host: 127.0.0.1
+  jetstream { store_dir: "/var/lib/nats" }
+  authorization { user: sluice, password: "SECRET" }
 
 Examples:
   sluice lab fleet
