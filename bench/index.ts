@@ -8,6 +8,7 @@ import { benchFanout } from './fanout.ts';
 import { benchFilter } from './filter.ts';
 import { benchFleet } from './fleet.ts';
 import { benchGate } from './gate.ts';
+import { benchLimits } from './limits.ts';
 import type { BenchIo, Table } from './measure.ts';
 import { ATTACK_SECONDS, benchMitigation } from './mitigation.ts';
 import { benchPolicies } from './policies.ts';
@@ -123,6 +124,13 @@ export const BENCHES: readonly Bench[] = [
     about: 'rule sets of 1 to 10,000 rules: time to load, size, nanoseconds per packet that matches none',
     rounds: 5,
     run: (rounds, io) => benchRules(rounds, io),
+  },
+  {
+    name: 'limits',
+    about:
+      'nanoseconds per packet of a rate limit: for the rule, for one source, for many, for more than its table holds',
+    rounds: 9,
+    run: (rounds, io) => benchLimits(rounds, io),
   },
   {
     name: 'filter',

@@ -39,8 +39,8 @@ export interface LiveAttackOptions {
   readonly attack: Packets | undefined;
   readonly usualPps: number;
   readonly attackPps: number;
-  /** Seconds before the attack; seconds of it, or what it waits for, MOST_SECONDS at most. */
-  readonly before: number;
+  /** Seconds before the attack, or what it waits for with a gate on this interface; seconds of it, or what it waits for: MOST_SECONDS at most. */
+  readonly before: number | ((interfaceName: string) => Promise<void>);
   readonly during: number | ((log: () => MitigationLine[]) => Promise<void>);
   readonly signal: AbortSignal;
   /** More of `gate up`. */
@@ -59,6 +59,8 @@ export interface LiveAttackResult {
   readonly droppedAfter: number;
   readonly droppedAll: number;
   readonly usualDropped: number;
+  /** Packets that rules have dropped, by the gate's own books. */
+  readonly booked: number;
   /** Packets that neither arrived nor were dropped by rules: what is above may be wrong by so many. */
   readonly lost: number;
 }
@@ -115,9 +117,11 @@ export async function attackLive(options: LiveAttackOptions): Promise<LiveAttack
     isUp = true;
     traffic = new LiveTraffic(ends);
     const seconds = typeof during === 'number' ? during : MOST_SECONDS;
-    const usual = new Stream(USUAL, usualPps, room(usualPps, before + seconds), options.usual);
+    const earlier = typeof before === 'number' ? before : MOST_SECONDS;
+    const usual = new Stream(USUAL, usualPps, room(usualPps, earlier + seconds), options.usual);
     traffic.begin(usual);
-    await sleep(before, signal);
+    if (typeof before === 'number') await sleep(before, signal);
+    else await before(ends.near);
     const attack = new Stream(ATTACK, attackPps, room(attackPps, seconds), repeated(options.attack));
     const usualBefore = usual.sent;
     if (options.attack !== undefined) traffic.begin(attack);
@@ -144,6 +148,7 @@ export async function attackLive(options: LiveAttackOptions): Promise<LiveAttack
       droppedAfter,
       droppedAll: attack.sent === 0 ? 0 : attack.missing(0) / attack.sent,
       usualDropped: missing / Math.max(1, usualAfter - usualBefore),
+      booked: dropped,
       lost: Math.max(0, usual.missing(0) + attack.missing(0) - dropped),
     };
   } finally {

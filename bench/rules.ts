@@ -4,7 +4,7 @@ import { SlPacket } from '../src/gate/layout.gen.ts';
 import { RulesSlot } from '../src/gate/layout.ts';
 import { loadGate } from '../src/gate/load.ts';
 import { installOwn, occupy } from '../src/gate/slots.ts';
-import { type BpfObject, possibleCpus, setThreadAffinity } from '../src/kernel/index.ts';
+import { type BpfObject, type BpfProgram, possibleCpus, setThreadAffinity } from '../src/kernel/index.ts';
 import { eth } from '../src/packet/build.ts';
 import { LiveRules, type PlacedHere } from '../src/rules/live-rules.ts';
 import { parseAction, parseRule } from '../src/rules/spec.ts';
@@ -85,7 +85,7 @@ function query(name: string): Uint8Array {
 }
 
 /** A gate of its own that nothing is attached to. */
-class RuleTables {
+export class RuleTables {
   readonly object: BpfObject;
   readonly live: LiveRules;
 
@@ -107,8 +107,12 @@ class RuleTables {
     });
   }
 
+  get program(): BpfProgram {
+    return this.object.program('sluice_gate');
+  }
+
   nanoseconds(data: Uint8Array): number {
-    return this.object.program('sluice_gate').testRun({ data, repeat: REPEAT }).durationNs;
+    return this.program.testRun({ data, repeat: REPEAT }).durationNs;
   }
 
   async close(): Promise<void> {

@@ -36,6 +36,9 @@ struct {
 const volatile __u32 cfg_first_port = 1024;
 const volatile __u32 cfg_port_mask = 1023;
 
+/* Source addresses of `sources`, from 10.0.0.0 on: how many less one; a power of two less one. */
+const volatile __u32 cfg_source_mask = 0;
+
 __u32 random_state;
 
 /* IPv4 without options. Apart, not in one packed struct: those are written byte by byte, which the reader would wait for. */
@@ -95,6 +98,16 @@ int bench_advance(struct xdp_md *ctx)
 	return XDP_ABORTED;
 }
 
+/* Another number each time, all of them alike often. */
+static __always_inline __u32 in_turn(void)
+{
+	/* An atomic add begins when what was before is done: no look-up of one run goes on beside that of the next. */
+	__u32 turn = __sync_fetch_and_add(&random_state, 0x9e3779b9);
+
+	turn = (turn ^ turn >> 15) * 0x85ebca6b;
+	return turn ^ turn >> 13;
+}
+
 /* A packet of another connection each time, one after the other. */
 SEC("xdp.frags")
 int bench_spread(struct xdp_md *ctx)
@@ -104,10 +117,21 @@ int bench_spread(struct xdp_md *ctx)
 
 	if (!headers(ctx, &h))
 		return XDP_ABORTED;
-	/* An atomic add begins when what was before is done: no look-up of one run goes on beside that of the next. */
-	turn = __sync_fetch_and_add(&random_state, 0x9e3779b9);
-	turn = (turn ^ turn >> 15) * 0x85ebca6b;
-	h.tcp->source = bpf_htons(cfg_first_port + ((turn ^ turn >> 13) & cfg_port_mask));
+	turn = in_turn();
+	h.tcp->source = bpf_htons(cfg_first_port + (turn & cfg_port_mask));
+	bpf_tail_call(ctx, &next, 0);
+	return XDP_ABORTED;
+}
+
+/* A packet of another source each time. */
+SEC("xdp.frags")
+int bench_sources(struct xdp_md *ctx)
+{
+	struct headers h;
+
+	if (!headers(ctx, &h))
+		return XDP_ABORTED;
+	h.ip->saddr = bpf_htonl(0x0a000000 + (in_turn() & cfg_source_mask));
 	bpf_tail_call(ctx, &next, 0);
 	return XDP_ABORTED;
 }

@@ -166,7 +166,7 @@ export class Detector {
   inherit(ticks: number, targets: readonly Learned[]): void {
     this.#tick = ticks;
     for (const { key, level, mean, square, ticks: own } of targets.slice(0, MAX_TRACKS))
-      this.#tracks.set(nameOf(key, level), Object.assign(newTrack(key, level), { mean, square, ticks: own }));
+      this.#tracks.set(nameOf(key, level), Object.assign(newTrack(key, level, own), { mean, square }));
   }
 
   /** Takes in rows, in the order of time. */
@@ -252,7 +252,8 @@ export class Detector {
       let track = this.#tracks.get(name);
       if (track === undefined) {
         if (this.#tracks.size >= MAX_TRACKS && !this.#makeRoom(sure / SECONDS_PER_TICK)) continue;
-        track = newTrack(key.slice(), level);
+        // Until now it had next to nothing: what it gets first is not what is usual.
+        track = newTrack(key.slice(), level, this.#tick);
         this.#tracks.set(name, track);
       }
       track.rate = sure / SECONDS_PER_TICK;
@@ -406,7 +407,7 @@ function surely(rate: number, samples: number): number {
   return samples < MIN_SAMPLES ? 0 : rate * (1 - SIGMAS / Math.sqrt(samples));
 }
 
-function newTrack(key: Uint32Array, level: number): Track {
+function newTrack(key: Uint32Array, level: number, ticks: number): Track {
   const family = (key[4] & 0xff) === 6 ? 6 : 4;
   return {
     key,
@@ -420,7 +421,7 @@ function newTrack(key: Uint32Array, level: number): Track {
     samplesBefore: 0,
     mean: 0,
     square: 0,
-    ticks: 0,
+    ticks,
     idle: 0,
     attack: undefined,
   };
