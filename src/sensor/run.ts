@@ -31,7 +31,7 @@ import { FlowDetection } from './flow-detection.ts';
 import { HealthPort, isHealthy } from './health.ts';
 import { InterfaceStation } from './interface-station.ts';
 import { type LiveRun, type Onlooker, sourceView } from './live.ts';
-import { LossKeeper } from './losses/index.ts';
+import { LossKeeper, type LossReport } from './losses/index.ts';
 import { keepAwake } from './low-latency.ts';
 import { MirrorGate } from './mirror-gate.ts';
 import { type PlacedPlan, PolicyBook, usesThresholds } from './policy-book.ts';
@@ -90,6 +90,8 @@ export async function runSensor(
   } finally {
     await sensor.close();
   }
+  // What waited for the logs until then has got there, or has not.
+  summary = { ...summary, losses: sensor.losses };
   io.out(config.json ? `${JSON.stringify(summary)}\n` : summaryText(summary, io));
   return sensor.failure;
 }
@@ -387,6 +389,11 @@ class Sensor {
     return { ...summary, error: { code, message, ...(help === undefined ? {} : { help }) } };
   }
 
+  /** As of the last reading. */
+  get losses(): LossReport {
+    return this.#losses.report();
+  }
+
   /** Lets go of everything, in whatever state it is; the second time does nothing. */
   async close(): Promise<void> {
     process.off(RELOAD, this.#reload);
@@ -403,7 +410,10 @@ class Sensor {
     this.#target?.close();
     const totals = await this.#log?.close();
     this.#log = undefined;
-    for (const { name, sent, lost } of totals?.sinks ?? [])
+    if (totals === undefined) return;
+    this.#losses.closed(totals);
+    if (totals.lost > 0) this.#io.warn(`${totals.lost} lines of the logs could not be written`);
+    for (const { name, sent, lost } of totals.sinks ?? [])
       if (lost > 0) this.#io.warn(`${name} did not take ${lost} of ${sent + lost} records`);
   }
 }

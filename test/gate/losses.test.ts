@@ -116,7 +116,7 @@ describe("a card's counters", () => {
 });
 
 describe('text of the kernel', () => {
-  const UDP = 'Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors\nUdp: 10 2 3 9 1\n';
+  const UDP = 'Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors MemErrors\nUdp: 10 2 3 9 1 4\n';
   it('snmp and snmp6', () => {
     expect(snmp(`Ip: Forwarding\nIp: 1\n${UDP}UdpLite: InErrors\nUdpLite: 7\n`, 'Udp')).toEqual({
       InDatagrams: 10,
@@ -124,6 +124,7 @@ describe('text of the kernel', () => {
       InErrors: 3,
       OutDatagrams: 9,
       RcvbufErrors: 1,
+      MemErrors: 4,
     });
     expect(snmp6('Udp6RcvbufErrors\t5\nUdpLite6InErrors 9\nIp6InReceives 1\n', 'Udp6')).toEqual({
       RcvbufErrors: 5,

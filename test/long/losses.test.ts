@@ -55,6 +55,7 @@ kernelTest(
       expect(total(losses, 'worker', 'handled') + lost).toBe(sent);
       expect(total(losses, 'capture', 'received')).toBe(sent - lost);
       expect(ring.drops).toBe(lost);
+      expect(total(losses, 'capture', 'ringFreezes')).toBeGreaterThan(0);
       expect(losses.lost.packets - total(losses, 'softnet', 'dropped')).toBe(lost);
       const all = logs.read('stats').findLast(({ worker }) => worker === undefined);
       expect(all).toMatchObject({ pkts_dropped: lost, pkts_proc: sent - lost });
@@ -73,10 +74,10 @@ kernelTest(
     try {
       ip(`addr add 10.9.0.2/24 dev ${a}`);
       const mac = /link\/ether (\S+)/.exec(sh('ip', 'link', 'show', a))?.[1] ?? '';
-      const to = (damaged: boolean): Uint8Array => {
+      const to = (damaged: boolean, dport = 4789): Uint8Array => {
         const bytes = eth({ dst: mac })
           .ipv4({ src: '10.9.0.1', dst: '10.9.0.2' })
-          .udp({ sport: 1000, dport: 4789 })
+          .udp({ sport: 1000, dport })
           .payload(1300)
           .bytes();
         if (damaged) bytes[bytes.length - 1] ^= 0x55;
@@ -101,6 +102,12 @@ kernelTest(
         Array.from({ length: damaged }, () => to(true)),
       ).done;
       await until(() => grown('InCsumErrors') === damaged, 'datagrams with bad checksums');
+      const elsewhere = 5;
+      await new Feed(
+        b,
+        Array.from({ length: elsewhere }, () => to(false, 4790)),
+      ).done;
+      await until(() => grown('NoPorts') === elsewhere, 'datagrams to a port that nobody listens on');
       run.process.kill('SIGSTOP');
       let sent = 0;
       // More than the 16 MiB of its buffer (32 of the kernel's counting) hold.
@@ -118,6 +125,10 @@ kernelTest(
       const { losses } = documentOf(await run.stop());
       expect(total(losses, 'udp', 'RcvbufErrors')).toBe(full);
       expect(total(losses, 'udp', 'InCsumErrors')).toBe(damaged);
+      expect(total(losses, 'udp', 'InErrors')).toBe(full + damaged);
+      expect(total(losses, 'udp', 'NoPorts')).toBe(elsewhere);
+      // The socket has told of these: they are in the sum once.
+      expect(losses.lost.packets - total(losses, 'softnet', 'dropped')).toBe(full + damaged);
       expect(total(losses, 'capture', 'socketFull')).toBe(full + damaged);
       const reached = total(losses, 'capture', 'received') + total(losses, 'capture', 'socketFull');
       expect(reached).toBe(grown('InDatagrams') + grown('InErrors'));
@@ -150,6 +161,16 @@ kernelTest(
         expect(total(frame.losses, 'gate', 'seen')).toBe(sent);
         expect(total(frame.losses, 'capture', 'ringFull')).toBe(0);
       }
+      expect(api).toMatchObject({ shunts: { listed: true, top: [] }, talkers: { seconds: 300 } });
+      // The same table, and the same words.
+      await using status = new Run(['gate', 'status', '-i', a, '--json']);
+      const told = JSON.parse((await status.end()).stdout) as { losses: LossReport };
+      expect(total(told.losses, 'gate', 'seen')).toBe(sent);
+      await using words = new Run(['gate', 'status', '-i', a]);
+      const { stdout: people } = await words.end();
+      expect(people).toMatch(/^lost +\S/m);
+      await using every = new Run(['gate', 'status', '-i', a, '--verbose']);
+      expect((await every.end()).stdout).toMatch(/^ {2}gate +\S+: seen 500 packets/m);
       await using text = new Run(['top', '--once', '-i', a]);
       expect((await text.end()).stdout).toMatch(/^seen .* 500 packets$/m);
       // Without TCP there is nothing to tell a loss by, which is told once.

@@ -130,8 +130,11 @@ function udpReadings(out: CounterReading[]): void {
   const udp = snmp(readText('/proc/net/snmp') ?? '', 'Udp');
   const udp6 = snmp6(readText('/proc/net/snmp6') ?? '', 'Udp6');
   const put = adder(out, 'udp', '');
+  const sum = (name: string): number => (udp[name] ?? 0) + (udp6[name] ?? 0);
   for (const name of ['InErrors', 'RcvbufErrors', 'InCsumErrors', 'MemErrors'])
-    put(name, 'warning', 'packets', (udp[name] ?? 0) + (udp6[name] ?? 0));
+    put(name, 'warning', 'packets', sum(name));
+  // A mirror that comes to another port than the one that is listened on, or what anybody tries.
+  put('NoPorts', 'count', 'packets', sum('NoPorts'));
 }
 
 /** Every verdict of a gate, samples, and what steering lost. */
@@ -139,7 +142,8 @@ export function gateReadings(gate: Gate, out: CounterReading[]): void {
   const put = adder(out, 'gate', gate.ifname);
   const { reasons, ...verdicts } = gate.ledger();
   put('seen', 'count', 'packets', verdicts.seen.pkts, OURS);
-  put('aborted', 'loss', 'packets', verdicts.aborted.pkts, OURS);
+  // A foreign program in the slot of rules has left no verdict: they pass.
+  put('aborted', 'warning', 'packets', verdicts.aborted.pkts, OURS);
   for (const name of ['shunted', 'ruleDropped', 'rateLimited'] as const)
     put(name, 'wanted', 'packets', verdicts[name].pkts, OURS);
   put('passed', 'count', 'packets', verdicts.passed.pkts, OURS);

@@ -74,6 +74,13 @@ export class LossKeeper {
     this.#read();
   }
 
+  /** What became of the lines that still waited when the logs were closed. */
+  closed(totals: LogTotals): void {
+    const out: CounterReading[] = [];
+    logReadings(totals, out);
+    this.#ledger.take(Date.now() / 1000, out);
+  }
+
   #read(): void {
     const out: CounterReading[] = [];
     const stations = this.#stations;
