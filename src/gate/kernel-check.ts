@@ -37,7 +37,7 @@ export function checkKernel(gate: GateKind | 'none'): void {
   const without = capture.length === 0 ? '`sluice run --no-gate` works without; ' : '';
   throw new SluiceError('KERNEL_FEATURE', `the running kernel lacks ${missing.join(', ')}`, {
     help:
-      'Linux 6.12 or newer has all of it, unless it is configured out or a sandbox withholds it. ' +
+      'Linux 6.1 or newer has all of it, unless it is configured out or a sandbox withholds it. ' +
       `${without}\`sluice read FILE\` needs nothing of it`,
   });
 }

@@ -90,11 +90,11 @@ const TABLE: Partial<Record<Operation | '*', Record<string, Advice>>> = {
     EACCES: PRIVILEGE,
     EOPNOTSUPP: {
       code: 'KERNEL_FEATURE',
-      help: 'Linux 6.12 or newer is needed; `sluice doctor` names what is missing',
+      help: 'Linux 6.1 or newer is needed; `sluice doctor` names what is missing',
     },
     ENOTSUPP: {
       code: 'KERNEL_FEATURE',
-      help: 'Linux 6.12 or newer is needed; `sluice doctor` names what is missing',
+      help: 'Linux 6.1 or newer is needed; `sluice doctor` names what is missing',
     },
     ENOSYS: {
       code: 'KERNEL_FEATURE',
