@@ -165,13 +165,15 @@ test('the matcher finds what a search for each text finds, where it has to stand
       fc.array(fc.tuple(text, place, fc.boolean()), { maxLength: 12 }),
       fc.string({ unit: fc.constantFrom('A', 'b', 'c'), maxLength: 30 }),
       fc.nat(30),
-      (texts, name, cut) => {
+      fc.nat(3),
+      (texts, name, cut, alike) => {
         // Something of the name itself too.
         const all = cut < name.length ? [...texts, ...wholes(name.slice(cut))] : texts;
         const found: string[] = [];
         expect(letters.take(name)).toBe(true);
         const matcher = new Matcher(
           all.map(([t, where, exact], id) => ({ given: [id, 0, 0, 0], text: t, place: where, exact })),
+          alike,
         );
         const enough = matcher.find(letters, (given, end) => {
           found.push(`${matcher.lines[given]} ${end}`);
@@ -207,6 +209,26 @@ const wholes = (text: string): [string, Place, boolean][] => [
   [text, 'tail', true],
   [text, 'anywhere', false],
 ];
+
+test('of thousands that end alike each is found, and is the only one that is', () => {
+  const letters = new Letters();
+  const texts = Array.from({ length: 3000 }, (_, i) => `d${(i * 7919).toString(36)}.cdn.lab.example`);
+  const matcher = new Matcher(
+    texts.map((text, id) => ({ given: [id, 0, 0, 0], text, place: 'tail', exact: false })),
+  );
+  for (const [id, text] of texts.entries()) {
+    const found: number[] = [];
+    for (const name of [`www.${text}`, `${text}.org`, text.slice(1)]) {
+      letters.take(name);
+      matcher.find(letters, (given) => {
+        found.push(matcher.lines[given]);
+        return false;
+      });
+    }
+    expect(found.includes(id), text).toBe(true);
+    expect(found.filter((other) => !`www.${text}`.endsWith(texts[other]))).toEqual([]);
+  }
+});
 
 test('what is not ASCII, and what is too long to be a name, is taken as it is', () => {
   const letters = new Letters();

@@ -39,6 +39,10 @@ const L_TEXT = 8;
 const MOST_NEAR = (LINE - L_TEXT) * 4;
 const EXACT = 0x1_0000;
 const FAR = 0x2_0000;
+/** Found as what may stand anywhere, and has to be at the end all the same. */
+const AT_END = 0x4_0000;
+/** Texts that are looked through one after the other because they end alike. */
+const MOST_ALIKE = 8;
 /** Lines for which a filter has one word. */
 const FILTERED = 4;
 
@@ -80,7 +84,8 @@ export class Matcher {
   readonly #tails: number;
   readonly #whole: boolean;
 
-  constructor(texts: readonly MatcherText[]) {
+  /** `alike`: of texts that end alike more than so many are found by another part of theirs. */
+  constructor(texts: readonly MatcherText[], alike = MOST_ALIKE) {
     this.#pool = new Uint16Array(texts.reduce((sum, { text }) => sum + text.length, 0));
     const places: Record<Place, Placed[]> = { tail: [], whole: [], anywhere: [] };
     let at = 0;
@@ -88,12 +93,18 @@ export class Matcher {
       const codes = Uint16Array.from(text, (_, i) => text.charCodeAt(i));
       const lower = codes.map(lowerCode);
       this.#pool.set(exact ? codes : lower, at);
-      places[place].push({ given, at, lower, exact });
+      places[place].push({ given, at, lower, exact, atEnd: false });
       at += text.length;
     }
-    const tails = byLength(places.tail, TAILS, (lower, part) => [
-      [tailHash(lower, part), lower.length - part],
-    ]);
+    const ends: Hashes = (lower, part) => [[tailHash(lower, part), lower.length - part]];
+    const crowded = byLength(places.tail, TAILS, ends).flatMap((of) => crowdOf(of, alike));
+    for (const placed of crowded) placed.atEnd = true;
+    places.anywhere.push(...crowded);
+    const tails = byLength(
+      places.tail.filter(({ atEnd }) => !atEnd),
+      TAILS,
+      ends,
+    );
     const whole = keyed(places.whole, 0, (lower) => [[tailHash(lower, lower.length), 0]]);
     const anywhere = byLength(places.anywhere, PARTS, (lower, part) =>
       Array.from({ length: lower.length - part + 1 }, (_, i) => [partHash(lower, i, part), i]),
@@ -137,10 +148,10 @@ export class Matcher {
       lines[line + L_NEXT] = ++behind;
       line = free * LINE;
     }
-    const { given, at, lower, exact } = placed;
+    const { given, at, lower, exact, atEnd } = placed;
     const text = this.#pool.subarray(at, at + lower.length);
     const far = text.length > MOST_NEAR || text.some((code) => code > 255);
-    const about = offset | (lower.length << 8) | (exact ? EXACT : 0) | (far ? FAR : 0);
+    const about = offset | (lower.length << 8) | (exact ? EXACT : 0) | (far ? FAR : 0) | (atEnd ? AT_END : 0);
     lines.set([hash, about, next, at, ...given], line);
     if (!far) this.#letters.set(text, (line + L_TEXT) * 4);
     lines[filter + ((hash >>> 10) & filterMask(mask))] |= (1 << (hash & 31)) | (1 << ((hash >>> 5) & 31));
@@ -210,6 +221,7 @@ export class Matcher {
       if (
         begin >= 0 &&
         begin + length <= letters.length &&
+        ((about & AT_END) === 0 || begin + length === letters.length) &&
         this.#stands(line, (about & FAR) !== 0, length, name, begin) &&
         found(line + L_GIVEN, begin + length, length)
       )
@@ -234,6 +246,8 @@ interface Placed {
   at: number;
   lower: Uint16Array;
   exact: boolean;
+  /** Not found by its end, where it has to stand. */
+  atEnd: boolean;
 }
 
 /** Hashes of the parts of a text, and where they stand in it. */
@@ -274,6 +288,13 @@ function keyed(texts: readonly Placed[], length: number, hashes: Hashes): KeyedT
     return { hash, offset, placed: texts[i] };
   });
   return { length, texts: chosen, distinct: new Set(chosen.map(({ hash }) => hash)).size };
+}
+
+/** Those of which more than `most` have the same hash. */
+function crowdOf({ texts }: KeyedTexts, most: number): Placed[] {
+  const counts = new Map<number, number>();
+  for (const { hash } of texts) counts.set(hash, (counts.get(hash) ?? 0) + 1);
+  return texts.filter(({ hash }) => (counts.get(hash) ?? 0) > most).map(({ placed }) => placed);
 }
 
 /** A power of two, more than half of it free. */
