@@ -1,10 +1,16 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Kvm } from '@nats-io/kv';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { subjects } from '../../src/detect/partition.ts';
+import { SampleSender } from '../../src/detect/sample-sender.ts';
+import { agreeSettings } from '../../src/detect/settings.ts';
 import { natsAccess } from '../../src/fleet/nats-access.ts';
-import { connectOnce, natsPlace } from '../../src/fleet/nats-place.ts';
+import { NatsDesk } from '../../src/fleet/nats-desk.ts';
+import { connectOnce, type NatsPlace, natsPlace } from '../../src/fleet/nats-place.ts';
+import { NatsSource } from '../../src/fleet/nats-source.ts';
 import type { StatusReport } from '../../src/gate/control-protocol.ts';
 import { openSink, parseSink } from '../../src/log/sinks/index.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
@@ -173,6 +179,65 @@ test('a credentials file, of a server with accounts', async () => {
   expect(sink.totals()).toMatchObject({ sent: 1, lost: 0 });
   expect(problems).toEqual([]);
   await reader.close();
+});
+
+/** Of docs/fleet.md, for the fleet `sluice`. */
+function edgeRights(): string {
+  const text = readFileSync(new URL('../../docs/fleet.md', import.meta.url), 'utf8');
+  const [block] = /permissions: \{[^}]*\}/.exec(text) ?? [];
+  if (block === undefined) throw new Error('docs/fleet.md has no permissions of an edge');
+  return block;
+}
+
+test('an edge with the rights that the docs give it follows, reports and sends samples, and changes no rule', async () => {
+  await using server = new NatsServer(directory);
+  await server.start(
+    `authorization { users: [ { user: desk, password: d }, { user: edge, password: e, ${edgeRights()} } ] }`,
+  );
+  const as = (who: string): NatsPlace => natsPlace(server.bareUrl('sluice').replace('//', `//${who}@`));
+  const signer = await Desk.open(directory);
+  await signer.publish(
+    [await signer.sign('dns', 'udp dst port 53')],
+    server.bareUrl('sluice').replace('//', '//desk:d@'),
+  );
+  const desk = await connectOnce(as('desk:d'));
+  const detectors = await new Kvm(desk).create(subjects('sluice').detectors, { history: 1 });
+  await agreeSettings(detectors, 4);
+  const edge = new NatsSource(as('edge:e'), 'host.eth1');
+  const keys: string[] = [];
+  const problems: string[] = [];
+  edge.report(
+    JSON.stringify({ node: 'host', interface: 'eth1', site: null, roles: [], ts: 1, rules: [], refused: [] }),
+  );
+  edge.start({
+    lines: async (lines) => void keys.push(...lines.map(({ where }) => where)),
+    heard: () => {},
+    failed: (reason) => problems.push(reason),
+  });
+  const sender = new SampleSender(as('edge:e'), (text) => problems.push(text));
+  sender.start();
+  await eventually(
+    async () => ((await new NatsDesk(as('desk:d')).results()).length === 1 ? true : undefined),
+    'its report does not come',
+    LONGEST,
+  );
+  await eventually(async () => (keys.join() === 'dns' ? true : undefined), 'it gets no rules', LONGEST);
+  await eventually(
+    async () => (sender.status().connected ? true : undefined),
+    'it sends no samples',
+    LONGEST,
+  );
+  const samples = desk.subscribe('sluice.samples.3', { max: 1 });
+  await desk.flush();
+  const meddler = await connectOnce(as('edge:e'));
+  meddler.publish('sluice.samples.3', 'x');
+  for await (const message of samples) expect(message.string()).toBe('x');
+  const rules = await new Kvm(meddler).open('sluice_rules');
+  await expect(rules.put('dns', 'nothing')).rejects.toThrow('Permissions Violation');
+  await expect(rules.delete('dns')).rejects.toThrow('Permissions Violation');
+  expect(problems).toEqual([]);
+  await Promise.all([meddler.close(), edge.close(), sender.close()]);
+  await desk.close();
 });
 
 test('files that cannot work are refused at once, and none of them is quoted', async () => {
