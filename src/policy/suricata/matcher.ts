@@ -96,14 +96,13 @@ export class Matcher {
       places[place].push({ given, at, lower, exact, atEnd: false });
       at += text.length;
     }
-    const ends: Hashes = (lower, part) => [[tailHash(lower, part), lower.length - part]];
-    const crowded = byLength(places.tail, TAILS, ends).flatMap((of) => crowdOf(of, alike));
+    const crowded = byLength(places.tail, TAILS, endOf).flatMap((of) => crowdOf(of, alike));
     for (const placed of crowded) placed.atEnd = true;
     places.anywhere.push(...crowded);
     const tails = byLength(
       places.tail.filter(({ atEnd }) => !atEnd),
       TAILS,
-      ends,
+      endOf,
     );
     const whole = keyed(places.whole, 0, (lower) => [[tailHash(lower, lower.length), 0]]);
     const anywhere = byLength(places.anywhere, PARTS, (lower, part) =>
@@ -340,6 +339,8 @@ function tailHash(lower: Uint16Array, part: number): number {
   for (let i = 1; i <= part; i++) hash = step(hash, lower[lower.length - i]);
   return mixed(hash);
 }
+
+const endOf: Hashes = (lower, part) => [[tailHash(lower, part), lower.length - part]];
 
 /** Of the `part` letters from `begin` on: the same as hashOf of their word. */
 function partHash(lower: Uint16Array, begin: number, part: number): number {
