@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Point } from '../../src/api/point.ts';
-import { clock, count, duration, endpoint, percent, scaled } from '../../web/src/format.ts';
+import { clock, count, duration, endpoint, percent, scaled, tags } from '../../web/src/format.ts';
 import { tokenOfFragment } from '../../web/src/fragment.ts';
 import { backOff, freshness } from '../../web/src/freshness.ts';
 import { columns, KEPT, latest, lossesOf, merged, place, stacked } from '../../web/src/series.ts';
@@ -52,6 +52,8 @@ describe('numbers', () => {
     expect(clock(0)).toMatch(/^\d\d:\d\d:\d\d$/);
     expect(endpoint({ addr: '2001:db8::1', port: 443 })).toBe('[2001:db8::1]:443');
     expect(endpoint({ addr: '192.0.2.1', port: 53 })).toBe('192.0.2.1:53');
+    expect(tags({ vlan: 5, innerVlan: 6, vni: 0, geneveVni: 7 })).toBe(' vlan 5.6 geneve-vni 7');
+    expect(tags({ vlan: 0, innerVlan: 0, vni: 9, geneveVni: 0 })).toBe(' vni 9');
   });
 });
 
