@@ -1,6 +1,6 @@
 import { SluiceError } from '../../src/base/errors.ts';
 import { FLEET_PREFIX } from '../../src/fleet/statement.ts';
-import { type AttackResult, attack, attackText } from './attack.ts';
+import { type AttackResult, attack, attackText, checkGoals } from './attack.ts';
 import type { Signed } from './author.ts';
 import { CASES, type CaseResult, spread } from './cases.ts';
 import type { Landing } from './edge.ts';
@@ -113,6 +113,7 @@ export async function runFleetLab(options: FleetLabOptions): Promise<FleetReport
     if (options.attack > 0)
       await attempt('a detector is killed', async () => {
         attacked = await attack(stand, options.attack);
+        checkGoals(attacked);
         return attackText(attacked);
       });
     options.progress('what is in force is compared with what was signed');

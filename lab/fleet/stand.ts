@@ -62,8 +62,8 @@ export class Stand {
     this.#simulated = simulated;
   }
 
-  /** @param simulated how many, SKEWED of them with wrong clocks @throws SluiceError LAB, PRIVILEGE */
-  static async make(simulated: number): Promise<Stand> {
+  /** @param simulated how many, SKEWED of them with wrong clocks; 0: none @throws SluiceError LAB, PRIVILEGE */
+  static async make(simulated: number, gates = REAL): Promise<Stand> {
     unshareNetns();
     const directory = await mkdtemp(join(tmpdir(), `sluice-lab-${process.pid}-`));
     await run(['ip', '-batch', '-'], {
@@ -83,7 +83,7 @@ export class Stand {
     const stand = new Stand({ server, author, proxy, real }, [directory], []);
     try {
       await stand.publish();
-      for (let at = 0; at < REAL; at++)
+      for (let at = 0; at < gates; at++)
         real.push(await stand.#realEdge(at, join(directory, `edge${at + 1}`)));
       await Promise.all(real.map((edge) => edge.start()));
       return await stand.#withSimulated(simulated, directory);
@@ -145,13 +145,14 @@ export class Stand {
       });
       groups.push({ group, skewed: offset !== 0 });
     };
+    const wrong = count === 0 ? 0 : PER_OFFSET;
     const right = Math.max(0, count - SKEWED);
     const names = Array.from({ length: right }, (_, at) => `sim${at + 1}`);
     add(names.slice(0, right >> 1), 0, false);
     add(names.slice(right >> 1), 0, true);
     for (const [name, offset] of Object.entries(OFFSETS))
       add(
-        Array.from({ length: PER_OFFSET }, (_, at) => `${name}${at + 1}`),
+        Array.from({ length: wrong }, (_, at) => `${name}${at + 1}`),
         offset,
         false,
       );
