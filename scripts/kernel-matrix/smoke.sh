@@ -30,11 +30,11 @@ sluice() { node bin/sluice.js "$@"; }
 ping_it() { ip netns exec far ping -c 3 -i 0.3 -W 2 10.77.0.1; }
 silent() { ! ping_it; }
 up() {
-  sluice gate up -i eth1 --tap --fragments follow --hold --log-dir /run/logs >/run/up 2>&1 &
+  node bin/sluice.js gate up -i eth1 --tap --fragments follow --hold --log-dir /run/logs >/run/up 2>&1 &
   gate=$!
   until_true 400 grep -q '^ready' /run/up || { cat /run/up; return 1; }
 }
-down() { kill -INT "$gate" && wait "$gate"; }
+down() { kill -TERM "$gate" && wait "$gate"; }
 send() {
   ip netns exec far python3 -c "
 import socket
@@ -47,7 +47,7 @@ shunted() {
   sluice gate status -i eth1 | grep -E '^shunted +20 packets'
 }
 run() {
-  sluice run -i eth1 --tap --duration 60 --log-dir /run/run >/run/run.out 2>&1 &
+  node bin/sluice.js run -i eth1 --tap --duration 60 --log-dir /run/run >/run/run.out 2>&1 &
   local job=$!
   while kill -0 $job 2>/dev/null; do ping_it >/dev/null; done
   wait $job || { cat /run/run.out; return 1; }
