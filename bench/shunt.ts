@@ -34,7 +34,7 @@ export interface ShuntSizes {
   steps: number;
 }
 
-const SIZES: ShuntSizes = { rate: 100_000, seconds: 4, warm: 12, trial: 0.7, picture: 6, steps: 4 };
+const SIZES: ShuntSizes = { rate: 100_000, seconds: 4, warm: 45, trial: 0.7, picture: 6, steps: 4 };
 
 interface Case {
   name: string;
