@@ -80,8 +80,11 @@ function note(efforts: Record<string, Effort>, label: string, object: BpfObject)
   object.close();
 }
 
-/** The effort for every program of the objects in a directory, as this kernel's verifier tells it. */
-export function verifierEffort(directory: string): Record<string, Effort> {
+/**
+ * The effort for every program of the objects in a directory, as this kernel's verifier tells it.
+ * @param peek also what the kernel may refuse (before Linux 6.2): it is tried where it is of use, and done without
+ */
+export function verifierEffort(directory: string, peek = true): Record<string, Effort> {
   const efforts: Record<string, Effort> = {};
   for (const kind of ['xdp', 'socket'] satisfies GateKind[]) {
     const { object: plain, load } = KINDS[kind];
@@ -105,6 +108,7 @@ export function verifierEffort(directory: string): Record<string, Effort> {
   }
   const mirror = { kind: 'geneve+vxlan', skip: 0, linkType: 1 } as const;
   note(efforts, 'reuseport, GENEVE+VXLAN', loadBalance(mirror, 4, oneSidedPorts(TUNNELS.ports)));
-  note(efforts, 'xsk, on a veth', loadObject(join(directory, 'xsk.bpf.o'), { constants: { cfg_peek: 1 } }));
+  if (peek)
+    note(efforts, 'xsk, on a veth', loadObject(join(directory, 'xsk.bpf.o'), { constants: { cfg_peek: 1 } }));
   return efforts;
 }
