@@ -1,5 +1,7 @@
-import type { KV } from '@nats-io/kv';
+import { type KV, Kvm } from '@nats-io/kv';
+import type { NatsConnection } from '@nats-io/transport-node';
 import { z } from 'zod';
+import { keysOf } from '../fleet/nats-keys.ts';
 import type { Lifeline } from './connected.ts';
 
 /** What `attack ls` needs of an attack; the rest is for people. */
@@ -39,12 +41,17 @@ export function readAttack(text: string): AttackDocument | undefined {
   }
 }
 
-/** The attacks that keys (a filter, as of KV.keys) name, the first one first. */
-export async function attacksIn(kv: KV, filter = '>'): Promise<AttackDocument[]> {
-  const keys: string[] = [];
+/** The attacks in a bucket that keys (a filter of subjects) name, the first one first. */
+export async function attacksIn(
+  connection: NatsConnection,
+  bucket: string,
+  filter = '>',
+): Promise<AttackDocument[]> {
+  const kv = await new Kvm(connection).open(bucket);
   // Other things stand beside them.
-  for await (const key of await kv.keys(filter))
-    if (key.startsWith(`${OPEN}.`) || key.startsWith(`${DONE}.`)) keys.push(key);
+  const keys = (await keysOf(connection, bucket, filter)).filter(
+    (key) => key.startsWith(`${OPEN}.`) || key.startsWith(`${DONE}.`),
+  );
   const entries = await Promise.all(keys.map((key) => kv.get(key)));
   return entries
     .flatMap((entry) => readAttack(entry?.string() ?? '') ?? [])
@@ -55,15 +62,16 @@ export async function attacksIn(kv: KV, filter = '>'): Promise<AttackDocument[]>
 export class AttackBook {
   readonly #unsaved = new Map<string, AttackDocument>();
   readonly #warn: (text: string) => void;
-  #bucket: { readonly line: Lifeline; readonly kv: KV } | undefined;
+  #bucket: { readonly line: Lifeline; readonly kv: KV; readonly name: string } | undefined;
   #working = false;
 
   constructor(warn: (text: string) => void) {
     this.#warn = warn;
   }
 
-  attach(line: Lifeline, kv: KV): void {
-    this.#bucket = { line, kv };
+  /** @param name of the bucket */
+  attach(line: Lifeline, kv: KV, name: string): void {
+    this.#bucket = { line, kv, name };
     this.#save();
   }
 
@@ -74,7 +82,9 @@ export class AttackBook {
 
   /** Attacks of a partition that nobody has seen the end of. */
   async open(partition: string): Promise<AttackDocument[]> {
-    return this.#bucket === undefined ? [] : await attacksIn(this.#bucket.kv, `${OPEN}.${partition}.>`);
+    if (this.#bucket === undefined) return [];
+    const { line, name } = this.#bucket;
+    return await attacksIn(line.connection, name, `${OPEN}.${partition}.>`);
   }
 
   #save(): void {

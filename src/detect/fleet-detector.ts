@@ -139,7 +139,7 @@ export class FleetDetector {
     this.#agree(partitions);
     const leases = this.#leases as LeaseKeeper;
     this.#line = line;
-    this.#book.attach(line, attacks);
+    this.#book.attach(line, attacks, names.attacks);
     this.#baselines.attach(line, attacks);
     // Nothing is held before it is known what is in force.
     let following: Promise<void> | undefined;

@@ -107,13 +107,14 @@ export class LeaseKeeper {
   }
 
   async #read(watch: AsyncIterable<KvWatchEntry>): Promise<void> {
-    for await (const { key, operation, value, revision, delta } of watch) {
+    for await (const { key, operation, value, revision, isUpdate } of watch) {
       const there = operation === 'PUT';
       const book = this.#book;
       if (key.startsWith(SESSION)) book.sawSession(key.slice(SESSION.length), there, performance.now());
       else if (key.startsWith(LEASE))
         book.sawLease(key.slice(LEASE.length), there ? holderOf(value) : null, revision);
-      if ((delta ?? 0) === 0) book.ready = true;
+      // By the number that there were: what is pending is miscounted for good by nats-server 2.9 where somebody writes meanwhile.
+      if (isUpdate) book.ready = true;
     }
   }
 

@@ -100,7 +100,7 @@ export class RuleIssuer {
     if (status?.values === 0) isReady();
     for await (const entry of watch) {
       this.#see(entry);
-      if ((entry.delta ?? 0) === 0) isReady();
+      if (entry.isUpdate) isReady();
     }
     await ends;
     this.#bucket = undefined;

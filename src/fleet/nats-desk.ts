@@ -2,6 +2,7 @@ import { type KV, Kvm } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { z } from 'zod';
 import { SluiceError } from '../base/errors.ts';
+import { keysOf } from './nats-keys.ts';
 import { atServer, type NatsPlace } from './nats-place.ts';
 import { keyOf } from './nats-source.ts';
 import { MAX_LINE, readEnvelope } from './statement.ts';
@@ -106,10 +107,10 @@ export class NatsDesk {
 
   /** What edges have told, by their names. @throws SluiceError FLEET */
   async results(): Promise<EdgeResult[]> {
-    return await this.#with(async (kvm) => {
+    return await this.#with(async (kvm, connection) => {
       const bucket = await kvm.open(this.#place.results);
       const found: EdgeResult[] = [];
-      for await (const key of await bucket.keys()) {
+      for (const key of await keysOf(connection, this.#place.results)) {
         const entry = await bucket.get(key);
         const read = resultSchema.safeParse(jsonOf(entry?.string() ?? ''));
         if (read.success) found.push(read.data);

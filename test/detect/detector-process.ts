@@ -68,7 +68,7 @@ export class Detector {
 }
 
 /** Until each of them holds a fair part, and all is held. */
-export const shared = (detectors: readonly Detector[]): Promise<true> =>
+export const shared = (detectors: readonly Detector[], seconds = PATIENCE): Promise<true> =>
   eventually(
     async () => {
       const held = detectors.map((detector) => detector.held);
@@ -77,5 +77,5 @@ export const shared = (detectors: readonly Detector[]): Promise<true> =>
       return fair && all.join() === '0,1,2,3,second' ? true : undefined;
     },
     'the partitions are not shared fairly',
-    PATIENCE,
+    seconds,
   );
