@@ -216,6 +216,15 @@ function knownTrouble(error: Error, { cert, creds }: NatsAccess): Trouble | unde
       what: `the server refuses our certificate (${/expired/i.test(message) ? 'it has expired' : 'it is not of its authority'})`,
       help: 'renew the file of --nats-cert; it is read for each connection',
     };
+  // What it has said of our certificate goes with the connection, where that ends before it was read.
+  if (code === 'ECONNRESET' || code === 'EPIPE')
+    return {
+      what: 'the server has ended the connection before anything was said',
+      help:
+        cert === undefined
+          ? 'it may want a certificate of ours: --nats-cert FILE --nats-key FILE'
+          : 'it may not know who has signed the file of --nats-cert',
+    };
   if (/does not support 'tls'/.test(message))
     return {
       what: 'the server offers no TLS',

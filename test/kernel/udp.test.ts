@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it, type TestContext } from 'vitest';
 import { packageRoot, type UdpImplementation, type UdpOptions, UdpReceiver } from '../../src/kernel/index.ts';
@@ -58,6 +59,22 @@ function numbered(number: number, length: number): Uint8Array {
   return bytes;
 }
 
+/**
+ * Until what arrives is stamped as it does: the kernel begins with that some time after somebody has asked for it
+ * (net_enable_timestamp), and what came before has the time at which it was read.
+ */
+async function stamped(receiver: UdpReceiver, sender: DatagramSender): Promise<void> {
+  for (let attempt = 0; attempt < 500; attempt++) {
+    sender.send([numbered(0, 4)], () => 4000);
+    const sent = Date.now() / 1000;
+    await pause(20);
+    let one: Datagram | undefined;
+    await until(() => (one = take(receiver).at(-1)) !== undefined, 'a datagram is missing');
+    if (one !== undefined && one.time < sent + 0.01) return;
+  }
+  throw new Error('what arrives is not stamped');
+}
+
 /** The drops column of the socket on this port. */
 function dropsColumn(port: number): number {
   const line = ['udp', 'udp6']
@@ -78,6 +95,7 @@ describe.each(IMPLEMENTATIONS)('%s', (implementation) => {
     using sender = new DatagramSender(receiver.port);
     const lengths = Array.from({ length: 3000 }, (_, n) => (n % 10 === 0 ? 0 : 4 + ((n * 37) % 1400)));
     const payloads = lengths.map((length, n) => numbered(n, length));
+    await stamped(receiver, sender);
     const begin = Date.now() / 1000;
     const got: Datagram[] = [];
     for (let n = 0; n < payloads.length; n += 500) {

@@ -127,9 +127,13 @@ test('user, TLS, mutual TLS: what is right works, what is wrong is said', async 
 
   await server.start(`${USERS}\n${tls('server', true)}`);
   expect(await asked(safe, ...login(), ...ca(), ...cert('edge'))).toBe('good');
-  expect(await asked(safe, ...login(), ...ca())).toBe('FLEET the server wants a certificate of ours');
+  // It says why and ends the connection at once, which may reach us first.
+  const ended = 'the server has ended the connection before anything was said';
+  expect(await asked(safe, ...login(), ...ca())).toMatch(
+    new RegExp(`^FLEET (the server wants a certificate of ours|${ended})$`),
+  );
   expect(await asked(safe, ...login(), ...ca(), ...cert('stranger'))).toMatch(
-    /^FLEET the server refuses our certificate/,
+    new RegExp(`^FLEET (the server refuses our certificate|${ended})`),
   );
   await server.stop();
 });
