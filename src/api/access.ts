@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP, isIPv4 } from 'node:net';
 import { SluiceError } from '../base/errors.ts';
+import { fileError } from '../base/file-error.ts';
 
 /** Where the API listens and whom it lets in. */
 export interface ApiOptions {
@@ -45,7 +46,7 @@ export function readSecret(path: string, what: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new SluiceError('FILE', `${what} ${path} cannot be read`, { cause });
+    throw fileError(path, cause, { missing: `it is to have ${what}: check the path` });
   }
 }
 
@@ -81,7 +82,7 @@ export function checkApi(options: ApiOptions): Listen {
   const { tokenFile, controlTokenFile, tlsCert, tlsKey, tlsClientCa } = options;
   for (const path of [tokenFile, controlTokenFile]) if (path !== undefined) readToken(path);
   for (const path of [tlsCert, tlsKey, tlsClientCa])
-    if (path !== undefined) readSecret(path, 'what the API needs for TLS:');
+    if (path !== undefined) readSecret(path, 'what the API needs for TLS');
   return listen;
 }
 

@@ -2,6 +2,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { SluiceError } from '../base/errors.ts';
+import { fileError } from '../base/file-error.ts';
 import { RUN_DIRECTORY } from '../gate/control-places.ts';
 import { bootId, type FileLock, lockFile, netnsCookie } from '../kernel/index.ts';
 import type { Change, Finding, Setting } from './finding.ts';
@@ -67,7 +68,7 @@ export function readState(path: string): State | undefined {
     text = readFileSync(path, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new SluiceError('FILE', `${path} cannot be read`, { cause: error });
+    throw fileError(path, error);
   }
   let state: State;
   try {

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { OutputConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
+import { fileError } from '../base/file-error.ts';
 import type { CommandIo } from '../base/io.ts';
 import { nearest } from '../base/suggest.ts';
 import { apply, planOf, type Result, type Step, undo } from './apply.ts';
@@ -79,7 +80,7 @@ function sensorFile(sensor: 'zeek' | 'suricata', given: string | undefined): { f
       return { file, text };
     } catch (error) {
       if (error instanceof SluiceError) throw error;
-      if (given !== undefined) throw new SluiceError('FILE', `${file} cannot be read`, { cause: error });
+      if (given !== undefined) throw fileError(file, error);
     }
   }
   throw new SluiceError('FILE', `there is no configuration of ${sensor}: ${tried.join(', ')}`, {

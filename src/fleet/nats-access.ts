@@ -8,6 +8,7 @@ import {
   type NatsConnection,
 } from '@nats-io/transport-node';
 import { SluiceError } from '../base/errors.ts';
+import { fileError } from '../base/file-error.ts';
 
 /** What the configuration says of servers of NATS (src/base/config/nats.ts). */
 export interface NatsConfig {
@@ -93,7 +94,7 @@ function textOf(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new SluiceError('FILE', `cannot read ${path}`, { cause });
+    throw fileError(path, cause);
   }
 }
 

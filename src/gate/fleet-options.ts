@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { RULES_STORE, STORE_INTERFACE } from '../base/config/fleet.ts';
 import { SluiceError } from '../base/errors.ts';
+import { fileError } from '../base/file-error.ts';
 import { keysById, readTrustedKeys, type TrustedKeys } from '../fleet/keys.ts';
 import { type NatsConfig, natsAccess } from '../fleet/nats-access.ts';
 import { checkSource } from '../fleet/open-source.ts';
@@ -27,7 +28,7 @@ export function trustedKeys(paths: readonly string[]): TrustedKeys {
         return readTrustedKeys(readFileSync(path, 'utf8'), path);
       } catch (cause) {
         if (cause instanceof SluiceError) throw cause;
-        throw new SluiceError('FILE', `cannot read ${path}`, { cause });
+        throw fileError(path, cause, { missing: 'check the path given to --trust' });
       }
     }),
   );

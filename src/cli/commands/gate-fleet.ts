@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { SluiceError } from '../../base/errors.ts';
+import { fileError } from '../../base/file-error.ts';
 import type { FleetStatus } from '../../gate/daemon-fleet.ts';
 
 /** @throws SluiceError FILE */
@@ -7,7 +7,7 @@ export function readText(path: string): string {
   try {
     return readFileSync(path === '-' ? 0 : path, 'utf8');
   } catch (cause) {
-    throw new SluiceError('FILE', `cannot read ${path}`, { cause });
+    throw fileError(path, cause, { missing: 'check the path; - reads standard input' });
   }
 }
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { SluiceError } from '../../base/errors.ts';
+import { fileError } from '../../base/file-error.ts';
 import { ControlClient } from '../../gate/control-client.ts';
 import { findPlace, type Place } from '../../gate/control-places.ts';
 import type { RuleRow, ShuntRow, StatusReport } from '../../gate/control-protocol.ts';
@@ -300,7 +301,7 @@ export function readToken(path: string | undefined): string | undefined {
   try {
     return readFileSync(path, 'utf8').trim();
   } catch (cause) {
-    throw new SluiceError('FILE', `the token in ${path} cannot be read`, { cause });
+    throw fileError(path, cause, { missing: 'it is to have the token of the API: check the path' });
   }
 }
 
