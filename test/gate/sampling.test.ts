@@ -1,9 +1,8 @@
 import { expect } from 'vitest';
-import { bpfObjectPath } from '../../src/gate/kind.ts';
 import type { GateSample, GateSampler } from '../../src/gate/sampling.ts';
-import { loadObject } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
+import { handRule } from './hand-rule.ts';
 import { gateKey, TestGate, XDP_DROP, XDP_PASS } from './support.ts';
 
 ownNetns();
@@ -36,14 +35,7 @@ function sampled(
 kernelTest('samples have verdict, rule, interface and the lengths', ['xdpFrags', 'syscallProgram'], () => {
   using gate = new TestGate();
   gate.shunt(gateKey(6, A, B), { seq: [1, 1], ack: [1, 1] });
-  using rule = loadObject(bpfObjectPath('test_rule'), {
-    constants: {
-      cfg_source: new Uint32Array(Uint8Array.of(10, 0, 0, 1).buffer)[0],
-      cfg_port: 53 << 8,
-      cfg_limited_port: 123 << 8,
-    },
-    reuseMaps: { rules: gate.gate.table('rules'), scratch: gate.gate.table('scratch') },
-  });
+  using rule = handRule(gate);
   gate.gate.setRules(rule.program('test_rule'));
   const { sampler, kept } = sampled(gate, {});
   const before = Date.now() / 1000;

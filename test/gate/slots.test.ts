@@ -4,16 +4,13 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { expect } from 'vitest';
-import { bpfObjectPath } from '../../src/gate/kind.ts';
 import { RulesSlot } from '../../src/gate/layout.ts';
 import type { Ledger } from '../../src/gate/ledger.ts';
 import { occupy } from '../../src/gate/slots.ts';
 import {
-  type BpfObject,
   type BpfProgram,
   ensureBpffs,
   loadInstructions,
-  loadObject,
   ProgramFlag,
   ProgramType,
 } from '../../src/kernel/index.ts';
@@ -22,6 +19,7 @@ import { sluice } from '../support/command.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
 import { eventually, UpGate } from './daemon-support.ts';
 import type { HammerSetup } from './hammer-worker.ts';
+import { handRule } from './hand-rule.ts';
 import { gateKey, TestGate, XDP_DROP, XDP_PASS } from './support.ts';
 
 ownNetns();
@@ -30,22 +28,9 @@ const A = { addr: '10.0.0.1', port: 1000 };
 const B = { addr: '10.0.0.2', port: 443 };
 const AB = { src: A.addr, dst: B.addr };
 const XDP_TX = 3;
-/** In network order. */
-const port = (value: number): number => ((value & 0xff) << 8) | (value >> 8);
-const address = (text: string): number =>
-  new Uint32Array(Uint8Array.from(text.split('.').map(Number)).buffer)[0] ?? 0;
-
 const flood = eth().ipv4(AB).udp({ sport: 5, dport: 53 }).payload('x'.repeat(100));
 const limited = eth().ipv4(AB).udp({ sport: 5, dport: 123 });
 const shunted = eth().ipv4(AB).tcp({ sport: A.port, dport: B.port, seq: 1, ack: 1, flags: 'A', window: 9 });
-
-/** A rule by hand: UDP from A to port 53 is dropped, UDP to port 123 is limited. */
-function handRule(gate: TestGate, source = A.addr): BpfObject {
-  return loadObject(bpfObjectPath('test_rule'), {
-    constants: { cfg_source: address(source), cfg_port: port(53), cfg_limited_port: port(123) },
-    reuseMaps: { rules: gate.gate.table('rules'), scratch: gate.gate.table('scratch') },
-  });
-}
 
 /** An XDP program that returns a number. */
 function returning(value: number, flags: number = ProgramFlag.xdpHasFrags): BpfProgram {

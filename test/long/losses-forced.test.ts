@@ -2,7 +2,6 @@ import { statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { FLOWS_WHOLE, Rings, sendAll } from '../../bench/fanout-rings.ts';
-import { bpfObjectPath } from '../../src/gate/kind.ts';
 import { SlPacket } from '../../src/gate/layout.gen.ts';
 import { RulesSlot } from '../../src/gate/layout.ts';
 import { GateLosses, type LossRow, type LossTable } from '../../src/gate/losses/index.ts';
@@ -11,13 +10,13 @@ import {
   interfaceInfo,
   interfaces,
   loadInstructions,
-  loadObject,
   PacketSender,
   ProgramFlag,
   ProgramType,
 } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { conversation } from '../../src/packet/conversation.ts';
+import { handRule } from '../gate/hand-rule.ts';
 import { gateKey, TestGate } from '../gate/support.ts';
 import { documentOf, Feed, LogDir, runOn } from '../sensor/run.ts';
 import { ip, kernelTest, ownNetns, sh, until, untilOperational, vethPair } from '../support/kernel.ts';
@@ -202,14 +201,7 @@ kernelTest(
         .bytes();
       gate.shunt(gateKey(6, A, B), { seq: [1, 1], ack: [1, 1] });
       {
-        using rule = loadObject(bpfObjectPath('test_rule'), {
-          constants: {
-            cfg_source: new Uint32Array(Uint8Array.of(10, 0, 0, 1).buffer)[0],
-            cfg_port: 53 << 8,
-            cfg_limited_port: 123 << 8,
-          },
-          reuseMaps: { rules: gate.gate.table('rules'), scratch: gate.gate.table('scratch') },
-        });
+        using rule = handRule(gate);
         gate.gate.setRules(rule.program('test_rule'));
         sendAll(a, [...times(udp(53), 30), ...times(udp(123), 20), ...times(shunted, 10)]);
         await until(() => gate.gate.ledger().seen.pkts === 60, 'packets are missing');
