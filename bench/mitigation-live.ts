@@ -1,8 +1,9 @@
 import { SluiceError } from '../src/base/errors.ts';
 import { unshareNetns } from '../src/kernel/index.ts';
-import { ATTACK_KINDS, type Attacking, attackOf } from './attack-traffic.ts';
+import { ATTACK_KINDS, type Attacking } from './attack-traffic.ts';
 import { attackLive, type LiveAttackResult, type MitigationLine } from './live-attack.ts';
 import { type BenchIo, median, type Table } from './measure.ts';
+import { madeAttack, TOOLS } from './tool-attacks.ts';
 import { usualTrace } from './usual-trace.ts';
 import { SURPRISES, surpriseOf } from './usual-traffic.ts';
 
@@ -18,7 +19,7 @@ export interface LiveBenchOptions {
   readonly duration: number;
   /** Capture file that is played as what is usual. */
   readonly benign: string | undefined;
-  /** Which kinds of attacks and surprises; all of them unless told. */
+  /** Which kinds of attacks, tools that attacks are made after, and surprises; all kinds and surprises unless told. */
   readonly only?: readonly string[];
 }
 
@@ -125,12 +126,12 @@ export async function benchMitigationLive(
   { duration, benign, only }: LiveBenchOptions,
 ): Promise<{ tables: Table[]; notes: string[] }> {
   const trace = usualTrace(benign, process.env);
-  const known = [...ATTACK_KINDS, ...SURPRISES];
+  const known = [...ATTACK_KINDS, ...TOOLS, ...SURPRISES];
   const strange = only?.find((kind) => !known.includes(kind));
   if (strange !== undefined)
     throw new SluiceError('USAGE', `there is no kind ${strange}`, { help: `there are: ${known.join(', ')}` });
   const wanted = (kind: string): boolean => only === undefined || only.includes(kind);
-  const kinds = ATTACK_KINDS.filter(wanted);
+  const kinds = [...ATTACK_KINDS.filter(wanted), ...TOOLS.filter((tool) => only?.includes(tool))];
   const seed = Date.now() % 1_000_000;
   unshareNetns();
   const rows: Table['rows'] = [];
@@ -141,7 +142,7 @@ export async function benchMitigationLive(
       io.progress(`${kind}: ${round + 1} of ${rounds} (${at + 1} of ${kinds.length} kinds)`);
       const own = seed + 1000 * round + at;
       const usual = trace.of(own);
-      const attack = attackOf(kind, own, usual.servers[own % Math.min(3, usual.servers.length)]);
+      const attack = madeAttack(kind, own, usual.servers[own % Math.min(3, usual.servers.length)]);
       const result = await attackLive({
         ...RATES,
         usual: () => usual.packet(0),

@@ -48,14 +48,12 @@ export interface SimulationResult {
 class LiveRule {
   readonly #engine: ClassicEngine;
   readonly #action: RuleAction;
-  readonly from: number;
   /** By what it is kept for. */
   readonly #buckets = new Map<string, { tokens: number; at: number }>();
 
-  constructor(expr: string, lang: Language, action: RuleAction, from: number) {
+  constructor(expr: string, lang: Language, action: RuleAction) {
     this.#engine = new ClassicEngine(compileFilterText(expr, lang));
     this.#action = action;
-    this.from = from;
   }
 
   /** Whether the IPv4 frame, which is in the batch alone and stands for `weight`, is dropped. */
@@ -82,6 +80,8 @@ export function simulate(options: SimulationOptions): SimulationResult {
   const random = new Random(options.seed);
   const start = 1_700_000_000;
   let live: LiveRule[] = [];
+  /** Sets of rules that take the place of the ones before, each when it is in the kernel. */
+  const coming: { at: number; rules: LiveRule[] }[] = [];
   const all = new Map<string, AttackRecord>();
   let now = 0;
   const texts = new Map<string, LiveRule>();
@@ -89,12 +89,13 @@ export function simulate(options: SimulationOptions): SimulationResult {
     all.set(record.id, record);
     const wanted = responder.records.flatMap(({ rules }) => rules);
     if (change === 'ended') return;
-    live = wanted.map(({ expr, lang, action }) => {
+    const rules = wanted.map(({ expr, lang, action }) => {
       const key = `${expr} ${JSON.stringify(action)}`;
-      const rule = texts.get(key) ?? new LiveRule(expr, lang, action, now + TO_LIVE);
+      const rule = texts.get(key) ?? new LiveRule(expr, lang, action);
       texts.set(key, rule);
       return rule;
     });
+    coming.push({ at: now + TO_LIVE, rules });
   }, options.detector);
   const reader = new SampleReader();
   const columns = new SampleColumns(BATCH);
@@ -134,7 +135,8 @@ export function simulate(options: SimulationOptions): SimulationResult {
     result.samples++;
     batch.clear();
     batch.add(bytes, 0, bytes.length, bytes.length);
-    const dropped = live.some((rule) => rule.from <= now && rule.drops(batch, bytes, now, every));
+    while (coming.length > 0 && coming[0].at <= now) live = coming.shift()?.rules ?? [];
+    const dropped = live.some((rule) => rule.drops(batch, bytes, now, every));
     if (isAttack) {
       counts.attack++;
       if (dropped) {

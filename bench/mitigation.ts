@@ -1,8 +1,9 @@
 import { DETECTOR_DEFAULTS, Responder, SampleColumns, SpaceSaving } from '../src/mitigation/index.ts';
-import { ATTACK_KINDS, attackOf, Random } from './attack-traffic.ts';
+import { ATTACK_KINDS, Random } from './attack-traffic.ts';
 import { type BenchIo, cpuSeconds, median, type Table } from './measure.ts';
 import { benchMitigationLive, type LiveBenchOptions } from './mitigation-live.ts';
 import { simulate } from './mitigation-run.ts';
+import { madeAttack, TOOLS } from './tool-attacks.ts';
 import { SURPRISES, surpriseOf, usualTraffic } from './usual-traffic.ts';
 
 const COMMON = { usualPps: 4000, attackPps: 20_000, every: 20, before: 12, during: 10 } as const;
@@ -16,18 +17,24 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 const worst = (values: readonly number[]): number => Math.max(...values);
 const least = (values: readonly number[]): number => Math.min(...values);
 
-/** Attacks with parameters of fresh seeds, by kind. */
-async function attacks(rounds: number, seed: number, io: BenchIo): Promise<Table> {
+/** Attacks with parameters of fresh seeds, by kind or tool. */
+async function attacks(
+  title: string,
+  kinds: readonly string[],
+  rounds: number,
+  seed: number,
+  io: BenchIo,
+): Promise<Table> {
   const rows: Table['rows'] = [];
-  for (const kind of ATTACK_KINDS) {
+  for (const kind of kinds) {
     io.progress(`attacks: ${kind}`);
     const results = [];
     let named = 0;
     let limits = 0;
     for (let round = 0; round < rounds && !io.stop.aborted; round++) {
-      const own = seed + 1000 * round + ATTACK_KINDS.indexOf(kind);
+      const own = seed + 1000 * round + kinds.indexOf(kind);
       const usual = usualTraffic(own, NET);
-      const attack = attackOf(kind, own, usual.servers[0]);
+      const attack = madeAttack(kind, own, usual.servers[0]);
       const result = simulate({ ...COMMON, usual: usual.packet, attack: attack.packet, seed: own });
       const found = result.records.filter(({ judgement }) => judgement.attack);
       if (found.some((record) => record.kind === attack.kind && record.target === attack.target)) named++;
@@ -59,7 +66,7 @@ async function attacks(rounds: number, seed: number, io: BenchIo): Promise<Table
     });
   }
   return {
-    title: `Attacks of ${COMMON.attackPps} packets/s beside ${COMMON.usualPps} usual ones, 1 in ${COMMON.every} sampled; parameters by chance (seed ${seed}); simulated time, 0.1 s from decision to rule`,
+    title: `${title}: ${COMMON.attackPps} packets/s beside ${COMMON.usualPps} usual ones, 1 in ${COMMON.every} sampled; seed ${seed}; simulated time, 0.1 s from decision to rule`,
     columns: [
       { key: 'kind', title: 'attack' },
       { key: 'attacks', title: 'attacks' },
@@ -200,7 +207,8 @@ export async function benchMitigation(
   const seed = Date.now() % 1_000_000;
   if (cost) return { tables: [await costs(rounds, seed, io)], notes: [] };
   const tables = [
-    await attacks(rounds, seed, io),
+    await attacks('Attacks with parameters by chance', ATTACK_KINDS, rounds, seed, io),
+    await attacks('Attacks as known tools make them', TOOLS, rounds, seed, io),
     await surprises(rounds, seed, io),
     await costs(3, seed, io),
   ];

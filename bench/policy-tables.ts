@@ -90,10 +90,18 @@ export function signatures(count: number, maker: Maker): { text: string; names: 
   return { text: `${lines.join('\n')}\n`, names };
 }
 
-/** A TLS connection to that address with that server name, established. */
-export function connection(resp: Uint8Array, name: string | undefined): FlowFacts {
+/**
+ * A TLS connection to that address with that server name: established, or not further than both sides heard, or the name
+ * known.
+ */
+export function connection(
+  resp: Uint8Array,
+  name: string | undefined,
+  so: 'heard' | 'named' | 'established' = 'established',
+): FlowFacts {
+  const established = so === 'established';
   // Letters next to each other, as those of a name from the wire.
-  const serverName = name === undefined ? undefined : Buffer.from(name).toString('latin1');
+  const serverName = name === undefined || so === 'heard' ? undefined : Buffer.from(name).toString('latin1');
   return {
     protocol: 6,
     origPort: 40_000,
@@ -103,9 +111,9 @@ export function connection(resp: Uint8Array, name: string | undefined): FlowFact
     vlan: -1,
     innerVlan: -1,
     vni: -1,
-    services: ['ssl'],
+    services: established ? ['ssl'] : [],
     learning: true,
-    tlsEstablished: true,
+    tlsEstablished: established,
     tlsResumed: false,
     tlsVersion: 'TLSv13',
     serverName,
@@ -121,7 +129,7 @@ export function connection(resp: Uint8Array, name: string | undefined): FlowFact
     origBytes: 2000,
     respBytes: 6000,
     duration: 0.1,
-    establishedPackets: 2,
+    establishedPackets: established ? 2 : -1,
     country: () => undefined,
     asn: () => 0,
   };

@@ -42,7 +42,7 @@ export class Stand {
   readonly tap = 'bst0';
   readonly #far = 'bst1';
   readonly #sender: PacketSender;
-  readonly #mix: Mix;
+  #mix: Mix;
   readonly #sleep = new Int32Array(new SharedArrayBuffer(4));
   #turn = 0;
   #at = 0;
@@ -55,6 +55,13 @@ export class Stand {
       ip('link', 'set', name, 'up');
     }
     this.#sender = new PacketSender(this.#far);
+  }
+
+  /** Sends this from now on, from its beginning. */
+  change(mix: Mix): void {
+    this.#mix = mix;
+    this.#at = 0;
+    this.#turn++;
   }
 
   /** Frames for which the cable itself had no room: the receiving side did not come to them. */

@@ -10,6 +10,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 export const BUFFER_MIB = 8;
 const READY_MS = 30_000;
 const END_MS = 10_000;
+/** By then a listener has taken what is in its buffer, and the next trial begins with an empty one. */
+const DRAINED_MS = 300;
 /** What tcpdump may leave on the disk: two files of so many millions of bytes. */
 const FILE_MB = 200;
 
@@ -183,6 +185,7 @@ export class PeerListener implements Listener {
 
   async lost(): Promise<number | undefined> {
     if (this.#says === undefined) return undefined;
+    await pause(DRAINED_MS);
     this.#text = '';
     this.#child.kill('SIGUSR1');
     for (let i = 0; i < 40; i++) {

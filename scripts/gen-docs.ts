@@ -3,6 +3,7 @@ import { METRICS } from '../src/api/metrics.ts';
 import { runSchema } from '../src/base/config.ts';
 import { keysOf } from '../src/base/config-text.ts';
 import { ERROR_CODES } from '../src/base/errors.ts';
+import { driverCounterList } from '../src/gate/losses/nic-counters.ts';
 import { type ConnLogOptions, connSchema } from '../src/log/conn-log.ts';
 import { noticeSchema, shuntSchema, statsSchema } from '../src/log/other-logs.ts';
 import { sslSchemaWithId } from '../src/log/ssl-log.ts';
@@ -131,11 +132,43 @@ export function logFieldsPage(): string {
   return `${lines.join('\n')}\n`;
 }
 
+export function nicCountersPage(): string {
+  const lines = [
+    '# Counters of cards',
+    '',
+    'Made from `BOOKS` in `src/gate/losses/nic-counters.ts` by `npm run docs`; do not edit.',
+    '',
+    'What the [ledger of losses](losses.md) takes from `ethtool -S`, by driver. `missed`: the card’s own buffer was full, or the bus too slow;',
+    '`noBuffer`: no descriptor or page was free; `errors`: the frame was damaged, or of a length that is not allowed; `discarded`: the driver or',
+    'the card let it go. *warning*: in no sum. Of names for the same the first that is there counts; `*` is every queue.',
+  ];
+  let driver = '';
+  for (const { driver: of, names, loss } of driverCounterList()) {
+    if (of !== driver) lines.push('', `## ${of}`, '', '| counter | |', '| --- | --- |');
+    driver = of;
+    lines.push(
+      `| ${names.map((name) => `\`${name}\``).join(', else ')} | ${loss === undefined ? '*warning*' : `\`${loss}\``} |`,
+    );
+  }
+  lines.push(
+    '',
+    '## Others',
+    '',
+    '| counter | |',
+    '| --- | --- |',
+    '| `rx_missed_errors` | `missed` |',
+    '| `rx_errors` | `errors` |',
+    '| `rx_dropped` | *warning* |',
+  );
+  return `${lines.join('\n')}\n`;
+}
+
 export const PAGES: Readonly<Record<string, () => string>> = {
   'docs/configuration.md': configurationPage,
   'docs/errors.md': errorsPage,
   'docs/log-fields.md': logFieldsPage,
   'docs/metrics.md': metricsPage,
+  'docs/nic-counters.md': nicCountersPage,
 };
 
 /** Pages whose file is not what the source makes. */

@@ -23,7 +23,7 @@ needs=(
 [ "${1:-}" != --tests ] || needs+=(
   argus-server:argus argus-client:ra nfdump:nfpcapd xdp-tools:xdp-loader
   p0f:p0f nats-server:nats-server tshark:tshark iptables:iptables clang-19:clang-19 mmdebstrap:mmdebstrap systemd:systemd-analyze python3-scapy:/usr/lib/python3/dist-packages/scapy/__init__.py
-  chromium:chromium
+  chromium:chromium e2fsprogs:mkfs.ext4 btrfs-progs:btrfs
 )
 missing=()
 for need in "${needs[@]}"; do

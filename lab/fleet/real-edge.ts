@@ -139,10 +139,21 @@ export class RealEdge implements EdgeGroup {
     await this.#ask({ kind: on ? 'attack' : 'peace' });
   }
 
-  /** Packets that were sent to the gate, and that it let through. */
+  /** Packets that were sent to the gate, and that it let through: nothing is under way while they are counted. */
   async traffic(): Promise<{ sent: Sent; passed: Sent }> {
-    const sent = { ...(await this.#ask({ kind: 'sent' })) };
-    return { sent, passed: await passed(this.#namespace, this.#name) };
+    const sent = await this.#ask({ kind: 'hold' });
+    let last = await passed(this.#namespace, this.#name);
+    await until(
+      async () => {
+        const { usual, attack } = last;
+        last = await passed(this.#namespace, this.#name);
+        return (last.usual === usual && last.attack === attack) || undefined;
+      },
+      `${this.#name} has no end of traffic`,
+      START_SECONDS,
+    );
+    await this.#ask({ kind: 'go' });
+    return { sent, passed: last };
   }
 
   /** Packets that rules have dropped whose ids are like this. */

@@ -35,8 +35,10 @@ const pools = {
 };
 const sent: Sent = { usual: 0, attack: 0 };
 let attacking = false;
+let isHeld = false;
 
 function step(): void {
+  if (isHeld) return;
   sent.usual += pools.usual.send(FRAMES);
   pools.named.send(FRAMES);
   if (attacking) sent.attack += pools.attack.send(ATTACK_FRAMES);
@@ -44,7 +46,8 @@ function step(): void {
 
 process.on('message', ({ id, kind }: ToSender & { id: number }) => {
   if (kind === 'start') setInterval(step, EVERY_MS);
-  else if (kind !== 'sent') attacking = kind === 'attack';
+  else if (kind === 'hold' || kind === 'go') isHeld = kind === 'hold';
+  else attacking = kind === 'attack';
   process.send?.({ id, value: sent });
 });
 process.on('disconnect', () => process.exit(0));

@@ -50,6 +50,7 @@ class SimulatedEdge {
         nats: {},
         source: options.source,
         trust: [options.trust],
+        programs: [],
         store: `${options.directory}/${name}.json`,
       },
       {

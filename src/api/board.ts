@@ -2,15 +2,9 @@ import { join } from 'node:path';
 import type { ShuntRow } from '../gate/control-protocol.ts';
 import type { FlowName } from '../gate/flow-key.ts';
 import type { LiveRun } from '../sensor/live.ts';
-import {
-  type Attack,
-  attackShape,
-  type Board,
-  type FlowReport,
-  type Rule,
-  type TopFlow,
-} from './board-shapes.ts';
+import type { Board, FlowReport, Rule, TopFlow } from './board-shapes.ts';
 import { checksOf } from './checks.ts';
+import { attacksOf } from './events.ts';
 import { searchTail } from './log-tail.ts';
 import type { Sampler } from './sampler.ts';
 import type { Status } from './shapes.ts';
@@ -23,9 +17,8 @@ const SERVICES = 24;
 /** So long what was read last is good enough; a table that takes long to go through is read less often. */
 const FRESH_MS = 2000;
 const SHARE = 20;
-/** Rules and attacks that are shown. */
+/** Rules that are shown. */
 const MOST_RULES = 500;
-const MOST_ATTACKS = 200;
 
 /** What is looked up for the dashboard, once for all who look at it. */
 export class BoardMaker {
@@ -70,16 +63,11 @@ export class BoardMaker {
     const found: TopFlow[] = [];
     let entries = 0;
     const rules: Rule[] = [];
-    const attacks: Attack[] = [];
     for (const gate of gates) {
       const top = await gate.top(LOOKED_AT);
       entries += top.entries;
       found.push(...top.rows.map((row) => topFlow(gate.name, row)));
       rules.push(...(await gate.rules()).map((rule) => ({ ...rule, interface: gate.name })));
-      for (const known of await gate.attacks()) {
-        const attack = attackShape.safeParse({ ...(known as object), interface: gate.name });
-        if (attack.success) attacks.push(attack.data);
-      }
     }
     found.sort((a, b) => b.ipBytes - a.ipBytes);
     const status = this.#status();
@@ -92,7 +80,7 @@ export class BoardMaker {
       services: run.tallies.services(SERVICES),
       policies: run.snapshot().policies,
       rules: mitigates ? rules.slice(0, MOST_RULES) : null,
-      attacks: mitigates ? attacks.toSorted((a, b) => b.began - a.began).slice(0, MOST_ATTACKS) : null,
+      attacks: mitigates ? await attacksOf(run) : null,
       sources,
       losses: run.losses(),
       checks: checksOf(status, sources, this.#sampler.points),

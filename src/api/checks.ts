@@ -63,7 +63,7 @@ function gate(sources: readonly LiveSourceView[]): Check {
 }
 
 function capture({ losses, packets }: Status, recent: readonly Point[]): Check {
-  const lost = losses.ring + losses.socket;
+  const lost = losses.packets;
   const now = recent.reduce((sum, point) => sum + point.lost, 0);
   const all = `${count(lost)} lost since the start (${percent(lost / Math.max(1, lost + packets))})`;
   if (now > 0) return { name: 'Capture', state: 'bad', text: `losing packets in the last minute; ${all}` };

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { programsHere } from '../fleet/nats-desk.ts';
 import type { LiveRun } from '../sensor/live.ts';
 
 const line = z.object({
@@ -22,6 +23,7 @@ export const fleetShape = z.array(
     lines: z.array(line).describe('the last that did not count'),
     inForce: z.number(),
     bad: z.array(z.object({ id: z.string(), revision: z.number(), why: z.string() })),
+    programs: programsHere.nullable().describe('whose compiled programs run; null: its own, always'),
   }),
 );
 

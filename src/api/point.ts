@@ -14,7 +14,7 @@ export interface Point {
   /** Handled by the workers. */
   sensorPkts: number;
   sensorBits: number;
-  /** Packets that found no room before a worker. */
+  /** Packets that were lost between the card and a worker, in all and not per second: their sum is what the ledger has. */
   lost: number;
   open: number;
   live: number;
@@ -47,8 +47,7 @@ export function pointOf(before: Reading, now: Reading): Point {
     bits: by('bytes', 8),
     sensorPkts: Math.round(per((s) => s.packets)),
     sensorBits: Math.round(8 * per((s) => s.bytes)),
-    // Few are not none.
-    lost: Math.ceil(per((s) => s.losses.ring + s.losses.socket)),
+    lost: Math.max(0, now.status.losses.packets - before.status.losses.packets),
     open: now.status.connections.open,
     live: now.status.shunts.live,
     cpus: share(per((s) => s.cpuSeconds)),

@@ -16,6 +16,7 @@ import {
 } from './access.ts';
 import { BoardMaker } from './board.ts';
 import { addBoardRoutes } from './board-routes.ts';
+import { EventFeed } from './events.ts';
 import { fleetOf, fleetShape } from './fleet.ts';
 import { Metrics } from './metrics.ts';
 import { addPages, readPages } from './pages.ts';
@@ -33,6 +34,7 @@ import {
   statusShape,
 } from './shapes.ts';
 import { Stream } from './stream.ts';
+import { addStream } from './stream-route.ts';
 
 /** Connections at once; more are turned away by the kernel's queue. */
 const MAX_CONNECTIONS = 512;
@@ -46,6 +48,7 @@ export class ApiServer implements AsyncDisposable {
   readonly #app: FastifyInstance;
   readonly #stream: Stream;
   readonly #sampler: Sampler;
+  readonly #events: EventFeed;
   readonly #metrics: Metrics;
   readonly #unix: string | undefined;
   /** Where it can be reached. */
@@ -55,6 +58,7 @@ export class ApiServer implements AsyncDisposable {
     app: FastifyInstance,
     stream: Stream,
     sampler: Sampler,
+    events: EventFeed,
     metrics: Metrics,
     unix: string | undefined,
     url: string,
@@ -62,6 +66,7 @@ export class ApiServer implements AsyncDisposable {
     this.#app = app;
     this.#stream = stream;
     this.#sampler = sampler;
+    this.#events = events;
     this.#metrics = metrics;
     this.#unix = unix;
     this.url = url;
@@ -93,7 +98,12 @@ export class ApiServer implements AsyncDisposable {
       status: statusOf(run, run.snapshot(), version),
       cpu: workerCpu(run.sources()),
     }));
-    sampler.onTick = (tick) => stream.send(tick);
+    const events = new EventFeed(run, (topic, data) => stream.publish(topic, data));
+    stream.onWanted = (topics) => events.want(topics);
+    sampler.onTick = (tick) => {
+      stream.send(tick);
+      events.look();
+    };
     const metrics = new Metrics(run, version);
     const pages = readPages();
     const { maySwitch } = guard(app, options, new Set(pages.keys()));
@@ -105,7 +115,8 @@ export class ApiServer implements AsyncDisposable {
     });
     // Behind the document's own hook, so that it sees these.
     await app.register(async (routes) => {
-      addRoutes(routes, run, status, stream, sampler, metrics);
+      addRoutes(routes, run, status, metrics);
+      addStream(routes, stream, sampler, events);
       const board = new BoardMaker(run, status, sampler);
       addBoardRoutes(routes, { run, version, board, sampler, maySwitch });
       addPages(routes, pages);
@@ -127,11 +138,20 @@ export class ApiServer implements AsyncDisposable {
       at === null || typeof at === 'string'
         ? options.listen
         : `${scheme}://${at.family === 'IPv6' ? `[${at.address}]` : at.address}:${at.port}`;
-    return new ApiServer(app, stream, sampler, metrics, 'path' in listen ? listen.path : undefined, url);
+    return new ApiServer(
+      app,
+      stream,
+      sampler,
+      events,
+      metrics,
+      'path' in listen ? listen.path : undefined,
+      url,
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#sampler.close();
+    this.#events.close();
     await this.#stream.close(this.#sampler.take());
     await this.#app.close();
     this.#metrics.close();
@@ -139,14 +159,7 @@ export class ApiServer implements AsyncDisposable {
   }
 }
 
-function addRoutes(
-  app: FastifyInstance,
-  run: LiveRun,
-  status: () => Status,
-  stream: Stream,
-  sampler: Sampler,
-  metrics: Metrics,
-): void {
+function addRoutes(app: FastifyInstance, run: LiveRun, status: () => Status, metrics: Metrics): void {
   const get = (
     url: string,
     summary: string,
@@ -182,14 +195,6 @@ function addRoutes(
     async (_, reply) => {
       reply.header('content-type', metrics.contentType);
       return await metrics.text();
-    },
-  );
-  app.get(
-    '/v1/stream',
-    { schema: { summary: 'Server-sent events: rates and totals, once a second.' } },
-    async (_, reply) => {
-      if (stream.add(reply.raw, sampler.tick)) return reply.hijack();
-      return reply.code(503).send({ error: { code: 'LIMIT', message: 'there are too many onlookers' } });
     },
   );
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());

@@ -22,6 +22,7 @@ const ledger = z
   .describe('every packet that reached the gate, once: seen is the sum of what became of it');
 
 const losses = z.object({
+  packets: counter.describe('packets lost anywhere between the card and a worker (/v1/losses)'),
   ring: counter.describe('packets that a capture ring had no room for'),
   socket: counter.describe('datagrams that a UDP socket had no room for'),
   logLines: counter.describe('log lines that could not be written'),
@@ -110,6 +111,16 @@ export const lossesShape = z
         byTcp: z
           .object({ segments: counter, share: rate, bytes: counter })
           .describe('TCP data behind data that follows it, the furthest behind'),
+        queues: z
+          .array(
+            z.object({
+              queue: counter,
+              packets: counter,
+              byTime: z.object({ packets: counter, share: rate, seconds: counter }),
+            }),
+          )
+          .optional()
+          .describe('with AF_XDP by the queue of the card'),
       }),
     ),
   })
@@ -122,7 +133,7 @@ export const pointShape = z.object({
   bits: z.array(rate),
   sensorPkts: rate,
   sensorBits: rate,
-  lost: rate,
+  lost: counter.describe('packets since the point before, not per second'),
   open: counter,
   live: counter,
   cpus: rate,
@@ -169,7 +180,12 @@ export function statusOf(run: LiveRun, s: Snapshot, version: string): Status {
       recovered: s.recovered,
     },
     shunts: { live: s.shuntsLive, started: s.shuntsStarted, refused: s.refused },
-    losses: { ring: s.ringDrops, socket: s.socketDrops, logLines: s.logLinesLost },
+    losses: {
+      packets: run.losses().lost.packets,
+      ring: s.ringDrops,
+      socket: s.socketDrops,
+      logLines: s.logLinesLost,
+    },
     ringFreezes: s.ringFreezes,
     localBypass: s.localBypass,
     directions: { judged: s.judged, oneWay: s.oneWay },
@@ -195,7 +211,7 @@ export function ratesOf(before: Status, now: Status): Pick<Tick, 'seconds' | 'ra
       droppedPkts: per(dropped),
       sensorPkts: per((s) => s.packets),
       sensorBits: 8 * per((s) => s.bytes),
-      lostPkts: per((s) => s.losses.ring + s.losses.socket),
+      lostPkts: per((s) => s.losses.packets),
       shuntsStarted: per((s) => s.shunts.started),
       connectionsEnded: per((s) => s.connections.ended),
       cpus: per((s) => s.cpuSeconds),

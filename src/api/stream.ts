@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import type { Topic } from './events.ts';
 import type { Tick } from './shapes.ts';
 
 /** Onlookers at once; more are turned away. */
@@ -8,38 +9,64 @@ const MAX_WAITING = 1 << 20;
 /** So long the end of a run waits for them. */
 const LAST_MS = 500;
 
-const event = (name: 'tick' | 'end', tick: Tick): string =>
-  `event: ${name}\ndata: ${JSON.stringify(tick)}\n\n`;
+type EventName = 'tick' | 'end' | 'skipped' | Topic;
 
-/** Rates and totals as server-sent events: one text for all onlookers, however many there are. */
+const event = (name: EventName, data: string): Buffer => Buffer.from(`event: ${name}\ndata: ${data}\n\n`);
+
+/** Rates, totals and what happens as server-sent events: one text for all onlookers, however many there are. */
 export class Stream {
-  readonly #clients = new Set<ServerResponse>();
+  readonly #clients = new Map<ServerResponse, ReadonlySet<Topic>>();
   /** Onlookers that were too slow. */
   dropped = 0;
+  /** Told of the topics that are wanted by anybody, when they have changed. */
+  onWanted: (topics: ReadonlySet<Topic>) => void = () => {};
 
   get clients(): number {
     return this.#clients.size;
   }
 
-  /** Begins with the latest line. False when there are too many. */
-  add(response: ServerResponse, latest: Tick): boolean {
+  /** Begins with the latest line, and the attacks that are known. False when there are too many. */
+  add(response: ServerResponse, latest: Tick, topics: ReadonlySet<Topic>, attacks?: string): boolean {
     if (this.#clients.size >= MAX_CLIENTS) return false;
     response.writeHead(200, {
       'content-type': 'text/event-stream',
       'cache-control': 'no-store',
       'x-content-type-options': 'nosniff',
     });
-    this.#clients.add(response);
-    response.on('close', () => this.#clients.delete(response));
-    response.on('error', () => this.#clients.delete(response));
-    response.write(event('tick', latest));
+    this.#clients.set(response, topics);
+    response.on('close', () => this.#remove(response));
+    response.on('error', () => this.#remove(response));
+    response.write(event('tick', JSON.stringify(latest)));
+    if (attacks !== undefined && topics.has('attacks')) response.write(event('attacks', attacks));
+    if (topics.size > 0) this.#tellWanted();
     return true;
   }
 
+  #remove(response: ServerResponse): void {
+    const topics = this.#clients.get(response);
+    this.#clients.delete(response);
+    if (topics !== undefined && topics.size > 0) this.#tellWanted();
+  }
+
+  #tellWanted(): void {
+    const wanted = new Set<Topic>();
+    for (const topics of this.#clients.values()) for (const topic of topics) wanted.add(topic);
+    this.onWanted(wanted);
+  }
+
   send(tick: Tick): void {
-    if (this.#clients.size === 0) return;
-    const text = event('tick', tick);
-    for (const client of this.#clients) {
+    if (this.#clients.size > 0) this.#write('tick', JSON.stringify(tick), () => true);
+  }
+
+  /** What has happened, to who has asked for it; `skipped`: to all who have asked for anything. */
+  publish(name: Topic | 'skipped', data: string): void {
+    this.#write(name, data, (topics) => (name === 'skipped' ? topics.size > 0 : topics.has(name)));
+  }
+
+  #write(name: EventName, data: string, wants: (topics: ReadonlySet<Topic>) => boolean): void {
+    const text = event(name, data);
+    for (const [client, topics] of this.#clients) {
+      if (!wants(topics)) continue;
       if (client.writableLength > MAX_WAITING) {
         this.dropped++;
         client.destroy();
@@ -49,8 +76,8 @@ export class Stream {
 
   /** The run is over: its last numbers, and no more. Resolves when they are on their way, or an onlooker takes too long. */
   async close(last: Tick): Promise<void> {
-    const text = event('end', last);
-    const sent = [...this.#clients].map(
+    const text = event('end', JSON.stringify(last));
+    const sent = [...this.#clients.keys()].map(
       async (client) =>
         await new Promise<void>((resolve) => {
           client.once('close', resolve);

@@ -112,12 +112,14 @@ export const CONFLICTS: readonly Conflict[] = [
     broken: (c) => c.rulesFrom !== undefined && c.trust?.length === 0,
     why: 'without keys that are trusted nothing would count (sluice rule keygen makes one)',
   },
-  ...(['trust', 'rulesStore', 'rulesEvery'] as const).map(
+  ...(['trust', 'trustPrograms', 'rulesStore', 'rulesEvery'] as const).map(
     (name): Conflict => ({
       keys: [name, 'rulesFrom'],
       verb: 'needs',
       broken: (c) =>
-        c.rulesFrom === undefined && (name === 'trust' ? (c.trust?.length ?? 0) > 0 : c[name] !== undefined),
+        c.rulesFrom === undefined &&
+        c[name] !== undefined &&
+        !(Array.isArray(c[name]) && c[name].length === 0),
       why: 'it is about the rules from there',
     }),
   ),

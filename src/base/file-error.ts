@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import { SluiceError } from './errors.ts';
 
 /** What to do about it, where more is known of the file than that it is one. */
@@ -31,4 +32,16 @@ export function fileError(name: string, cause: unknown, help: FileHelp = {}): Sl
     default:
       return error(`${name} cannot be read: ${code}`, 'check the medium that the file lies on');
   }
+}
+
+/** What the system said of a file. Node.js has no name for some of its errors; a quota that is used up is one of these. */
+export function systemText(cause: unknown): string {
+  const { code, errno = 0, message } = cause as NodeJS.ErrnoException;
+  if (code !== 'UNKNOWN') return message;
+  const name = Object.entries(constants.errno).find(([, number]) => number === -errno)?.[0];
+  if (name === undefined) return message;
+  return message.replace(
+    /^UNKNOWN: unknown error/,
+    name === 'EDQUOT' ? 'EDQUOT: disk quota exceeded' : `${name}: unknown error`,
+  );
 }

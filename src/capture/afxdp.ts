@@ -30,9 +30,15 @@ const { sec: SEC, nsec: NSEC, vlan_tci: TCI, flags: FLAGS } = SlXskNote.members;
 /** enum sl_xsk_flag of bpf/xsk.h. */
 const Note = { monotonic: 1, realtime: 2, vlan: 4, notReady: 8, valid: 16 } as const;
 
+/** Places of QueueOrder. */
+export const Order = { last: 0, frames: 1, late: 2, seconds: 3 } as const;
+/** Of one queue: the latest time so far, its frames, those with an earlier time than one before them, the furthest back. */
+export type QueueOrder = Float64Array;
+
 /** One socket's receive ring, and where we are in it. */
 class Queue {
   readonly socket: XdpSocket;
+  readonly order: QueueOrder = new Float64Array(4);
   readonly memory: Uint8Array;
   readonly words: Int32Array;
   readonly rx: Int32Array;
@@ -50,6 +56,17 @@ class Queue {
     this.rx = socket.rx.words;
     this.fill = socket.fill.words;
     this.free = socket.chunks;
+  }
+
+  /** A frame with this time is handed out. */
+  note(time: number): void {
+    const { order } = this;
+    order[Order.frames]++;
+    const behind = order[Order.last] - time;
+    if (behind > 0) {
+      order[Order.late]++;
+      if (behind > order[Order.seconds]) order[Order.seconds] = behind;
+    } else order[Order.last] = time;
   }
 
   /** Entries that the kernel has put in so far, modulo 2^32. */
@@ -139,6 +156,11 @@ export class AfXdpSource implements LiveSource {
     this.#lookMs = lookMs;
     this.#queues = sockets.map((socket) => new Queue(socket));
     for (const { queue, fd } of sockets) map.set(word(queue), word(fd));
+  }
+
+  /** What there is to know of the order of each queue; they go on being written to. */
+  get orders(): { queue: number; order: QueueOrder }[] {
+    return this.#queues.map(({ socket, order }) => ({ queue: socket.queue, order }));
   }
 
   drain(sink: PacketSink, maxPackets: number): boolean {
@@ -250,6 +272,7 @@ export class AfXdpSource implements LiveSource {
       // The next frame in this chunk need not have one.
       words[note + (FLAGS >>> 2)] = 0;
     }
+    queue.note(p.ts);
     this.packets++;
     this.bytes += p.wirelen;
     sink(p);

@@ -9,8 +9,8 @@ const HEADER = 40;
 /** Age, weight, length, verdict, captured bytes. */
 const ROW = 4 + 4 + 4 + 1 + 1;
 export const MAX_BATCH_BYTES = HEADER + BATCH_ROWS * (ROW + SAMPLE_HEAD);
-/** Microseconds that a sample may be older than its batch. */
-const MAX_AGE = 60e6;
+/** Microseconds that a sample may be older than its batch: a sender fills one in a fifth of a second, and older ones must not set the clock of a detector back. */
+const MAX_AGE = 20e6;
 const MAX_WEIGHT = 1e9;
 /** Frames of more are merged ones. */
 const MAX_LENGTH = 1 << 20;

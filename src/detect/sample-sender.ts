@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { Kvm } from '@nats-io/kv';
 import type { NatsPlace } from '../fleet/nats-place.ts';
+import { monotonicNs, realtimeOffset } from '../kernel/index.ts';
 import type { SampleColumns } from '../mitigation/index.ts';
 import { BATCH_ROWS, BatchWriter } from './batch.ts';
 import { Connected, type Lifeline } from './connected.ts';
@@ -111,7 +112,8 @@ export class SampleSender {
       streamLow: this.#streamLow,
       sequence: ++partition.sequence,
       lost: partition.lost >>> 0,
-      clock: Date.now(),
+      // The clock that times of samples are made with.
+      clock: 1000 * (Number(monotonicNs()) / 1e9 + realtimeOffset()),
     });
     this.#queue.push({ partition, bytes, rows, at: partition.told });
     this.#queued += bytes.length;

@@ -75,7 +75,7 @@ export const ALLOWANCE_COUNTERS = [
   'conntrack_allowance_exceeded',
 ] as const;
 
-/** Counters of frames that were longer than the MTU, and of those that were lost before the driver; by vendor. */
+/** Counters of frames that were longer than the MTU; by vendor. */
 export const TOO_LONG_COUNTERS = [
   'port.rx_oversize',
   'rx_oversize',
@@ -84,20 +84,6 @@ export const TOO_LONG_COUNTERS = [
   'rx_length_errors',
   'port.rx_length_errors',
   'rx_in_range_len_errors_phy',
-] as const;
-export const LOST_COUNTERS = [
-  'rx_dropped',
-  'port.rx_dropped',
-  'rx_missed_errors',
-  'rx_no_dma_resources',
-  'rx_out_of_buffer',
-  'outbound_pci_buffer_overflow',
-  'rx_discards_phy',
-  'rx_alloc_fail',
-  'rx_buff_alloc_err',
-  'rx_pg_alloc_fail',
-  'alloc_rx_page_failed',
-  'rx_overruns',
 ] as const;
 
 /** GT/s of a lane, and what of them is data: 8 of 10 bits up to generation 2, 128 of 130 later. */

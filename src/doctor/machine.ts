@@ -206,9 +206,17 @@ export interface SensorProcess {
 }
 
 /** What went on in a time of watching. */
+/** What came in at an interface while it was watched. */
+export interface NicRates {
+  packets: number;
+  bytes: number;
+  /** Packets that the card lost, by the counters that tell so (src/gate/losses); those that have grown. */
+  lost: Record<string, number>;
+}
+
 export interface Sample {
   seconds: number;
-  nics: Record<string, { packets: number; bytes: number; dropped: number; missed: number }>;
+  nics: Record<string, NicRates>;
   cpus: { id: number; busy: number; softirq: number; idle: number }[];
   softnet: { processed: number; dropped: number; squeezed: number };
   /** Seconds of processor that each sensor took. */

@@ -1,4 +1,4 @@
-import type { Cpu, Machine, Nic } from './machine.ts';
+import type { Cpu, Machine, Nic, NicRates } from './machine.ts';
 
 /** What several checks ask of a machine. */
 
@@ -58,6 +58,10 @@ export function pinnedWorkers(machine: Machine, nic?: Nic): WorkerThread[] {
     );
 }
 
+/** Packets that a card lost. */
+export const lostIn = ({ lost }: NicRates): number =>
+  Object.values(lost).reduce((sum, packets) => sum + packets, 0);
+
 /** Packets that were lost before the kernel while rates were watched, and whether processors had time left then. */
 export function lossOf(machine: Machine, nic: Nic): { lost: number; idle: boolean } | undefined {
   const rates = machine.sample?.nics[nic.name];
@@ -65,7 +69,7 @@ export function lossOf(machine: Machine, nic: Nic): { lost: number; idle: boolea
   const near = new Set(nearCpus(machine, nic).map(({ id }) => id));
   const cpus = (machine.sample?.cpus ?? []).filter(({ id }) => near.has(id));
   const idle = cpus.length > 0 && cpus.reduce((sum, cpu) => sum + cpu.idle, 0) / cpus.length > 0.3;
-  return { lost: rates.dropped + rates.missed, idle };
+  return { lost: lostIn(rates), idle };
 }
 
 const turn = (cpu: Cpu): number => cpu.siblings.indexOf(cpu.id);

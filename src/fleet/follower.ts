@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { TrustedKeys } from './keys.ts';
+import { isBundle } from './program-bundle.ts';
 import { type Entry, RuleBook } from './rule-book.ts';
 import type { RuleSource, SourceLine } from './source.ts';
 import type { Refusal } from './statement.ts';
@@ -32,6 +33,9 @@ export interface SourceStatus {
   lines: RefusedLine[];
 }
 
+/** What may be made of programs that come: undefined when they are taken. */
+export type OfferPrograms = (text: string) => Pick<RefusedLine, 'refused' | 'why'> | undefined;
+
 export interface FollowerOptions {
   readonly source: RuleSource;
   readonly keys: TrustedKeys;
@@ -40,6 +44,8 @@ export interface FollowerOptions {
   readonly warn: (text: string) => void;
   readonly accepted: (entries: readonly Entry[]) => void;
   readonly refused: (line: RefusedLine) => void;
+  /** Absent: compiled programs are left alone. */
+  readonly programs?: OfferPrograms | undefined;
 }
 
 /** Follows a source for ever: verifies what it says, keeps what counts, also over restarts and while the source is away. */
@@ -93,6 +99,11 @@ export class Follower {
     for (const [at, { where, text }] of lines.entries()) {
       if (at % SLICE === SLICE - 1) await setImmediate();
       if (this.#closed) return;
+      if (isBundle(text)) {
+        const not = this.#options.programs?.(text);
+        if (not !== undefined) this.#refuse({ where, id: null, ...not });
+        continue;
+      }
       const outcome = this.#book.offer(text, Date.now() / 1000);
       if ('accepted' in outcome) accepted.push(outcome.accepted);
       else if ('refused' in outcome)

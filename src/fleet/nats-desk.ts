@@ -4,13 +4,28 @@ import { z } from 'zod';
 import { SluiceError } from '../base/errors.ts';
 import { keysOf } from './nats-keys.ts';
 import { atServer, type NatsPlace } from './nats-place.ts';
+import { putBundle } from './nats-programs.ts';
 import { keyOf } from './nats-source.ts';
+import { isBundle } from './program-bundle.ts';
 import { MAX_LINE, readEnvelope } from './statement.ts';
 
+/** What stands for compiled programs among the ids of what was published: no rule is called so. */
+export const PROGRAMS = '(programs)';
 /** Of a compare-and-set that somebody else was faster with. */
 const ATTEMPTS = 10;
 /** Results of edges that are gone. */
 const RESULTS_MS = 86_400_000;
+
+/** @see ProgramsHere */
+export const programsHere = z.object({
+  /** The newest that it has taken from a trusted desk; null: none came. */
+  from: z.object({ key: z.string(), revision: z.number(), hash: z.string(), rules: z.number() }).nullable(),
+  /** Rules in force that are in them, and those that were compiled there. */
+  taken: z.number(),
+  here: z.number(),
+  /** Why it has compiled all of them nevertheless, or has not taken what came last. */
+  why: z.string().nullable(),
+});
 
 const resultSchema = z.object({
   node: z.string(),
@@ -35,7 +50,11 @@ const resultSchema = z.object({
   refused: z.array(
     z.object({ where: z.string(), id: z.string().nullable(), refused: z.string(), why: z.string() }),
   ),
+  /** Null: it compiles for itself. */
+  programs: programsHere.nullable().default(null),
 });
+/** Whose programs an edge runs. */
+export type ProgramsHere = z.output<typeof programsHere>;
 /** What an edge says of its rules. */
 export type EdgeResult = z.output<typeof resultSchema>;
 
@@ -57,22 +76,41 @@ export class NatsDesk {
    * stays. Answers ids. @throws SluiceError FILE_FORMAT, FLEET
    */
   async publish(lines: readonly string[]): Promise<{ published: string[]; older: string[] }> {
-    const rules = lines.map((text) => {
-      const { id, revision } = readEnvelope(text)?.signed ?? {};
-      if (typeof id !== 'string' || typeof revision !== 'number')
-        throw new SluiceError('FILE_FORMAT', 'that is not a signed rule', {
-          help: 'sluice rule sign makes them',
-        });
-      return { id, revision, text };
-    });
+    const bundles = lines.filter(isBundle);
+    const rules = lines
+      .filter((text) => !isBundle(text))
+      .map((text) => {
+        const { id, revision } = readEnvelope(text)?.signed ?? {};
+        if (typeof id !== 'string' || typeof revision !== 'number')
+          throw new SluiceError('FILE_FORMAT', 'that is not a signed rule', {
+            help: 'sluice rule sign makes them',
+          });
+        return { id, revision, text };
+      });
     return await this.#with(async (kvm) => {
       const bucket = await kvm.create(this.#place.rules, { history: 1, maxValueSize: MAX_LINE });
       await kvm.create(this.#place.results, { history: 1, ttl: RESULTS_MS });
       const published: string[] = [];
       const older: string[] = [];
+      // Before the rules that are in them.
+      const programs = await kvm.create(this.#place.programs, { history: 1 });
+      for (const text of bundles) ((await putBundle(programs, text)) ? published : older).push(PROGRAMS);
       for (const { id, revision, text } of rules)
         ((await putNewer(bucket, id, revision, text)) ? published : older).push(id);
       return { published, older };
+    });
+  }
+
+  /** All signed rules that are there, as lines. @throws SluiceError FLEET */
+  async lines(): Promise<string[]> {
+    return await this.#with(async (kvm, connection) => {
+      const bucket = await kvm.open(this.#place.rules);
+      const found: string[] = [];
+      for (const key of await keysOf(connection, this.#place.rules)) {
+        const entry = await bucket.get(key);
+        if (entry?.operation === 'PUT') found.push(entry.string());
+      }
+      return found;
     });
   }
 

@@ -16,6 +16,8 @@ export interface NatsPlace {
   readonly rules: string;
   /** What became of them, by edge. */
   readonly results: string;
+  /** Their compiled programs. */
+  readonly programs: string;
 }
 
 /** `nats://[USER:PASSWORD@]HOST[:PORT][/BUCKET]`, `nats+tls://…`. @throws SluiceError USAGE */
@@ -34,6 +36,7 @@ export function natsPlace(text: string, access: NatsAccess = {}): NatsPlace {
     bucket,
     rules: `${bucket}_rules`,
     results: `${bucket}_results`,
+    programs: `${bucket}_programs`,
     address: {
       host: hostname.replace(/^\[|\]$/g, ''),
       port: port === '' ? PORT : Number(port),

@@ -1,6 +1,7 @@
 import { type KV, Kvm, type KvWatchEntry } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { connectOnce, type NatsPlace } from './nats-place.ts';
+import { ProgramWatch } from './nats-programs.ts';
 import { Pause, pauseAfter, type RuleSource, type SourceLine, type SourceSink } from './source.ts';
 
 /** Seconds between questions whether the server is there. */
@@ -20,14 +21,16 @@ export class NatsSource implements RuleSource {
   readonly name: string;
   readonly #place: NatsPlace;
   readonly #node: string;
+  readonly #programs: boolean;
   readonly #pause = new Pause();
   #connection: NatsConnection | undefined;
   #report: string | undefined;
   #ended = false;
   #work: Promise<void> | undefined;
 
-  /** @param node what it is called in the bucket of results */
-  constructor(place: NatsPlace, node: string) {
+  /** @param node what it is called in the bucket of results @param programs whether compiled programs are asked for as well */
+  constructor(place: NatsPlace, node: string, programs = false) {
+    this.#programs = programs;
     this.name = place.name;
     this.#place = place;
     this.#node = node;
@@ -62,6 +65,9 @@ export class NatsSource implements RuleSource {
   /** Until the connection ends. */
   async #follow(connection: NatsConnection, sink: SourceSink, good: () => void): Promise<void> {
     const kvm = new Kvm(connection);
+    // Before the rules: what is in them need not be compiled.
+    const programs = this.#programs ? new ProgramWatch(kvm, this.#place.programs, sink) : undefined;
+    await programs?.look();
     const rules = await kvm.open(this.#place.rules);
     const watch = await rules.watch();
     const closed = connection.closed().then(() => watch.stop());
@@ -87,8 +93,10 @@ export class NatsSource implements RuleSource {
         }
       }
       await Promise.race([this.#pause.wait(ASK_EVERY), closed, read]);
+      void programs?.look();
     }
     watch.stop();
+    await programs?.close();
     await read;
   }
 

@@ -24,11 +24,18 @@ export function checkSource(text: string): string {
  * @param every seconds between questions to a file or a web server
  * @param node what it is called in reports
  * @param access for a server of NATS
+ * @param programs whether compiled programs are asked for as well
  * @throws SluiceError USAGE
  */
-export function openSource(text: string, node: string, access: NatsAccess, every?: number): RuleSource {
+export function openSource(
+  text: string,
+  node: string,
+  access: NatsAccess,
+  every?: number,
+  programs = false,
+): RuleSource {
   if (text.startsWith('/')) return fileSource(text, every ?? EVERY.file);
-  if (/^nats/i.test(text)) return new NatsSource(natsPlace(text, access), node);
+  if (/^nats/i.test(text)) return new NatsSource(natsPlace(text, access), node, programs);
   const url = new URL(text);
   if (url.protocol === 'file:') return fileSource(decodeURIComponent(url.pathname), every ?? EVERY.file);
   return httpSource(url, every ?? EVERY.http);

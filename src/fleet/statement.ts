@@ -1,9 +1,9 @@
-import { sign, verify } from 'node:crypto';
 import { z } from 'zod';
 import { SluiceError } from '../base/errors.ts';
 import { type Rule, ruleSchema } from '../rules/spec.ts';
 import { canonicalJson } from './canonical.ts';
 import type { SigningKey, TrustedKeys } from './keys.ts';
+import { isSigned, SIGNATURE, signatureOf } from './signature.ts';
 
 /** What is before a fleet's rule ids on a gate: rules of people have other names. */
 export const FLEET_PREFIX = 'fleet-';
@@ -36,9 +36,7 @@ export type StatementInput = z.input<typeof statement>;
 
 const envelope = z.strictObject({
   signed: z.looseObject({}),
-  key: z.string().regex(/^[0-9a-f]{16}$/),
-  /** In the one form that base64 has for it. */
-  signature: z.string().regex(/^[A-Za-z0-9+/]{85}[AQgw]==$/),
+  ...SIGNATURE,
 });
 
 /** Why a statement does not count. */
@@ -51,7 +49,9 @@ export type Refusal =
   | 'from the future'
   | 'older'
   | 'conflict'
-  | 'full';
+  | 'full'
+  /** Of compiled programs: they are for gates of another version. */
+  | 'other version';
 
 export interface Refused {
   readonly refused: Refusal;
@@ -65,10 +65,8 @@ export interface Verified {
   readonly keyName: string;
 }
 
-const bytesOf = (value: unknown): Buffer => Buffer.from(DOMAIN + canonicalJson(value));
-
 /** One line: the statement in canonical form, who signed it, the signature. @throws SluiceError USAGE */
-export function signStatement(input: StatementInput, { id, key }: SigningKey): string {
+export function signStatement(input: StatementInput, key: SigningKey): string {
   const parsed = statement.safeParse(input);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
@@ -80,8 +78,7 @@ export function signStatement(input: StatementInput, { id, key }: SigningKey): s
       help: 'give --ttl',
     });
   const signed = parsed.data;
-  const signature = sign(null, bytesOf(signed), key).toString('base64');
-  return canonicalJson({ signed, key: id, signature });
+  return canonicalJson({ signed, ...signatureOf(DOMAIN, signed, key) });
 }
 
 /** What a line says before anything of it is believed; undefined: it is no signed rule. */
@@ -116,13 +113,8 @@ export function verifyStatement(
   const refuse = (refused: Refusal, why: string): Refused => ({ refused, id, why });
   const trusted = keys.get(keyId);
   if (trusted === undefined) return refuse('unknown key', `key ${keyId} is not trusted here`);
-  let good = false;
-  try {
-    good = verify(null, bytesOf(signed), trusted.key, Buffer.from(signature, 'base64'));
-  } catch {
-    // Nothing that we would have signed.
-  }
-  if (!good) return refuse('forged', `it is not what key ${trusted.name} has signed`);
+  if (!isSigned(DOMAIN, signed, signature, trusted))
+    return refuse('forged', `it is not what key ${trusted.name} has signed`);
   const parsed = statement.safeParse(signed);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;

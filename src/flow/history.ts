@@ -78,6 +78,13 @@ export class Histories {
     return length < HISTORY_BYTES ? text : text + (this.#overflow.get(slot) ?? '');
   }
 
+  /** What of the text has no room in the record. */
+  more(slot: number): string | undefined {
+    return this.#cold[slot * COLD_WORDS + C_HISTORY_LENGTH] > HISTORY_BYTES
+      ? this.#overflow.get(slot)
+      : undefined;
+  }
+
   release(slot: number): void {
     if (this.#cold[slot * COLD_WORDS + C_HISTORY_LENGTH] > HISTORY_BYTES) this.#overflow.delete(slot);
   }

@@ -33,8 +33,11 @@ const KEPT_FLAGS = ~(
   Flag.settled
 );
 
+/** Another number with each change of what stands behind the record. */
+const BESIDE_VERSION = 2;
+
 /** Tells layouts of records apart: another version of the engine must not misread what this one has saved. */
-const LAYOUT = fingerprint(JSON.stringify([layout, Tcp, Timeout]));
+const LAYOUT = fingerprint(JSON.stringify([layout, Tcp, Timeout, BESIDE_VERSION]));
 
 /** FNV-1a. */
 function fingerprint(text: string): number {
@@ -51,28 +54,111 @@ interface Beside {
   tls?: TlsInfo | undefined;
 }
 
-/** Texts of a handshake in the order in which they are left out when there is no room for all. */
-const LEFT_OUT = ['ja3', 'ja3s', 'ja4', 'alpn', 'serverName'] as const;
+// Behind the record: numbers of a handshake, then texts, each behind its length in 16 bits.
+const TLS_FLAGS = 0;
+const TLS_ALERT = 2;
+const TLS_VERSION = 4;
+const TLS_CIPHER = 6;
+const TLS_CURVE = 8;
+const TLS_TIME = 10;
+const TEXTS = 18;
+const TLS_KNOWN = 1;
+const TLS_ESTABLISHED = 2;
+const TLS_RESUMED = 4;
+/** In place of the length of a text that there is not. */
+const NO_TEXT = 0xffff;
+/** Places of texts. */
+const [SERVICE, MORE, HISTORY, SERVER_NAME, ALPN, JA4, JA3S, JA3] = [0, 1, 2, 3, 4, 5, 6, 7];
+const TEXT_COUNT = 8;
+/** Texts in the order in which they are left out when there is no room for all; before MORE the handshake as a whole goes. */
+const LEFT_OUT = [JA3, JA3S, JA4, ALPN, SERVER_NAME, HISTORY, MORE, SERVICE];
 
-function besideText(beside: Beside): Uint8Array {
-  const { tls } = beside;
-  const encode = (): Uint8Array => Buffer.from(JSON.stringify(beside));
-  let text = encode();
-  if (tls !== undefined && text.length > TEXT_BYTES) {
-    const less: TlsInfo = { ...tls };
-    beside.tls = less;
-    for (const name of LEFT_OUT) {
-      less[name] = undefined;
-      text = encode();
-      if (text.length <= TEXT_BYTES) return text;
+const texts = Array.from<string | undefined>({ length: TEXT_COUNT });
+
+/** Bytes of `texts`; all of them are ASCII. */
+function textBytes(): number {
+  let bytes = TEXTS;
+  for (let i = 0; i < TEXT_COUNT; i++) bytes += 2 + (texts[i]?.length ?? 0);
+  return bytes;
+}
+
+/** Writes what is beside the record, as much of it as there is room for, and answers how many bytes that took. */
+function writeBeside(
+  service: string | undefined,
+  more: string | undefined,
+  tls: TlsInfo | undefined,
+  out: Buffer,
+): number {
+  texts[SERVICE] = service;
+  texts[MORE] = more;
+  texts[HISTORY] = tls?.history;
+  texts[SERVER_NAME] = tls?.serverName;
+  texts[ALPN] = tls?.alpn;
+  texts[JA4] = tls?.ja4;
+  texts[JA3S] = tls?.ja3s;
+  texts[JA3] = tls?.ja3;
+  let flags = tls === undefined ? 0 : TLS_KNOWN;
+  let bytes = textBytes();
+  for (let i = 0; bytes > TEXT_BYTES && i < LEFT_OUT.length; i++) {
+    texts[LEFT_OUT[i]] = undefined;
+    if (LEFT_OUT[i] === HISTORY) flags = 0;
+    bytes = textBytes();
+  }
+  if (tls?.established === true) flags |= TLS_ESTABLISHED;
+  if (tls?.resumed === true) flags |= TLS_RESUMED;
+  out.writeUInt16LE(flags, TLS_FLAGS);
+  out.writeInt16LE(tls?.lastAlert ?? -1, TLS_ALERT);
+  out.writeUInt16LE(tls?.version ?? 0, TLS_VERSION);
+  out.writeUInt16LE(tls?.cipher ?? 0, TLS_CIPHER);
+  out.writeUInt16LE(tls?.curve ?? 0, TLS_CURVE);
+  out.writeDoubleLE(tls?.ts ?? 0, TLS_TIME);
+  let at = TEXTS;
+  for (let i = 0; i < TEXT_COUNT; i++) {
+    const text = texts[i];
+    out.writeUInt16LE(text?.length ?? NO_TEXT, at);
+    at += 2;
+    if (text !== undefined) at += out.write(text, at, 'latin1');
+  }
+  return at;
+}
+
+/** Undefined when it is not what `writeBeside` writes. */
+function readBeside(bytes: Buffer): Beside | undefined {
+  if (bytes.length < TEXTS) return undefined;
+  const read: (string | undefined)[] = [];
+  let at = TEXTS;
+  for (let i = 0; i < TEXT_COUNT; i++) {
+    if (at + 2 > bytes.length) return undefined;
+    const length = bytes.readUInt16LE(at);
+    at += 2;
+    if (length === NO_TEXT) {
+      read.push(undefined);
+      continue;
     }
-    beside.tls = undefined;
+    if (at + length > bytes.length) return undefined;
+    read.push(bytes.toString('latin1', at, at + length));
+    at += length;
   }
-  if (text.length > TEXT_BYTES) {
-    beside.more = undefined;
-    text = encode();
-  }
-  return text.length <= TEXT_BYTES ? text : new Uint8Array(0);
+  const flags = bytes.readUInt16LE(TLS_FLAGS);
+  const tls: TlsInfo | undefined =
+    (flags & TLS_KNOWN) === 0
+      ? undefined
+      : {
+          ts: bytes.readDoubleLE(TLS_TIME),
+          version: bytes.readUInt16LE(TLS_VERSION),
+          cipher: bytes.readUInt16LE(TLS_CIPHER),
+          curve: bytes.readUInt16LE(TLS_CURVE),
+          serverName: read[SERVER_NAME],
+          alpn: read[ALPN],
+          established: (flags & TLS_ESTABLISHED) !== 0,
+          resumed: (flags & TLS_RESUMED) !== 0,
+          history: read[HISTORY] ?? '',
+          lastAlert: bytes.readInt16LE(TLS_ALERT),
+          ja3: read[JA3],
+          ja3s: read[JA3S],
+          ja4: read[JA4],
+        };
+  return { service: read[SERVICE], more: read[MORE], tls };
 }
 
 /** Writes SAVED_FLOW_BYTES of the flow in `slot` to `out`. What payload is being recognized is not among them. */
@@ -84,20 +170,15 @@ export function saveFlow(
   out: Uint8Array,
 ): void {
   const view = new DataView(out.buffer, out.byteOffset, SAVED_FLOW_BYTES);
-  const history = histories.text(slot);
-  const text = besideText({
-    service: streams.service(slot),
-    more: history.length > HISTORY_BYTES ? history.slice(HISTORY_BYTES) : undefined,
-    tls: streams.info(slot),
-  });
+  const text = Buffer.from(out.buffer, out.byteOffset + TEXT, TEXT_BYTES);
+  const length = writeBeside(streams.service(slot), histories.more(slot), streams.info(slot), text);
   view.setUint32(FINGERPRINT, LAYOUT, true);
-  view.setUint32(TEXT_LENGTH, text.length, true);
+  view.setUint32(TEXT_LENGTH, length, true);
   const hot = slot * WORDS + FLAGS;
   for (let i = 0; i < HOT_SAVED; i++) view.setInt32(RECORD + i * 4, table.words[hot + i], true);
   const cold = slot * COLD_BYTES;
   out.set(table.coldBytes.subarray(cold + COLD_FROM, cold + COLD_BYTES), COLD);
-  out.fill(0, TEXT, SAVED_FLOW_BYTES);
-  out.set(text, TEXT);
+  text.fill(0, length);
 }
 
 /** Whether these bytes are a flow that this version of the engine has saved, of this protocol. */
@@ -114,13 +195,8 @@ export function isSavedFlow(saved: Uint8Array, protocol: number): boolean {
 
 function beside(saved: Uint8Array): Beside | undefined {
   const view = new DataView(saved.buffer, saved.byteOffset, SAVED_FLOW_BYTES);
-  const text = saved.subarray(TEXT, TEXT + view.getUint32(TEXT_LENGTH, true));
-  if (text.length === 0) return {};
-  try {
-    return JSON.parse(Buffer.from(text).toString()) as Beside;
-  } catch {
-    return undefined;
-  }
+  const bytes = Buffer.from(saved.buffer, saved.byteOffset + TEXT, TEXT_BYTES);
+  return readBeside(bytes.subarray(0, view.getUint32(TEXT_LENGTH, true)));
 }
 
 /** Makes the fresh record in `slot` the one that was saved (`isSavedFlow`), with the identity of the slot. */

@@ -9,6 +9,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { systemText } from '../base/file-error.ts';
 
 /** An audit log of this size is kept aside once, and a new one begun. */
 const MAX_BYTES = 64 * 2 ** 20;
@@ -72,7 +73,7 @@ export class AuditLog {
       if (this.#lost > 0) this.#problem(`${this.path} is written again; ${this.#lost} lines were lost`);
       this.#lost = 0;
     } catch (error) {
-      if (this.#lost === 0) this.#problem(`${this.path} cannot be written: ${(error as Error).message}`);
+      if (this.#lost === 0) this.#problem(`${this.path} cannot be written: ${systemText(error)}`);
       this.#lost++;
     }
   }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { asSluiceError, type ErrorCode } from '../base/errors.ts';
 import { Follower, type SourceStatus } from '../fleet/follower.ts';
-import { keysById, readTrustedKeys } from '../fleet/keys.ts';
+import { keysById, readTrustedKeys, type TrustedKeys } from '../fleet/keys.ts';
 import type { NatsAccess } from '../fleet/nats-access.ts';
 import type { EdgeResult } from '../fleet/nats-desk.ts';
 import { keyOf } from '../fleet/nats-source.ts';
@@ -14,6 +14,7 @@ import { NO_COUNTS } from '../rules/rows.ts';
 import type { Rule } from '../rules/spec.ts';
 import type { Place } from './control-places.ts';
 import type { AuditLog } from './daemon-audit.ts';
+import { type ProgramsHere, ProgramTaker } from './daemon-programs.ts';
 import type { RuleKeeper } from './daemon-rules.ts';
 
 export interface FleetOptions {
@@ -21,6 +22,8 @@ export interface FleetOptions {
   source: string;
   /** Files of trusted keys, absolute. */
   trust: string[];
+  /** Files of keys whose compiled programs are taken; none: all is compiled here. */
+  programs: string[];
   /** Absolute. */
   store: string;
   /** Seconds. */
@@ -34,10 +37,15 @@ export interface FleetStatus extends SourceStatus {
   inForce: number;
   /** Rules that this gate refuses, and why: the last of them. */
   bad: { id: string; revision: number; why: string }[];
+  /** Whose programs this gate runs; null: nobody's but its own (no --trust-programs). */
+  programs: ProgramsHere | null;
 }
 
 /** What it needs of a gate's rules; a lab has tables of its own. */
-export type RuleTable = Pick<RuleKeeper, 'has' | 'ids' | 'add' | 'remove' | 'rows' | 'holdsHere'>;
+export type RuleTable = Pick<
+  RuleKeeper,
+  'has' | 'ids' | 'add' | 'remove' | 'rows' | 'holdsHere' | 'take' | 'made'
+>;
 
 export interface FleetParts {
   rules: RuleTable;
@@ -51,6 +59,9 @@ export interface FleetParts {
   roles: readonly string[];
   warn: (text: string) => void;
 }
+
+const keysOf = (paths: readonly string[]): TrustedKeys =>
+  keysById(paths.flatMap((path) => readTrustedKeys(readFileSync(path, 'utf8'), path)));
 
 const CHECK_MS = 1000;
 /** Bad rules in the status, rules in a report (which NATS takes up to 1 MiB), characters of a reason. */
@@ -77,6 +88,7 @@ export class FleetKeeper {
   readonly #warn: (text: string) => void;
   readonly #source: RuleSource;
   readonly #follower: Follower;
+  readonly #programs: ProgramTaker | undefined;
   readonly #seen: FleetParts['seen'];
   readonly #about: Pick<EdgeResult, 'node' | 'interface' | 'site' | 'roles'>;
   /** By id: the revision that is in force. */
@@ -100,12 +112,24 @@ export class FleetKeeper {
     this.#audit = audit;
     this.#warn = warn;
     this.#about = { node, interface: place.ifname, site: site ?? null, roles: [...roles] };
-    const keys = options.trust.flatMap((path) => readTrustedKeys(readFileSync(path, 'utf8'), path));
     const edge = `${keyOf(node)}.${keyOf(place.ifname)}`;
-    this.#source = openSource(options.source, edge, options.nats, options.every);
+    this.#source = openSource(options.source, edge, options.nats, options.every, options.programs.length > 0);
+    if (options.programs.length > 0)
+      this.#programs = new ProgramTaker(keysOf(options.programs), {
+        rules,
+        taken: (signed, keyName) => {
+          audit.write({
+            op: 'fleet.programs',
+            key: signed.program,
+            why: `revision ${signed.revision}, key ${keyName}`,
+          });
+          this.#report();
+        },
+        failed: (error) => this.#later(error),
+      });
     this.#follower = new Follower({
       source: this.#source,
-      keys: keysById(keys),
+      keys: keysOf(options.trust),
       store: options.store,
       warn,
       accepted: (entries) => {
@@ -113,6 +137,7 @@ export class FleetKeeper {
           this.#note(statement.rule === null ? 'withdrawn' : 'accepted', statement, keyName);
         this.#sync();
       },
+      programs: this.#programs === undefined ? undefined : (text) => this.#programs?.offer(text),
       refused: ({ where, id, refused, why }) => {
         // Of a document that is only added to, older ones stay in it.
         if (refused === 'older') return;
@@ -253,6 +278,7 @@ export class FleetKeeper {
       seen: this.#seen?.() ?? null,
       rules: all.sort((one, other) => rank(one) - rank(other)).slice(0, REPORTED),
       refused: this.#follower.status().lines,
+      programs: this.#programs?.status() ?? null,
     };
     this.#source.report(JSON.stringify(report));
   }
@@ -270,6 +296,7 @@ export class FleetKeeper {
     return {
       ...this.#follower.status(),
       inForce: this.#live.size,
+      programs: this.#programs?.status() ?? null,
       bad: [...this.#bad].slice(-NAMED).map(([id, { revision, why }]) => ({ id, revision, why })),
     };
   }

@@ -5,6 +5,7 @@ import { asSluiceError, SluiceError } from '../base/errors.ts';
 import { compileFilterText } from '../filter/index.ts';
 import { BpfMap, NicRules } from '../kernel/index.ts';
 import { type AppliedRules, LiveRules, RULE_COUNTS } from '../rules/live-rules.ts';
+import type { TakenSet } from '../rules/program-maker.ts';
 import { NO_COUNTS, readCounts } from '../rules/rows.ts';
 import {
   actionText,
@@ -15,6 +16,7 @@ import {
   type Rule,
   type RuleScope,
 } from '../rules/spec.ts';
+import { expressionHash, type ProgramSet } from '../rules/taken/program-set.ts';
 import { monotonicSeconds } from './clock.ts';
 import type { Place } from './control-places.ts';
 import type { RequestOf, RuleRow, RulesAdded } from './control-protocol.ts';
@@ -84,6 +86,7 @@ export class RuleKeeper {
   #applied: AppliedRules | null = null;
   readonly #nic: NicOffload;
   readonly #store: boolean;
+  #taken: { set: TakenSet; rules: ProgramSet['rules'] } | undefined;
   #changes: Change[] = [];
   #working: Promise<void> | undefined;
 
@@ -140,7 +143,10 @@ export class RuleKeeper {
   /** @throws SluiceError USAGE, FILTER_INVALID, EXISTS, LIMIT, RULE, FILTER_UNSUPPORTED */
   async add(request: RequestOf<'rule.add'>): Promise<RulesAdded> {
     const rules = request.rules.map(parseRule);
-    for (const { expr, lang } of rules) compileFilterText(expr, lang);
+    // What a desk has compiled is not compiled here to be looked at.
+    for (const rule of rules)
+      if (this.#taken?.rules.get(rule.id)?.hash !== expressionHash(rule))
+        compileFilterText(rule.expr, rule.lang);
     await this.#change((there) => {
       const next = new Map(there);
       for (const rule of rules) {
@@ -162,6 +168,22 @@ export class RuleKeeper {
         return state === undefined ? [] : [{ id, ...state }];
       }),
     };
+  }
+
+  /**
+   * From now on rules that are in these programs are not compiled here; those that are in force are exchanged.
+   * @param rules of the set, by id @throws SluiceError as add
+   */
+  async take(set: TakenSet, rules: ProgramSet['rules']): Promise<void> {
+    this.#taken = { set, rules };
+    this.#live?.take(set);
+    await this.#change((there) => new Map(there));
+  }
+
+  /** Rules in force that a desk has compiled, that this gate has, and why it has all of them itself although there was a set. */
+  made(): { taken: number; here: number; whyNot: string | null } {
+    const taken = this.#applied?.taken ?? 0;
+    return { taken, here: this.#rules.size - taken, whyNot: this.#applied?.whyNot ?? null };
   }
 
   /** The last counts of those that are removed. @throws SluiceError NOT_FOUND */
@@ -306,6 +328,7 @@ export class RuleKeeper {
       now: monotonicSeconds,
       grace: this.#grace,
     });
+    if (this.#taken !== undefined) live.take(this.#taken.set);
     // In the place of that of a daemon that has ended, which whoever takes over has open.
     for (const [pin, map] of [
       [countsPin(this.#place), live.legacy.counts],

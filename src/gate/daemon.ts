@@ -1,5 +1,4 @@
 import { asSluiceError, SluiceError } from '../base/errors.ts';
-import { takePrecedence } from '../base/priority.ts';
 import { BpfMap } from '../kernel/index.ts';
 import { GateClient } from './client.ts';
 import { interfacesText, type Place, placeOf, placeWith } from './control-places.ts';
@@ -13,16 +12,14 @@ import {
 import { aloneWith, ControlServer, type Conversation, mustRule } from './control-server.ts';
 import { EveKeeper } from './daemon-eve.ts';
 import { Exclusion } from './daemon-exclusion.ts';
-import { FleetKeeper } from './daemon-fleet.ts';
 import type { HoldKeeper } from './daemon-holds.ts';
 import { InterfaceKeeper } from './daemon-interfaces.ts';
 import { DaemonJournal } from './daemon-journal.ts';
-import { MitigationKeeper } from './daemon-mitigation.ts';
 import type { DaemonOptions, UpReport } from './daemon-options.ts';
 import { PairKeeper } from './daemon-pairs.ts';
 import { DaemonRequests } from './daemon-requests.ts';
 import { type LeftRules, leftRules, RuleKeeper } from './daemon-rules.ts';
-import { SamplesKeeper } from './daemon-samples.ts';
+import { DaemonServices } from './daemon-services.ts';
 import type { Shunt } from './daemon-shunt.ts';
 import { SlotKeeper } from './daemon-slots.ts';
 import { readState, removeState, writeState } from './daemon-state.ts';
@@ -67,9 +64,7 @@ export class GateDaemon {
   readonly #ruleRequests: RuleRequests;
   readonly #peers: PeerKeeper | undefined;
   #eve: EveKeeper | undefined;
-  #mitigation: MitigationKeeper | undefined;
-  #samples: SamplesKeeper | undefined;
-  #fleet: FleetKeeper | undefined;
+  readonly #services = new DaemonServices();
   #requests: DaemonRequests;
   /** While the tables are exchanged, whoever wants to change them waits. */
   readonly #work = new Exclusion();
@@ -261,29 +256,14 @@ export class GateDaemon {
         (request, peer) => this.#perform(request, aloneWith(peer)),
         this.#warn,
       );
-    const { mitigation, logDir, samples, fleet, site, roles } = this.#options;
-    if (mitigation !== undefined) {
-      // What a flood leaves of the CPUs has to be enough to hold it back.
-      takePrecedence();
-      this.#mitigation = new MitigationKeeper(mitigation, {
-        gate: this.#gate,
-        rules: this.#rules,
-        place: this.#place,
-        logDir,
-        warn: this.#warn,
-      });
-    }
-    if (samples !== undefined) this.#samples = new SamplesKeeper(samples, this.#gate, this.#warn);
-    if (fleet !== undefined)
-      this.#fleet = new FleetKeeper(fleet, {
-        rules: this.#rules,
-        place: this.#place,
-        audit: this.#journal.audit,
-        seen: () => this.#gate.ledger().seen,
-        site,
-        roles,
-        warn: this.#warn,
-      });
+    this.#services.start({
+      options: this.#options,
+      gate: this.#gate,
+      place: this.#place,
+      rules: this.#rules,
+      journal: this.#journal,
+      warn: this.#warn,
+    });
     this.#saveState();
     const { uid, gid } = this.#options.pins;
     const access = { uid, gid, mode: this.#options.socketMode };
@@ -489,8 +469,7 @@ export class GateDaemon {
       peers: this.#peers?.status() ?? null,
       eve: this.#eve?.counts ?? null,
       zeek: this.#zeek?.status() ?? null,
-      samples: this.#samples?.status() ?? null,
-      fleet: this.#fleet?.status() ?? null,
+      ...this.#services.status(),
     });
   }
 
@@ -516,9 +495,7 @@ export class GateDaemon {
     await this.#finish();
     await this.#zeek?.close();
     await this.#server?.close();
-    await this.#mitigation?.close();
-    await this.#samples?.close();
-    await this.#fleet?.close();
+    await this.#services.close();
     await this.#rules.close();
     removeState(this.#place);
     this.#journal.close();

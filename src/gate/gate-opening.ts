@@ -1,13 +1,31 @@
 import { SluiceError } from '../base/errors.ts';
 import { type BpfMap, type BpfObject, type BpfProgram, interfaces, possibleCpus } from '../kernel/index.ts';
-import { type GateInterface, interfacesText, placeWith, upCommand } from './control-places.ts';
+import { Claims } from './claims.ts';
+import { type GateInterface, gateName, interfacesText, placeWith, upCommand } from './control-places.ts';
 import { LIMITS } from './control-protocol.ts';
-import type { GateOptions } from './gate-options.ts';
-import { FRAGMENT_MAPS, KINDS, TUNNEL_MAPS, WATCH_MAPS } from './kind.ts';
-import { PEER_MAPS } from './peers.ts';
-import type { Found } from './pinned.ts';
+import { constantsOf, type Features, NO_FEATURES } from './features.ts';
+import { type GateOptions, interfacesOf } from './gate-options.ts';
+import {
+  bpfObjectPath,
+  FRAGMENT_MAPS,
+  isSlotMap,
+  KINDS,
+  objectOf,
+  snapConstant,
+  TUNNEL_MAPS,
+  WATCH_MAPS,
+} from './kind.ts';
+import { OWNERS, RulesSlot } from './layout.ts';
+import { mapLedger } from './ledger.ts';
+import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
+import type { GateSeats } from './links.ts';
+import { removePeerPins } from './peer-pins.ts';
+import { PEER_MAPS, PeerTables } from './peers.ts';
+import { Found, writeMeta } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
-import { STEER_MAPS } from './steer.ts';
+import { refuseSeats, seatsOf } from './seats.ts';
+import { installOwn, occupant } from './slots.ts';
+import { makeQueues, STEER_MAPS, SteerBooks, steerOptions } from './steer.ts';
 
 /** Rows of the operations array for each worker: one batch. */
 export const OPS_PER_WORKER = 1024;
@@ -103,3 +121,112 @@ function gateWithoutDaemon(ifindices: readonly number[]): SluiceError {
     },
   );
 }
+
+/** A gate that is loaded and pinned, and attached only where an earlier one was. */
+export interface OpenedGate {
+  object: BpfObject;
+  claims: Claims;
+  leftovers: Leftovers;
+  seats: GateSeats;
+  tookOver: boolean;
+  features: Features;
+  peerTables: PeerTables | undefined;
+  /** See `mapLedger`. */
+  ledger: Uint32Array;
+  steerBooks: SteerBooks | undefined;
+}
+
+/**
+ * Loads a gate and pins its tables, in place of what an earlier one left.
+ * @throws SluiceError INTERFACE_BUSY, PIN_FOREIGN, VERIFIER, PRIVILEGE, KERNEL_FEATURE: what stands goes on
+ */
+export function openGate(options: GateOptions): OpenedGate {
+  if (options.workers >= OWNERS) throw new SluiceError('USAGE', `at most ${OWNERS - 1} workers`);
+  const {
+    vlanKey,
+    keep,
+    fragments = false,
+    home = options.ifindex,
+    kind = 'xdp',
+    tunnels,
+    peers,
+    steer,
+    watch,
+    thresholds = watch !== undefined,
+  } = options;
+  const all = interfacesOf(options);
+  const parts = KINDS[kind];
+  const { kept: sizes, fresh } = mapSizes(options);
+  const claims = Claims.claim(all, home);
+  const { pins } = claims;
+  let object: BpfObject | undefined;
+  let found: Found | undefined;
+  let peerTables: PeerTables | undefined;
+  let made = false;
+  try {
+    found = pins.occupied ? new Found(pins, home) : undefined;
+    refuseOthers(all, home, keep === undefined, found);
+    // Before anything is touched: what stands goes on.
+    if (keep !== undefined) refuseSeats(all, found, options.libxdp);
+    const keyed = { vlanKey, tunnelKey: tunnels?.inKey === true };
+    const tookOver = keep !== undefined && found?.fits(sizes, keyed) === true;
+    const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
+    const kept = [...(found?.maps ?? [])].filter(([name]) => outlives(name, tunnels !== undefined));
+    const place = slots.find(([name]) => name === 'rules')?.[1];
+    const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
+    const features = { ...NO_FEATURES, fragments, rules, tunnels, peers, steer, watch, thresholds };
+    const names = all.map(({ ifname }) => ifname);
+    if (peers !== undefined) peerTables = new PeerTables(peers, names, gateName(home), found?.maps);
+    const { mapSizes: queues, programs } = steerOptions(steer, tunnels !== undefined);
+    object = parts.load(bpfObjectPath(objectOf(kind, features)), {
+      constants: { ...constantsOf(features, vlanKey), ...snapConstant(kind, options.snaplen) },
+      reuseMaps: { ...Object.fromEntries(tookOver ? kept : slots), ...peerTables?.reuse },
+      mapSizes: { ...(tookOver ? {} : sizes), ...fresh, ...queues, ...peerTables?.sizes },
+      programs,
+      frags: framesInSeveral(options),
+    });
+    if (steer !== undefined) makeQueues(object, steer);
+    installOwn(object.map('rules'), object);
+    writeMeta(object.map('meta'), home, keyed);
+    const tables = { 4: object.map('flows4'), 6: object.map('flows6'), side: object.map('side') };
+    const leftovers =
+      tookOver || found === undefined
+        ? NOTHING_LEFT
+        : carryOver(found.tables(), tables, found.joins(keyed) ? (options.join ?? never) : never);
+    const seats = seatsOf(pins, home, keep !== undefined, found, options.libxdp);
+    made = true;
+    pins.make();
+    // Pin by pin in place of what an earlier run left: what is carried over is to be found at any moment.
+    pinAll(object, pins, keep, parts.pinned, seats.pinNames);
+    peerTables?.pin(object, keep ?? { uid: 0, gid: 0, mode: 0o600 });
+    // Attached all the while: from one packet to the next the new program takes over.
+    seats.update(object.program(parts.program));
+    for (const map of found?.maps.values() ?? []) map.close();
+    return {
+      object,
+      claims,
+      leftovers,
+      seats,
+      tookOver,
+      features,
+      peerTables,
+      ledger: mapLedger(object),
+      steerBooks: steer && new SteerBooks(object, steer),
+    };
+  } catch (error) {
+    object?.close();
+    // What was there before is left to the next one.
+    if (made && found === undefined) pins.clear();
+    if (found === undefined) removePeerPins(peerTables?.paths ?? [], gateName(home));
+    peerTables?.closeHandles();
+    found?.close();
+    claims.release();
+    throw error;
+  }
+}
+
+const never = (): boolean => false;
+
+/** The kernel has components take frames in one buffer, and gives them others if their dispatcher takes those. */
+export const framesInSeveral = ({ libxdp }: GateOptions): boolean =>
+  libxdp === undefined || libxdp.single === true;

@@ -3,24 +3,24 @@ import type { BpfMap, BpfObject, BpfProgram } from '../kernel/index.ts';
 import type { AttachMode } from './attach.ts';
 import { clearDeadCaptures } from './cap-slots.ts';
 import { Claims } from './claims.ts';
-import { type GateInterface, gateName, type Place } from './control-places.ts';
-import { constantsOf, type Features, NO_FEATURES, sameFeatures } from './features.ts';
-import { mapSizes, OPS_PER_WORKER, outlives, pinAll, refuseOthers } from './gate-opening.ts';
+import type { GateInterface, Place } from './control-places.ts';
+import { constantsOf, type Features, sameFeatures } from './features.ts';
+import { framesInSeveral, OPS_PER_WORKER, type OpenedGate, openGate } from './gate-opening.ts';
 import { type GateOptions, interfacesOf } from './gate-options.ts';
 import { bpfObjectPath, type GateKind, isSlotMap, KINDS, objectOf, snapConstant } from './kind.ts';
-import { OWNERS, RulesSlot } from './layout.ts';
-import { type Count, type Ledger, readLedger } from './ledger.ts';
-import { carryOver, type Leftovers, NOTHING_LEFT } from './leftovers.ts';
+import { RulesSlot } from './layout.ts';
+import { type Count, type Ledger, mapLedger, readLedger } from './ledger.ts';
+import type { Leftovers } from './leftovers.ts';
 import type { Attached, GateSeats } from './links.ts';
 import type { GateHandles } from './ops.ts';
 import { removePeerPins } from './peer-pins.ts';
-import { PeerTables } from './peers.ts';
-import { Found, noteMeta, writeMeta } from './pinned.ts';
+import type { PeerTables } from './peers.ts';
+import { Found, noteMeta } from './pinned.ts';
 import type { PinAccess, PinDirectory } from './pins.ts';
 import { type GateSample, GateSampler, NO_SAMPLES, SAMPLE_MAPS, type SampleOptions } from './sampling.ts';
-import { leaveSeats, refuseSeats, seatsOf } from './seats.ts';
-import { installOwn, occupant, occupy, type SlotStatus, slotStatus } from './slots.ts';
-import { makeQueues, STEER_MAPS, SteerBooks, type SteeringReport, steerOptions } from './steer.ts';
+import { leaveSeats } from './seats.ts';
+import { installOwn, occupy, type SlotStatus, slotStatus } from './slots.ts';
+import { STEER_MAPS, SteerBooks, type SteeringReport, steerOptions } from './steer.ts';
 import { filterRow, type TraceFilter, TraceReader } from './trace.ts';
 
 /** The gate of one interface, or of several that share it: the loaded programs, their tables, the pins, the links. */
@@ -53,12 +53,12 @@ export class Gate {
   /** The kernel did not take the program that leaves notes: not tried again. */
   #noNotes = false;
 
-  private constructor(options: GateOptions, object: BpfObject, claims: Claims, before: Before) {
-    this.#features = before.features;
+  private constructor(options: GateOptions, { object, claims, ...opened }: OpenedGate) {
+    this.#features = opened.features;
     this.ifname = options.ifname;
     this.ifindex = options.ifindex;
-    this.leftovers = before.leftovers;
-    this.tookOver = before.tookOver;
+    this.leftovers = opened.leftovers;
+    this.tookOver = opened.tookOver;
     this.#keep = options.keep;
     this.#vlanKey = options.vlanKey;
     this.#snaplen = options.snaplen;
@@ -67,11 +67,11 @@ export class Gate {
     this.#interfaces = interfacesOf(options);
     this.#claims = claims;
     this.#pins = claims.pins;
-    this.#seats = before.seats;
+    this.#seats = opened.seats;
     this.#frags = framesInSeveral(options);
-    this.#peers = before.peerTables;
-    this.#ledger = mapLedger(object);
-    if (options.steer !== undefined) this.#steerBooks = new SteerBooks(object, options.steer);
+    this.#peers = opened.peerTables;
+    this.#ledger = opened.ledger;
+    this.#steerBooks = opened.steerBooks;
   }
 
   /**
@@ -79,78 +79,7 @@ export class Gate {
    * interface, or a program of somebody else is there while this gate is to outlive its process; PIN_FOREIGN, VerifierError, PRIVILEGE or KERNEL_FEATURE when the kernel does not take it.
    */
   static open(options: GateOptions): Gate {
-    if (options.workers >= OWNERS) throw new SluiceError('USAGE', `at most ${OWNERS - 1} workers`);
-    const {
-      vlanKey,
-      keep,
-      fragments = false,
-      home = options.ifindex,
-      kind = 'xdp',
-      tunnels,
-      peers,
-      steer,
-      watch,
-      thresholds = watch !== undefined,
-    } = options;
-    const all = interfacesOf(options);
-    const parts = KINDS[kind];
-    const { kept: sizes, fresh } = mapSizes(options);
-    const claims = Claims.claim(all, home);
-    const { pins } = claims;
-    let object: BpfObject | undefined;
-    let found: Found | undefined;
-    let peerTables: PeerTables | undefined;
-    let made = false;
-    try {
-      found = pins.occupied ? new Found(pins, home) : undefined;
-      refuseOthers(all, home, keep === undefined, found);
-      // Before anything is touched: what stands goes on.
-      if (keep !== undefined) refuseSeats(all, found, options.libxdp);
-      const keyed = { vlanKey, tunnelKey: tunnels?.inKey === true };
-      const tookOver = keep !== undefined && found?.fits(sizes, keyed) === true;
-      const slots = keep === undefined ? [] : [...(found?.maps ?? [])].filter(([name]) => isSlotMap(name));
-      const kept = [...(found?.maps ?? [])].filter(([name]) => outlives(name, tunnels !== undefined));
-      const place = slots.find(([name]) => name === 'rules')?.[1];
-      const rules = place !== undefined && occupant(place, RulesSlot.entry) !== undefined;
-      const features = { ...NO_FEATURES, fragments, rules, tunnels, peers, steer, watch, thresholds };
-      const names = all.map(({ ifname }) => ifname);
-      if (peers !== undefined) peerTables = new PeerTables(peers, names, gateName(home), found?.maps);
-      const { mapSizes: queues, programs } = steerOptions(steer, tunnels !== undefined);
-      object = parts.load(bpfObjectPath(objectOf(kind, features)), {
-        constants: { ...constantsOf(features, vlanKey), ...snapConstant(kind, options.snaplen) },
-        reuseMaps: { ...Object.fromEntries(tookOver ? kept : slots), ...peerTables?.reuse },
-        mapSizes: { ...(tookOver ? {} : sizes), ...fresh, ...queues, ...peerTables?.sizes },
-        programs,
-        frags: framesInSeveral(options),
-      });
-      if (steer !== undefined) makeQueues(object, steer);
-      installOwn(object.map('rules'), object);
-      writeMeta(object.map('meta'), home, keyed);
-      const tables = { 4: object.map('flows4'), 6: object.map('flows6'), side: object.map('side') };
-      const leftovers =
-        tookOver || found === undefined
-          ? NOTHING_LEFT
-          : carryOver(found.tables(), tables, found.joins(keyed) ? (options.join ?? never) : never);
-      const seats = seatsOf(pins, home, keep !== undefined, found, options.libxdp);
-      made = true;
-      pins.make();
-      // Pin by pin in place of what an earlier run left: what is carried over is to be found at any moment.
-      pinAll(object, pins, keep, parts.pinned, seats.pinNames);
-      peerTables?.pin(object, keep ?? { uid: 0, gid: 0, mode: 0o600 });
-      // Attached all the while: from one packet to the next the new program takes over.
-      seats.update(object.program(parts.program));
-      for (const map of found?.maps.values() ?? []) map.close();
-      return new Gate(options, object, claims, { leftovers, seats, tookOver, features, peerTables });
-    } catch (error) {
-      object?.close();
-      // What was there before is left to the next one.
-      if (made && found === undefined) pins.clear();
-      if (found === undefined) removePeerPins(peerTables?.paths ?? [], gateName(home));
-      peerTables?.closeHandles();
-      found?.close();
-      claims.release();
-      throw error;
-    }
+    return new Gate(options, openGate(options));
   }
 
   /**
@@ -495,22 +424,4 @@ export class Gate {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-interface Before {
-  leftovers: Leftovers;
-  seats: GateSeats;
-  tookOver: boolean;
-  features: Features;
-  peerTables: PeerTables | undefined;
-}
-
-const never = (): boolean => false;
-
-/** The kernel has components take frames in one buffer, and gives them others if their dispatcher takes those. */
-const framesInSeveral = ({ libxdp }: GateOptions): boolean => libxdp === undefined || libxdp.single === true;
-
-function mapLedger(object: BpfObject): Uint32Array {
-  const ledger = object.map('ledger');
-  return new Uint32Array(ledger.mmap(false), 0, (ledger.mappedStride / 4) * ledger.maxEntries);
 }

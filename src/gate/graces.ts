@@ -1,5 +1,5 @@
-/** Milliseconds that `soon` collects for. */
-const COLLECT_MS = 20;
+/** Milliseconds that `soon` collects for, unless somebody is in a hurry meanwhile. */
+const COLLECT_MS = 60;
 
 /**
  * Waits that many share: one is under way at a time, and whoever asks meanwhile gets the next. Each costs some system calls
@@ -10,6 +10,8 @@ export class Graces {
   #running: Promise<void> | undefined;
   #next: Promise<void> | undefined;
   #soon: Promise<void> | undefined;
+  #release: ((wait: Promise<void>) => void) | undefined;
+  #timer: NodeJS.Timeout | undefined;
 
   /** `wait`: what is begun after a call answers for it. */
   constructor(wait: () => Promise<void>) {
@@ -26,11 +28,11 @@ export class Graces {
     return this.#next;
   }
 
-  /** The same for what has time: it begins a little later, for all who have come by then. */
+  /** The same for what has time: it begins a little later, for all who have come by then, or with one that has none. */
   soon(): Promise<void> {
-    this.#soon ??= new Promise<void>((resolve) => setTimeout(resolve, COLLECT_MS)).then(() => {
-      this.#soon = undefined;
-      return this.pass();
+    this.#soon ??= new Promise((resolve) => {
+      this.#release = resolve;
+      this.#timer = setTimeout(() => void this.pass().catch(() => {}), COLLECT_MS);
     });
     return this.#soon;
   }
@@ -41,6 +43,12 @@ export class Graces {
       if (this.#running === running) this.#running = undefined;
     });
     this.#running = running;
+    if (this.#release !== undefined) {
+      clearTimeout(this.#timer);
+      this.#release(running);
+      this.#release = undefined;
+      this.#soon = undefined;
+    }
     return running;
   }
 }

@@ -1,3 +1,4 @@
+import type { BpfObject } from '../kernel/index.ts';
 import { SlCount, SlLedger } from './layout.gen.ts';
 import { VERDICTS, type Verdict } from './layout.ts';
 
@@ -105,4 +106,10 @@ export function counter(words: Uint32Array, at: number): number {
     const low = Atomics.load(words, at);
     if (Atomics.load(words, at + 1) === high) return high * 2 ** 32 + low;
   }
+}
+
+/** The rows of all CPUs, as the kernel counts in them. */
+export function mapLedger(object: BpfObject): Uint32Array {
+  const ledger = object.map('ledger');
+  return new Uint32Array(ledger.mmap(false), 0, (ledger.mappedStride / 4) * ledger.maxEntries);
 }

@@ -11,7 +11,8 @@ const LARGE_PAGE = 2 << 20;
 export function sharedWords(length: number): Uint32Array<SharedArrayBuffer> {
   const size = length * 4;
   const alignment = size >= LARGE_PAGE ? LARGE_PAGE : CACHE_LINE;
-  const memory = new SharedArrayBuffer(size + alignment);
+  // Whole ones: what is left over would lie in small pages, and be waited for longer than the rest.
+  const memory = new SharedArrayBuffer(Math.ceil(size / alignment) * alignment + alignment);
   return new Uint32Array(memory, placeIn(new Uint8Array(memory), alignment), length);
 }
 

@@ -1,19 +1,42 @@
-import type { MessagePort } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import type { SluiceError } from '../base/errors.ts';
 import type { MovedLog } from './log-files.ts';
 import type { LogName, LogTarget, LogTotals, TornLine } from './target.ts';
 
-/** One way into the log thread; send it to a worker with `port` in the transfer list. */
+/** One way for lines, into the log thread or out of it; send it to a worker with `port` in the transfer list. */
 export interface LogLink {
   port: MessagePort;
-  /** One 32-bit word: bytes that the log thread has taken over this link, modulo 2^32. */
-  taken: SharedArrayBuffer;
+  /** Two 32-bit words, modulo 2^32: bytes that whoever reads has taken over this link, lines that found no room. */
+  books: SharedArrayBuffer;
+}
+
+/** The words of `LogLink.books`. */
+const TAKEN = 0;
+const LOST = 1;
+
+/** The two ends of a new link. */
+export function newLink(): { ours: LogLink; theirs: LogLink } {
+  const { port1, port2 } = new MessageChannel();
+  const books = new SharedArrayBuffer(8);
+  return { ours: { port: port1, books }, theirs: { port: port2, books } };
+}
+
+/** Lines that found no room in a link, by its books. */
+export function linesLost(books: ArrayBufferLike): number {
+  return new Uint32Array(books)[LOST];
+}
+
+/** Whoever reads from a link has taken so many bytes of lines. */
+export function noteTaken({ books }: LogLink, bytes: number): void {
+  Atomics.add(new Int32Array(books), TAKEN, bytes);
 }
 
 /** Messages to the log thread, over its own port (control) or a link (lines). */
 export type ToLogThread =
   | { kind: 'lines'; log: LogName; bytes: Uint8Array; count: number }
   | { kind: 'link'; link: LogLink }
+  /** Lines of these logs are to come over this link as well, until it is closed. */
+  | { kind: 'watch'; link: LogLink; logs: readonly LogName[] }
   | { kind: 'flush' | 'close'; id: number };
 
 export type FromLogThread =
@@ -27,34 +50,33 @@ export type FromLogThread =
   /** A sink likewise. */
   | { kind: 'sink'; name: string; problem: string | undefined };
 
-/** Bytes under way to a log thread that does not keep up, beyond which lines are dropped and counted. */
+/** Bytes under way to who does not keep up, beyond which lines are dropped and counted. */
 const MOST_UNDER_WAY = 64 * 2 ** 20;
 
-/** Hands lines to the log thread: no file, no waiting, in whichever thread it is used. */
+/** Hands lines to the other end of a link: no file, no waiting, in whichever thread it is used. */
 export class LinkTarget implements LogTarget {
   readonly #port: MessagePort;
-  readonly #taken: Int32Array;
+  readonly #books: Int32Array;
   readonly #most: number;
   #sent = 0;
-  #lost = 0;
   #peak = 0;
 
   constructor(link: LogLink, mostUnderWay = MOST_UNDER_WAY) {
     this.#port = link.port;
-    this.#taken = new Int32Array(link.taken);
+    this.#books = new Int32Array(link.books);
     this.#most = mostUnderWay;
   }
 
   get lost(): number {
-    return this.#lost;
+    return linesLost(this.#books.buffer);
   }
 
-  /** Bytes that the log thread has not taken yet. */
+  /** Bytes that have not been taken yet. */
   get underWay(): number {
-    return (this.#sent - Atomics.load(this.#taken, 0)) | 0;
+    return (this.#sent - Atomics.load(this.#books, TAKEN)) | 0;
   }
 
-  /** The most that was ever under way: how far the log thread has fallen behind. */
+  /** The most that was ever under way: how far the other end has fallen behind. */
   get peak(): number {
     return this.#peak;
   }
@@ -62,7 +84,7 @@ export class LinkTarget implements LogTarget {
   append(log: LogName, lines: Uint8Array, count: number): void {
     const coming = this.underWay + lines.length;
     if (coming > this.#most) {
-      this.#lost += count;
+      Atomics.add(this.#books, LOST, count);
       return;
     }
     if (coming > this.#peak) this.#peak = coming;
@@ -75,4 +97,10 @@ export class LinkTarget implements LogTarget {
   close(): void {
     this.#port.close();
   }
+}
+
+/** Everything that waits in a port, now. */
+export function drainPort(port: MessagePort, take: (message: ToLogThread) => void): void {
+  for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port))
+    take(next.message as ToLogThread);
 }

@@ -1,9 +1,10 @@
-import { MessageChannel, Worker } from 'node:worker_threads';
+import { Worker } from 'node:worker_threads';
 import { SluiceError } from '../base/errors.ts';
 import type { LogFilesOptions, MovedLog } from './log-files.ts';
-import type { FromLogThread, LogLink, ToLogThread } from './log-link.ts';
+import { type FromLogThread, type LogLink, newLink, type ToLogThread } from './log-link.ts';
+import { type LineListener, LogWatch } from './log-watch.ts';
 import type { SinkListener, SinkSpec } from './sinks/index.ts';
-import type { LogTotals, TornLine } from './target.ts';
+import type { LogName, LogTotals, TornLine } from './target.ts';
 
 /** What can be sent to a thread of LogFilesOptions. */
 export type LogThreadOptions = Omit<LogFilesOptions, 'disk' | 'now'> & {
@@ -89,10 +90,16 @@ export class LogThread {
 
   /** A way in for one writer; give it to `new LinkTarget`, here or in a worker. */
   link(): LogLink {
-    const { port1, port2 } = new MessageChannel();
-    const taken = new SharedArrayBuffer(4);
-    this.#send({ kind: 'link', link: { port: port2, taken } }, [port2]);
-    return { port: port1, taken };
+    const { ours, theirs } = newLink();
+    this.#send({ kind: 'link', link: theirs }, [theirs.port]);
+    return ours;
+  }
+
+  /** Lines of these logs as they go to the files; whoever takes them slowly misses some. */
+  watch(logs: readonly LogName[], seen: LineListener): LogWatch {
+    const { ours, theirs } = newLink();
+    this.#send({ kind: 'watch', link: theirs, logs }, [theirs.port]);
+    return new LogWatch(ours, seen);
   }
 
   /** Resolves when everything sent before over any link is in the files (or waits for a failing disk). */

@@ -1,7 +1,15 @@
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { asSluiceError } from '../base/errors.ts';
+import { systemText } from '../base/file-error.ts';
 import { LogFiles } from './log-files.ts';
-import type { FromLogThread, LogLink, ToLogThread } from './log-link.ts';
+import {
+  drainPort,
+  type FromLogThread,
+  LinkTarget,
+  type LogLink,
+  noteTaken,
+  type ToLogThread,
+} from './log-link.ts';
 import type { LogThreadOptions } from './log-thread.ts';
 import { type LogSink, openSink } from './sinks/index.ts';
 import type { LogName, LogTotals } from './target.ts';
@@ -13,15 +21,24 @@ interface OpenSink {
   sink: LogSink;
 }
 
+/** Who looks on. */
+interface Watcher {
+  logs: readonly LogName[];
+  target: LinkTarget;
+}
+/** Bytes under way to one who looks on. */
+const MOST_WATCHED = 2 ** 20;
+
 const control = parentPort as MessagePort;
 const tell = (message: FromLogThread) => control.postMessage(message);
 
 function serve(files: LogFiles, sinks: readonly OpenSink[]): void {
   const links: LogLink[] = [];
+  const watchers = new Set<Watcher>();
   let failing: string | undefined;
 
   const watchDisk = () => {
-    const problem = files.problem?.message;
+    const problem = files.problem === undefined ? undefined : systemText(files.problem);
     if ((problem === undefined) === (failing === undefined)) return;
     failing = problem;
     tell({ kind: 'disk', problem, totals: files.totals() });
@@ -36,26 +53,21 @@ function serve(files: LogFiles, sinks: readonly OpenSink[]): void {
     files.append(message.log, message.bytes, message.count);
     for (const { sink, logs } of sinks)
       if (logs.includes(message.log)) sink.append(message.log, message.bytes, message.count);
-    Atomics.add(new Int32Array(link.taken), 0, message.bytes.length);
+    for (const { target, logs } of watchers)
+      if (logs.includes(message.log)) target.append(message.log, message.bytes, message.count);
+    noteTaken(link, message.bytes.length);
     watchDisk();
   };
   // What was sent before whoever asks for a flush heard of it is already in the queues, whichever port it came by.
   const drain = () => {
-    for (const link of links) {
-      for (
-        let next = receiveMessageOnPort(link.port);
-        next !== undefined;
-        next = receiveMessageOnPort(link.port)
-      ) {
-        take(link, next.message as ToLogThread);
-      }
-    }
+    for (const link of links) drainPort(link.port, (message) => take(link, message));
   };
 
   const end = async (id: number, totals: LogTotals): Promise<void> => {
     await Promise.all(sinks.map(({ sink }) => sink.close()));
     tell({ kind: 'done', id, totals: totalsOf(totals, sinks) });
     for (const link of links.splice(0)) link.port.close();
+    for (const { target } of watchers) target.close();
     control.close();
   };
 
@@ -69,6 +81,12 @@ function serve(files: LogFiles, sinks: readonly OpenSink[]): void {
           const at = links.indexOf(link);
           if (at >= 0) links.splice(at, 1);
         });
+        break;
+      }
+      case 'watch': {
+        const watcher = { logs: message.logs, target: new LinkTarget(message.link, MOST_WATCHED) };
+        watchers.add(watcher);
+        message.link.port.on('close', () => watchers.delete(watcher));
         break;
       }
       case 'flush':

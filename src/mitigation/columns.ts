@@ -134,3 +134,9 @@ export class SampleColumns {
     return ((u8[i] << 24) | (u8[i + 1] << 16) | (u8[i + 2] << 8) | u8[i + 3]) >>> 0;
   }
 }
+
+/** Rows of columns. */
+export interface Rows {
+  readonly columns: SampleColumns;
+  readonly rows: readonly number[];
+}

@@ -1,5 +1,5 @@
 import { IpProto } from '../packet/decode.ts';
-import type { SampleColumns } from './columns.ts';
+import type { Rows, SampleColumns } from './columns.ts';
 import { addressText } from './prefix.ts';
 
 /** Which header the offset of a feature counts from. */
@@ -109,15 +109,40 @@ export function valueOf(columns: SampleColumns, row: number, { base, at, size, m
   return value < 0 ? -1 : (value & mask) >>> 0;
 }
 
-/** A feature with the values that belong to an attack: single ones, or a range. */
+/** A feature with the values that belong to an attack: single ones, or a range; or with those that do not. */
 export type Term =
   | { readonly feature: Feature; readonly values: readonly number[] }
-  | { readonly feature: Feature; readonly low: number; readonly high: number };
+  | { readonly feature: Feature; readonly low: number; readonly high: number }
+  | { readonly feature: Feature; readonly except: readonly number[] };
 
 export function holds(columns: SampleColumns, row: number, term: Term): boolean {
   const value = valueOf(columns, row, term.feature);
   if (value < 0) return false;
+  if ('except' in term) return !term.except.includes(value);
   return 'values' in term ? term.values.includes(value) : value >= term.low && value <= term.high;
+}
+
+/** For how many of these a term holds. */
+export function matching({ columns, rows }: Rows, term: Term): number {
+  let count = 0;
+  for (const row of rows) if (holds(columns, row, term)) count++;
+  return count;
+}
+
+/** How often these have each value, and how many have one. */
+export function counted(
+  { columns, rows }: Rows,
+  feature: Feature,
+): { values: Map<number, number>; known: number } {
+  const values = new Map<number, number>();
+  let known = 0;
+  for (const row of rows) {
+    const value = valueOf(columns, row, feature);
+    if (value < 0) continue;
+    known++;
+    values.set(value, (values.get(value) ?? 0) + 1);
+  }
+  return { values, known };
 }
 
 /** Header of IPv6 without extension headers, as far as expressions see. */
@@ -164,11 +189,12 @@ export function termText(family: 4 | 6, protocol: number, term: Term): string {
     ];
     return parts.join(' and ');
   }
-  const each = term.values.map((value) => {
+  const each = ('except' in term ? term.except : term.values).map((value) => {
     if (named !== undefined) return `${named} ${value}`;
     if (feature.name === 'source') return `src host ${addressWord(value)}`;
     if (feature.name === 'source-24') return `src net ${addressWord(value)}/24`;
     return `${place} = ${feature.size === 4 ? `0x${value.toString(16)}` : value}`;
   });
+  if ('except' in term) return `not (${each.join(' or ')})`;
   return each.length === 1 ? each[0] : `(${each.join(' or ')})`;
 }

@@ -46,6 +46,8 @@ const FIRST_LOOKS = [2, 3, 4];
 const LOOK_EVERY = 4;
 /** Rules are left as they are while they match all but this share of what does not look usual. */
 const GOOD_ENOUGH = 0.01;
+/** Share that new rules have to match more than those that are there. */
+const BETTER = 0.005;
 const MAX_LIVE = 64;
 
 /** Detector, judgement and synthesis in one: samples in, records of attacks with rules out. */
@@ -148,6 +150,8 @@ export class Responder {
       if (record.uncovered <= record.usualShare + GOOD_ENOUGH) return false;
     }
     const proposal = synthesize(this.detector, attack, rows, this.#options);
+    // Others that do no better are no reason to change what is in force.
+    if (record.rules.length > 0 && proposal.uncovered > record.uncovered - BETTER) return false;
     const live = this.records.reduce((sum, other) => sum + (other === record ? 0 : other.rules.length), 0);
     const room = Math.max(0, (this.#options.maxLive ?? MAX_LIVE) - live);
     if (proposal.rules.length > room) {

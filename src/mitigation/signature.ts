@@ -1,19 +1,12 @@
-import type { SampleColumns } from './columns.ts';
+import { candidates, exceptions, splits } from './candidates.ts';
+import type { Rows } from './columns.ts';
 import { baseHolds } from './expression.ts';
-import { type Feature, featuresOf, holds, type Term, valueOf } from './features.ts';
+import { featuresOf, holds, matching, type Term } from './features.ts';
 import { KINDS } from './kinds.ts';
-
-/** Rows of columns. */
-export interface Rows {
-  readonly columns: SampleColumns;
-  readonly rows: readonly number[];
-}
+import { marks } from './marks.ts';
+import { isSteady } from './steady.ts';
 
 const MAX_TERMS = 5;
-/** Single values that one term names at most. */
-const MAX_VALUES = 4;
-/** A value or set of values that fewer of the packets have says nothing about them. */
-const LEAST_SHARE = 0.05;
 /** Bits that a term has to bring for each packet: against packets that were seen, and against made-up ones. */
 const LEAST_GAIN = 0.001;
 const LEAST_IMAGINED = 0.02;
@@ -22,75 +15,9 @@ const IMAGINED = 20;
 /** Of these all packets may be alike for a while, or for many others are alike too: taken only for what was seen to differ. */
 const NOT_IMAGINED =
   /^(ip-id|seq|ack|tos|dont-fragment|source|flow-label|udp-checksum|flags|option-[48]|option-12|urgent)/;
-/** Ranges of it are told from others by little: what lies beyond the samples seen is counted in. */
-const MARGIN = 0.1;
 
-function counted(set: Rows, feature: Feature): { values: Map<number, number>; known: number } {
-  const values = new Map<number, number>();
-  let known = 0;
-  for (const row of set.rows) {
-    const value = valueOf(set.columns, row, feature);
-    if (value < 0) continue;
-    known++;
-    values.set(value, (values.get(value) ?? 0) + 1);
-  }
-  return { values, known };
-}
-
-function range(feature: Feature, low: number, high: number): Term {
-  const margin = Math.ceil((high - low) * MARGIN);
-  return { feature, low: Math.max(0, low - margin), high: Math.min(feature.most, high + margin) };
-}
-
-/** What can be said about a feature of these packets. */
-function candidates(set: Rows, feature: Feature): Term[] {
-  const { values, known } = counted(set, feature);
-  if (known < set.rows.length * LEAST_SHARE) return [];
-  const terms: Term[] = [];
-  const frequent = [...values].toSorted((a, b) => b[1] - a[1]).slice(0, MAX_VALUES);
-  let covered = 0;
-  for (const [at, [, count]] of frequent.entries()) {
-    if (count < set.rows.length * LEAST_SHARE) break;
-    covered += count;
-    if (covered >= set.rows.length * LEAST_SHARE)
-      terms.push({ feature, values: frequent.slice(0, at + 1).map(([value]) => value) });
-  }
-  if (!feature.ordered || values.size < 2) return terms;
-  const sorted = [...values.keys()].toSorted((a, b) => a - b);
-  const all = range(feature, sorted[0], sorted[sorted.length - 1]);
-  terms.push(all);
-  const least = sorted[0];
-  const most = sorted[sorted.length - 1];
-  terms.push({ feature, low: range1(feature, least, most).low, high: feature.most });
-  terms.push({ feature, low: 0, high: range1(feature, least, most).high });
-  // Without the outermost, who may be others.
-  let seen = 0;
-  let low = least;
-  let high = most;
-  for (const value of sorted) {
-    const count = values.get(value) ?? 0;
-    if (seen < known * 0.02) low = value;
-    seen += count;
-    if (seen <= known * 0.98) high = value;
-  }
-  if (high > low && (low > least || high < most)) {
-    terms.push(range(feature, low, high));
-    terms.push({ feature, low: range1(feature, low, high).low, high: feature.most });
-    terms.push({ feature, low: 0, high: range1(feature, low, high).high });
-  }
-  return terms.filter((term) => !('low' in term) || term.low > 0 || term.high < feature.most);
-}
-
-function range1(feature: Feature, low: number, high: number): { low: number; high: number } {
-  const margin = Math.ceil((high - low) * MARGIN);
-  return { low: Math.max(0, low - margin), high: Math.min(feature.most, high + margin) };
-}
-
-const matching = (set: Rows, term: Term): number => {
-  let count = 0;
-  for (const row of set.rows) if (holds(set.columns, row, term)) count++;
-  return count;
-};
+/** Usual packets of a kind that speak for it; of fewer those of the protocol are asked as well. */
+const ENOUGH_ALIKE = 20;
 
 const narrowed = ({ columns, rows }: Rows, term: Term): Rows => ({
   columns,
@@ -99,7 +26,8 @@ const narrowed = ({ columns, rows }: Rows, term: Term): Rows => ({
 
 /**
  * The terms that tell most packets of an attack from the usual ones of its kind, found greedily by what a term gains in bits
- * (FOIL: Quinlan, Learning Logical Definitions from Relations, 1990). Both weigh alike, however many there are of either.
+ * (FOIL: Quinlan, Learning Logical Definitions from Relations, 1990). Both weigh alike, however many there are of either; with
+ * `strictness` usual ones so many times as much, for terms that match less of the attack and none of them.
  */
 export function findSignature(
   kind: number,
@@ -107,22 +35,26 @@ export function findSignature(
   attack: Rows,
   usual: Rows,
   allowSources: boolean,
+  strictness = 1,
 ): Term[] {
   const features = featuresOf(family, KINDS[kind].protocol).filter(
-    ({ name }) =>
-      (allowSources || !name.startsWith('source')) &&
-      // Said already.
-      (name !== 'sport' || KINDS[kind].reflector === 0),
+    // Said already.
+    ({ name }) => name !== 'sport' || KINDS[kind].reflector === 0,
   );
+  const steady = features
+    .filter(({ name }) => allowSources || !name.startsWith('source'))
+    .filter(isSteady(attack));
   const alike = usual.rows.filter(
     (row) => usual.columns.family[row] === family && baseHolds(kind, usual.columns, row),
   );
-  // Both sides weigh alike.
-  const scale = attack.rows.length / (alike.length + IMAGINED);
+  // Both sides weigh alike, unless more is asked for.
+  const scale = (strictness * attack.rows.length) / (alike.length + IMAGINED);
   const terms: Term[] = [];
   let positive = attack;
-  let negative: Rows = { columns: usual.columns, rows: alike };
+  const all: Rows = { columns: usual.columns, rows: alike };
+  let negative = all;
   let imagined = IMAGINED;
+  const isStrict = strictness > 1;
   const bits = (p: number, n: number): number => Math.log2((p + 0.5) / (p + n * scale + 1));
   while (terms.length < MAX_TERMS) {
     const before = bits(positive.rows.length, negative.rows.length + imagined);
@@ -130,7 +62,10 @@ export function findSignature(
     let most = LEAST_GAIN * positive.rows.length;
     for (const feature of features) {
       if (terms.some((term) => term.feature === feature)) continue;
-      for (const term of candidates(positive, feature)) {
+      const said = steady.includes(feature)
+        ? [...candidates(positive, feature), ...(isStrict ? splits(positive, all, feature) : [])]
+        : [];
+      for (const term of [...said, ...exceptions(negative, feature)]) {
         const p = matching(positive, term);
         const n = matching(negative, term);
         // What only made-up packets speak for must not cost any of the attack.
@@ -149,7 +84,14 @@ export function findSignature(
     negative = narrowed(negative, best);
     if (!NOT_IMAGINED.test(best.feature.name)) imagined *= usualShare(best);
   }
-  return terms;
+  const related =
+    alike.length >= ENOUGH_ALIKE
+      ? alike
+      : usual.rows.filter(
+          (row) =>
+            usual.columns.family[row] === family && usual.columns.protocol[row] === KINDS[kind].protocol,
+        );
+  return [...terms, ...marks(steady, terms, positive, { columns: usual.columns, rows: related })];
 }
 
 /** Values that packets at large have: how many of them, about. */
@@ -165,6 +107,7 @@ const SPREAD: Record<string, number> = {
 /** Share of packets at large for which a term may hold. */
 function usualShare(term: Term): number {
   const { name, size, most } = term.feature;
+  if ('except' in term) return 1;
   const port = name === 'sport' || name === 'dport';
   // Services are few, and everybody uses them.
   if (port && ('low' in term ? term.low : Math.min(...term.values)) < 1024) return 'low' in term ? 1 : 0.3;

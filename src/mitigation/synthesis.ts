@@ -1,16 +1,17 @@
 import { SluiceError } from '../base/errors.ts';
 import { ClassicEngine, compileFilterText, FrameBatch, type Language } from '../filter/index.ts';
 import type { RuleAction } from '../rules/spec.ts';
-import { SAMPLE_HEAD } from './columns.ts';
+import { type Rows, SAMPLE_HEAD } from './columns.ts';
 import type { Attack, Detector } from './detector.ts';
 import { upperBound } from './estimate.ts';
 import { baseHolds, expressionOf, type Statement, type Veto } from './expression.ts';
 import { holds, type Term } from './features.ts';
 import { KINDS } from './kinds.ts';
+import { limitFor, type Senders, sharedLimit, sourcesOf } from './limit.ts';
 import { MOST_BEFORE, nameExpression } from './name-expression.ts';
 import { QueryName } from './names.ts';
 import { commonPrefix, LEVELS, overlaps, type Prefix, prefixText } from './prefix.ts';
-import { findSignature, type Rows } from './signature.ts';
+import { findSignature } from './signature.ts';
 
 export interface SynthesisOptions {
   /** Share of the usual packets to a target that a rule that drops may match. */
@@ -65,16 +66,17 @@ export interface Proposal {
 
 /** Fewer usual packets say nothing. */
 const ENOUGH = 100;
+/** Packets that a further rule is made for at least: fewer may well be usual ones. */
+const FEWEST_LEFT = 8;
 /** Least share of an attack that a further rule has to match. */
-const LEAST_COVER = 0.03;
+const LEAST_COVER = 0.01;
+/** How many times as much usual packets weigh in the search for something that may be dropped; share of the attack that is worth it. */
+const STRICT = 16;
+const WORTH = 0.05;
+/** Share of what is left that a limit has to match to be kept to its terms. */
+const NEARLY = 0.9;
 /** Bound on the share of usual packets that is accepted with no packet matched. */
 const MAX_UPPER = 0.03;
-/** Most sources that a limit is kept for. */
-const FEW_SOURCES = 1000;
-/** How often sources are seen, on the average, when all of them are known. */
-const SEEN = 3;
-/** As many times as the busiest of the usual sources a source may send under a limit of its own. */
-const SPARE = 4;
 /** Share of the targets that the prefix of an attack has to hold. */
 const HELD = 0.995;
 
@@ -202,42 +204,58 @@ function proposeTarget(
   const heldOut = half(samples, 1);
   const toTarget = within(rest, target);
   const alike = toTarget.rows.filter((row) => baseHolds(kind, rest.columns, row));
+  const alikeAnywhere = rest.rows.filter((row) => baseHolds(kind, rest.columns, row)).length;
   const usually = sourcesOf({ columns: rest.columns, rows: alike });
   const senders: Senders = {
     sources: sourcesOf(samples).size,
     samples: samples.rows.length,
     usualTop: alike.length === 0 ? 0 : Math.max(...usually.values()) / alike.length,
   };
+  // Of few all are needed.
+  const known = alikeAnywhere < 2 * ENOUGH ? rest : half(rest, 0);
   let left = learnFrom.rows;
-  const floor = Math.max(LEAST_COVER, proposal.usualShare * 0.5);
-  for (let n = 1; n <= options.maxRules && left.length > floor * learnFrom.rows.length; n++) {
-    const terms = findSignature(
-      kind,
-      family,
-      { columns: samples.columns, rows: left },
-      half(rest, 0),
-      senders.sources <= 8,
-    );
-    const rule = weigh(attack, { ...statement, terms }, heldOut, toTarget, rest, options, senders);
-    rule.id = `m-${slug(KINDS[kind].name)}-${slug(prefixText(target))}-${attack.number}.${n}`;
-    if (rule.covers < LEAST_COVER) {
-      if (n === 1) proposal.notes.push('no rule beside the veto list matches enough of it');
-      break;
-    }
-    const isLimit = rule.action.kind !== 'drop';
-    // What cannot be told apart is limited as a whole, once, and as long as it is too much without what is dropped.
-    if (isLimit) {
-      const remains = (attack.peak * left.length) / learnFrom.rows.length;
-      if (proposal.rules.length === 0 || remains > attack.threshold) {
-        const all = weigh(attack, { ...statement, terms: [] }, heldOut, toTarget, rest, options, senders);
-        proposal.rules.push({ ...rule, ...all, id: rule.id, action: rule.action, why: rule.why });
-      } else proposal.notes.push(`${percent(left.length / learnFrom.rows.length)} look like what is usual`);
-      return;
-    }
+  const floor = Math.max(LEAST_COVER + proposal.usualShare, FEWEST_LEFT / learnFrom.rows.length);
+  const share = (): number => left.length / learnFrom.rows.length;
+  const tried = (terms: readonly Term[]): ProposedRule =>
+    weigh(attack, { ...statement, terms }, heldOut, toTarget, rest, options, senders);
+  const add = (rule: ProposedRule): void => {
+    rule.id = `m-${slug(KINDS[kind].name)}-${slug(prefixText(target))}-${attack.number}.${proposal.rules.length + 1}`;
     proposal.rules.push(rule);
+  };
+  let alikeIt: ProposedRule | undefined;
+  while (proposal.rules.length < options.maxRules - 1 && (proposal.rules.length === 0 || share() > floor)) {
+    const search = (strictness: number): { terms: Term[]; rule: ProposedRule } => {
+      const from = { columns: samples.columns, rows: left };
+      const terms = findSignature(kind, family, from, known, senders.sources <= 8, strictness);
+      return { terms, rule: tried(terms) };
+    };
+    let { terms, rule } = search(1);
+    if (rule.action.kind === 'limit') {
+      alikeIt = rule;
+      // Less of it, but what may be dropped, if there is such a thing.
+      ({ terms, rule } = search(STRICT));
+    }
+    if (rule.action.kind === 'limit' || rule.covers < (alikeIt === undefined ? LEAST_COVER : WORTH)) break;
+    alikeIt = undefined;
+    add(rule);
     left = left.filter((row) => !terms.every((term) => holds(samples.columns, row, term)));
-    if (terms.length === 0) break;
+    if (terms.length === 0) return;
   }
+  if (proposal.rules.length > 0 && share() <= floor) return;
+  // What cannot be told apart is limited, as long as it is too much without what is dropped.
+  const all = tried([]);
+  if (all.covers < LEAST_COVER) {
+    proposal.notes.push('no rule beside the veto list matches enough of it');
+    return;
+  }
+  if (proposal.rules.length > 0 && attack.peak * share() <= sharedLimit(attack).rate) {
+    proposal.notes.push(`${percent(share())} look like what is usual`);
+    return;
+  }
+  if (alikeIt === undefined) add(all);
+  else if (all.toTarget.matched > 2 * alikeIt.toTarget.matched && alikeIt.covers >= NEARLY * share())
+    add(alikeIt);
+  else add({ ...all, action: alikeIt.action, why: alikeIt.why });
 }
 
 const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
@@ -308,39 +326,6 @@ function decide(
   return 'what is usual is not known';
 }
 
-/** Who sends what an attack consists of, and what is usual instead. */
-interface Senders {
-  /** Different sources. */
-  readonly sources: number;
-  /** Samples of them. */
-  readonly samples: number;
-  /** Share of the source that has most of the usual packets to the target. */
-  readonly usualTop: number;
-}
-
-/** Source addresses, and how many rows each has. */
-function sourcesOf({ columns, rows }: Rows): Map<string, number> {
-  const sources = new Map<string, number>();
-  for (const row of rows) {
-    const source = columns.source.subarray(4 * row, 4 * row + 4).join('.');
-    sources.set(source, (sources.get(source) ?? 0) + 1);
-  }
-  return sources;
-}
-
-/** What is let through of what cannot be told apart: twice the usual, and half of what nobody would take notice of. */
-function limitFor(attack: Attack, { sources, samples, usualTop }: Senders): RuleAction {
-  const base = { kind: 'limit', unit: 'packets', burst: 0.1, prefix4: 32, prefix6: 64 } as const;
-  const rate = Math.max(attack.threshold / 2, 2 * attack.usual);
-  // Hosts that each send far more than anybody does usually: a limit for each spares the usual ones, unless it lets more through.
-  const each = Math.max(rate / sources, SPARE * usualTop * attack.usual);
-  if (sources > 8 && samples >= SEEN * sources && each * sources <= 2 * rate)
-    return { ...base, rate: Math.ceil(each), per: 'source' };
-  // Many sources that each send little are let through by limits of their own; few that send much are not.
-  if (sources <= 8) return { ...base, rate: Math.ceil(rate / Math.max(1, sources)), per: 'source' };
-  return { ...base, rate: Math.ceil(rate), per: sources <= FEW_SOURCES ? 'target' : 'rule' };
-}
-
 /** Against random names under one: the name. */
 function proposeName(
   attack: Attack,
@@ -402,9 +387,7 @@ function proposeName(
     id: `m-dns-water-torture-${slug(name).slice(0, 40)}-${attack.number}.1`,
     expr,
     lang,
-    action: legitimate
-      ? limitFor(attack, { sources: FEW_SOURCES + 1, samples: rows.length, usualTop: 1 })
-      : { kind: 'drop' },
+    action: legitimate ? sharedLimit(attack) : { kind: 'drop' },
     covers: covered.matched / covered.of,
     toTarget: matched,
     anywhere: matched,

@@ -5,8 +5,9 @@ import { PolicyError } from './error.ts';
 import { type CounterField, type FactAddress, FIELDS, type FieldAbout, type FlowFacts } from './fields.ts';
 import { type Comparison, type Expression, parseCondition, suggestion, type Word } from './language.ts';
 import { hasAddress, type PrefixTable, PrefixTableBuilder, parsePrefix } from './prefix-set.ts';
+import { Questions } from './questions.ts';
 import type { SignatureTable } from './suricata/table.ts';
-import { All, Any, AtLeast, Below, Fact, Signed } from './terms.ts';
+import { All, Any, Asked, AtLeast, Below, Fact, Signed } from './terms.ts';
 import type { Condition } from './watch.ts';
 
 /** Sets that conditions may name with @. */
@@ -24,18 +25,28 @@ export const NO_SETS: PolicySets = {
   signatures: new Map(),
 };
 
-/** `negated`: holds when the text does not. @throws PolicyError that points into the text */
-export function compileCondition(text: string, sets: PolicySets = NO_SETS, negated = false): Condition {
-  return new Compiler(text, sets).compile(parseCondition(text), negated);
+/**
+ * `negated`: holds when the text does not. `questions`: those of conditions that are asked about the same connections.
+ * @throws PolicyError that points into the text
+ */
+export function compileCondition(
+  text: string,
+  sets: PolicySets = NO_SETS,
+  negated = false,
+  questions = new Questions(),
+): Condition {
+  return new Compiler(text, sets, questions).compile(parseCondition(text), negated);
 }
 
 class Compiler {
   readonly #text: string;
   readonly #sets: PolicySets;
+  readonly #questions: Questions;
 
-  constructor(text: string, sets: PolicySets) {
+  constructor(text: string, sets: PolicySets, questions: Questions) {
     this.#text = text;
     this.#sets = sets;
+    this.#questions = questions;
   }
 
   /** `not` goes down to the fields, which know when their opposite can become true. */
@@ -230,11 +241,23 @@ class Compiler {
         `${hint}sets are declared under sets: in the policy file`,
       );
     };
-    if (about.kind === 'address')
-      return new Fact(false, addressTest(about.of, of('prefixes', this.#sets.prefixes)), negated);
-    if (about.kind === 'domain')
-      return new Fact(learned, domainTest(about.of, of('domains', this.#sets.domains)), negated);
-    if (about.kind === 'signature') return new Signed(of('signatures', this.#sets.signatures), negated);
+    if (about.kind === 'address') {
+      const test = addressTest(about.of, of('prefixes', this.#sets.prefixes));
+      return new Asked(false, this.#questions.of(field.text, set.text, test), negated);
+    }
+    if (about.kind === 'domain') {
+      const table = of('domains', this.#sets.domains);
+      const test = (f: FlowFacts) => {
+        const name = about.of(f);
+        return name === undefined ? undefined : hasDomain(table, name);
+      };
+      return new Asked(learned, this.#questions.of(field.text, set.text, test), negated);
+    }
+    if (about.kind === 'signature') {
+      const names = (buffer: string) => this.#questions.remember(`${field.text} ${buffer}`, set.text);
+      const table = of('signatures', this.#sets.signatures);
+      return new Signed(table, names('tls.sni'), names('http.host'), negated);
+    }
     if (about.kind === 'text')
       return new Fact(learned, textTest(about.of, of('words', this.#sets.words)), negated);
     return this.#fail(field, `'${field.text}' is not looked up in sets`, example(field.text, about));

@@ -1,6 +1,7 @@
 import { Budget } from './budget.ts';
 import { compileCondition, type PolicySets } from './condition.ts';
 import type { FlowFacts } from './fields.ts';
+import { type Answers, Questions } from './questions.ts';
 import { parseSchedule, type Schedule, untilOpen } from './schedule.ts';
 import type { PolicyAction, PolicySpec } from './spec.ts';
 import { type Condition, Truth, Watch } from './watch.ts';
@@ -29,6 +30,8 @@ interface Compiled {
   readonly schedule: Schedule | undefined;
   readonly budget: Budget | undefined;
   readonly passive: boolean;
+  /** It puts questions to sets. */
+  readonly asks: boolean;
 }
 
 /** Seconds until a policy whose budget is used up is asked again. */
@@ -43,7 +46,10 @@ export class PolicySet {
   /** With the conditions by which they are over. */
   readonly #holds: readonly { policy: Compiled; over: Condition }[];
   readonly #others: readonly Compiled[];
+  /** Vetoes and holds that put questions to sets. */
+  readonly #asking: readonly Compiled[];
   readonly #all: readonly Compiled[];
+  readonly #questions = new Questions();
 
   /**
    * Pure up to budgets: the same specs give the same decisions everywhere.
@@ -51,22 +57,26 @@ export class PolicySet {
    */
   constructor(specs: readonly PolicySpec[], sets: PolicySets) {
     this.specs = specs;
-    this.#all = specs.map(
-      (spec, index): Compiled => ({
+    const questions = this.#questions;
+    this.#all = specs.map((spec, index): Compiled => {
+      const taken = questions.taken;
+      return {
         index,
         spec,
-        condition: compileCondition(spec.when, sets),
+        condition: compileCondition(spec.when, sets, false, questions),
         schedule: spec.schedule === undefined ? undefined : parseSchedule(spec.schedule),
         budget: spec.budget === undefined ? undefined : new Budget(spec.budget),
         passive: spec.dryRun || spec.action === 'log',
-      }),
-    );
+        asks: questions.taken > taken,
+      };
+    });
     const ordered = this.#all.toSorted((a, b) => b.spec.priority - a.spec.priority);
     this.#vetoes = ordered.filter(({ spec }) => spec.action === 'never');
     this.#holds = ordered
       .filter(({ spec }) => spec.action === 'hold')
-      .map((policy) => ({ policy, over: compileCondition(policy.spec.when, sets, true) }));
-    this.#others = ordered.filter(({ spec }) => spec.action !== 'never' && spec.action !== 'hold');
+      .map((policy) => ({ policy, over: compileCondition(policy.spec.when, sets, true, questions) }));
+    this.#asking = ordered.filter(({ spec, asks }) => asks && isVetoOrHold(spec));
+    this.#others = ordered.filter(({ spec }) => !isVetoOrHold(spec));
   }
 
   /** Nothing is ever done by it. */
@@ -86,10 +96,20 @@ export class PolicySet {
   /**
    * The policy that acts on this connection now, or LATER, or SETTLED. `hash` is a stable number of the connection from 0
    * to 2^32 - 1, by which a share is chosen; `now` is packet time; `told` has the policies that were told to `events` for
-   * this connection, and is added to.
+   * this connection, and is added to. `answers`: what sets said of it before, which is added to as well; without them
+   * each set is asked every time.
    */
-  decide(facts: FlowFacts, hash: number, now: number, told: Set<number>, events: PolicyEvents): number {
+  decide(
+    facts: FlowFacts,
+    hash: number,
+    now: number,
+    told: Set<number>,
+    events: PolicyEvents,
+    answers?: Answers,
+  ): number {
     const { watch } = this;
+    this.#questions.answers = answers;
+    this.#questions.waited = false;
     watch.clear();
     let later = false;
     let acting: Compiled | undefined;
@@ -114,7 +134,10 @@ export class PolicySet {
       acting = policy;
       break;
     }
-    if (acting === undefined) return later ? LATER : SETTLED;
+    if (acting === undefined) {
+      if (later && answers !== undefined) this.#askAhead(facts);
+      return later ? LATER : SETTLED;
+    }
     const veto = this.#vetoes.find(({ condition }) => condition.look(facts) === Truth.holds);
     if (veto !== undefined) {
       events.spared(veto.index, 'never');
@@ -128,6 +151,18 @@ export class PolicySet {
       return LATER;
     }
     return acting.index;
+  }
+
+  /**
+   * Vetoes and holds put their questions to sets before a policy is about to act, so that its decision waits for no more than
+   * one set: where the content is still to come, both sides were heard, and this look has not waited for a set itself.
+   */
+  #askAhead(facts: FlowFacts): void {
+    if (!this.watch.news || facts.origPackets === 0 || facts.respPackets === 0) return;
+    for (const { condition } of this.#asking) {
+      if (this.#questions.waited) return;
+      condition.look(facts);
+    }
   }
 
   /** Somebody needs the connection as long as a condition holds: LATER, or SETTLED where that is for good. */
@@ -174,6 +209,8 @@ export class PolicySet {
     return false;
   }
 }
+
+const isVetoOrHold = ({ action }: PolicySpec): boolean => action === 'never' || action === 'hold';
 
 export function triggerOf(spec: PolicySpec): string {
   return spec.trigger ?? spec.name;

@@ -30,6 +30,51 @@ const threshold = z.union([z.string(), z.number()]).transform((value, ctx) => {
 export const POLICY_ACTIONS = ['shunt', 'arm', 'pair', 'bypass', 'never', 'hold', 'log'] as const;
 export type PolicyAction = (typeof POLICY_ACTIONS)[number];
 
+/** What is done for a connection, and how often. */
+const doing = {
+  action: z.enum(POLICY_ACTIONS).default('shunt'),
+  /** Higher ones are asked first; of equal ones the earlier. */
+  priority: z.number().int().min(-POLICY_LIMITS.priority).max(POLICY_LIMITS.priority).default(0),
+  /** `pair`: for how long all between the two addresses is shunted. */
+  for: seconds.optional(),
+  /** `arm`: how much of one direction still passes before the kernel shunts it by itself. */
+  after: threshold.optional(),
+  /** Part of the connections that it takes; the same ones each time. */
+  share: z.number().gt(0).max(1).default(1),
+  budget: z
+    .strictObject({
+      perSecond: z.number().positive().max(1e9).optional(),
+      live: z
+        .number()
+        .int()
+        .positive()
+        .max(2 ** 31)
+        .optional(),
+    })
+    .optional(),
+  schedule: z.string().optional(),
+  /** Only counts what it would do. */
+  dryRun: z.boolean().default(false),
+  note: z.string().max(1024).default(''),
+};
+
+interface Timed {
+  action: PolicyAction;
+  for?: number | undefined;
+  after?: unknown;
+}
+
+type Check = [holds: (written: Timed) => boolean, wrong: { error: string; path: string[] }];
+
+const FOR: Check = [
+  ({ action, for: time }) => (action === 'pair') === (time !== undefined),
+  { error: "'for' belongs to action pair, and has to be given there", path: ['for'] },
+];
+const AFTER: Check = [
+  ({ action, after }) => (action === 'arm') === (after !== undefined),
+  { error: "'after' belongs to action arm, and has to be given there", path: ['after'] },
+];
+
 /** One policy as it is written. */
 export const policySchema = z
   .strictObject({
@@ -40,48 +85,21 @@ export const policySchema = z
       .regex(/^[\w.:-]{1,64}$/)
       .optional(),
     when: z.string(),
-    action: z.enum(POLICY_ACTIONS).default('shunt'),
-    /** Higher ones are asked first; of equal ones the earlier. */
-    priority: z.number().int().min(-POLICY_LIMITS.priority).max(POLICY_LIMITS.priority).default(0),
-    /** `pair`: for how long all between the two addresses is shunted. */
-    for: seconds.optional(),
-    /** `arm`: how much of one direction still passes before the kernel shunts it by itself. */
-    after: threshold.optional(),
-    /** Part of the connections that it takes; the same ones each time. */
-    share: z.number().gt(0).max(1).default(1),
-    budget: z
-      .strictObject({
-        perSecond: z.number().positive().max(1e9).optional(),
-        live: z
-          .number()
-          .int()
-          .positive()
-          .max(2 ** 31)
-          .optional(),
-      })
-      .optional(),
-    schedule: z.string().optional(),
-    /** Only counts what it would do. */
-    dryRun: z.boolean().default(false),
-    note: z.string().max(1024).default(''),
+    ...doing,
   })
-  .refine((policy) => (policy.action === 'pair') === (policy.for !== undefined), {
-    error: "'for' belongs to action pair, and has to be given there",
-    path: ['for'],
-  })
-  .refine((policy) => (policy.action === 'arm') === (policy.after !== undefined), {
-    error: "'after' belongs to action arm, and has to be given there",
-    path: ['after'],
-  });
+  .refine(...FOR)
+  .refine(...AFTER);
 
 /** A preset by its name, with its argument. */
-export const presetSchema = z.strictObject({
-  preset: z.string(),
-  /** Instead of the preset's own, where it stands several times. */
-  name: name.optional(),
-  priority: z.number().int().min(-POLICY_LIMITS.priority).max(POLICY_LIMITS.priority).default(0),
-  dryRun: z.boolean().default(false),
-});
+export const presetSchema = z
+  .strictObject({
+    preset: z.string(),
+    /** Instead of the preset's own, where it stands several times. */
+    name: name.optional(),
+    ...doing,
+  })
+  .refine(...FOR)
+  .refine(...AFTER);
 
 const setSchema = z.union([
   z.strictObject({ prefixes: z.string() }),

@@ -1,4 +1,5 @@
 import type { CounterField, FlowFacts } from './fields.ts';
+import type { Memory, Question } from './questions.ts';
 import type { SignatureTable } from './suricata/table.ts';
 import { type Condition, Truth, Watch } from './watch.ts';
 
@@ -70,6 +71,27 @@ export class Fact implements Condition {
   }
 }
 
+/** A question to a set, once it can be answered: nothing that follows makes it another answer. */
+export class Asked implements Condition {
+  readonly watch = new Watch();
+  readonly #learned: boolean;
+  readonly #question: Question;
+  readonly #negated: boolean;
+
+  constructor(learned: boolean, question: Question, negated: boolean) {
+    this.#learned = learned;
+    this.#question = question;
+    this.#negated = negated;
+    this.watch.news = learned;
+  }
+
+  look(facts: FlowFacts): Truth {
+    const answer = this.#question.answer(facts);
+    if ((answer ?? false) !== this.#negated) return Truth.holds;
+    return answer === undefined && this.#learned && facts.learning ? Truth.later : Truth.never;
+  }
+}
+
 export class AtLeast implements Condition {
   readonly watch = new Watch();
   readonly #field: CounterField;
@@ -130,22 +152,39 @@ export class Below implements Condition {
   }
 }
 
-/** One of many signatures. */
+/** One of many signatures. Names in which no pattern of theirs was found are not gone over again. */
 export class Signed implements Condition {
   readonly watch = new Watch();
   readonly #table: SignatureTable;
   readonly #negated: boolean;
+  /** Of each name whether patterns were found in it. */
+  readonly #sni: Memory;
+  readonly #host: Memory;
 
-  constructor(table: SignatureTable, negated: boolean) {
+  constructor(table: SignatureTable, sni: Memory, host: Memory, negated: boolean) {
     this.#table = table;
+    this.#sni = sni;
+    this.#host = host;
     this.#negated = negated;
     this.watch.news = true;
   }
 
   look(facts: FlowFacts): Truth {
-    if (this.#table.matches(facts) !== this.#negated) return Truth.holds;
+    if (this.#matches(facts) !== this.#negated) return Truth.holds;
     const heard = facts.origPackets > 0 && facts.respPackets > 0;
     this.watch.packets = heard ? Number.POSITIVE_INFINITY : facts.origPackets + facts.respPackets + 1;
     return facts.learning || !heard ? Truth.later : Truth.never;
+  }
+
+  #matches(facts: FlowFacts): boolean {
+    const table = this.#table;
+    const sni = facts.serverName !== undefined;
+    const host = facts.httpHost !== undefined;
+    if ((!sni || this.#sni.answer === false) && (!host || this.#host.answer === false))
+      return table.matchesWithoutNames(facts);
+    const matched = table.matches(facts);
+    if (sni) this.#sni.note(table.named);
+    if (host) this.#host.note(table.named);
+    return matched;
   }
 }

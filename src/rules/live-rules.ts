@@ -4,7 +4,7 @@ import { type BpfMap, type BpfObject, type BpfProgram, loadObject, packageRoot }
 import type { PlacedRule } from './make-programs.ts';
 import type { RuleProgramOptions } from './program/compile-rules.ts';
 import type { RuleCost } from './program/cost.ts';
-import { ProgramMaker } from './program-maker.ts';
+import { ProgramMaker, type TakenSet } from './program-maker.ts';
 import { addCounts, NO_COUNTS, type RuleCounts, RuleRows, rowText } from './rows.ts';
 import type { Rule } from './spec.ts';
 
@@ -43,6 +43,10 @@ export interface PlacedHere {
 }
 
 export interface AppliedRules extends RuleCost {
+  /** Rules whose programs were taken as a desk has compiled them (LiveRules.take), of all; the others were compiled here. */
+  readonly taken: number;
+  /** Why none were, although a desk's programs are there. */
+  readonly whyNot: string | null;
   /** From the wish to the last packet in the programs before. */
   readonly milliseconds: number;
 }
@@ -70,6 +74,7 @@ export class LiveRules {
   readonly #free: number[] = [];
   #nextRow = 0;
   readonly #maker = new ProgramMaker();
+  #taken: TakenSet | undefined;
   #last: Promise<void> = Promise.resolve();
 
   constructor(options: LiveRulesOptions) {
@@ -87,6 +92,11 @@ export class LiveRules {
   /** Samples (struct sl_sample and the bytes of the packet). */
   get samples(): BpfMap {
     return this.#object.map('rule_samples');
+  }
+
+  /** From the next set on rules that are in these programs are not compiled here. */
+  take(set: TakenSet): void {
+    this.#taken = set;
   }
 
   /**
@@ -114,7 +124,12 @@ export class LiveRules {
         return { rule: { id, expr, lang, tests }, row: live.row, off: !on };
       });
       const options = this.#programOptions(RULE_SLOTS.halves[this.#half]);
-      const { programs, cost } = await this.#maker.make(placed, options);
+      const {
+        programs,
+        cost,
+        taken: fromDesk,
+        whyNot,
+      } = await this.#maker.make(placed, options, this.#taken);
       try {
         for (const { slot, program } of programs) if (slot !== undefined) this.#setSlot(slot, program);
         // The last of them goes to the others, or there is none.
@@ -127,7 +142,7 @@ export class LiveRules {
         next,
         programs.map(({ program }) => program),
       );
-      return { ...cost, milliseconds: performance.now() - began };
+      return { ...cost, taken: fromDesk, whyNot, milliseconds: performance.now() - began };
     } catch (error) {
       this.#free.push(...taken);
       throw error;

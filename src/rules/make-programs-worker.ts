@@ -2,7 +2,8 @@ import { type MessagePort, parentPort } from 'node:worker_threads';
 import { asSluiceError } from '../base/errors.ts';
 import { VerifierError } from '../kernel/index.ts';
 import { type MadePrograms, makePrograms } from './make-programs.ts';
-import type { FromMaker, ToMaker } from './program-maker.ts';
+import type { FromMaker, TakenSet, ToMaker } from './program-maker.ts';
+import { type ProgramSet, readSet } from './taken/program-set.ts';
 
 /** The body of the thread that makes the programs of sets of rules, one set after the other. */
 
@@ -19,6 +20,17 @@ function causeText(error: unknown): string | undefined {
   return lines.length === 0 ? undefined : lines.join('\n');
 }
 
+/** The last set that was taken, read: it is the same for one change after the other. */
+let known: { hash: string; set: ProgramSet | undefined } | undefined;
+
+function setOf({ hash, bytes }: TakenSet, frameLength: number): ProgramSet | undefined {
+  if (known?.hash !== hash) {
+    const set = readSet(bytes, frameLength);
+    known = { hash, set: typeof set === 'string' ? undefined : set };
+  }
+  return known.set;
+}
+
 let made: MadePrograms['programs'] = [];
 
 control.on('message', (message: ToMaker) => {
@@ -28,10 +40,12 @@ control.on('message', (message: ToMaker) => {
     return;
   }
   try {
-    const { programs, cost } = makePrograms(message.rules, message.options);
+    const { rules, options, taken: offered } = message;
+    const set = offered === undefined ? undefined : setOf(offered, options.frameLength);
+    const { programs, cost, taken, whyNot } = makePrograms(rules, options, set);
     made = programs;
     const sent = programs.map(({ slot, program }) => ({ slot, fd: program.fd }));
-    tell({ kind: 'made', programs: sent, cost });
+    tell({ kind: 'made', programs: sent, cost, taken, whyNot });
   } catch (error) {
     const { code, message, help } = asSluiceError(error);
     tell({ kind: 'failed', code, message, help, cause: causeText(error) });

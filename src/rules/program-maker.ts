@@ -4,9 +4,22 @@ import { BpfProgram } from '../kernel/index.ts';
 import type { MadeProgram, MadePrograms, PlacedRule } from './make-programs.ts';
 import type { RuleProgramOptions } from './program/compile-rules.ts';
 import type { RuleCost } from './program/cost.ts';
+import type { ProgramBytes } from './taken/program-set.ts';
+
+/** Programs that somebody else has compiled, which readSet has found good here. */
+export interface TakenSet {
+  /** SHA-256 of the program before it is specialised, hexadecimal. */
+  readonly hash: string;
+  readonly bytes: ProgramBytes;
+}
 
 export type ToMaker =
-  | { readonly kind: 'make'; readonly rules: readonly PlacedRule[]; readonly options: RuleProgramOptions }
+  | {
+      readonly kind: 'make';
+      readonly rules: readonly PlacedRule[];
+      readonly options: RuleProgramOptions;
+      readonly taken: TakenSet | undefined;
+    }
   /** The programs have descriptors of their own here. */
   | { readonly kind: 'taken' };
 
@@ -15,6 +28,8 @@ export type FromMaker =
       readonly kind: 'made';
       readonly programs: readonly { slot: number | undefined; fd: number }[];
       readonly cost: RuleCost;
+      readonly taken: number;
+      readonly whyNot: string | null;
     }
   | {
       readonly kind: 'failed';
@@ -39,12 +54,16 @@ export class ProgramMaker {
   #worker: Worker | undefined;
 
   /** Throws as makePrograms does. */
-  async make(rules: readonly PlacedRule[], options: RuleProgramOptions): Promise<MadePrograms> {
+  async make(
+    rules: readonly PlacedRule[],
+    options: RuleProgramOptions,
+    taken?: TakenSet,
+  ): Promise<MadePrograms> {
     const worker = this.#start();
     const send = (message: ToMaker): void => worker.postMessage(message);
     worker.ref();
     try {
-      const answer = await this.#ask(worker, { kind: 'make', rules, options });
+      const answer = await this.#ask(worker, { kind: 'make', rules, options, taken });
       if (answer.kind === 'failed') throw errorOf(answer);
       const programs: MadeProgram[] = [];
       try {
@@ -57,7 +76,7 @@ export class ProgramMaker {
       } finally {
         send({ kind: 'taken' });
       }
-      return { programs, cost: answer.cost };
+      return { programs, cost: answer.cost, taken: answer.taken, whyNot: answer.whyNot };
     } finally {
       worker.unref();
     }

@@ -1,6 +1,8 @@
 import { type FlowEngine, FlowFlag } from '../flow/index.ts';
 import {
+  Answers,
   LATER,
+  MAX_QUESTIONS,
   type PolicyEvents,
   type PolicyPlan,
   PolicySet,
@@ -16,8 +18,13 @@ export interface DeciderEvents {
   spared(slot: number, index: number, why: SparedWhy): void;
 }
 
-/** Of each flow: packets, IP bytes and time from which on it is looked at again, and whether news matter. */
+/** Of each flow: packets, IP bytes and time from which on it is looked at again; then what sets have said of it. */
 const WORDS = 4;
+/** The same in words of 32 bits: questions that were asked, and whether news matter; those that were answered with yes. */
+const MARKS = 2;
+const ASKED = 6;
+const YES = 7;
+const NEWS = 1 << MAX_QUESTIONS;
 /** What `consider` answers beside an index and -1: it has looked, and will again; or never will. */
 const DECIDED_LATER = -2;
 const DECIDED_SETTLED = -3;
@@ -32,6 +39,9 @@ export class Decider {
   readonly #events: DeciderEvents;
   #facts: EngineFacts;
   readonly #watches: Float64Array;
+  /** Words of the same memory: numbers that are read one way only. */
+  readonly #marks: Int32Array;
+  readonly #answers = new Answers();
   /** Policies that were told of a flow. */
   readonly #told = new Map<number, Set<number>>();
   /** Which policy with a limit on live connections has taken a flow. */
@@ -55,6 +65,7 @@ export class Decider {
     this.#events = events;
     this.#facts = new EngineFacts(engine, geography);
     this.#watches = new Float64Array(maxFlows * WORDS);
+    this.#marks = new Int32Array(this.#watches.buffer);
     this.#policies = new PolicySet(plan.specs, setsOf(plan));
   }
 
@@ -95,7 +106,7 @@ export class Decider {
     const watches = this.#watches;
     const at = slot * WORDS;
     if (
-      (!news || watches[at + 3] === 0) &&
+      (!news || (this.#marks[at * MARKS + ASKED] & NEWS) === 0) &&
       engine.packets(slot, 0) + engine.packets(slot, 1) < watches[at] &&
       engine.ipBytes(slot, 0) + engine.ipBytes(slot, 1) < watches[at + 1] &&
       now < watches[at + 2]
@@ -109,10 +120,21 @@ export class Decider {
   #decide(slot: number, now: number): number {
     const engine = this.#engine;
     const policies = this.#policies;
+    const answers = this.#answers;
     const told = this.#told.get(slot) ?? this.#scratch;
     this.#slot = slot;
     this.#release(slot);
-    const index = policies.decide(this.#facts.at(slot, now), engine.hash(slot), now, told, this.#toEvents);
+    const at = slot * WORDS;
+    const mark = at * MARKS;
+    const before = this.#marks[mark + ASKED];
+    answers.asked = before & ~NEWS;
+    answers.yes = this.#marks[mark + YES];
+    const facts = this.#facts.at(slot, now);
+    const index = policies.decide(facts, engine.hash(slot), now, told, this.#toEvents, answers);
+    const { watch } = policies;
+    const news = index === LATER ? watch.news : index >= 0 && (before & NEWS) !== 0;
+    this.#marks[mark + ASKED] = answers.asked | (news ? NEWS : 0);
+    this.#marks[mark + YES] = answers.yes;
     if (told === this.#scratch && told.size > 0) {
       this.#told.set(slot, told);
       this.#scratch = new Set();
@@ -121,17 +143,13 @@ export class Decider {
       if (policies.specs[index].budget !== undefined) this.#taken.set(slot, index);
       return index;
     }
-    const at = slot * WORDS;
     if (index === LATER) {
-      const { watch } = policies;
       this.#watches[at] = watch.packets;
       this.#watches[at + 1] = watch.bytes;
       this.#watches[at + 2] = engine.startTime(slot) + watch.seconds;
-      this.#watches[at + 3] = watch.news ? 1 : 0;
       return DECIDED_LATER;
     }
     this.#watches.fill(Number.POSITIVE_INFINITY, at, at + 3);
-    this.#watches[at + 3] = 0;
     return DECIDED_SETTLED;
   }
 

@@ -19,6 +19,8 @@ export class Endings {
   readonly #events: EndingsEvents;
   readonly #entry = new Entry();
   #ending: Episode[] = [];
+  /** One of them may be of a connection that goes on, and is to be shunted again. */
+  #hurry = false;
   #cleaning: Promise<void> | undefined;
 
   constructor(gate: GateClient, absorption: Absorption, events: EndingsEvents) {
@@ -29,6 +31,7 @@ export class Endings {
 
   add(episode: Episode): void {
     episode.phase = 'ending';
+    if (episode.reason !== 'fin') this.#hurry = true;
     this.#ending.push(episode);
   }
 
@@ -52,7 +55,9 @@ export class Endings {
   async #cleanAll(): Promise<void> {
     const batch = this.#ending;
     this.#ending = [];
-    await this.#gate.graceSoon();
+    const hurry = this.#hurry;
+    this.#hurry = false;
+    await (hurry ? this.#gate.grace() : this.#gate.graceSoon());
     for (const e of batch) {
       if (this.#gate.read(e.family, e.key, e.tcp, this.#entry)) {
         this.#lastLook(e);

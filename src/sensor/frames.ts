@@ -1,6 +1,6 @@
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
-import { AfXdpSource } from '../capture/afxdp.ts';
+import { AfXdpSource, Order } from '../capture/afxdp.ts';
 import { FrameStage } from '../gate/frame-stage.ts';
 import type { Gate } from '../gate/index.ts';
 import {
@@ -11,10 +11,33 @@ import {
   rxQueues,
   XdpSocket,
 } from '../kernel/index.ts';
-import { type FrameSource, Stat } from './setup.ts';
+import { type FrameSource, SOURCE_STATS, Stat } from './setup.ts';
 
-/** What workers with AF_XDP sockets count beside the rest (SOURCE_STATS): their queues, and those without a copy. */
-export const FrameStat = { queues: 0, zeroCopy: 1 } as const;
+/**
+ * What workers with AF_XDP sockets count beside the rest (SOURCE_STATS): their queues, those without a copy, and of each of the first
+ * TOLD_QUEUES its number, frames, those with an earlier time than one before them, and the furthest back of these, seconds.
+ */
+export const FrameStat = { queues: 0, zeroCopy: 1, orders: 2 } as const;
+const ORDER_STATS = 4;
+const TOLD_QUEUES = Math.floor((SOURCE_STATS - FrameStat.orders) / ORDER_STATS);
+
+/** In what order the frames of a queue came. */
+export interface QueueOrderReport {
+  queue: number;
+  packets: number;
+  late: number;
+  seconds: number;
+}
+
+/** What a worker has published of its queues. */
+export function queueOrders(stats: Float64Array): QueueOrderReport[] {
+  const at = Stat.source;
+  const told = Math.min(TOLD_QUEUES, stats[at + FrameStat.queues]);
+  return Array.from({ length: told }, (_, i) => {
+    const [queue, packets, late, seconds] = stats.subarray(at + FrameStat.orders + i * ORDER_STATS);
+    return { queue, packets, late, seconds };
+  });
+}
 
 /** Capture by AF_XDP on one interface: the program behind its gate, and who takes the frames of which queue. */
 export class FrameCapture {
@@ -100,11 +123,19 @@ export function openFrames(setup: FrameSource): {
       // As long as a frame waits in a block of a ring on the average.
       lookMs: Math.max(1, Math.round(setup.retireMs / 2)),
     });
+    const told = source.orders.slice(0, TOLD_QUEUES);
     return {
       source,
       publish: (out) => {
         out[FrameStat.queues] = sockets.length;
         out[FrameStat.zeroCopy] = zeroCopy;
+        let at: number = FrameStat.orders;
+        for (const { queue, order } of told) {
+          out[at++] = queue;
+          out[at++] = order[Order.frames];
+          out[at++] = order[Order.late];
+          out[at++] = order[Order.seconds];
+        }
       },
     };
   } catch (error) {

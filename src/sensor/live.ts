@@ -1,4 +1,6 @@
 import { monotonicSeconds } from '../gate/clock.ts';
+import type { LineListener, LogWatch } from '../log/log-watch.ts';
+import type { LogName } from '../log/target.ts';
 import type { LiveGate } from './live-gate.ts';
 import type { LossReport } from './losses/index.ts';
 import { Stat } from './setup.ts';
@@ -46,6 +48,10 @@ export interface LiveRun {
   gates(): LiveGate[];
   readonly tallies: RunTallies;
   readonly logDir: string;
+  /** Lines of the logs are JSON. */
+  readonly jsonLogs: boolean;
+  /** Lines of these logs as they are written; undefined once they are closed. */
+  watchLogs(logs: readonly LogName[], seen: LineListener): LogWatch | undefined;
 }
 
 /** Opens what shows a run; it is closed before the run lets go of anything. */

@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { accountNumber } from '../base/accounts.ts';
 import type { RunConfig } from '../base/config.ts';
 import { SluiceError } from '../base/errors.ts';
+import { systemText } from '../base/file-error.ts';
 import { natsAccess } from '../fleet/nats-access.ts';
 import { GateClient } from '../gate/client.ts';
 import { type Place, placeOf } from '../gate/control-places.ts';
@@ -299,7 +300,7 @@ export class RunControl {
         mkdirSync(logDir, { recursive: true });
         this.#audit = new AuditLog(logDir, (text) => this.#parts.warn(text));
       } catch (error) {
-        this.#parts.warn(`audit.log cannot be written: ${(error as Error).message}`);
+        this.#parts.warn(`audit.log cannot be written: ${systemText(error)}`);
         return;
       }
     }

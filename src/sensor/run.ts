@@ -323,6 +323,8 @@ class Sensor {
       gates: () => this.#stations.flatMap(({ live }) => live ?? []),
       tallies: this.#tallies,
       logDir: this.#config.logDir,
+      jsonLogs: this.#config.logFormat === 'json',
+      watchLogs: (logs, seen) => this.#log?.watch(logs, seen),
     };
   }
 

@@ -150,7 +150,7 @@ export const Stat = {
   /** Of the source, by its kind; SOURCE_STATS. */
   source: 53,
   /** For each policy, see PolicyStat. */
-  policies: 85,
+  policies: 117,
 } as const;
 export const SOURCE_STATS = Stat.policies - Stat.source;
 

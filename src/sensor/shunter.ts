@@ -8,9 +8,10 @@ import type { Threshold } from '../gate/ops.ts';
 import { Absorption } from './absorption.ts';
 import { Carriers } from './carriers.ts';
 import { Endings } from './endings.ts';
-import { type Books, type Episode, isLive, newBooks, newEpisode, type ShuntTotals } from './episode.ts';
+import { type Books, type Episode, isLive, newBooks, newEpisode } from './episode.ts';
 import { HandOff, RETRY_SECONDS } from './hand-off.ts';
 import { type Note, Notes } from './notes.ts';
+import type { ShuntedPart, ShunterEvents, ShunterOptions } from './shunter-types.ts';
 
 const IPPROTO_TCP = 6;
 /** Protocols for which gate and flow engine have the same key: ICMP, TCP, UDP, ESP, AH, ICMPv6. */
@@ -18,36 +19,6 @@ const KEYED: ReadonlySet<number> = new Set([1, IPPROTO_TCP, 17, 50, 51, 58]);
 const SYN_FIN_RST = 0x07;
 /** Ends that a packet shows, which passes. */
 const CLOSED: ReadonlySet<EndReason> = new Set(['syn', 'fin', 'rst']);
-
-/** What is told to the log and to the counters; all of it happens at most a few times per connection. */
-export interface ShunterEvents {
-  started(slot: number, trigger: number): void;
-  /**
-   * `dropped` during this shunt; a connection may have several. `seconds` from the triggering packet to the first dropped
-   * one; undefined when none was dropped.
-   */
-  ended(
-    slot: number,
-    trigger: number,
-    reason: EndReason,
-    dropped: ShuntTotals,
-    seconds: number | undefined,
-  ): void;
-  refused(slot: number, trigger: number, reason: 'full' | 'local'): void;
-  /** A connection goes on that began in an earlier process; `dropped` during the shunt that ended with that one. */
-  recovered(slot: number, trigger: number, dropped: ShuntTotals, last: number | undefined): void;
-  /** Packets that were dropped after the connection's record had been written. */
-  late(pkts: number, ipBytes: number): void;
-}
-
-/** What the record of a connection says about its shunts. */
-export interface ShuntedPart {
-  totals: ShuntTotals;
-  trigger: number;
-  recovered: boolean;
-  /** It is a tunnel: what counts here was dropped inside of it, and counts in the records of that too. */
-  carrier: boolean;
-}
 
 /**
  * The shunts of one worker's connections (ADR 0005). XDP comes before the ring, so each packet is counted on exactly one
@@ -87,25 +58,7 @@ export class Shunter {
     return books?.current === episode ? books : undefined;
   };
 
-  constructor(options: {
-    engine: FlowEngineApi;
-    gate: GateClient;
-    ring: RingPosition;
-    events: ShunterEvents;
-    /** Idle limit that the kernel holds each entry to, seconds. */
-    idle: number | 'off';
-    /** Longer than a block of the ring stays open. */
-    settleMs: number;
-    /** CLOCK_REALTIME − CLOCK_MONOTONIC, seconds: changes when the clock is set. */
-    clockOffset: () => number;
-    /** Seconds between two values of the gate's clock. */
-    tick: number;
-    isLocal: (family: 4 | 6, key: Uint8Array) => boolean;
-    /** The gate looks into tunnels. */
-    inTunnels?: boolean;
-    /** How logs name the policy with this index. */
-    trigger: (index: number) => string;
-  }) {
+  constructor(options: ShunterOptions) {
     const { engine, gate, ring } = options;
     this.#engine = engine;
     this.#gate = gate;

@@ -16,7 +16,7 @@ import type { SslLogRecord } from '../log/ssl-log.ts';
 import { CommunityIds } from '../packet/community-id.ts';
 import type { ShuntTotals } from './episode.ts';
 import type { WorkerSetup } from './setup.ts';
-import type { ShuntedPart } from './shunter.ts';
+import type { ShuntedPart } from './shunter-types.ts';
 
 /** What a line of shunt.log says beside the connection. */
 export interface ShuntLine {

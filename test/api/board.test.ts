@@ -255,7 +255,7 @@ const status = (at: number, packets: number, ring: number) =>
     packets,
     bytes: packets * 100,
     ledger: null,
-    losses: { ring, socket: 0, logLines: 0 },
+    losses: { packets: ring, ring, socket: 0, logLines: 0 },
     connections: { open: 4 },
     shunts: { live: 2 },
     cpuSeconds: at / 2,

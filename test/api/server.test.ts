@@ -20,6 +20,7 @@ import {
 } from '../../src/api/shapes.ts';
 import { SluiceError } from '../../src/base/errors.ts';
 import { emptyLedger } from '../../src/gate/ledger.ts';
+import type { LineListener, LogWatch } from '../../src/log/log-watch.ts';
 import type { LiveRun } from '../../src/sensor/live.ts';
 import type { LossReport } from '../../src/sensor/losses/index.ts';
 import type { Snapshot } from '../../src/sensor/snapshot.ts';
@@ -90,8 +91,16 @@ const losses: LossReport = {
   ],
 };
 
+interface State {
+  healthy: boolean;
+  now: Snapshot;
+  jsonLogs?: boolean;
+  /** Told of lines, while somebody watches. */
+  watching?: { logs: readonly string[]; seen: LineListener } | undefined;
+}
+
 /** A run that never was; `state` is what it says of itself. */
-function madeUp(state: { healthy: boolean; now: Snapshot }): LiveRun {
+function madeUp(state: State): LiveRun {
   const worker = { packets: 6, bytes: 600, dropped: 5, cpuSeconds: 0.5, idle: 0.1 };
   return {
     started: 1_790_000_000,
@@ -101,6 +110,14 @@ function madeUp(state: { healthy: boolean; now: Snapshot }): LiveRun {
     gates: () => [],
     tallies: new RunTallies(),
     logDir: dir,
+    jsonLogs: state.jsonLogs ?? true,
+    watchLogs: (logs, seen) => {
+      state.watching = { logs, seen };
+      const close = (): void => {
+        state.watching = undefined;
+      };
+      return { skipped: 0, close } as unknown as LogWatch;
+    },
     sources: () => [
       { name: 'eth1', kind: 'interface', mode: 'native', drop: 'xdp', capture: 'ring', workers: [worker] },
     ],
@@ -110,11 +127,35 @@ function madeUp(state: { healthy: boolean; now: Snapshot }): LiveRun {
 
 const open = async (
   options: Partial<ApiOptions> = {},
-  state = { healthy: true, now: snapshot },
+  state: State = { healthy: true, now: snapshot },
 ): Promise<ApiServer> => await ApiServer.open(madeUp(state), '9.9.9', { listen: '127.0.0.1:0', ...options });
 
 const asked = async (url: string, path: string, headers: Record<string, string> = {}) =>
   await fetch(`${url}${path}`, { headers });
+
+/** Reads the stream, and keeps its events. */
+function onlooker(url: string): {
+  names: () => Set<string>;
+  of: (name: string) => unknown[];
+  close: () => void;
+} {
+  let text = '';
+  const request = httpGet(url, (response) => {
+    response.on('data', (data: Buffer) => (text += data.toString()));
+    response.on('error', () => {});
+  });
+  request.on('error', () => {});
+  const events = (): string[][] =>
+    [...text.matchAll(/^event: (.*)\ndata: (.*)\n\n/gm)].map(([, name, data]) => [name, data]);
+  return {
+    names: () => new Set(events().map(([name]) => name)),
+    of: (wanted) =>
+      events()
+        .filter(([name]) => name === wanted)
+        .map(([, data]) => JSON.parse(data) as unknown),
+    close: () => request.destroy(),
+  };
+}
 
 /** A key and a certificate signed by it. */
 function make(name: string): [string, string] {
@@ -206,6 +247,38 @@ describe('the API', () => {
     expect(later).not.toContain('policy="tls"');
   });
 
+  test("metrics keep to Prometheus' conventions, and what labels can be is bounded", async () => {
+    await using api = await open();
+    const text = await (await asked(api.url, '/metrics')).text();
+    const help = new Map([...text.matchAll(/^# HELP (\S+) (.+)$/gm)].map(([, name, about]) => [name, about]));
+    const kinds = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, kind]) => ({ name, kind }));
+    expect(kinds.length).toBeGreaterThan(METRICS.length);
+    for (const { name, kind } of kinds) {
+      expect(name).toMatch(/^[a-z][a-z0-9]*(?:_[a-z0-9]+)*$/);
+      expect(help.get(name), name).toMatch(/\.$|[a-z]$/);
+      // What only grows says so, nothing else does; units are base units, and no type stands in a name.
+      expect([name, name.endsWith('_total')]).toEqual([name, kind === 'counter']);
+      expect(name).not.toMatch(
+        /_(?:counter|gauge|count|sum|bucket|milliseconds|microseconds|minutes|hours|kilobytes|megabytes|bits|percent)(?:_|$)/,
+      );
+    }
+    // Nothing that traffic brings is a label: no address, no port, no name.
+    const labels = new Set(METRICS.flatMap(({ labels: of = [] }) => of));
+    expect([...labels].toSorted()).toEqual([
+      'counter',
+      'policy',
+      'queue',
+      'reason',
+      'source',
+      'stage',
+      'verdict',
+      'where',
+      'worker',
+    ]);
+    const series = text.split('\n').filter((line) => line.startsWith('sluice_'));
+    expect(new Set(series.map((line) => line.slice(0, line.lastIndexOf(' ')))).size).toBe(series.length);
+  });
+
   test('the stream has rates', async () => {
     const state = { healthy: true, now: snapshot };
     await using api = await open({}, state);
@@ -224,6 +297,36 @@ describe('the API', () => {
     expect(tick.rates.seenPkts * tick.seconds).toBeCloseTo(100, 6);
     expect(tick.rates.seenBits * tick.seconds).toBeCloseTo(8000, 6);
     request.destroy();
+  });
+
+  test('the stream has what happens for who asks for it', async () => {
+    const state: State = { healthy: true, now: snapshot };
+    await using api = await open({}, state);
+    const heard = onlooker(`${api.url}/v1/stream?with=flows,notices`);
+    const others = onlooker(`${api.url}/v1/stream`);
+    await until(() => state.watching !== undefined && others.names().has('tick'), 'nobody watches the logs');
+    expect(state.watching?.logs).toEqual(['conn', 'notice']);
+    state.watching?.seen('conn', Buffer.from('{"uid":"C1"}\n{"uid":"C2"}\n'), 2);
+    await until(() => heard.of('flows').length === 1, 'no flows');
+    expect(heard.of('flows')).toEqual([[{ uid: 'C1' }, { uid: 'C2' }]]);
+    heard.close();
+    await until(() => state.watching === undefined, 'it watches for nobody');
+    expect(others.names()).toEqual(new Set(['tick']));
+    others.close();
+  });
+
+  test('topics that there are not, and records of logs that are no JSON, are refused', async () => {
+    await using api = await open({}, { healthy: true, now: snapshot, jsonLogs: false });
+    const code = async (topics: string): Promise<unknown> => {
+      const answer = await asked(api.url, `/v1/stream?with=${topics}`);
+      return [answer.status, ((await answer.json()) as { error: { code: string } }).error.code];
+    };
+    expect(await code('flows')).toEqual([400, 'USAGE']);
+    expect(await code('everything')).toEqual([400, 'USAGE']);
+    const attacks = onlooker(`${api.url}/v1/stream?with=attacks`);
+    await until(() => attacks.names().has('tick'), 'there is no stream');
+    attacks.close();
+    expect(await (await asked(api.url, '/openapi.json')).text()).toContain('text/event-stream');
   });
 
   test('the board, the history and what a look at a flow answers', async () => {

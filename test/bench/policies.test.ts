@@ -14,13 +14,15 @@ it('policies: a row for each set and each number of signatures', async () => {
     signatures: [3, 30],
     decisions: 10,
     caches: 1 << 16,
+    compiled: 10,
     packets: 100,
   };
   const { tables, notes } = await benchPolicies(1, io, sizes);
-  const [sets, signed, packets] = tables;
-  expect(sets.rows.map(({ name }) => name)).toHaveLength(6);
+  const [sets, signed, packets, memory] = tables;
+  expect(sets.rows.map(({ name }) => name)).toHaveLength(9);
   expect(signed.rows.map(({ name }) => name)).toEqual(['3 signatures', '30 signatures']);
   expect(packets.rows.map(({ name }) => String(name).split(/:| /)[0])).toEqual(['settled', 'waits', 'waits']);
+  expect(memory.rows).toHaveLength(4);
   expect(notes.join(' ')).toMatch(/ns at p99 .* kept/);
 });
 

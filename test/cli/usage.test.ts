@@ -111,6 +111,32 @@ describe('help', () => {
   });
 });
 
+/** Every command that has no commands below it, as the help names them. */
+async function everyCommand(above: readonly string[] = []): Promise<string[][]> {
+  const { stdout } = await sluice(...above, '--help');
+  const [, list = ''] = stdout.split(/^Commands:$/m);
+  const names = [...list.split(/^\S/m)[0].matchAll(/^ {2}([a-z][a-z-]*)/gm)].map(([, name]) => name);
+  const below = names.filter((name) => name !== 'help').map((name) => [...above, name]);
+  if (below.length === 0) return [[...above]];
+  return (await Promise.all(below.map(everyCommand))).flat();
+}
+
+it('every command has help with an example, and says which option it does not know', async () => {
+  const commands = await everyCommand();
+  expect(commands.length).toBeGreaterThan(50);
+  for (const command of commands) {
+    const help = await sluice(...command, '--help');
+    expect([command, help.code, help.stderr]).toEqual([command, 0, '']);
+    const [, examples = ''] = help.stdout.split(/^Examples?:$/m);
+    expect(examples, `no example: ${command.join(' ')}`).toContain(`sluice ${command.join(' ')}`);
+    const bad = await sluice(...command, '--no-such-option');
+    expect([command, bad.code, bad.stdout]).toEqual([command, 2, '']);
+    expect(bad.stderr).toMatch(
+      /^error\[USAGE\]: (?:unknown option '--no-such-option'|required option .* not specified)\nhelp: /,
+    );
+  }
+});
+
 describe('sluice config', () => {
   it('check accepts a good file and names what is wrong in a bad one', async () => {
     const good = file('good.yaml', 'interface: [eth1]\ntap: true\nlease: 3s\n');

@@ -25,6 +25,7 @@ const edge = (
     },
   ],
   refused: [],
+  programs: null,
 });
 
 it('what edges have told of a rule is summed up', () => {

@@ -9,7 +9,7 @@ import { Files } from '../../src/doctor/facts/files.ts';
 import { interruptNames, nicQueues, queueOfName } from '../../src/doctor/facts/irq.ts';
 import { parseCpuMask } from '../../src/doctor/facts/nic.ts';
 import { pciFacts } from '../../src/doctor/facts/pci.ts';
-import { cpuTicks, processTicks } from '../../src/doctor/facts/sample.ts';
+import { cpuTicks, processTicks, ratesBetween } from '../../src/doctor/facts/sample.ts';
 import { groupsOf, packetTable } from '../../src/doctor/facts/sensors.ts';
 import { channelOf, memoryModules } from '../../src/doctor/facts/smbios.ts';
 import { softnet } from '../../src/kernel/index.ts';
@@ -225,6 +225,20 @@ describe('counters', () => {
     ]);
     const rest = Array.from({ length: 20 }, (_, i) => i).join(' ');
     expect(processTicks(`12 (a name) with ) S ${rest}`)).toBe(10 + 11);
+  });
+
+  it('of interfaces: what was added, and what of it was lost', () => {
+    const before = {
+      packets: 100,
+      bytes: 1000,
+      lost: { rx_dropped: 5, 'port.rx_dropped': 9, rx_alloc_fail: 7 },
+    };
+    const now = {
+      packets: 150,
+      bytes: 4000,
+      lost: { rx_dropped: 8, 'port.rx_dropped': 9, rx_alloc_fail: 1 },
+    };
+    expect(ratesBetween(before, now)).toEqual({ packets: 50, bytes: 3000, lost: { rx_dropped: 3 } });
   });
 
   it('masks of CPUs, there and back', () => {

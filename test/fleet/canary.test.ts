@@ -68,6 +68,7 @@ const told = (
   interface: 'eth1',
   site,
   roles: [],
+  programs: null,
   seen: { pkts: seen, bytes: 0 },
   ts: NOW,
   rules:

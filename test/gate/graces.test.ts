@@ -57,3 +57,19 @@ test('what has time begins later, together', async () => {
     vi.useRealTimers();
   }
 });
+
+test('what has time goes with a wait that begins meanwhile, and not with one that has begun', async () => {
+  const ends: (() => void)[] = [];
+  const graces = new Graces(() => new Promise<void>((resolve) => ends.push(resolve)));
+  const first = graces.pass();
+  const soon = graces.soon();
+  ends[0]();
+  expect(await state(first)).toBe('over');
+  expect(await state(soon)).toBe('waits');
+  const second = graces.pass();
+  expect(ends.length).toBe(2);
+  expect(await state(soon)).toBe('waits');
+  ends[1]();
+  expect(await state(second)).toBe('over');
+  expect(await state(soon)).toBe('over');
+});

@@ -136,7 +136,7 @@ describe('the log thread', () => {
     const target = new LinkTarget(link, 1000);
     const line = Buffer.from(`${'x'.repeat(99)}\n`);
     // The count of taken bytes moves only when the thread gets to it; stop it from being seen at all.
-    const held = new LinkTarget({ port: link.port, taken: new SharedArrayBuffer(4) }, 1000);
+    const held = new LinkTarget({ port: link.port, books: new SharedArrayBuffer(8) }, 1000);
     for (let n = 0; n < 15; n++) held.append('conn', line, 1);
     expect(held.lost).toBe(5);
     expect(held.peak).toBe(1000);
@@ -145,6 +145,50 @@ describe('the log thread', () => {
     expect(target.lost).toBe(0);
     target.close();
     expect(await thread.close()).toMatchObject({ lines: 11 });
+  });
+
+  it('lines of some logs come to who watches as well, and to nobody once that is over', async () => {
+    const thread = await LogThread.start({ dir });
+    const target = new LinkTarget(thread.link());
+    const seen: [LogName, string, number][] = [];
+    const watch = thread.watch(['conn', 'notice'], (log, bytes, count) =>
+      seen.push([log, Buffer.from(bytes).toString(), count]),
+    );
+    target.append('conn', Buffer.from('a\nb\n'), 2);
+    target.append('ssl', Buffer.from('c\n'), 1);
+    target.append('notice', Buffer.from('d\n'), 1);
+    await thread.flush();
+    // What is in the files has come, at the latest when it ends.
+    watch.close();
+    expect(seen).toEqual([
+      ['conn', 'a\nb\n', 2],
+      ['notice', 'd\n', 1],
+    ]);
+    expect(watch.skipped).toBe(0);
+    target.append('conn', Buffer.from('e\n'), 1);
+    target.close();
+    expect(await thread.close()).toMatchObject({ lines: 5, lost: 0 });
+    expect(seen).toHaveLength(2);
+  });
+
+  it('who watches and does not take costs the files nothing, and knows how much it has missed', async () => {
+    const thread = await LogThread.start({ dir });
+    const target = new LinkTarget(thread.link());
+    let seen = 0;
+    const watch = thread.watch(['conn'], (_, __, count) => {
+      seen += count;
+    });
+    const chunk = Buffer.from(`${'x'.repeat(1023)}\n`.repeat(256));
+    for (let n = 0; n < 20; n++) target.append('conn', chunk, 256);
+    // This thread takes nothing until the others are done.
+    const began = Date.now();
+    while (target.underWay > 0 && Date.now() - began < 60_000) block(5);
+    expect(target.underWay).toBe(0);
+    watch.close();
+    expect(watch.skipped).toBeGreaterThan(0);
+    expect(seen + watch.skipped).toBe(20 * 256);
+    target.close();
+    expect(await thread.close()).toMatchObject({ lines: 20 * 256, lost: 0 });
   });
 });
 

@@ -1,18 +1,17 @@
-import { accessSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { expect } from 'vitest';
 import { createLab, type Lab } from '../../lab/lab.ts';
 import type { TrafficPlan } from '../../lab/plan.ts';
 import { runTraffic } from '../../lab/traffic.ts';
 import { forward } from '../../src/cli/forward.ts';
 import { documentOf, LogDir, type Run, runOnTap, SLUICE } from '../sensor/run.ts';
+import { findings, isState, lacksBrowser, launchBrowser, picture } from '../support/browser.ts';
 import { kernelTest, until } from '../support/kernel.ts';
 
-const CHROMIUM = '/usr/bin/chromium';
 const ONLOOKERS = 100;
 /** For each step of the page, on a machine that has other work. */
 const PATIENCE_MS = 120_000;
@@ -33,16 +32,6 @@ const TRAFFIC: TrafficPlan = {
 };
 /** Not in the lab: shunted by hand, so that nothing ends it. */
 const BY_HAND = 'tcp 192.0.2.1:50001 192.0.2.2:443';
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-
-function lacksBrowser(): string | undefined {
-  try {
-    accessSync(CHROMIUM, constants.X_OK);
-    return undefined;
-  } catch {
-    return `${CHROMIUM} is not there: apt-get install chromium`;
-  }
-}
 
 /** Onlookers of the stream by themselves, without a page. */
 class Onlookers {
@@ -68,19 +57,10 @@ class Onlookers {
 }
 
 /** What runs in the page is text: the types of a browser are not those of these tests. */
-const SERIOUS = `axe.run().then(({ violations }) => violations
-  .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-  .map(({ id, nodes }) => id + ': ' + nodes.map(({ html, failureSummary }) => html + ' ' + failureSummary).join('; ')))`;
 const FOCUSED = `(() => {
   const at = document.activeElement;
   return at?.getAttribute('aria-label') ?? at?.closest('label')?.textContent ?? at?.textContent ?? '';
 })()`;
-
-/** What somebody who does not see the page, or uses no mouse, would not get by with. */
-async function findings(page: Page): Promise<string[]> {
-  await page.evaluate(AXE);
-  return await page.evaluate<string[]>(SERIOUS);
-}
 
 /** Where the keyboard goes from where it is. */
 async function tabOrder(page: Page, steps: number): Promise<string[]> {
@@ -92,19 +72,8 @@ async function tabOrder(page: Page, steps: number): Promise<string[]> {
   return order;
 }
 
-/** `SLUICE_SCREENSHOTS=DIR` keeps pictures, to be looked at. */
-async function picture(page: Page, name: string): Promise<void> {
-  const directory = process.env['SLUICE_SCREENSHOTS'];
-  if (directory === undefined) return;
-  await page.evaluate('scrollTo(0, 0)');
-  await page.screenshot({ path: join(directory, `${name}.png`), fullPage: true });
-}
-
 const number = async (page: Page, name: string): Promise<number> =>
   Number(await page.locator(`data[data-name="${name}"]`).getAttribute('value'));
-
-const isState = async (page: Page, state: string): Promise<void> =>
-  await page.locator(`.state[data-state="${state}"]`).waitFor();
 
 async function inTap(lab: Lab, ...args: string[]): Promise<string> {
   return (await lab.exec('tapA', [...SLUICE, ...args])).stdout;
@@ -139,11 +108,7 @@ kernelTest(
     const moving = runTraffic(lab, TRAFFIC, { signal: traffic.signal });
     let browser: Browser | undefined;
     try {
-      browser = await chromium.launch({
-        executablePath: CHROMIUM,
-        timeout: PATIENCE_MS,
-        args: process.getuid?.() === 0 ? ['--no-sandbox'] : [],
-      });
+      browser = await launchBrowser(PATIENCE_MS);
       const page = await browser.newPage({ viewport: { width: 1440, height: 1000 }, colorScheme: 'light' });
       page.setDefaultTimeout(PATIENCE_MS);
       const outside: string[] = [];

@@ -1,33 +1,23 @@
-import {
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statfsSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect } from 'vitest';
-import type { Ledger } from '../../src/gate/index.ts';
-import { conversation } from '../../src/packet/conversation.ts';
-import type { ConnLine } from '../sensor/compare.ts';
-import { documentOf, type Ended, Feed, mixed, Run } from '../sensor/run.ts';
+import { Feed, mixed } from '../sensor/run.ts';
 import { kernelTest, ownNetns, sh, until, vethPair } from '../support/kernel.ts';
+import {
+  count,
+  FEATURES,
+  ledgerOf,
+  long,
+  PATIENCE,
+  ports,
+  RATE,
+  records,
+  runInto,
+  short,
+} from './disk-support.ts';
 
 ownNetns();
-
-const FEATURES = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
-const RATE = 6000;
-/** Seconds that a step may take on a machine that is busy. */
-const PATIENCE = 60;
-
-function ledgerOf(ended: Ended): Ledger {
-  const { ledger } = documentOf(ended);
-  if (ledger === undefined) throw new Error('a run without a gate');
-  return ledger;
-}
 
 let dir: string;
 beforeEach(() => {
@@ -35,44 +25,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
-/** Short connections, each with a client port of its own. */
-const short = (from: number, n: number) =>
-  Array.from({ length: n }, (_, i) =>
-    conversation({
-      client: { address: '10.1.0.1', port: from + i },
-      server: { address: '10.2.0.1', port: 8080 },
-      turns: [
-        { from: 'client', data: 100 },
-        { from: 'server', data: 100 },
-      ],
-    }),
-  );
-/** One that is shunted. */
-const long = (port: number) =>
-  conversation({
-    client: { address: '10.1.0.2', port },
-    server: { address: '10.2.0.1', port: 8080 },
-    turns: [
-      { from: 'client', data: 100 },
-      { from: 'server', data: 1_000_000 },
-    ],
-    mss: 1400,
-  });
-
-/** Records of a log with the files that were kept aside; throws for a line that is not whole. */
-function records(name: string, at = dir): ConnLine[] {
-  return readdirSync(at)
-    .filter((file) => file.startsWith(`${name}.`))
-    .flatMap((file) => readFileSync(join(at, file), 'utf8').split('\n').slice(0, -1))
-    .map((line) => JSON.parse(line) as ConnLine);
-}
-const ports = (lines: readonly ConnLine[]): number[] =>
-  lines.map((line) => Number(line['id.orig_p'])).sort((a, b) => a - b);
-const count = (from: number, n: number): number[] => Array.from({ length: n }, (_, i) => from + i);
-const runOn = (ifname: string, ...more: string[]): Promise<Run> =>
-  new Run(
-    ['run', '-i', ifname, '--tap', '--policy', 'bulk=20kB', '--json', '--log-dir', dir].concat(more),
-  ).ready();
+const runOn = (ifname: string, ...more: string[]) => runInto(dir, ifname, ...more);
 
 /** A small disk on `dir`, until the end of the scope. */
 function smallDisk(size: string): Disposable & { grow(size: string): void } {
@@ -118,7 +71,7 @@ kernelTest(
       const ledger = ledgerOf(ended);
       expect(ledger.seen.pkts).toBe([...before, ...during, ...after].flat().length);
       expect(ledger.shunted.pkts).toBeGreaterThan(0);
-      const conn = records('conn');
+      const conn = records('conn', dir);
       expect(ports(conn)).toEqual([
         ...count(20_000, 100),
         ...count(30_000, 2000),
@@ -130,8 +83,8 @@ kernelTest(
         resp_bytes: 1_000_000,
         conn_state: 'SF',
       });
-      expect(records('stats').at(-1)).toMatchObject({ log_lost: 0, pkts_dropped: 0 });
-      const told = records('notice').filter(({ note }) => note === 'Sluice::Log_Disk');
+      expect(records('stats', dir).at(-1)).toMatchObject({ log_lost: 0, pkts_dropped: 0 });
+      const told = records('notice', dir).filter(({ note }) => note === 'Sluice::Log_Disk');
       expect(told.map(({ msg }) => String(msg).slice(0, 14))).toEqual(['the logs canno', 'the logs are b']);
     } finally {
       remove();
@@ -149,7 +102,7 @@ kernelTest(
       await using run = await runOn(a);
       await new Feed(b, mixed(short(20_000, 100)), RATE).done;
       await until(
-        () => existsSync(join(dir, 'conn.log')) && records('conn').length === 100,
+        () => existsSync(join(dir, 'conn.log')) && records('conn', dir).length === 100,
         'no records',
         PATIENCE,
       );
@@ -162,8 +115,8 @@ kernelTest(
       await new Feed(b, mixed(short(30_000, 100)), RATE).done;
       const ended = await run.stop();
       expect(ended.code).toBe(0);
-      expect(ports(records('conn'))).toEqual(count(30_000, 100));
-      expect(records('notice').some(({ note }) => note === 'Sluice::Log_Moved')).toBe(true);
+      expect(ports(records('conn', dir))).toEqual(count(30_000, 100));
+      expect(records('notice', dir).some(({ note }) => note === 'Sluice::Log_Moved')).toBe(true);
       expect(ledgerOf(ended).seen.pkts).toBe([...short(0, 100), ...short(0, 100)].flat().length);
     } finally {
       remove();
@@ -183,10 +136,10 @@ kernelTest(
       await new Feed(b, mixed(load), RATE).done;
       const ended = await run.stop();
       expect(ended.code).toBe(0);
-      expect(ports(records('conn'))).toEqual([...count(20_000, 3000), ...count(50_000, 20)]);
+      expect(ports(records('conn', dir))).toEqual([...count(20_000, 3000), ...count(50_000, 20)]);
       expect(readdirSync(dir).filter((name) => name.startsWith('conn.')).length).toBeGreaterThan(10);
       expect(ledgerOf(ended).seen.pkts).toBe(load.flat().length);
-      expect(records('stats').at(-1)).toMatchObject({ log_lost: 0, pkts_dropped: 0 });
+      expect(records('stats', dir).at(-1)).toMatchObject({ log_lost: 0, pkts_dropped: 0 });
     } finally {
       remove();
     }

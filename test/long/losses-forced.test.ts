@@ -4,7 +4,7 @@ import { expect } from 'vitest';
 import { FLOWS_WHOLE, Rings, sendAll } from '../../bench/fanout-rings.ts';
 import { SlPacket } from '../../src/gate/layout.gen.ts';
 import { RulesSlot } from '../../src/gate/layout.ts';
-import { GateLosses, type LossRow, type LossTable } from '../../src/gate/losses/index.ts';
+import { GateLosses, type LossTable } from '../../src/gate/losses/index.ts';
 import { onlineCpus } from '../../src/gate/steer.ts';
 import {
   interfaceInfo,
@@ -20,17 +20,12 @@ import { handRule } from '../gate/hand-rule.ts';
 import { gateKey, TestGate } from '../gate/support.ts';
 import { documentOf, Feed, LogDir, runOn } from '../sensor/run.ts';
 import { ip, kernelTest, ownNetns, sh, until, untilOperational, vethPair } from '../support/kernel.ts';
+import { macOf, rowOf, times, total } from './losses-support.ts';
 
 /** Every loss here is caused for real, and the sums of the ledger have to be right (docs/losses.md says which test forces what). */
 
 ownNetns();
 
-const rowOf = ({ rows }: LossTable, stage: string, counter: string): LossRow | undefined =>
-  rows.find((row) => row.stage === stage && row.counter === counter);
-const total = ({ rows }: LossTable, stage: string, counter: string, where?: string): number =>
-  rows
-    .filter((row) => row.stage === stage && row.counter === counter && (where ?? row.where) === row.where)
-    .reduce((sum, row) => sum + row.total, 0);
 /** What the head of the table has to be. */
 const sumOf = ({ rows }: LossTable, kind: string): number =>
   rows.filter((row) => row.kind === kind && row.unit === 'packets').reduce((sum, row) => sum + row.total, 0);
@@ -89,7 +84,7 @@ kernelTest(
       ip(`link add vx0 type vxlan id 7 local 10.9.0.2 remote 10.9.0.1 dstport 4789 dev ${under.a}`);
       ip('link set vx0 addrgenmode none');
       ip('link set vx0 up');
-      const mac = /link\/ether (\S+)/.exec(sh('ip', 'link', 'show', under.a))?.[1] ?? '';
+      const mac = macOf(under.a);
       const inTunnel = (tos: number): Uint8Array =>
         eth({ dst: mac })
           .ipv4({ src: '10.9.0.1', dst: '10.9.0.2', tos })
@@ -127,6 +122,8 @@ kernelTest(
       expect(total(losses, 'softnet', 'dropped')).toBeGreaterThanOrEqual(copied - reached);
       expect(total(losses, 'softnet', 'squeezed')).toBeGreaterThan(0);
       expect(rowOf(losses, 'softnet', 'squeezed')?.kind).toBe('warning');
+      expect(total(losses, 'softnet', 'processed')).toBeGreaterThan(good);
+      expect(total(losses, 'nic', 'received', tap.b)).toBe(reached);
       expect(total(losses, 'nic', 'errors.rx_errors', 'vx0')).toBe(refused);
       expect(total(losses, 'worker', 'handled', tap.b) + total(losses, 'capture', 'ringFull', tap.b)).toBe(
         reached,
@@ -142,8 +139,6 @@ kernelTest(
     }
   },
 );
-
-const times = (frame: Uint8Array, count: number): Uint8Array[] => Array.from({ length: count }, () => frame);
 
 /** A program in the slot of rules that leaves a verdict that there is not, as a foreign one might. */
 function undecided(gate: TestGate) {

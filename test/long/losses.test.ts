@@ -6,7 +6,8 @@ import { eth } from '../../src/packet/build.ts';
 import type { LossReport } from '../../src/sensor/losses/index.ts';
 import { corpusRoot, readCases, runCase } from '../flow/support/corpus.ts';
 import { documentOf, Feed, LogDir, Run, runOn } from '../sensor/run.ts';
-import { ip, kernelTest, ownNetns, sh, until, vethPair } from '../support/kernel.ts';
+import { ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+import { macOf, times, total } from './losses-support.ts';
 
 ownNetns();
 
@@ -17,13 +18,8 @@ const datagrams = (count: number, bytes: number): Uint8Array[] => {
     .udp({ sport: 1000, dport: 9 })
     .payload(bytes)
     .bytes();
-  return Array.from({ length: count }, () => frame);
+  return times(frame, count);
 };
-
-const total = ({ rows }: LossReport, stage: string, counter: string): number =>
-  rows
-    .filter((row) => row.stage === stage && row.counter === counter)
-    .reduce((sum, row) => sum + row.total, 0);
 
 /** What `sluice top --once --json` says. */
 async function topOf(...args: string[]): Promise<{ ledger: { seen: { pkts: number } }; losses: LossReport }> {
@@ -73,7 +69,7 @@ kernelTest(
     using logs = new LogDir();
     try {
       ip(`addr add 10.9.0.2/24 dev ${a}`);
-      const mac = /link\/ether (\S+)/.exec(sh('ip', 'link', 'show', a))?.[1] ?? '';
+      const mac = macOf(a);
       const to = (damaged: boolean, dport = 4789): Uint8Array => {
         const bytes = eth({ dst: mac })
           .ipv4({ src: '10.9.0.1', dst: '10.9.0.2' })

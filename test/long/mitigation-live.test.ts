@@ -1,12 +1,10 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { type Attacking, attackOf } from '../../bench/attack-traffic.ts';
-import { usualTraffic } from '../../bench/usual-traffic.ts';
-import type { RuleRow, StatusReport } from '../../src/gate/control-protocol.ts';
-import { PacketSender } from '../../src/kernel/index.ts';
+import type { RuleRow } from '../../src/gate/control-protocol.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
 import { LogDir, type Run, runOn } from '../sensor/run.ts';
+import { AttackTraffic, learned } from '../support/attack-traffic.ts';
 import { sluice } from '../support/command.ts';
 import { kernelTest, ownNetns, vethPair } from '../support/kernel.ts';
 
@@ -29,71 +27,9 @@ const linesOf = (directory: string, log = 'mitigation'): Line[] => {
 
 /** Seconds for what takes one or two when the machine is quiet. */
 const PATIENCE = 120;
-const USUAL_PPS = 500;
 
 const untilTold = (directory: string, what: (line: Line) => boolean, name: string): Promise<Line> =>
   eventually(async () => linesOf(directory).find(what), `nothing says: ${name}`, PATIENCE);
-
-/** Sends usual traffic at a rate, and an attack beside it for as long as it is told to. */
-class Traffic {
-  readonly #sender: PacketSender;
-  readonly #makesUsual = usualTraffic(5, '198.51.100');
-  readonly #attack: Attacking;
-  readonly #timer: NodeJS.Timeout;
-  /** Frames of the attack, made once. */
-  readonly #frames: Uint8Array[];
-  attacking = false;
-  /** Packets of what is usual. */
-  usual = 0;
-  #last = performance.now();
-
-  constructor(peer: string, kind: string, seed: number) {
-    this.#sender = new PacketSender(peer);
-    this.#attack = attackOf(kind, seed, this.server);
-    this.#frames = Array.from({ length: 4000 }, (_, i) => this.#attack.packet(i));
-    this.#timer = setInterval(() => this.#send(), 10);
-  }
-
-  get server(): string {
-    return this.#makesUsual.servers[0];
-  }
-
-  #send(): void {
-    const now = performance.now();
-    const seconds = Math.min(0.1, (now - this.#last) / 1000);
-    this.#last = now;
-    const frames = Array.from({ length: Math.ceil(USUAL_PPS * seconds) }, () => this.#makesUsual.packet(0));
-    this.usual += frames.length;
-    if (this.attacking)
-      for (let i = Math.ceil(20_000 * seconds); i > 0; i--)
-        frames.push(this.#frames[Math.floor(Math.random() * this.#frames.length)]);
-    const offsets = new Uint32Array(frames.length + 1);
-    for (const [at, frame] of frames.entries()) offsets[at + 1] = offsets[at] + frame.length;
-    this.#sender.send(Buffer.concat(frames), offsets);
-  }
-
-  [Symbol.dispose](): void {
-    clearInterval(this.#timer);
-    this.#sender.close();
-  }
-}
-
-/**
- * Until what is usual has been learned for long enough: samples of more packets than come in the time that learning takes,
- * or in twice that, were looked at.
- */
-async function learned(ifname: string, traffic: Traffic): Promise<void> {
-  await eventually(
-    async () => {
-      const { stdout } = await sluice('gate', 'status', '-i', ifname, '--json');
-      const { sampled } = JSON.parse(stdout) as StatusReport;
-      // One sample in so many at the least, and each says that its time has come.
-      return traffic.usual > USUAL_PPS * 12 && sampled.pkts > 20 ? true : undefined;
-    },
-    'nothing usual was sampled',
-    PATIENCE,
-  );
-}
 
 const rules = async (ifname: string): Promise<RuleRow[]> =>
   JSON.parse((await sluice('rule', 'ls', '-i', ifname, '--json')).stdout) as RuleRow[];
@@ -110,7 +46,7 @@ kernelTest(
   ['xdpFrags', 'syscallProgram'],
   async () => {
     await using gate = await UpGate.up('--mitigate', '--min-pps', '2000', '--veto', 'tcp/22');
-    using traffic = new Traffic(gate.peer, 'memcached-amplification', 12);
+    using traffic = new AttackTraffic(gate.peer, 'memcached-amplification', 12);
     await learned(gate.ifname, traffic);
     expect(linesOf(gate.logDir).filter(({ attack }) => attack === true)).toEqual([]);
     traffic.attacking = true;
@@ -146,7 +82,7 @@ kernelTest(
 
 kernelTest('a dry run tells, and does nothing', ['xdpFrags', 'syscallProgram'], async () => {
   await using gate = await UpGate.up('--mitigate-dry-run', '--min-pps', '2000');
-  using traffic = new Traffic(gate.peer, 'ntp-amplification', 4);
+  using traffic = new AttackTraffic(gate.peer, 'ntp-amplification', 4);
   await learned(gate.ifname, traffic);
   traffic.attacking = true;
   const told = await untilTold(
@@ -179,7 +115,7 @@ kernelTest(
         '192.0.2.1,tcp/22',
       );
     await using first = await start().ready();
-    using traffic = new Traffic(pair.b, 'ntp-amplification', 4);
+    using traffic = new AttackTraffic(pair.b, 'ntp-amplification', 4);
     await learned(pair.a, traffic);
     traffic.attacking = true;
     const { id, expr, dropped } = await dropping(pair.a);

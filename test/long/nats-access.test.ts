@@ -204,10 +204,13 @@ test('an edge with the rights that the docs give it follows, reports and sends s
     [await signer.sign('dns', 'udp dst port 53')],
     server.bareUrl('sluice').replace('//', '//desk:d@'),
   );
+  const compile = ['--trust', `${signer.key}.pub`, '--key', `${signer.key}.key`];
+  const { stdout: programs } = await sluice('rule', 'compile', signer.rules, ...compile);
+  await new NatsDesk(as('desk:d')).publish([programs.trim()]);
   const desk = await connectOnce(as('desk:d'));
   const detectors = await new Kvm(desk).create(subjects('sluice').detectors, { history: 1 });
   await agreeSettings(detectors, 4);
-  const edge = new NatsSource(as('edge:e'), 'host.eth1');
+  const edge = new NatsSource(as('edge:e'), 'host.eth1', true);
   const keys: string[] = [];
   const problems: string[] = [];
   edge.report(
@@ -225,7 +228,11 @@ test('an edge with the rights that the docs give it follows, reports and sends s
     'its report does not come',
     LONGEST,
   );
-  await eventually(async () => (keys.join() === 'dns' ? true : undefined), 'it gets no rules', LONGEST);
+  await eventually(
+    async () => (keys.join() === 'sluice_programs/head,dns' ? true : undefined),
+    'it gets no programs, or no rules',
+    LONGEST,
+  );
   await eventually(
     async () => (sender.status().connected ? true : undefined),
     'it sends no samples',
@@ -239,6 +246,8 @@ test('an edge with the rights that the docs give it follows, reports and sends s
   const rules = await new Kvm(meddler).open('sluice_rules');
   await expect(rules.put('dns', 'nothing')).rejects.toThrow('Permissions Violation');
   await expect(rules.delete('dns')).rejects.toThrow('Permissions Violation');
+  const compiled = await new Kvm(meddler).open('sluice_programs');
+  await expect(compiled.put('head', 'nothing')).rejects.toThrow('Permissions Violation');
   expect(problems).toEqual([]);
   await Promise.all([meddler.close(), edge.close(), sender.close()]);
   await desk.close();

@@ -174,6 +174,10 @@ describe('the summary', () => {
       packets: 100,
       byTime: { packets: 1, share: 0.01, seconds: 0.002 },
       byTcp: { segments: 0, share: 0, bytes: 0 },
+      queues: [
+        { queue: 0, packets: 50, byTime: { packets: 0, share: 0, seconds: 0 } },
+        { queue: 3, packets: 50, byTime: { packets: 1, share: 0.02, seconds: 0.0015 } },
+      ],
     };
     const lines = reportLines({ ...tableOf(1, { received: 75, ring: 25, lines: 3 }), order: [order] });
     expect(lines).toEqual([
@@ -181,6 +185,7 @@ describe('the summary', () => {
       ['  capture', 'eth1: ringFull 25 packets'],
       ['  logs', 'eth1: diskLost 3 lines'],
       ['noted', 'softnet eth1: squeezed 1,000,000 events (in no sum)'],
+      ['out of order', 'eth1 worker 0, queue 3: 2.00 % by time, up to 1.5 ms'],
       ['out of order', 'eth1 worker 0: 1.00 % by time, up to 2.0 ms'],
     ]);
   });

@@ -38,6 +38,12 @@ policies:
   - { name: quiet, when: addr in @mine and tls.ja3 in @odd, action: never }
   - { name: backup, when: resp.port == 873, action: pair, for: 10m, schedule: "22:00-06:00" }
   - { name: talk, when: signature in @talk, trigger: SURICATA }
+  - preset: ssh
+    action: arm
+    after: 500kB
+    share: 0.5
+    budget: { live: 10 }
+    schedule: "22:00-06:00"
 `;
 
 describe('policy files', () => {
@@ -50,8 +56,16 @@ describe('policy files', () => {
       'quiet never',
       'backup pair',
       'talk shunt',
+      'ssh arm',
       'bulk shunt',
     ]);
+    expect(plan.specs[6]).toMatchObject({
+      when: 'ssh.encrypted',
+      trigger: 'SSH_ENCRYPTED',
+      share: 0.5,
+      budget: { live: 10 },
+      schedule: '22:00-06:00',
+    });
     expect(plan.specs[4]).toMatchObject({ for: 600 });
     const set = new PolicySet(plan.specs, setsOf(structuredClone(plan)));
     const none = { noted: () => {}, spared: () => {} };
@@ -74,6 +88,12 @@ describe('policy files', () => {
     ],
     ['pair without a time', 'policies: [{ name: a, when: service, action: pair }]', 'FILE_FORMAT', /for/],
     ['a time without pair', 'policies: [{ name: a, when: service, for: 5s }]', 'FILE_FORMAT', /for/],
+    [
+      'a preset that is armed without a size',
+      'policies: [{ preset: tls, action: arm }]',
+      'FILE_FORMAT',
+      /after/,
+    ],
     ['a share of nothing', 'policies: [{ name: a, when: service, share: 0 }]', 'FILE_FORMAT', /share/],
     ['an unknown preset', 'policies: [{ preset: tsl }]', 'USAGE', /tsl/],
     [
@@ -122,9 +142,9 @@ describe('policy files', () => {
     ],
     [
       'a key that presets do not have',
-      'policies: [{ preset: tls, share: 0.5 }]',
+      'policies: [{ preset: tls, when: service }]',
       'FILE_FORMAT',
-      /no key 'share'/,
+      /no key 'when'/,
     ],
     [
       'a set of no kind',

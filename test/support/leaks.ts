@@ -2,31 +2,15 @@
  * Runs around every test file (vitest's setupFiles): what the file opened must be closed when it ends. Checked are
  * descriptors, BPF objects among them, memory and watches of the addon, and pins that nothing alive can own.
  */
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
 import { loadedAddon } from '../../src/kernel/addon.ts';
+import { descriptors } from './descriptors.ts';
 
-/** Descriptors that the runtime opens when it likes: its event loops, and the files it reads modules from. */
-const RUNTIME =
-  /^(anon_inode:\[(eventpoll|eventfd|io_uring|timerfd|pidfd)\]|\/dev\/(null|urandom)|.*\/node_modules\/.*)$/;
 const PINS = '/sys/fs/bpf';
 /** Closing a socket or a worker takes some turns of the event loop. */
 const PATIENCE_MS = 3000;
-
-function descriptors(): Map<string, string> {
-  const found = new Map<string, string>();
-  for (const fd of readdirSync('/proc/self/fd')) {
-    try {
-      const target = readlinkSync(`/proc/self/fd/${fd}`);
-      if (!RUNTIME.test(target) && !target.startsWith(`/proc/${process.pid}/fd`))
-        found.set(`${fd} ${target}`, fd);
-    } catch {
-      // The one that readdir itself used.
-    }
-  }
-  return found;
-}
 
 /** What a descriptor is: of BPF objects their ids and types too. */
 function describe(key: string, fd: string): string {

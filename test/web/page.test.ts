@@ -1,6 +1,16 @@
 import { describe, expect, test } from 'vitest';
 import type { Point } from '../../src/api/point.ts';
-import { clock, count, duration, endpoint, percent, scaled, tags } from '../../web/src/format.ts';
+import {
+  clock,
+  count,
+  duration,
+  endpoint,
+  evidenceText,
+  percent,
+  scaled,
+  tags,
+  words,
+} from '../../web/src/format.ts';
 import { tokenOfFragment } from '../../web/src/fragment.ts';
 import { backOff, freshness } from '../../web/src/freshness.ts';
 import { columns, KEPT, latest, lossesOf, merged, place, stacked } from '../../web/src/series.ts';
@@ -55,6 +65,15 @@ describe('numbers', () => {
     expect(tags({ vlan: 5, innerVlan: 6, vni: 0, geneveVni: 7 })).toBe(' vlan 5.6 geneve-vni 7');
     expect(tags({ vlan: 0, innerVlan: 0, vni: 9, geneveVni: 0 })).toBe(' vni 9');
   });
+});
+
+test('evidence of an attack is for people', () => {
+  expect(words('effectiveSources')).toBe('effective sources');
+  expect([1234, 0.0075000989, 1500.7].map(evidenceText)).toEqual(['1,234', '0.0075', '1,501']);
+  expect(evidenceText({ ack: 0.25, topPorts: [53, 80], none: {} })).toBe(
+    'ack 0.25, top ports 53, 80, none none',
+  );
+  expect([null, true, 'x', []].map(evidenceText)).toEqual(['null', 'true', 'x', 'none']);
 });
 
 describe('how old numbers are', () => {

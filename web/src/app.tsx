@@ -130,7 +130,7 @@ function Notice({ run }: { run: RunView }) {
 
 function Tiles({ tick }: { tick: Tick }) {
   const { rates, status } = tick;
-  const lost = status.losses.ring + status.losses.socket;
+  const lost = status.losses.packets;
   const tiles = [
     { name: 'Arriving', value: scaled(rates.seenBits, 'bit/s'), more: scaled(rates.seenPkts, 'pkt/s') },
     {

@@ -14,7 +14,7 @@ export interface ChartProps {
   label: string;
   data: [number[], ...Column[]];
   lines: readonly Line[];
-  /** Seconds that it is wide; it ends with the latest point. */
+  /** Seconds that it is wide, or as many as there are; it ends with the latest point. */
   seconds: number;
   height: number;
   text: (value: number) => string;
@@ -24,6 +24,9 @@ export interface ChartProps {
   least?: number;
   theme: string;
 }
+
+/** Seconds that a chart shows at least. */
+const LEAST_SPAN = 60;
 
 const css = (name: string): string =>
   getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -80,7 +83,8 @@ function optionsOf(now: { current: ChartProps }, width: number): uPlot.Options {
         range: () => {
           const { data, seconds } = now.current;
           const last = data[0].at(-1) ?? Date.now() / 1000;
-          return [last - seconds, last];
+          // A run that has just begun fills what there is of it.
+          return [last - Math.min(seconds, Math.max(LEAST_SPAN, last - (data[0][0] ?? last))), last];
         },
       },
       y: {

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import type { Attack, Board, Rule, Session } from '../../src/api/board-shapes.ts';
 import { ask } from './feed.ts';
-import { clock, count, duration, percent, scaled } from './format.ts';
+import { clock, duration, evidenceText, percent, scaled, words } from './format.ts';
 import { Empty, Exact, Panel, Table } from './parts.tsx';
 import { place } from './series.ts';
 
@@ -59,6 +59,7 @@ export function Rules({ board, old, session, token, logIn, refresh }: RulesProps
         <Table
           label="Rules"
           head={['On', 'Rule', 'Expression', 'Action', '#Matched', '#Dropped', '#Expires', 'Note']}
+          less={[4, 5, 7, 8]}
         >
           {rules.map((rule) => (
             <tr key={`${rule.interface} ${rule.id}`} class={rule.enabled ? '' : 'off'}>
@@ -79,7 +80,7 @@ export function Rules({ board, old, session, token, logIn, refresh }: RulesProps
                   'off'
                 )}
               </td>
-              <td class="mono">{rule.id}</td>
+              <td class="mono wrap">{rule.id}</td>
               <td class="mono wrap">{rule.expr}</td>
               <td>{rule.action}</td>
               <td class="n">
@@ -136,7 +137,12 @@ export function Attacks({ board, old }: { board: Board; old: boolean }) {
   const from = Math.min(at - 300, ...attacks.map(({ began }) => began));
   const lasting = attacks.filter(({ ended, attack }) => ended === null && attack).length;
   return (
-    <Panel title="Attacks" wide={12} old={old} note={lasting === 0 ? 'none lasts' : `${lasting} last`}>
+    <Panel
+      title="Attacks"
+      wide={12}
+      old={old}
+      note={lasting === 0 ? 'none lasts' : lasting === 1 ? 'one lasts' : `${lasting} last`}
+    >
       <div class="axis" aria-hidden="true">
         <span>{clock(from)}</span>
         <span>{clock((from + at) / 2)}</span>
@@ -167,7 +173,8 @@ function AttackLine({ attack, from, to }: { attack: Attack; from: number; to: nu
           <b>{what}</b> on <span class="mono">{target}</span> · {clock(began)}, {lasts} · peak{' '}
           {scaled(peak, 'pkt/s')}{' '}
           <span class="dim">
-            (usual {scaled(usual, 'pkt/s')}) · {rules.length} {dryRun ? 'proposed rules' : 'rules'}
+            (usual {scaled(usual, 'pkt/s')}) · {rules.length} {dryRun ? 'proposed ' : ''}
+            {rules.length === 1 ? 'rule' : 'rules'}
           </span>
         </summary>
         <p>{why}</p>
@@ -183,8 +190,8 @@ function AttackLine({ attack, from, to }: { attack: Attack; from: number; to: nu
         <dl class="evidence">
           {Object.entries(evidence).map(([name, value]) => (
             <div key={name}>
-              <dt>{name}</dt>
-              <dd>{typeof value === 'number' ? count(value) : JSON.stringify(value)}</dd>
+              <dt>{words(name)}</dt>
+              <dd>{evidenceText(value)}</dd>
             </div>
           ))}
         </dl>

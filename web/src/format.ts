@@ -59,3 +59,19 @@ export function tags(flow: { vlan: number; innerVlan: number; vni: number; genev
     geneveVni === 0 ? '' : ` geneve-vni ${geneveVni}`,
   ].join('');
 }
+
+/** The name of a field as words: `effectiveSources` is `effective sources`. */
+export const words = (name: string): string =>
+  name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+
+/** What an attack was told from: counts whole, shares short, lists and groups in one line. */
+export function evidenceText(value: unknown): string {
+  if (typeof value === 'number')
+    return Number.isInteger(value) || Math.abs(value) >= 1000
+      ? count(value)
+      : String(Number(value.toPrecision(2)));
+  if (typeof value !== 'object' || value === null) return String(value);
+  if (Array.isArray(value)) return value.map(evidenceText).join(', ') || 'none';
+  const parts = Object.entries(value).map(([name, part]) => `${words(name)} ${evidenceText(part)}`);
+  return parts.join(', ') || 'none';
+}

@@ -18,7 +18,7 @@ export function LedgerPanel({ status }: { status: Status }) {
   const { ledger, losses, packets, bytes } = status;
   return (
     <Panel title="Ledger" wide={5} note="since the start; seen is the sum">
-      <Table label="Ledger" head={['', '#Packets', '#Bytes', '#Share']}>
+      <Table label="Ledger" head={['', '#Packets', '#Bytes', '#Share']} less={[4]}>
         {ledger !== null &&
           ROWS.map(([name, text]) => (
             <tr key={name}>
@@ -78,7 +78,7 @@ export function Losses({ board, old }: { board: Board; old: boolean }) {
             <tr key={`${stage} ${where} ${counter}`} class={kind === 'loss' ? 'bad' : ''}>
               <td>{stage}</td>
               <td>{where || 'machine'}</td>
-              <td>
+              <td class="wrap">
                 {counter}
                 {kind === 'warning' ? ' (a warning, in no sum)' : ''}
               </td>

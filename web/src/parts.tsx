@@ -71,11 +71,19 @@ export function Bar({ share }: { share: number }) {
   );
 }
 
-/** A table that scrolls by itself where it is too wide; then the keyboard reaches it. */
-export function Table(props: { label: string; head: readonly string[]; children: ComponentChildren }) {
+/**
+ * A table that scrolls by itself where it is too wide; then the keyboard reaches it. Columns with a name that begins with # are
+ * of numbers; those of `less` (from 1) are left out where there is little room.
+ */
+export function Table(props: {
+  label: string;
+  head: readonly string[];
+  less?: readonly (2 | 3 | 4 | 5 | 7 | 8)[];
+  children: ComponentChildren;
+}) {
   return (
     <div class="scroll" role="region" aria-label={props.label} tabIndex={0}>
-      <table>
+      <table class={(props.less ?? []).map((column) => `less${column}`).join(' ')}>
         <thead>
           <tr>
             {props.head.map((name) => (

@@ -18,7 +18,11 @@ export function TopFlows({ board, old, search }: BoardProps & { search: (flow: s
       {top.length === 0 ? (
         <Empty>No flow is being shunted.</Empty>
       ) : (
-        <Table label="Top shunted flows" head={['Flow', 'By', 'State', '#Since', '#Packets', '#Dropped']}>
+        <Table
+          label="Top shunted flows"
+          head={['Flow', 'By', 'State', '#Since', '#Packets', '#Dropped']}
+          less={[2, 3, 4, 5]}
+        >
           {top.slice(0, SHOWN_FLOWS).map((flow) => {
             const ids = tags(flow);
             const text = `${flow.proto} ${endpoint(flow.a)} ${endpoint(flow.b)}${ids}`;
@@ -121,6 +125,7 @@ export function Policies({ board, old }: BoardProps) {
         <Table
           label="Policies"
           head={['Policy', '#Connections', '#Packets', '#IP bytes', '#Yield', '#Noted', 'Spared']}
+          less={[3, 5, 7]}
         >
           {board.policies.map(({ name, connections, pkts, bytes, noted, spared }) => (
             <tr key={name}>

@@ -29,6 +29,16 @@ export const fleetKeys = {
     },
     'list',
   ),
+  trustPrograms: key(
+    list(filePath).prefault([]),
+    {
+      group: 'Fleet',
+      arg: 'FILE,…',
+      help: 'Keys, as for --trust, whose compiled rules are taken in place of compiling them here. Repeatable.',
+      otherwise: 'none: rules are compiled here',
+    },
+    'list',
+  ),
   rulesStore: key(filePath.optional(), {
     group: 'Fleet',
     arg: 'FILE',

@@ -102,6 +102,7 @@ export const registerAttack: Register = (program, host) => {
       });
     });
   addFlags(list, natsSchema);
+  list.addHelpText('after', '\nExample:\n  sluice attack ls --json');
 
   const show = attack
     .command('show')
@@ -118,6 +119,7 @@ export const registerAttack: Register = (program, host) => {
       });
     });
   addFlags(show, natsSchema);
+  show.addHelpText('after', '\nExample:\n  sluice attack show t3k2p0-1');
 
   const revert = attack
     .command('revert')
@@ -145,6 +147,7 @@ export const registerAttack: Register = (program, host) => {
       });
     });
   addFlags(revert, outputSchema);
+  revert.addHelpText('after', '\nExample:\n  sluice attack revert t3k2p0-1');
   attack.addHelpText(
     'after',
     `

@@ -60,7 +60,7 @@ export const registerBench: Register = (program, host) => {
       ),
     )
     .addOption(
-      new Option('--kind <KIND>', 'mitigation --live: only this kind. Repeatable.')
+      new Option('--kind <KIND>', 'mitigation --live: only this kind, tool or surprise. Repeatable.')
         .argParser((value: string, before: string[]) => [...before, value])
         .default([] as string[], 'all'),
     )

@@ -36,6 +36,7 @@ export const registerConfig: Register = (program, host) => {
       });
     });
   addFlags(check, outputSchema);
+  check.addHelpText('after', '\nExample:\n  sluice config check sluice.yaml');
 
   const show = config
     .command('show')
@@ -59,6 +60,7 @@ export const registerConfig: Register = (program, host) => {
       });
     });
   addFlags(show, runSchema);
+  show.addHelpText('after', '\nExample:\n  sluice config show --config sluice.yaml --lease 5s');
 
   const schema = config
     .command('schema')
@@ -71,6 +73,7 @@ export const registerConfig: Register = (program, host) => {
       });
     });
   addFlags(schema, outputSchema);
+  schema.addHelpText('after', '\nExample:\n  sluice config schema > sluice.schema.json');
 
   config.addHelpText(
     'after',

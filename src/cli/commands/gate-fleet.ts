@@ -11,6 +11,16 @@ export function readText(path: string): string {
   }
 }
 
+/** Whose programs an edge runs. */
+export function programsText({ from, taken, here, why }: NonNullable<FleetStatus['programs']>): string {
+  if (from === null) return `compiled here; ${why ?? 'none came of a key of --trust-programs'}`;
+  const what = `of ${from.key}, ${from.hash.slice(0, 12)} of revision ${from.revision}`;
+  const note = why === null ? '' : ` (${why})`;
+  return taken === 0
+    ? `compiled here, none ${what}${note}`
+    : `${what}: ${taken} rules taken, ${here} compiled here${note}`;
+}
+
 /** Of `gate status`. */
 export function fleetLines(s: FleetStatus): [string, string][] {
   const age = s.age === null ? 'never heard of' : `heard of ${Math.round(s.age)} s ago`;
@@ -19,6 +29,7 @@ export function fleetLines(s: FleetStatus): [string, string][] {
     ['rules from', `${s.source}, ${state}`],
     ['', `${s.inForce} in force here of ${s.rules}; ${s.refused} refused`],
   ];
+  if (s.programs !== null) lines.push(['programs', programsText(s.programs)]);
   for (const { id, revision, why } of s.bad) lines.push(['', `bad: ${id} revision ${revision}: ${why}`]);
   for (const { where, id, why } of s.lines.filter(({ refused }) => refused !== 'older'))
     lines.push(['', `refused: ${where}, rule ${id ?? '(nameless)'}: ${why}`]);

@@ -34,6 +34,7 @@ const gateSchema = runSchema
     samplesTo: true,
     rulesFrom: true,
     trust: true,
+    trustPrograms: true,
     rulesStore: true,
     rulesEvery: true,
     site: true,

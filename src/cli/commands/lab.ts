@@ -155,6 +155,7 @@ Examples:
       });
     });
   withSocket(down);
+  down.addHelpText('after', '\nExample:\n  sluice lab down');
   registerLabFleet(lab, host);
 };
 

@@ -104,6 +104,7 @@ export const registerPolicy: Register = (program, host) => {
       });
     });
   addFlags(presets, outputSchema);
+  presets.addHelpText('after', '\nExample:\n  sluice policy presets --json');
 
   const fields = policy
     .command('fields')
@@ -120,6 +121,7 @@ export const registerPolicy: Register = (program, host) => {
       });
     });
   addFlags(fields, outputSchema);
+  fields.addHelpText('after', '\nExample:\n  sluice policy fields');
 
   const checking = policy
     .command('check')
@@ -130,6 +132,7 @@ export const registerPolicy: Register = (program, host) => {
       await host.run(config, (io) => check(files, config, io));
     });
   addFlags(checking, readSchema);
+  checking.addHelpText('after', '\nExample:\n  sluice policy check policies.yaml');
 
   const signing = policy
     .command('signatures')
@@ -145,6 +148,10 @@ export const registerPolicy: Register = (program, host) => {
       await host.run(config, (io) => signatures(files, options.var ?? [], config, io));
     });
   addFlags(signing, outputSchema);
+  signing.addHelpText(
+    'after',
+    '\nExample:\n  sluice policy signatures suricata.rules --var HOME_NET=10.0.0.0/8',
+  );
 
   policy.addHelpText(
     'after',

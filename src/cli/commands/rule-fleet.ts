@@ -8,7 +8,7 @@ import type { CanaryOutcome } from '../../fleet/staged-publish.ts';
 import type { Register } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { errorDocument } from '../report-error.ts';
-import { readText } from './gate-fleet.ts';
+import { programsText, readText } from './gate-fleet.ts';
 
 interface PublishOptions {
   to: string;
@@ -133,9 +133,10 @@ Examples:
   );
 }
 
-function resultText({ node, interface: ifname, ts, rules, refused }: EdgeResult): string {
+function resultText({ node, interface: ifname, ts, rules, refused, programs }: EdgeResult): string {
   const age = Math.max(0, Math.round(Date.now() / 1000 - ts));
   const lines = [`${node} ${ifname}, ${age} s ago`];
+  if (programs !== null) lines.push(`  programs: ${programsText(programs)}`);
   for (const { id, revision, state, why, dropped } of rules)
     lines.push(
       `  ${id} revision ${revision}: ${state}${why === null ? '' : `: ${why}`}; ${dropped.pkts.toLocaleString('en-US')} packets dropped`,

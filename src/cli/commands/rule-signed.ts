@@ -10,10 +10,14 @@ import { addFlags, configOf } from '../flags.ts';
 import { readText } from './gate-fleet.ts';
 import { fromFile, type RuleOptions, withRule, written } from './rule-input.ts';
 
-interface SignOptions extends RuleOptions {
+/** Of who signs something (withAuthor). */
+export interface AuthorOptions {
   key: string;
   author?: string;
   revision?: number;
+}
+
+interface SignOptions extends RuleOptions, AuthorOptions {
   site?: string[];
   role?: string[];
   node?: string[];
@@ -26,14 +30,15 @@ const names = (flag: string, what: string): Option =>
     (value: string, before: string[] | undefined) => [...(before ?? []), value],
   );
 
-function withAuthor(command: Command): Command {
+/** @param highest of what the highest revision counts */
+export function withAuthor(command: Command, highest = 'several about one id'): Command {
   return command
     .addOption(new Option('--key <FILE>', 'The private key.').makeOptionMandatory())
     .addOption(new Option('--author <TEXT>', 'Who says so; default: the user.'))
     .addOption(
       new Option(
         '--revision <N>',
-        'Of several about one id the highest counts; default: milliseconds since 1970.',
+        `Of ${highest} the highest counts; default: milliseconds since 1970.`,
       ).argParser(wholeNumber(1, 1e15)),
     );
 }
@@ -170,19 +175,21 @@ Examples:
   withdraw.addHelpText('after', '\nExample:\n  sluice rule withdraw ntp --key desk.key >> rules.jsonl');
 }
 
+/** Whose rules are believed. */
+export const trustOption = (): Option =>
+  new Option(
+    '--trust <FILE>',
+    'Public keys whose signatures count, as sluice rule keygen writes them. Repeatable.',
+  )
+    .argParser((value: string, before: string[]) => [...before, value])
+    .default([] as string[], 'none');
+
 function registerVerify(rule: Command, host: Parameters<Register>[1]): void {
   const check = rule
     .command('verify')
     .description('Whether signed rules count, line by line; fails when one does not.')
     .addArgument(new Argument('<FILE>', 'lines of sluice rule sign; - is stdin'))
-    .addOption(
-      new Option(
-        '--trust <FILE>',
-        'Public keys whose signatures count, as sluice rule keygen writes them. Repeatable.',
-      )
-        .argParser((value: string, before: string[]) => [...before, value])
-        .default([] as string[], 'none'),
-    )
+    .addOption(trustOption())
     .action(async (path: string) => {
       const { config } = configOf(check, outputSchema);
       await host.run(config, async (io) => {
@@ -190,7 +197,16 @@ function registerVerify(rule: Command, host: Parameters<Register>[1]): void {
         const keys = trustedKeys(check.opts<{ trust: string[] }>().trust);
         const { linesOf } = await import('../../fleet/polled-source.ts');
         const { verifyStatement } = await import('../../fleet/statement.ts');
+        const { isBundle, verifyBundle } = await import('../../fleet/program-bundle.ts');
+        const { SlPacket } = await import('../../gate/layout.gen.ts');
         const rows = linesOf(readText(path), path).map(({ where, text }) => {
+          if (isBundle(text)) {
+            const bundle = verifyBundle(text, keys, Date.now() / 1000, SlPacket.members.frame_len);
+            if ('refused' in bundle) return { where, id: null, ...bundle };
+            const { revision, author, program } = bundle.signed;
+            const about = { revision, author, key: bundle.keyName, programs: bundle.set.rules.size };
+            return { where, id: program.slice(0, 12), refused: null, ...about };
+          }
           const result = verifyStatement(text, keys, Date.now() / 1000);
           if ('refused' in result)
             return { where, id: result.id ?? null, refused: result.refused, why: result.why };
@@ -203,7 +219,7 @@ function registerVerify(rule: Command, host: Parameters<Register>[1]): void {
           for (const row of rows)
             io.out(
               row.refused === null
-                ? `${row.where}: ${row.id} revision ${row.revision} by ${row.author}, key ${row.key}${row.rule === null ? ', withdrawn' : ''}\n`
+                ? `${row.where}: ${row.id} revision ${row.revision} by ${row.author}, key ${row.key}${'programs' in row ? `, programs of ${row.programs} rules` : row.rule === null ? ', withdrawn' : ''}\n`
                 : `${row.where}: ${row.id ?? '(nameless)'} ${row.refused}: ${row.why}\n`,
             );
         if (bad > 0) throw new SluiceError('FLEET', `${bad} of ${rows.length} signed rules do not count`);

@@ -9,6 +9,7 @@ import { parseRule, type Rule, type RuleInput } from '../../rules/spec.ts';
 import type { Register } from '../command.ts';
 import { configOf } from '../flags.ts';
 import { withGate } from '../gate-choice.ts';
+import { registerRuleCompile } from './rule-compile.ts';
 import { registerRuleFleet } from './rule-fleet.ts';
 import { fromFile, type RuleOptions, withRule, written } from './rule-input.ts';
 import { registerRuleSamples } from './rule-samples.ts';
@@ -134,6 +135,7 @@ Examples:
   registerTest(rule, host);
   registerRuleSamples(rule, host);
   registerSigned(rule, host);
+  registerRuleCompile(rule, host);
   registerRuleFleet(rule, host);
 };
 

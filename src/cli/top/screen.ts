@@ -8,6 +8,8 @@ export type Wish = 'sort' | 'pause' | 'quit' | 'redraw' | 'next' | View;
 /** Views by their first letters. */
 const LETTERS = new Map(VIEWS.map((view) => [view[0], view]));
 
+const UNKNOWN = { columns: 80, rows: 24 };
+
 /** The whole terminal, as it was before when it is let go of: frames in place of each other, and keys. */
 export class Screen implements Disposable {
   readonly #input: ReadStream;
@@ -36,12 +38,13 @@ export class Screen implements Disposable {
     output.write('\x1b[?1049h\x1b[?25l');
   }
 
+  /** A terminal that does not know its size (a serial line) says 0. */
   get columns(): number {
-    return this.#output.columns;
+    return this.#output.columns || UNKNOWN.columns;
   }
 
   get rows(): number {
-    return this.#output.rows;
+    return this.#output.rows || UNKNOWN.rows;
   }
 
   draw(lines: readonly string[]): void {

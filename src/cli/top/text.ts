@@ -21,6 +21,8 @@ export function frameLines(frame: TopFrame, around: Around): string[] {
     lines.push('', ...trafficLines(frame, rateOf(frame.seconds, around)).map((line) => clip(line, columns)));
     lines.push('');
     if (view !== 'losses') lines.push(...lossText(frame, around));
+    // The overview begins with one of its own.
+    if (view !== 'losses' && view !== 'overview') lines.push('');
   }
   const room = Math.max(0, rows - lines.length - (keys ? 1 : 0));
   lines.push(...(view === 'losses' ? lossText(frame, around) : viewLines(frame, around)).slice(0, room));
@@ -62,7 +64,7 @@ function trafficLines(
     lines.push(line('passed', rates.passedPkts, undefined, ledger.passed.pkts));
   }
   const open = connections === null ? '' : `${grouped(connections)} connections open, `;
-  lines.push(`${open}${grouped(shunts.live)} entries in the gate`);
+  lines.push(`${open}${grouped(shunts.live)} ${shunts.live === 1 ? 'entry' : 'entries'} in the gate`);
   return lines;
 }
 

@@ -1,7 +1,7 @@
 import { bad, byHand, type Check, type Fix, nicCheck, ok } from '../finding.ts';
-import { ALLOWANCE_COUNTERS, LIMIT_SHARE, LOST_COUNTERS, modelLimit, VIRTUAL_DRIVERS } from '../knowledge.ts';
+import { ALLOWANCE_COUNTERS, LIMIT_SHARE, modelLimit, VIRTUAL_DRIVERS } from '../knowledge.ts';
 import type { Nic } from '../machine.ts';
-import { lossOf, n, percent } from '../view.ts';
+import { lossOf, lostIn, n, percent } from '../view.ts';
 import { BLIP, counted } from './nic.ts';
 
 /** From this share of the link on dropping in the card is worth its trouble. */
@@ -166,12 +166,12 @@ const coalesce = nicCheck('nic.coalescing', 'interrupts together', (nic, machine
 const losses = nicCheck('nic.losses', 'nothing lost in the card', (nic, machine) => {
   const rates = machine.sample?.nics[nic.name];
   if (rates === undefined || machine.sample === undefined) return undefined;
-  const lost = rates.dropped + rates.missed;
+  const lost = lostIn(rates);
   if (lost === 0) return ok(`none of ${n(rates.packets)} packets in ${machine.sample.seconds.toFixed(1)} s`);
-  const names = counted(nic, LOST_COUNTERS);
+  const names = Object.entries(rates.lost).map(([name, packets]) => `${name} ${n(packets)}`);
   return bad(
     'problem',
-    `${n(lost)} of ${n(rates.packets + lost)} packets in ${machine.sample.seconds.toFixed(1)} s${names.length === 0 ? '' : ` (since boot: ${names.join(', ')})`}`,
+    `${n(lost)} of ${n(rates.packets + lost)} packets in ${machine.sample.seconds.toFixed(1)} s: ${names.join(', ')}`,
     'packets are lost before any program can see them',
     byHand('see nic.coalescing, nic.ring, irq.affinity, pcie.bandwidth, in this order', 'none', 'none'),
   );

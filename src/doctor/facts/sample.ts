@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import { interfaceCounters, Pmu, softnet } from '../../kernel/index.ts';
-import type { Sample } from '../machine.ts';
+import { nicCounters } from '../../gate/losses/nic-counters.ts';
+import { driverCounters, driverInfo, interfaceCounters, Pmu, softnet } from '../../kernel/index.ts';
+import type { NicRates, Sample } from '../machine.ts';
 import type { Files } from './files.ts';
 
 /** Times of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal; in ticks. */
@@ -39,10 +40,35 @@ const TICKS_PER_SECOND = 100;
 
 interface Reading {
   at: number;
-  nics: Map<string, ReturnType<typeof interfaceCounters>>;
+  nics: Map<string, NicRates>;
   cpus: CpuTicks[];
   softnet: Sample['softnet'];
   sensors: Map<number, number>;
+}
+
+/** Since the interface is there. */
+function totalsOf(name: string): NicRates {
+  const link = interfaceCounters(name);
+  const told = nicCounters(driverInfo(name)?.driver ?? '', driverCounters(name) ?? {}, link);
+  return {
+    packets: link.rxPackets,
+    bytes: link.rxBytes,
+    lost: Object.fromEntries(
+      told.flatMap(({ name: of, value, loss }) => (loss === undefined ? [] : [[of, value]])),
+    ),
+  };
+}
+
+/** What has been added; a counter that begins anew has lost nothing. */
+export function ratesBetween(before: NicRates, now: NicRates): NicRates {
+  const grown = Object.entries(now.lost).map(
+    ([name, value]) => [name, value - (before.lost[name] ?? 0)] as const,
+  );
+  return {
+    packets: now.packets - before.packets,
+    bytes: now.bytes - before.bytes,
+    lost: Object.fromEntries(grown.filter(([, more]) => more > 0)),
+  };
 }
 
 function read(files: Files, nics: readonly string[], pids: readonly number[]): Reading {
@@ -54,7 +80,7 @@ function read(files: Files, nics: readonly string[], pids: readonly number[]): R
   }
   return {
     at: performance.now(),
-    nics: new Map(nics.map((name) => [name, interfaceCounters(name)])),
+    nics: new Map(nics.map((name) => [name, totalsOf(name)])),
     cpus: cpuTicks(files.text('/proc/stat') ?? ''),
     softnet: total,
     sensors: new Map(pids.map((pid) => [pid, processTicks(files.text(`/proc/${pid}/stat`) ?? '')])),
@@ -90,12 +116,7 @@ export async function takeSample(
     for (const [name, now] of last.nics) {
       const before = first.nics.get(name);
       if (before === undefined) continue;
-      rates[name] = {
-        packets: now.rxPackets - before.rxPackets,
-        bytes: now.rxBytes - before.rxBytes,
-        dropped: now.rxDropped - before.rxDropped,
-        missed: now.rxMissed - before.rxMissed,
-      };
+      rates[name] = ratesBetween(before, now);
       packets += rates[name].packets;
     }
     return {

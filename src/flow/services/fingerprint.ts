@@ -35,6 +35,65 @@ function short(text: string): string {
   return text === '' ? '000000000000' : hash('sha256', text).slice(0, 12);
 }
 
+/** Hellos that are remembered: clients are of a few hundred kinds, and begin many connections each. */
+const MAX_REMEMBERED = 4096;
+
+/** A map that forgets all when it is full: who sends ever new hellos has them computed, as if there were none. */
+class Remembered<T> {
+  readonly #made = new Map<string, T>();
+
+  get(key: string): T | undefined {
+    return this.#made.get(key);
+  }
+
+  put(key: string, value: T): T {
+    if (this.#made.size >= MAX_REMEMBERED) this.#made.clear();
+    this.#made.set(key, value);
+    return value;
+  }
+}
+
+/** Fingerprints of a ClientHello. */
+export interface ClientPrints {
+  readonly ja3: string;
+  readonly ja4: string;
+}
+
+const clients = new Remembered<ClientPrints>();
+const servers = new Remembered<string>();
+const scratch: number[] = [];
+
+function listed(values: readonly number[]): void {
+  scratch.push(values.length);
+  for (let i = 0; i < values.length; i++) scratch.push(values[i]);
+}
+
+/** All that JA3 and JA4 depend on, 16 bits each: no two offers that differ in it have one text. */
+function offerKey(offer: ClientOffer, transport: 't' | 'q' | 'd'): string {
+  const { alpn } = offer;
+  scratch.length = 0;
+  scratch.push(
+    transport.charCodeAt(0),
+    offer.legacyVersion,
+    offer.version,
+    offer.hasServerName ? 1 : 0,
+    alpn === undefined ? 0 : alpn.length,
+    alpn === undefined || alpn.length === 0 ? 0 : (alpn[0] << 8) | alpn[alpn.length - 1],
+  );
+  listed(offer.ciphers);
+  listed(offer.extensions);
+  listed(offer.groups);
+  listed(offer.pointFormats);
+  listed(offer.signatures);
+  return String.fromCharCode(...scratch);
+}
+
+/** JA3 and JA4, remembered for the next connection of such a client. */
+export function clientPrints(offer: ClientOffer, transport: 't' | 'q' | 'd'): ClientPrints {
+  const key = offerKey(offer, transport);
+  return clients.get(key) ?? clients.put(key, { ja3: ja3(offer), ja4: ja4(offer, transport) });
+}
+
 /** JA3: MD5 of version, ciphers, extensions, groups and point formats. */
 export function ja3(offer: ClientOffer): string {
   const { legacyVersion, ciphers, extensions, groups, pointFormats } = offer;
@@ -45,7 +104,8 @@ export function ja3(offer: ClientOffer): string {
 
 /** JA3S: the same of a ServerHello. */
 export function ja3s(legacyVersion: number, cipher: number, extensions: readonly number[]): string {
-  return md5(`${legacyVersion},${cipher},${extensions.join('-')}`);
+  const text = `${legacyVersion},${cipher},${extensions.join('-')}`;
+  return servers.get(text) ?? servers.put(text, md5(text));
 }
 
 const VERSIONS = new Map([

@@ -1,5 +1,5 @@
 import type { TlsInfo } from '../types.ts';
-import { type ClientOffer, isGrease, ja3, ja3s, ja4, MAX_LIST } from './fingerprint.ts';
+import { type ClientOffer, clientPrints, isGrease, ja3s, MAX_LIST } from './fingerprint.ts';
 
 /** Parsing of ClientHello and ServerHello bodies (RFC 8446 section 4.1, RFC 5246 section 7.4.1, RFC 6347 section 4.2.1). */
 
@@ -190,8 +190,9 @@ export function clientHello(
     if (!body.ok) return false;
   }
   if (!c.ok || !extensions.ok) return false;
-  info.ja3 = ja3(offer);
-  info.ja4 = ja4(offer, transport);
+  const prints = clientPrints(offer, transport);
+  info.ja3 = prints.ja3;
+  info.ja4 = prints.ja4;
   return true;
 }
 

@@ -18,7 +18,7 @@ export class GateLosses {
   /** Reads the counters: to be called once a second. */
   look(): void {
     const out: CounterReading[] = [];
-    const points = this.#modes().map(({ interface: ifname, mode }) => ({ ifname, mode }));
+    const points = this.#modes().map(({ interface: ifname, mode }) => ({ ifname, mode, sockets: false }));
     this.#path.read(points, false, out);
     gateReadings(this.#gate, out);
     this.#ledger.take(Date.now() / 1000, out);

@@ -12,18 +12,23 @@ export const NIC_LOSSES = ['missed', 'noBuffer', 'errors', 'discarded'] as const
  */
 export type NicLoss = (typeof NIC_LOSSES)[number];
 
-/** A group of names for the same: the first that is there counts. A name may end in a pattern of queues. */
-type Names = readonly (string | RegExp)[];
+/** A counter by its name, or those of all queues; `without`: counters that are in it, and no losses of the card. */
+type Name = string | RegExp | { all: RegExp; without: RegExp };
+
+/** A group of names for the same: the first that is there counts. */
+type Names = readonly Name[];
 
 interface DriverBook {
   losses: Partial<Record<NicLoss, readonly Names[]>>;
+  /** This has what sockets behind XDP (AF_XDP) had no room for, which they tell themselves. */
+  socketsIn?: NicLoss;
   /** Of the counters that all interfaces have, those that say what the driver's own do not. */
   link?: Partial<Record<'rxMissed' | 'rxDropped' | 'rxErrors', NicLoss>>;
   /** Tell of trouble and not of packets, or not for sure. */
-  warnings?: readonly (string | RegExp)[];
+  warnings?: readonly Name[];
 }
 
-const names = (...all: (string | RegExp)[]): Names[] => all.map((name) => [name]);
+const names = (...all: Name[]): Names[] => all.map((name) => [name]);
 
 const INTEL_40G: DriverBook = {
   losses: {
@@ -40,6 +45,16 @@ const INTEL_40G: DriverBook = {
     ],
   },
   warnings: ['port.fdir_flush_cnt', 'port.fdir_atr_match', 'port.mac_local_faults', 'port.mac_remote_faults'],
+};
+
+const INTEL_1G: DriverBook = {
+  losses: {
+    missed: names('rx_missed_errors'),
+    noBuffer: names(/^rx_queue_\d+_drops$/),
+    errors: names('rx_crc_errors', 'rx_align_errors', 'rx_long_length_errors', 'rx_short_length_errors'),
+  },
+  // No buffer was free in memory, but the frame may have waited in the card.
+  warnings: ['rx_no_buffer_count', /^rx_queue_\d+_alloc_failed$/],
 };
 
 const MLX5: DriverBook = {
@@ -63,27 +78,29 @@ const MLX5: DriverBook = {
 };
 
 const BOOKS: Readonly<Record<string, DriverBook>> = {
+  e1000e: INTEL_1G,
+  igb: INTEL_1G,
+  igc: INTEL_1G,
   i40e: INTEL_40G,
   ice: INTEL_40G,
   ixgbe: {
     losses: {
       missed: names('rx_missed_errors'),
-      noBuffer: names(
-        'rx_no_dma_resources',
-        'rx_no_buffer_count',
-        'alloc_rx_page_failed',
-        'alloc_rx_buff_failed',
-      ),
+      noBuffer: names('rx_no_dma_resources', 'alloc_rx_page_failed', 'alloc_rx_buff_failed'),
       errors: names('rx_crc_errors', 'rx_length_errors', 'rx_long_length_errors', 'rx_short_length_errors'),
       discarded: names('rx_fcoe_dropped'),
     },
-    warnings: ['fdir_overflow', 'rx_csum_offload_errors'],
+    warnings: ['rx_no_buffer_count', 'fdir_overflow', 'rx_csum_offload_errors'],
   },
   mlx5_core: MLX5,
   virtio_net: {
     losses: {
       missed: names(/^rx_?(?:queue_)?\d+_hw_drops$/),
-      discarded: names(/^rx_?(?:queue_)?\d+_drops$/),
+      // What programs drop, on purpose or as a socket has no room, this driver counts as its own drops too.
+      discarded: names({
+        all: /^rx_?(?:queue_)?\d+_drops$/,
+        without: /^rx_?(?:queue_)?\d+_xdp_drops$/,
+      }),
     },
   },
   ena: {
@@ -101,7 +118,7 @@ const BOOKS: Readonly<Record<string, DriverBook>> = {
       /^queue_\d+_rx_(?:page_alloc_fail|empty_rx_ring|dma_mapping_err)$/,
     ],
   },
-  veth: { losses: { discarded: names(/^rx_queue_\d+_drops$/) } },
+  veth: { losses: { discarded: names(/^rx_queue_\d+_drops$/) }, socketsIn: 'discarded' },
 };
 
 /** What every driver keeps by the kernel's rules; rx_dropped has frames too that nobody wanted, and those of the backlog. */
@@ -122,40 +139,75 @@ export interface NicCounter {
 }
 
 /** The sum over all names that fit; undefined when there is none. */
-function valueOf(name: string | RegExp, counters: Readonly<Record<string, number>>): number | undefined {
+function valueOf(name: Name, counters: Readonly<Record<string, number>>): number | undefined {
   if (typeof name === 'string') return counters[name];
+  if (!(name instanceof RegExp)) {
+    const all = valueOf(name.all, counters);
+    // The counters are not read in one moment.
+    return all === undefined ? undefined : Math.max(0, all - (valueOf(name.without, counters) ?? 0));
+  }
   let sum: number | undefined;
   for (const [key, value] of Object.entries(counters)) if (name.test(key)) sum = (sum ?? 0) + value;
   return sum;
 }
 
 /** A pattern as a name: `rx_queue_*_drops`. */
-const nameOf = (name: string | RegExp): string =>
+const nameOf = (name: Name): string =>
   typeof name === 'string'
     ? name
-    : name.source
+    : (name instanceof RegExp ? name : name.all).source
         .replaceAll(/\^|\$|\?:/g, '')
-        .replace('rx_?(queue_)?\\d+', 'rx_*')
+        .replace('rx_?(queue_)?\\d+', 'rx*')
         .replaceAll('\\d+', '*')
         .replace(/\((.*)\)/, '{$1}');
+
+/** What a driver's list has, for documentation and tests. */
+export interface DriverCounter {
+  driver: string;
+  /** Names for the same; the first that is there counts. A pattern of queues as `*`. */
+  names: string[];
+  /** undefined: tells of trouble, and is in no sum. */
+  loss: NicLoss | undefined;
+}
+
+/** Every counter of every list. */
+export function driverCounterList(): DriverCounter[] {
+  return Object.entries(BOOKS).flatMap(([driver, book]) => [
+    ...NIC_LOSSES.flatMap((loss) =>
+      (book.losses[loss] ?? []).map((group) => ({ driver, names: group.map(nameOf), loss })),
+    ),
+    ...Object.entries(book.link ?? {}).map(([name, loss]) => ({
+      driver,
+      names: [LINK_NAMES[name as keyof LinkCounters]],
+      loss,
+    })),
+    ...(book.warnings ?? []).map((name) => ({ driver, names: [nameOf(name)], loss: undefined })),
+  ]);
+}
 
 /** The driver has a list of its own. */
 export function isKnownDriver(driver: string): boolean {
   return Object.hasOwn(BOOKS, driver);
 }
 
-/** What the counters of a card say of losses, by the driver's list or, for others, by what all interfaces have. */
+/**
+ * What the counters of a card say of losses, by the driver's list or, for others, by what all interfaces have.
+ * @param sockets its packets are taken by AF_XDP: what those had no room for is in no sum of the card
+ */
 export function nicCounters(
   driver: string,
   counters: Readonly<Record<string, number>>,
   link: LinkCounters,
+  sockets = false,
 ): NicCounter[] {
   const book = isKnownDriver(driver) ? BOOKS[driver] : OTHERS;
   const out: NicCounter[] = [];
   for (const loss of NIC_LOSSES)
     for (const group of book.losses[loss] ?? []) {
       const name = group.find((each) => valueOf(each, counters) !== undefined);
-      if (name !== undefined) out.push({ name: nameOf(name), value: valueOf(name, counters) ?? 0, loss });
+      if (name === undefined) continue;
+      const told = sockets && loss === book.socketsIn ? undefined : loss;
+      out.push({ name: nameOf(name), value: valueOf(name, counters) ?? 0, loss: told });
     }
   for (const [name, loss] of Object.entries(book.link ?? {}))
     out.push({ name: LINK_NAMES[name as keyof LinkCounters], value: link[name as keyof LinkCounters], loss });

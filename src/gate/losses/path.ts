@@ -77,10 +77,13 @@ class SoftnetSum {
   }
 }
 
-/** A card of which counters are read, and how a gate is attached there; `none` without one. */
+/** A card of which counters are read. */
 export interface LossPoint {
   ifname: string;
+  /** How a gate is attached there; `none` without one. */
   mode: string;
+  /** Packets are taken by AF_XDP. */
+  sockets: boolean;
 }
 
 /** Reads what the kernel counts before packets reach a capture: of cards, of softnet, of UDP. */
@@ -91,17 +94,20 @@ export class PathReader {
   /** `udp`: packets are taken from UDP sockets too. */
   read(points: readonly LossPoint[], udp: boolean, out: CounterReading[]): void {
     const all = interfaces();
-    const modes = new Map(points.map(({ ifname, mode }) => [ifname, mode]));
-    const backlog = all.some(
-      (info) =>
-        (modes.has(info.name) || (udp && info.up)) && hasBacklog(info, modes.get(info.name) ?? 'none'),
-    );
-    for (const info of all) if (modes.has(info.name)) this.#nic(info, out);
+    const at = new Map(points.map((point) => [point.ifname, point]));
+    const backlog = all.some((info) => {
+      const point = at.get(info.name);
+      return (point !== undefined || (udp && info.up)) && hasBacklog(info, point?.mode ?? 'none');
+    });
+    for (const info of all) {
+      const point = at.get(info.name);
+      if (point !== undefined) this.#nic(info, point.sockets, out);
+    }
     this.#softnetOf(backlog, out);
     if (udp) udpReadings(out);
   }
 
-  #nic({ name, kind, counters: link }: InterfaceInfo, out: CounterReading[]): void {
+  #nic({ name, kind, counters: link }: InterfaceInfo, sockets: boolean, out: CounterReading[]): void {
     let driver = this.#drivers.get(name);
     if (driver === undefined) {
       driver = driverInfo(name)?.driver ?? kind;
@@ -109,7 +115,8 @@ export class PathReader {
     }
     const put = adder(out, 'nic', name);
     put('received', 'count', 'packets', link.rxPackets);
-    for (const { name: counter, value, loss } of nicCounters(driver, driverCounters(name) ?? {}, link))
+    const counters = driverCounters(name) ?? {};
+    for (const { name: counter, value, loss } of nicCounters(driver, counters, link, sockets))
       if (loss === undefined) put(counter, 'warning', 'events', value);
       else put(`${loss}.${counter}`, 'loss', 'packets', value);
   }

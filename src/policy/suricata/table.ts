@@ -52,6 +52,7 @@ export class SignatureTable {
   readonly #touched: number[] = [];
   #touchedCount = 0;
   #question = 0;
+  #named = false;
   /** Of the present question. */
   #facts: FlowFacts | undefined;
   #lines: Uint32Array = NO_LINES;
@@ -92,12 +93,14 @@ export class SignatureTable {
     this.#matchers = { 'tls.sni': matcherOf('tls.sni'), 'http.host': matcherOf('http.host') };
   }
 
+  /** A pattern stands in the names that `matches` looked into last, whatever else its signature asks. */
+  get named(): boolean {
+    return this.#named;
+  }
+
   /** Whether this connection matches one of them by what is known now. */
   matches(facts: FlowFacts): boolean {
-    this.#touchedCount = 0;
-    this.#question = (this.#question + 1) >>> 0;
-    if (this.#question === 0) this.#forgetAll();
-    this.#facts = facts;
+    this.#begin(facts);
     if (this.#search(this.#matchers['tls.sni'], facts.serverName)) return true;
     if (this.#search(this.#matchers['http.host'], facts.httpHost)) return true;
     for (let i = 0; i < this.#touchedCount; i++) {
@@ -109,6 +112,24 @@ export class SignatureTable {
       if (headHolds(this.#heads[owners[at + O_HEAD]], facts) && this.#expressionsHold(owner, facts))
         return true;
     }
+    return this.#othersMatch(facts);
+  }
+
+  /** The same for one of which no name has a pattern in it: what is left are signatures without contents that must be there. */
+  matchesWithoutNames(facts: FlowFacts): boolean {
+    this.#begin(facts);
+    return this.#othersMatch(facts);
+  }
+
+  #begin(facts: FlowFacts): void {
+    this.#touchedCount = 0;
+    this.#named = false;
+    this.#question = (this.#question + 1) >>> 0;
+    if (this.#question === 0) this.#forgetAll();
+    this.#facts = facts;
+  }
+
+  #othersMatch(facts: FlowFacts): boolean {
     for (const [head, owners] of this.#others) {
       if (!headHolds(head, facts)) continue;
       for (const owner of owners)
@@ -139,6 +160,7 @@ export class SignatureTable {
     const lines = this.#lines;
     const flags = lines[given + G_FLAGS];
     if (!this.#fits(flags, lines[given + G_PLACE], end, length)) return false;
+    this.#named = true;
     if ((flags & Flag.alone) !== 0)
       return this.#facts !== undefined && headHolds(this.#heads[flags >>> HEAD], this.#facts);
     const question = this.#question;

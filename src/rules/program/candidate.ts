@@ -21,7 +21,8 @@ import { SlRuleMatches } from '../layout.gen.ts';
 import { CTX, DATA, DATA_END, FREE, LENGTH, MATCHES, ROW, STACK } from './abi.ts';
 
 const { members } = SlRuleMatches;
-const MOST = (SlRuleMatches.size - members.rule) / 4;
+/** Rules that one packet can match: what is beyond is counted (SL_RULE_MATCHES). */
+export const MOST_MATCHES = (SlRuleMatches.size - members.rule) / 4;
 
 /** Whether a program asks for the length of the packet. */
 export function asksLength(program: CbpfProgram): boolean {
@@ -158,7 +159,7 @@ function run(program: CbpfProgram, inner: boolean, value?: Register): Item[] {
 function note(handedOver: boolean): Item[] {
   return [
     plain(load(4, 1, MATCHES, members.count)),
-    jumpTo(jump('ge', 1, constant(MOST)), '@full'),
+    jumpTo(jump('ge', 1, constant(MOST_MATCHES)), '@full'),
     plain(alu64('mov', 2, register(MATCHES))),
     plain(alu64('mov', 3, register(1))),
     plain(alu64('lsh', 3, constant(2))),

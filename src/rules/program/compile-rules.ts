@@ -73,6 +73,8 @@ export interface RuleProgram {
 export interface RulePrograms {
   /** The one where packets come in is the last. Empty without rules. */
   readonly programs: readonly RuleProgram[];
+  /** A slot for that one, which no other of them has. */
+  readonly entry: number;
   readonly graph: GraphNode;
   readonly cost: RuleCost;
 }
@@ -136,7 +138,7 @@ export function compileRules(rules: readonly RuleExpression[], options: RuleProg
     ],
   });
   const root = planner.plan(graph);
-  if (root === undefined) return { programs: [], graph, cost: NO_COST };
+  if (root === undefined) return { programs: [], entry: slots.first, graph, cost: NO_COST };
   if (planner.parts.length > slots.count || root.calls > MOST_CALLS) {
     const what = `the rules need ${planner.parts.length} programs and ${root.calls} tail calls in a row; there is room for ${slots.count} and ${MOST_CALLS}`;
     throw new SluiceError('FILTER_UNSUPPORTED', what, { help: HELP });
@@ -155,7 +157,7 @@ export function compileRules(rules: readonly RuleExpression[], options: RuleProg
     };
   });
   const [first] = programs.splice(root.program, 1);
-  return { programs: [...programs, first], graph, cost };
+  return { programs: [...programs, first], entry: slots.first + root.program, graph, cost };
 }
 
 /** Adds a program to what a set costs. @throws SluiceError FILTER_UNSUPPORTED when it is more than the kernel allows one */

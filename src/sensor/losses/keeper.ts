@@ -46,6 +46,8 @@ export class LossKeeper {
   readonly #alarms: LossAlarms;
   #logs: LogTotals | undefined;
   #asking: Promise<void> | undefined;
+  /** Of the end: stations that are closed have no workers any more. */
+  #order: OrderReport[] | undefined;
   #next = 0;
 
   constructor(stations: readonly Station[], host: LossHost) {
@@ -72,6 +74,7 @@ export class LossKeeper {
     for (const line of this.#captureLoss.look(Date.now() / 1000, this.#host.tell, true)) this.#host.log(line);
     await this.#askLogs();
     this.#read();
+    this.#order = orderOf(this.#stations);
   }
 
   /** What became of the lines that still waited when the logs were closed. */
@@ -112,7 +115,7 @@ export class LossKeeper {
   }
 
   report(): LossReport {
-    return { ...this.#ledger.table(), order: orderOf(this.#stations) };
+    return { ...this.#ledger.table(), order: this.#order ?? orderOf(this.#stations) };
   }
 }
 
@@ -129,8 +132,9 @@ function peersOf(stations: readonly Station[]): AckCounts[] {
 
 /** The cards that packets are captured from, or that have a gate. */
 function pointsOf(stations: readonly Station[]): LossPoint[] {
-  return stations.flatMap(({ kind, name, gate, mode }) => {
-    if (kind === 'interface') return [{ ifname: name, mode }];
-    return gate === undefined ? [] : [{ ifname: gate.ifname, mode }];
+  return stations.flatMap(({ kind, name, gate, mode, capture }) => {
+    const sockets = capture.startsWith('afxdp');
+    if (kind === 'interface') return [{ ifname: name, mode, sockets }];
+    return gate === undefined ? [] : [{ ifname: gate.ifname, mode, sockets }];
   });
 }

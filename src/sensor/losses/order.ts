@@ -1,4 +1,5 @@
 import { Loss } from '../../flow/index.ts';
+import { type QueueOrderReport, queueOrders } from '../frames.ts';
 import { Stat } from '../setup.ts';
 import type { Station } from '../station.ts';
 
@@ -13,12 +14,20 @@ export interface OrderReport {
   packets: number;
   byTime: { packets: number; share: number; seconds: number };
   byTcp: { segments: number; share: number; bytes: number };
+  /** With AF_XDP by the card's queue; a ring does not say which one a packet came by. */
+  queues?: { queue: number; packets: number; byTime: { packets: number; share: number; seconds: number } }[];
 }
 
 const share = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);
 
+const queueOf = ({ queue, packets, late, seconds }: QueueOrderReport) => ({
+  queue,
+  packets,
+  byTime: { packets: late, share: share(late, packets), seconds },
+});
+
 export function orderOf(stations: readonly Station[]): OrderReport[] {
-  return stations.flatMap(({ name, stats }) =>
+  return stations.flatMap(({ name, capture, stats }) =>
     stats.map((of, worker) => {
       const packets = of[Stat.packets];
       const late = of[Stat.losses + Loss.late];
@@ -36,6 +45,7 @@ export function orderOf(stations: readonly Station[]): OrderReport[] {
           share: share(late, packets),
           bytes: of[Stat.losses + Loss.lateDepth],
         },
+        ...(capture.startsWith('afxdp') ? { queues: queueOrders(of).map(queueOf) } : {}),
       };
     }),
   );

@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
-import { type ClientOffer, isGrease, ja3, ja3s, ja4 } from '../../../src/flow/services/fingerprint.ts';
+import {
+  type ClientOffer,
+  clientPrints,
+  isGrease,
+  ja3,
+  ja3s,
+  ja4,
+} from '../../../src/flow/services/fingerprint.ts';
 
 const numbers = (text: string) => text.split(',').map((part) => Number.parseInt(part, 16));
 
@@ -69,4 +76,40 @@ test('JA4 of little, and of protocols that are no text', () => {
   expect(ja4(empty, 'q')).toBe('q12i000000_000000000000_000000000000');
   expect(ja4({ ...empty, version: 0xfefd, alpn: Buffer.from('h3-29') }, 'd')).toMatch(/^dd2i0000h9_/);
   expect(ja4({ ...empty, alpn: Uint8Array.of(0xab, 0xcd) }, 't')).toMatch(/^t12i0000ad_/);
+});
+
+test('remembered fingerprints are those of this hello: whatever of it is another, they are computed anew', () => {
+  const offer: ClientOffer = {
+    ...empty,
+    ciphers: [0x1301, 0x1302, 0xc02b],
+    extensions: [0, 10, 13, 16, 43],
+    groups: [29, 23],
+    pointFormats: [0],
+    signatures: [0x0403, 0x0804],
+    hasServerName: true,
+    alpn: Buffer.from('h2'),
+  };
+  const others: ClientOffer[] = [
+    offer,
+    { ...offer, legacyVersion: 0x0302 },
+    { ...offer, version: 0x0303 },
+    { ...offer, hasServerName: !offer.hasServerName },
+    { ...offer, alpn: Buffer.from('h3') },
+    { ...offer, alpn: undefined },
+    ...(['ciphers', 'extensions', 'groups', 'pointFormats', 'signatures'] as const).flatMap((list) => [
+      { ...offer, [list]: offer[list].toReversed() },
+      { ...offer, [list]: offer[list].slice(1) },
+      { ...offer, [list]: [] },
+    ]),
+    // The same numbers, cut into lists elsewhere.
+    { ...offer, ciphers: [1, 2], extensions: [3] },
+    { ...offer, ciphers: [1], extensions: [2, 3] },
+  ];
+  for (let round = 0; round < 2; round++)
+    for (const each of others)
+      for (const transport of ['t', 'q', 'd'] as const)
+        expect(clientPrints(each, transport)).toEqual({ ja3: ja3(each), ja4: ja4(each, transport) });
+  // More kinds of hellos than are remembered.
+  for (let n = 0; n < 10_000; n++) clientPrints({ ...empty, ciphers: [n] }, 't');
+  expect(clientPrints(offer, 't')).toEqual({ ja3: ja3(offer), ja4: ja4(offer, 't') });
 });
