@@ -221,7 +221,8 @@ bool is_local(const Networks& local, const Side& side) {
 
 }  // namespace
 
-size_t conn_line(const int32_t* hot, const int32_t* cold, const Networks& local, char* out) {
+size_t conn_line(const int32_t* hot, const int32_t* cold, const Networks& local, std::string_view service, std::string_view more,
+                 char* out) {
   int32_t flags = hot[FLAGS];
   int32_t protocol = static_cast<int32_t>(static_cast<uint32_t>(flags) >> PROTOCOL_SHIFT);
   int32_t length = cold[C_HISTORY_LENGTH];
@@ -262,6 +263,11 @@ size_t conn_line(const int32_t* hot, const int32_t* cold, const Networks& local,
   line.number(resp.port);
   if (protocol == IpProto_tcp) line.piece(",\"proto\":\"tcp\"");
   else line.piece(",\"proto\":\"udp\"");
+  if (!service.empty()) {
+    line.piece(",\"service\":\"");
+    line.bytes(service.data(), service.size());
+    line.piece("\"");
+  }
   if (duration > 0) {
     line.piece(",\"duration\":");
     line.six_decimals(duration);
@@ -293,6 +299,7 @@ size_t conn_line(const int32_t* hot, const int32_t* cold, const Networks& local,
   line.number(resp.ip_bytes);
   line.piece(",\"ip_proto\":");
   line.number(protocol);
+  line.bytes(more.data(), more.size());
   line.piece("}\n");
   return line.length();
 }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace sluice::flow {
 
@@ -16,11 +17,16 @@ struct Networks {
   size_t count6 = 0;
 };
 
-constexpr size_t kLongestLine = 1024;
+constexpr size_t kLongestLine = 2048;
+// Of which service and further fields take no more than this each; the rest is longer than all that the table knows.
+constexpr size_t kLongestService = 128;
+constexpr size_t kLongestMore = 1024;
 
 // Writes the record in two parts as JSON with a newline at `out`, where kLongestLine bytes are free: the bytes written,
 // or 0 for one that more is to be said of than the table knows, or that has numbers of unusual size. As connRecord
-// (src/flow/record.ts) and jsonWriter (src/log/json-format.ts) with the fields that conn.log has without options.
-size_t conn_line(const int32_t* hot, const int32_t* cold, const Networks& local, char* out);
+// (src/flow/record.ts) and jsonWriter (src/log/json-format.ts) with the fields that conn.log has without options. `service`: its
+// value, of letters that JSON takes as they are; empty: none. `more`: fields behind these, each with the comma before it.
+size_t conn_line(const int32_t* hot, const int32_t* cold, const Networks& local, std::string_view service, std::string_view more,
+                 char* out);
 
 }  // namespace sluice::flow

@@ -28,14 +28,33 @@ bool memory_of(napi_env env, napi_value object, const char* name, napi_typedarra
 
 struct Handle {
   ShortWays ways;
+  napi_ref held = nullptr;
+};
+
+// What lines are made of.
+struct Lines {
+  const int32_t* words = nullptr;
+  const int32_t* cold = nullptr;
+  uint32_t slots = 0;
   Networks local;
   napi_ref held = nullptr;
 };
 
+template <typename T>
 void drop(napi_env env, void* data, void*) {
-  auto* handle = static_cast<Handle*>(data);
+  auto* handle = static_cast<T*>(data);
   napi_delete_reference(env, handle->held);
   delete handle;
+}
+
+// The handle as a value, which keeps `tables`.
+template <typename T>
+napi_value given(napi_env env, napi_value tables, std::unique_ptr<T> handle) {
+  napi_create_reference(env, tables, 1, &handle->held);
+  napi_value out = nullptr;
+  napi_create_external(env, handle.get(), drop<T>, nullptr, &out);
+  handle.release();
+  return out;
 }
 
 // (tables) -> what `shortTake` takes. Sizes are those that the capacity asks for, or it throws.
@@ -82,40 +101,30 @@ napi_value short_ways(napi_env env, napi_callback_info info) {
   ports("dnsPorts", &ways.dns_ports);
   ports("interactive", &ways.interactive);
   ports("tunnelPorts", &ways.tunnel_ports);
-  auto networks = [&](const char* name, const uint8_t** out) {
-    size_t count = 0;
-    ok = ok && memory_of(env, tables, name, napi_uint8_array, out, &count);
-    return count / kNetworkBytes;
-  };
-  handle->local.count4 = networks("nets4", &handle->local.nets4);
-  handle->local.count6 = networks("nets6", &handle->local.nets6);
   if (!ok || (entries & (entries - 1)) != 0) {
     napi_throw_type_error(env, nullptr, "tables of another layout");
     return nullptr;
   }
   ways.capacity = static_cast<int32_t>(slots);
   ways.mask = static_cast<uint32_t>(entries - 1);
-  napi_create_reference(env, tables, 1, &handle->held);
-  napi_value out = nullptr;
-  napi_create_external(env, handle.get(), drop, nullptr, &out);
-  handle.release();
-  return out;
+  return given(env, tables, std::move(handle));
 }
 
 // The first argument; nullptr and an exception when it is something else.
-Handle* handle_of(napi_env env, Args& args) {
+template <typename T>
+T* handle_of(napi_env env, Args& args) {
   void* data = nullptr;
   if (args.ok && (napi_get_value_external(env, args.value(0), &data) != napi_ok || data == nullptr)) {
     args.ok = false;
-    napi_throw_type_error(env, nullptr, "argument 0: short ways");
+    napi_throw_type_error(env, nullptr, "argument 0: a handle");
   }
-  return static_cast<Handle*>(data);
+  return static_cast<T*>(data);
 }
 
 // (ways, memory, places, times, from, count, fresh) -> the number of the first packet that was not taken, or count
 napi_value short_take(napi_env env, napi_callback_info info) {
   Args args(env, info, 7);
-  Handle* handle = handle_of(env, args);
+  auto* handle = handle_of<Handle>(env, args);
   Bytes memory = args.bytes(1);
   uint32_t from = args.u32(4);
   uint32_t count = args.u32(5);
@@ -132,20 +141,62 @@ napi_value short_take(napi_env env, napi_callback_info info) {
   return number(env, ways.take(memory.data, memory.size, from, count, fresh));
 }
 
-// (ways, slot, out, at) -> bytes of the line of conn.log written at out[at], or 0
-napi_value short_line(napi_env env, napi_callback_info info) {
-  Args args(env, info, 4);
-  Handle* handle = handle_of(env, args);
+// (tables) -> what `connLine` takes.
+napi_value conn_lines(napi_env env, napi_callback_info info) {
+  Args args(env, info, 1);
+  napi_value tables = args.value(0);
+  if (!args.ok) return nullptr;
+  auto lines = std::make_unique<Lines>();
+  size_t words = 0;
+  size_t cold = 0;
+  bool ok = memory_of(env, tables, "words", napi_int32_array, &lines->words, &words) &&
+            memory_of(env, tables, "cold", napi_int32_array, &lines->cold, &cold) &&
+            cold / COLD_WORDS >= words / WORDS;
+  auto networks = [&](const char* name, const uint8_t** out) {
+    size_t count = 0;
+    ok = ok && memory_of(env, tables, name, napi_uint8_array, out, &count);
+    return count / kNetworkBytes;
+  };
+  lines->local.count4 = networks("nets4", &lines->local.nets4);
+  lines->local.count6 = networks("nets6", &lines->local.nets6);
+  if (!ok) {
+    napi_throw_type_error(env, nullptr, "tables of another layout");
+    return nullptr;
+  }
+  lines->slots = static_cast<uint32_t>(words / WORDS);
+  return given(env, tables, std::move(lines));
+}
+
+// A string as UTF-8 in `room`; undefined is empty. False: it is neither, or does not fit.
+bool text_in(napi_env env, napi_value value, char* room, size_t size, std::string_view* out) {
+  napi_valuetype type;
+  if (napi_typeof(env, value, &type) == napi_ok && type == napi_undefined) return true;
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env, value, room, size, &length) != napi_ok) return false;
+  *out = std::string_view(room, length);
+  // One that is cut has no more than its end free.
+  return length + 4 < size;
+}
+
+// (lines, slot, out, at, service, more) -> bytes of the line of conn.log written at out[at], or 0
+napi_value line_of(napi_env env, napi_callback_info info) {
+  Args args(env, info, 6);
+  auto* lines = handle_of<Lines>(env, args);
   uint32_t slot = args.u32(1);
   Bytes out = args.bytes(2);
   uint32_t at = args.u32(3);
   if (!args.ok) return nullptr;
-  ShortWays& ways = handle->ways;
-  if (!ways.bare || slot >= static_cast<uint32_t>(ways.capacity) || out.size < kLongestLine || at > out.size - kLongestLine)
+  char service_room[kLongestService];
+  char more_room[kLongestMore];
+  std::string_view service;
+  std::string_view more;
+  if (!text_in(env, args.value(4), service_room, sizeof service_room, &service) ||
+      !text_in(env, args.value(5), more_room, sizeof more_room, &more) || slot >= lines->slots ||
+      out.size < kLongestLine || at > out.size - kLongestLine)
     return number(env, 0);
-  return number(env, static_cast<double>(conn_line(const_cast<const int32_t*>(ways.words) + slot * WORDS,
-                                                   const_cast<const int32_t*>(ways.cold) + slot * COLD_WORDS,
-                                                   handle->local, reinterpret_cast<char*>(out.data) + at)));
+  return number(env, static_cast<double>(conn_line(lines->words + static_cast<size_t>(slot) * WORDS,
+                                                   lines->cold + static_cast<size_t>(slot) * COLD_WORDS, lines->local,
+                                                   service, more, reinterpret_cast<char*>(out.data) + at)));
 }
 
 }  // namespace
@@ -155,8 +206,11 @@ napi_value short_line(napi_env env, napi_callback_info info) {
 namespace sluice {
 
 void register_flow(napi_env env, napi_value exports) {
-  const Function functions[] = {{"shortWays", flow::short_ways}, {"shortTake", flow::short_take}, {"shortLine", flow::short_line}};
-  define(env, exports, functions, 3);
+  const Function functions[] = {{"shortWays", flow::short_ways},
+                                {"shortTake", flow::short_take},
+                                {"connLines", flow::conn_lines},
+                                {"connLine", flow::line_of}};
+  define(env, exports, functions, 4);
 }
 
 }  // namespace sluice

@@ -198,6 +198,10 @@ export class FlowsBySlot {
     return this.table.coldDoubles[slot * COLD_DOUBLES + CF_START];
   }
 
+  history(slot: number): string {
+    return this.histories.text(slot);
+  }
+
   lastTime(slot: number): number {
     return this.doubles[slot * DOUBLES + F_LAST];
   }

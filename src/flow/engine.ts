@@ -1,3 +1,4 @@
+import { NativeConnLines } from '../kernel/conn-lines.ts';
 import { PacketBlock } from '../packet/block.ts';
 import { Decoded, LinkType } from '../packet/decode.ts';
 import { Packet } from '../packet/packet.ts';
@@ -21,6 +22,7 @@ export class FlowEngine extends Accounting implements FlowEngineApi {
   readonly #sightings: readonly Sighting[];
   /** Made with the first batch; null where there is no addon. */
   #short: ShortWays | null | undefined;
+  #lines: NativeConnLines | null | undefined;
   readonly #block = new PacketBlock();
   readonly #shown: readonly Packet[] = Array.from({ length: MOST_FETCHED }, () => new Packet());
   readonly #hashes = new Int32Array(MOST_FETCHED);
@@ -210,7 +212,16 @@ export class FlowEngine extends Accounting implements FlowEngineApi {
     for (let slot = 0; slot < this.table.used; slot++) if (this.table.isOpen(slot)) this.end(slot);
   }
 
-  line(slot: number, out: Uint8Array, at: number): number {
-    return this.#short?.line(slot, out, at) ?? 0;
+  line(slot: number, out: Uint8Array, at: number, more?: string): number {
+    if (this.#lines === undefined)
+      this.#lines =
+        NativeConnLines.over({
+          words: this.table.words,
+          cold: this.table.cold,
+          nets4: this.settings.localNets.packed(4),
+          nets6: this.settings.localNets.packed(16),
+        }) ?? null;
+    if (this.#lines === null || this.gwlb.isUsed) return 0;
+    return this.#lines.line(slot, out, at, this.services.streams.service(slot), more);
   }
 }

@@ -66,8 +66,6 @@ export class ShortWays {
         dnsPorts: settings.dns ? dnsPorts : new Uint8Array(65_536),
         interactive,
         tunnelPorts,
-        nets4: settings.localNets.packed(4),
-        nets6: settings.localNets.packed(16),
         inactivity: timeoutTable(settings.timeouts),
         timeouts: Float64Array.of(attempt, close, halfClosedCheck, dns, settings.clockStep),
         clock,
@@ -92,10 +90,5 @@ export class ShortWays {
     this.#clock[NOW] = now;
     this.#clock[DUE] = due;
     return this.#native.take(block.u8, block.places, block.times, from, block.count, from === 0);
-  }
-
-  /** See FlowEngineApi.line. */
-  line(slot: number, out: Uint8Array, at: number): number {
-    return this.#native.line(slot, out, at);
   }
 }

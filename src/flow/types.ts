@@ -244,6 +244,8 @@ export interface FlowEngineApi {
   address(slot: number, side: Side): FlowAddress;
   port(slot: number, side: Side): number;
   startTime(slot: number): number;
+  /** Letters as conn.log has them; empty for none. */
+  history(slot: number): string;
   /** A number of the flow, of 32 bits: the same as long as the engine lives. */
   hash(slot: number): number;
   /** The name that DNS answered the responder's address for; undefined where that is not kept (`dnsNames`). */
@@ -261,9 +263,10 @@ export interface FlowEngineApi {
   record(slot: number): ConnRecord;
   /**
    * The record as a line of JSON with its newline, as conn.log has it without optional columns, written to out[at…] where
-   * LONGEST_LINE bytes are free: bytes written, or 0 when it has to be made from `record`. Quicker, with --bare.
+   * 2048 bytes are free: bytes written, or 0 when it has to be made from `record`, which takes longer. `more`: further
+   * fields in JSON, each with a comma before it.
    */
-  line(slot: number, out: Uint8Array, at: number): number;
+  line(slot: number, out: Uint8Array, at: number, more?: string): number;
 
   /** Writes SAVED_FLOW_BYTES to `out`, from which another process with the same engine can go on with the flow. */
   save(slot: number, out: Uint8Array): void;

@@ -188,7 +188,6 @@ export interface Addon {
   linkTypeName(value: number): string | undefined;
 
   shortWays(tables: ShortWayTables, checksums: boolean, bare: boolean): RawShortWays;
-  shortLine(ways: RawShortWays, slot: number, out: Uint8Array, at: number): number;
   shortTake(
     ways: RawShortWays,
     memory: Uint8Array,
@@ -197,6 +196,16 @@ export interface Addon {
     from: number,
     count: number,
     fresh: boolean,
+  ): number;
+
+  connLines(tables: ConnLineTables): RawConnLines;
+  connLine(
+    lines: RawConnLines,
+    slot: number,
+    out: Uint8Array,
+    at: number,
+    service: string | undefined,
+    more: string | undefined,
   ): number;
 
   /** A struct ethtool_rxnfc, in which the answer is. 0, or a negative errno. */
@@ -235,6 +244,20 @@ export interface RawShortWays {
   readonly shortWays: unique symbol;
 }
 
+/** Opaque. */
+export interface RawConnLines {
+  readonly connLines: unique symbol;
+}
+
+/** Memory of a flow engine from which lines of conn.log are made. */
+export interface ConnLineTables {
+  readonly words: Int32Array;
+  readonly cold: Int32Array;
+  /** Local networks of both families, 17 bytes each: length of the prefix, address. */
+  readonly nets4: Uint8Array;
+  readonly nets6: Uint8Array;
+}
+
 /** Memory that the native short ways of the flow engine share with it; see src/flow/short-ways.ts. */
 export interface ShortWayTables {
   readonly words: Int32Array;
@@ -253,9 +276,6 @@ export interface ShortWayTables {
   readonly dnsPorts: Uint8Array;
   readonly interactive: Uint8Array;
   readonly tunnelPorts: Uint8Array;
-  /** Local networks of both families, 17 bytes each: length of the prefix, address. */
-  readonly nets4: Uint8Array;
-  readonly nets6: Uint8Array;
   /** By timeout class. */
   readonly inactivity: Float64Array;
   /** Unanswered attempt, close, look at half-closed ones, DNS, and how far the clock may go back. */

@@ -43,12 +43,4 @@ export class NativeShortWays {
   ): number {
     return this.#addon.shortTake(this.#ways, memory, places, times, from, count, fresh);
   }
-
-  /**
-   * Writes the flow in `slot` as a line of conn.log to out[at…], where 1024 bytes are free: bytes written, or 0 for one
-   * that the tables do not know all of.
-   */
-  line(slot: number, out: Uint8Array, at: number): number {
-    return this.#addon.shortLine(this.#ways, slot, out, at);
-  }
 }

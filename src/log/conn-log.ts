@@ -31,6 +31,9 @@ export interface ConnLogRecord extends ConnRecord {
   communityId?: string | undefined;
 }
 
+/** What is said behind all that the flow engine knows. */
+export type ConnExtras = Pick<ConnLogRecord, 'shunted' | 'recovered' | 'communityId'>;
+
 export interface ConnLogOptions {
   /**
    * within: packets and IP bytes are those of the whole connection, and the shunted fields say which part of them the
@@ -73,9 +76,13 @@ export function connSchema(options: ConnLogOptions = {}): LogSchema<ConnLogRecor
   ];
   if (options.vlan === true) fields.push(...vlanFields);
   if (options.gwlb === true) fields.push(...gwlbFields);
-  if (options.communityId === true) fields.push(communityIdField);
-  if (options.shunts === true) fields.push(...shuntFields);
+  fields.push(...extraFields(options));
   return { log: 'conn', fields };
+}
+
+/** The last columns of conn.log. */
+export function extraFields({ communityId, shunts }: ConnLogOptions): readonly Field<ConnExtras>[] {
+  return [...(communityId === true ? [communityIdField] : []), ...(shunts === true ? shuntFields : [])];
 }
 
 const wholeFields: readonly F[] = [
@@ -110,7 +117,7 @@ const gwlbFields: readonly F[] = [
   count('gwlb_cookie', (r) => r.gwlb?.cookie),
 ];
 
-const shuntFields: readonly F[] = [
+const shuntFields: readonly Field<ConnExtras>[] = [
   bool('is_shunted', (r) => (r.shunted === undefined ? undefined : true)),
   count('orig_shunted_pkts', (r) => r.shunted?.origPkts),
   count('orig_shunted_bytes', (r) => r.shunted?.origIpBytes),

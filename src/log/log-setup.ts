@@ -1,5 +1,7 @@
+import type { FlowEngine } from '../flow/index.ts';
 import type { TunnelRecord } from '../flow/types.ts';
 import { CommunityIds } from '../packet/community-id.ts';
+import { IpProto } from '../packet/decode.ts';
 import { type ConnLogOptions, type ConnLogRecord, connSchema } from './conn-log.ts';
 import type { JsonTimes } from './json-format.ts';
 import type { LineFormat } from './log-writer.ts';
@@ -61,14 +63,6 @@ export function tunnelSchemaOf({ communityId }: LogSettings): typeof tunnelSchem
   return communityId ? tunnelSchemaWithId : tunnelSchema;
 }
 
-/** Whether lines of conn.log are JSON without optional columns: what the flow engine can make by itself. */
-export function hasPlainLines(settings: LogSettings, conns: LogSchema<ConnLogRecord>): boolean {
-  const { logFormat, jsonTimestamps } = settings;
-  return (
-    logFormat === 'json' && jsonTimestamps === 'epoch' && conns.fields.length === connSchema().fields.length
-  );
-}
-
 /** The headings of these logs, for `LogFiles`; undefined when the format has none. */
 export function headings(
   settings: LogSettings,
@@ -87,16 +81,30 @@ export function headings(
   ];
 }
 
-/** Completes a record with what the settings ask for beside what the flow engine knows. */
-export function completer(settings: LogSettings): (record: ConnLogRecord) => void {
-  if (!settings.communityId) return () => {};
+/** The community ids of flows, where the settings ask for them. */
+export function idsOf(settings: LogSettings): (engine: FlowEngine, slot: number) => string | undefined {
+  if (!settings.communityId) return () => undefined;
   const ids = new CommunityIds(settings.communityIdSeed);
-  return (record) => {
-    record.communityId = ids.of(record);
-  };
+  return (engine, slot) => flowId(ids, engine, slot);
 }
 
-/** The same for lines of tunnel.log. */
+/** The community id of a flow. */
+export function flowId(ids: CommunityIds, engine: FlowEngine, slot: number): string | undefined {
+  const proto = engine.proto(slot);
+  // What stands for the ports of others is in their records alone.
+  if (proto !== IpProto.tcp && proto !== IpProto.udp) return ids.of(engine.record(slot));
+  const orig = engine.origSide(slot);
+  const resp = orig === 0 ? 1 : 0;
+  return ids.between(
+    engine.address(slot, orig),
+    engine.port(slot, orig),
+    engine.address(slot, resp),
+    engine.port(slot, resp),
+    proto,
+  );
+}
+
+/** Completes lines of tunnel.log with what the settings ask for. */
 export function tunnelCompleter(settings: LogSettings): (record: TunnelRecord) => TunnelRecord {
   if (!settings.communityId) return (record) => record;
   const ids = new CommunityIds(settings.communityIdSeed);

@@ -9,6 +9,13 @@ const ICMPV6 = 58;
 const SCTP = 132;
 const LONGEST = 40;
 
+/** Where an address lies. */
+export interface AddressBytes {
+  u8: Uint8Array;
+  at: number;
+  bytes: 4 | 16;
+}
+
 /** What a community id is made of: the endpoints of a connection, ICMP with type and counterpart type or code as ports. */
 export interface CommunityIdEndpoints {
   origHost: string;
@@ -31,11 +38,23 @@ export class CommunityIds {
   }
 
   /** Undefined when a host is no address, or the two are of different families. */
-  of(endpoints: CommunityIdEndpoints): string | undefined {
-    const { ipProto, origPort, respPort } = endpoints;
-    const orig = ipBytes(endpoints.origHost);
-    const resp = ipBytes(endpoints.respHost);
-    if (orig === undefined || resp === undefined || orig.length !== resp.length) return undefined;
+  of({ origHost, origPort, respHost, respPort, ipProto }: CommunityIdEndpoints): string | undefined {
+    const orig = ipBytes(origHost);
+    const resp = ipBytes(respHost);
+    if (orig === undefined || resp === undefined) return undefined;
+    return this.between(placed(orig), origPort, placed(resp), respPort, ipProto);
+  }
+
+  /** The same from the addresses themselves. */
+  between(
+    orig: AddressBytes,
+    origPort: number,
+    resp: AddressBytes,
+    respPort: number,
+    ipProto: number,
+  ): string | undefined {
+    const size = orig.bytes;
+    if (size !== resp.bytes) return undefined;
     const icmp = ipProto === ICMP || ipProto === ICMPV6;
     const ports = icmp || ipProto === TCP || ipProto === UDP || ipProto === SCTP;
     // An ICMP type without an answer has a direction: its id is that of the packets as they went.
@@ -43,11 +62,13 @@ export class CommunityIds {
     const order = compare(orig, resp);
     const swap = !oneWay && (order > 0 || (order === 0 && ports && origPort > respPort));
     const out = this.#buffer;
-    const size = orig.length;
+    const [low, high] = swap ? [resp, orig] : [orig, resp];
     out[0] = this.#seed >>> 8;
     out[1] = this.#seed & 0xff;
-    out.set(swap ? resp : orig, 2);
-    out.set(swap ? orig : resp, 2 + size);
+    for (let i = 0; i < size; i++) {
+      out[2 + i] = low.u8[low.at + i];
+      out[2 + size + i] = high.u8[high.at + i];
+    }
     let at = 2 + 2 * size;
     out[at++] = ipProto;
     out[at++] = 0;
@@ -63,7 +84,14 @@ export class CommunityIds {
   }
 }
 
-function compare(a: Uint8Array, b: Uint8Array): number {
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i] - b[i];
+function placed(u8: Uint8Array): AddressBytes {
+  return { u8, at: 0, bytes: u8.length === 4 ? 4 : 16 };
+}
+
+function compare(a: AddressBytes, b: AddressBytes): number {
+  for (let i = 0; i < a.bytes; i++) {
+    const difference = a.u8[a.at + i] - b.u8[b.at + i];
+    if (difference !== 0) return difference;
+  }
   return 0;
 }

@@ -1,4 +1,4 @@
-import type { ConnRecord } from '../flow/types.ts';
+import { IpProto } from '../packet/decode.ts';
 
 /** A TCP connection is judged when it has ended with so many packets, and its speaker did more than begin (A, D or F). */
 const JUDGED_PACKETS = 4;
@@ -15,9 +15,15 @@ const SPOKE = /[adf]/i;
  * and answers to forged ones have no acknowledgement, data or FIN of the side that was seen, and are not judged: what is left
  * had a peer that answered, and was not seen answering.
  */
-export function isOneWay({ proto, origPkts, respPkts, history }: ConnRecord): boolean | undefined {
-  if (proto !== 'tcp' || origPkts + respPkts < JUDGED_PACKETS || !SPOKE.test(history ?? '')) return undefined;
-  return origPkts === 0 || respPkts === 0;
+export function isOneWay(
+  ipProto: number,
+  packets: number,
+  otherPackets: number,
+  history: string,
+): boolean | undefined {
+  if (ipProto !== IpProto.tcp || packets + otherPackets < JUDGED_PACKETS || !SPOKE.test(history))
+    return undefined;
+  return packets === 0 || otherPackets === 0;
 }
 
 /** Tells when a worker sees one direction only of too many connections, and when that is over. */

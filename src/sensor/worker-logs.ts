@@ -1,10 +1,12 @@
 import type { FlowEngine } from '../flow/index.ts';
 import type { Side, TunnelRecord } from '../flow/types.ts';
-import type { ConnLogRecord } from '../log/conn-log.ts';
+import { type ConnLines, connLines } from '../log/conn-lines.ts';
+import type { ConnExtras, ConnLogRecord } from '../log/conn-log.ts';
 import { LinkTarget } from '../log/log-link.ts';
 import {
-  completer,
   connSchemaOf,
+  flowId,
+  idsOf,
   lineFormat,
   sslSchemaOf,
   tunnelCompleter,
@@ -39,7 +41,9 @@ export class WorkerLogs {
   readonly tunnel: (record: TunnelRecord) => void;
   readonly #target: LinkTarget;
   readonly #writer: LogWriter;
-  readonly #complete: (record: ConnLogRecord) => void;
+  readonly #told: ((record: ConnLogRecord) => void) | undefined;
+  readonly #idOf: (engine: FlowEngine, slot: number) => string | undefined;
+  readonly #line: ConnLines | undefined;
   readonly #conn: (record: ConnLogRecord) => void;
   readonly #ssl: (record: SslLogRecord) => void;
   readonly #shunt: (record: ShuntLogRecord) => void;
@@ -49,15 +53,20 @@ export class WorkerLogs {
   readonly #shunted = new Map<number, ShuntedAbout>();
   readonly #triggerName: (index: number) => string;
 
-  /** `triggerName`: how logs name the policy with this index. */
-  constructor(setup: WorkerSetup, triggerName: (index: number) => string) {
+  /** `triggerName`: how logs name the policy with this index. `told`: gets the record of each connection that has ended. */
+  constructor(
+    setup: WorkerSetup,
+    triggerName: (index: number) => string,
+    told?: (record: ConnLogRecord) => void,
+  ) {
     this.#triggerName = triggerName;
+    this.#told = told;
     this.#target = new LinkTarget(setup.log);
     this.#writer = new LogWriter(this.#target, lineFormat(setup.logs));
-    this.#complete = completer(setup.logs);
-    this.#conn = this.#writer.channel(
-      connSchemaOf(setup.logs, { shuntFields: setup.shuntFields, shunts: true }),
-    );
+    this.#idOf = idsOf(setup.logs);
+    const columns = { shuntFields: setup.shuntFields, shunts: true };
+    this.#line = connLines(this.#writer, setup.logs, columns);
+    this.#conn = this.#writer.channel(connSchemaOf(setup.logs, columns));
     this.#ssl = this.#writer.channel(sslSchemaOf(setup.logs));
     this.#shunt = this.#writer.channel(shuntSchema);
     const tunnel = this.#writer.channel(tunnelSchemaOf(setup.logs));
@@ -66,21 +75,27 @@ export class WorkerLogs {
     this.#ids = new CommunityIds(setup.logs.communityIdSeed);
   }
 
-  /** A connection that has ended, with what of it was shunted; its record. */
-  ended(engine: FlowEngine, slot: number, shunted: ShuntedPart | undefined): ConnLogRecord {
-    const record: ConnLogRecord = engine.record(slot);
+  /** A connection that has ended, with what of it was shunted. */
+  ended(engine: FlowEngine, slot: number, shunted: ShuntedPart | undefined): void {
     this.#shunted.delete(slot);
-    this.#complete(record);
-    const tls = engine.tls(slot);
-    if (tls !== undefined) this.#ssl({ conn: record, tls });
+    const extras: ConnExtras = {
+      communityId: this.#idOf(engine, slot),
+      shunted: undefined,
+      recovered: undefined,
+    };
     if (shunted !== undefined) {
       const { totals, trigger, recovered } = shunted;
-      record.recovered = recovered;
+      extras.recovered = recovered;
       if (totals.origPkts + totals.respPkts > 0)
-        record.shunted = { ...totals, trigger: this.#triggerName(trigger) };
+        extras.shunted = { ...totals, trigger: this.#triggerName(trigger) };
     }
-    this.#conn(record);
-    return record;
+    const isWritten = this.#line?.(engine, slot, extras) === true;
+    const tls = engine.tls(slot);
+    if (isWritten && tls === undefined && this.#told === undefined) return;
+    const record: ConnLogRecord = Object.assign(engine.record(slot), extras);
+    if (!isWritten) this.#conn(record);
+    if (tls !== undefined) this.#ssl({ conn: record, tls });
+    this.#told?.(record);
   }
 
   /** Something has happened to the shunt of a connection. */
@@ -111,8 +126,8 @@ export class WorkerLogs {
   }
 
   #about(engine: FlowEngine, slot: number): ShuntedAbout {
-    const { uid, origHost, origPort, respHost, respPort, proto, ipProto } = engine.record(slot);
-    const communityId = this.#ids.of({ origHost, origPort, respHost, respPort, ipProto });
+    const { uid, origHost, origPort, respHost, respPort, proto } = engine.record(slot);
+    const communityId = flowId(this.#ids, engine, slot);
     return {
       uid,
       origHost,

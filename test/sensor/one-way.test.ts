@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
-import type { ConnRecord } from '../../src/flow/types.ts';
+import { IpProto } from '../../src/packet/decode.ts';
 import { isOneWay, OneWayWatch } from '../../src/sensor/one-way.ts';
 
-const record = (origPkts: number, respPkts: number, history: string, proto = 'tcp') =>
-  ({ proto, origPkts, respPkts, history }) as ConnRecord;
+const record = (packets: number, others: number, history: string, ipProto: number = IpProto.tcp) =>
+  [ipProto, packets, others, history] as const;
 
-test.each<[string, ConnRecord, boolean | undefined]>([
+test.each<[string, ReturnType<typeof record>, boolean | undefined]>([
   ['both sides', record(5, 4, 'ShADadFf'), false],
   ['the client alone, which acknowledges what nobody has seen', record(6, 0, 'SADF'), true],
   ['the server alone', record(0, 6, '^hadf'), true],
@@ -14,9 +14,9 @@ test.each<[string, ConnRecord, boolean | undefined]>([
   ['answers to a forged address', record(0, 6, '^h'), undefined],
   ['refused, again and again', record(4, 4, 'Sr'), undefined],
   ['too short to tell', record(3, 0, 'SAD'), undefined],
-  ['no TCP', record(50, 0, 'D', 'udp'), undefined],
+  ['no TCP', record(50, 0, 'D', IpProto.udp), undefined],
 ])('one-way or not: %s', (_name, of, expected) => {
-  expect(isOneWay(of)).toBe(expected);
+  expect(isOneWay(...of)).toBe(expected);
 });
 
 test('told from a tenth on, taken back below a twentieth, of 20 connections at least', () => {

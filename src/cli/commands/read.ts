@@ -9,13 +9,13 @@ import type { StoredSource } from '../../capture/source.ts';
 import { createFlowEngine, type FlowEngine, Loss } from '../../flow/index.ts';
 import { type CounterReading, LossLedger, type LossTable } from '../../gate/losses/ledger.ts';
 import { lossLines } from '../../gate/losses/text.ts';
+import { connLines } from '../../log/conn-lines.ts';
 import type { ConnLogRecord } from '../../log/conn-log.ts';
 import { LogFiles } from '../../log/log-files.ts';
 import {
-  completer,
   connSchemaOf,
-  hasPlainLines,
   headings,
+  idsOf,
   lineFormat,
   sslSchemaOf,
   tunnelCompleter,
@@ -127,11 +127,9 @@ class Reader {
       io.warn(`notice: ${msg}`);
       logNotice({ ts: Date.now() / 1000, note: 'Sluice::Torn_Line', msg });
     }
-    const complete = completer(config);
+    const idOf = idsOf(config);
     const completeTunnel = tunnelCompleter(config);
-    const writeLine = hasPlainLines(config, conns)
-      ? this.#writer.inPlace('conn', (slot, bytes, at) => engine.line(slot, bytes, at))
-      : undefined;
+    const writeLine = connLines(this.#writer, config);
     let whatIf: WhatIf | undefined;
     const engine: FlowEngine = createFlowEngine(
       {
@@ -156,11 +154,13 @@ class Reader {
         closed: (slot) => {
           this.flows++;
           whatIf?.hooks.closed(slot);
-          if (writeLine?.(slot) === true) return;
-          const record: ConnLogRecord = engine.record(slot);
-          complete(record);
-          logConn(record);
+          const communityId = idOf(engine, slot);
+          const isWritten = writeLine?.(engine, slot, { communityId }) === true;
           const tls = engine.tls(slot);
+          if (isWritten && tls === undefined) return;
+          const record: ConnLogRecord = engine.record(slot);
+          record.communityId = communityId;
+          if (!isWritten) logConn(record);
           if (tls !== undefined) logSsl({ conn: record, tls });
         },
         tunnel: (record) => logTunnel(completeTunnel(record)),
