@@ -44,17 +44,21 @@ holds() { grep -qs -e "$2" "$1"; }
 ping_it() { ip netns exec far ping -c 3 -i 0.2 -W 2 10.77.0.1 >/dev/null; }
 silent() { ! ip netns exec far ping -c 2 -i 0.2 -W 1 10.77.0.1 >/dev/null; }
 
+interface() {
+  must ip link add eth1 type veth peer name eth2 netns far
+  must ip addr add 10.77.0.1/24 dev eth1
+  must ip link set eth1 up
+  must ip -n far addr add 10.77.0.2/24 dev eth2
+  must ip -n far link set eth2 up
+  must udevadm trigger --action=add --settle /sys/class/net/eth1
+  # Where a systemd like this one is not told of devices: it looks anew.
+  must systemctl daemon-reload
+  must until_true 30 is sys-subsystem-net-devices-eth1.device ActiveState active
+}
+
 at 'an interface'
 must ip netns add far
-must ip link add eth1 type veth peer name eth2 netns far
-must ip addr add 10.77.0.1/24 dev eth1
-must ip link set eth1 up
-must ip -n far addr add 10.77.0.2/24 dev eth2
-must ip -n far link set eth2 up
-must udevadm trigger --action=add --settle /sys/class/net/eth1
-# Where a systemd like this one is not told of devices: it looks anew.
-must systemctl daemon-reload
-must until_true 30 is sys-subsystem-net-devices-eth1.device ActiveState active
+interface
 must systemd-sysusers
 must until_true 30 ping_it
 
@@ -97,9 +101,24 @@ at "$g stops, and takes the gate with it"
 must systemctl stop "$g"
 must ended_well "$g"
 must ping_it
-at "$g stops with its interface"
+at "$g has the rules of a file with each start"
+mkdir -p "/etc/systemd/system/$g.service.d"
+printf '[Service]\nExecStartPost=-sluice rule add -i %%i --file /etc/sluice/rules.yaml --replace\n' >"/etc/systemd/system/$g.service.d/rules.conf"
+printf -- '- { id: silence, expr: icmp, action: drop }\n' >/etc/sluice/rules.yaml
+must systemctl enable "$g"
+must systemctl start "$g"
+must silent
+at "root takes the gate of $g down"
+must sluice gate down -i eth1
+must until_true 60 is "$g" ActiveState inactive
+must ended_well "$g"
+must ping_it
+at "$g stops with its interface, and starts with it"
 must systemctl start "$g"
 must ip link del eth1
 must systemctl daemon-reload
 must until_true 60 is "$g" ActiveState inactive
+interface
+must until_true 60 is "$g" ActiveState active
+must silent
 finish 0

@@ -13,7 +13,8 @@ mount --bind "$root/proc/sys" "$root/proc/sys"
 mount -o remount,bind,ro "$root/proc/sys"
 mount -t sysfs sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
-mount -t bpf bpf "$root/sys/fs/bpf"
+# As systemd mounts it on a machine of its own.
+mount -t bpf -o mode=0700 bpf "$root/sys/fs/bpf"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
 for device in null zero full random urandom tty; do
   touch "$root/dev/$device"

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { SluiceError } from '../base/errors.ts';
 import { FANOUT_COUNTS, FanoutCount, type FanoutKey, loadFanout } from '../capture/fanout.ts';
 import { BpfMap, BpfProgram, ensureBpffs, Fanout, FanoutPlace, KernelError } from '../kernel/index.ts';
-import { checkOwn, FRESH, makeDirectory } from './pins.ts';
+import { checkOwn, FRESH, letThrough, makeDirectory } from './pins.ts';
 
 /** Where the load-balancing program is pinned unless told. */
 export const FANOUT_PINS = '/sys/fs/bpf/sluice/fanout';
@@ -42,6 +42,7 @@ export function pinFanout(directory: string, key: FanoutKey, gid?: number): Fano
   // Whoever opens a pin the usual way asks for reading and writing; a program cannot be written to.
   put(directory, PROGRAM, program, gid, 0o660);
   if (gid !== undefined) {
+    letThrough(root);
     if (directory === FANOUT_PINS) chmodSync(dirname(directory), 0o711);
     chownSync(directory, process.getuid?.() ?? 0, gid);
     chmodSync(directory, 0o750);

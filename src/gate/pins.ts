@@ -8,6 +8,7 @@ import {
   renameSync,
   rmdirSync,
   rmSync,
+  statSync,
   unlinkSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -97,6 +98,7 @@ export class PinDirectory {
   /** Gives what is pinned here to a user and a group; directories can be entered by who can read a pin. */
   share({ uid, gid, mode }: PinAccess): void {
     const enter = (mode & 0o444) >> 2;
+    if ((mode & 0o077) !== 0) letThrough(join(this.#parent, '..', '..'));
     for (const path of [join(this.#parent, '..'), this.#parent]) chmodSync(path, 0o711);
     for (const name of this.names()) {
       if (isPrivatePin(name)) continue;
@@ -142,6 +144,12 @@ export class PinDirectory {
     if (existsSync(this.#parent)) this.#lock.release();
     else this.#lock.remove();
   }
+}
+
+/** systemd mounts bpffs for root alone: others who may open pins have to get there. What else is pinned there has modes of its own. */
+export function letThrough(bpffs: string): void {
+  const { mode, uid } = statSync(bpffs);
+  if (uid === process.getuid?.() && (mode & 0o011) !== 0o011) chmodSync(bpffs, (mode & 0o7777) | 0o011);
 }
 
 function isThere(path: string): boolean {
