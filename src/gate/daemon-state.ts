@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { z } from 'zod';
 import type { Place } from './control-places.ts';
 
@@ -44,10 +44,12 @@ export function readState(place: Pick<Place, 'state'>): DaemonState | undefined 
   }
 }
 
-/** Writes it in one step: a reader finds the old one or the new one. */
+/** Writes it in one step: a reader finds the old one or the new one. By it whoever may use the socket finds that, so all may read it. */
 export function writeState(place: Place, state: DaemonState): void {
   const fresh = `${place.state}.new`;
-  writeFileSync(fresh, JSON.stringify(state), { mode: 0o644 });
+  writeFileSync(fresh, JSON.stringify(state));
+  // Whatever the umask is.
+  chmodSync(fresh, 0o644);
   renameSync(fresh, place.state);
 }
 

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { lockFile, netnsInode } from '../kernel/index.ts';
+import { type FileLock, lockFile, netnsInode } from '../kernel/index.ts';
 
 const NAMESPACE = /^net:\[(\d+)\]$/;
 
@@ -34,12 +34,18 @@ export function removeDeadPins(pinRoot: string, locks: string): void {
   const live = liveNamespaces();
   for (const { file, name, inode } of left) {
     if (live.has(inode)) continue;
-    const lock = lockFile(join(locks, file));
-    if (lock === undefined) continue;
-    rmSync(join(pinRoot, name), { recursive: true, force: true });
-    // What the daemon of a gate left beside its lock.
-    for (const ending of ['sock', 'json', 'rules', 'attacks'])
-      rmSync(join(locks, `${name}.${ending}`), { force: true });
-    lock.remove();
+    let lock: FileLock | undefined;
+    try {
+      lock = lockFile(join(locks, file));
+      if (lock === undefined) continue;
+      rmSync(join(pinRoot, name), { recursive: true, force: true });
+      // What the daemon of a gate left beside its lock.
+      for (const ending of ['sock', 'json', 'rules', 'baseline', 'attacks'])
+        rmSync(join(locks, `${name}.${ending}`), { force: true });
+      lock.remove();
+    } catch {
+      // Another user's, who may remove it: in nobody's way.
+      lock?.release();
+    }
   }
 }

@@ -43,3 +43,18 @@ kernelTest(
     expect(existsSync(gate.gate.pins['flows4'] ?? '')).toBe(true);
   },
 );
+
+kernelTest('what gates of a network namespace that is gone have left is removed', ['xdpFrags'], () => {
+  // No namespace has that number.
+  const name = '1-7';
+  const pins = join(ensureBpffs(), 'sluice', name);
+  const files = ['lock', 'json', 'rules', 'baseline', 'attacks'].map((ending) =>
+    join('/run/sluice', `${name}.${ending}`),
+  );
+  mkdirSync(pins, { recursive: true });
+  mkdirSync('/run/sluice', { recursive: true });
+  for (const file of files) writeFileSync(file, '');
+  using gate = new TestGate();
+  expect([pins, ...files].filter((path) => existsSync(path))).toEqual([]);
+  expect(gate.gate.pins['flows4']).toBeDefined();
+});

@@ -1,7 +1,10 @@
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { outputSchema } from '../../base/config.ts';
 import { SluiceError } from '../../base/errors.ts';
 import type { ControlClient as Connected } from '../../gate/control-client.ts';
+import type { Place } from '../../gate/control-places.ts';
 import type { CommandHost } from '../command.ts';
 import { addFlags, configOf } from '../flags.ts';
 import { interfaceOption } from '../gate-choice.ts';
@@ -53,7 +56,7 @@ async function takeDown(ifname: string | undefined, warn: (text: string) => void
   try {
     await client.ask('stop');
     await client.closed;
-    await lockReleased(place.ifindex, place.ifname);
+    await lockReleased(place);
     return names;
   } finally {
     client.close();
@@ -62,18 +65,23 @@ async function takeDown(ifname: string | undefined, warn: (text: string) => void
 
 const DOWN_MS = 10_000;
 
-/** The socket is closed before the gate is off and its pins are gone: those the lock stands for. */
-async function lockReleased(ifindex: number, ifname: string): Promise<void> {
-  const { PinDirectory } = await import('../../gate/pins.ts');
+/** The socket is closed before the gate is off and its pins are gone: those the lock stands for. They may be another user's, as a service's are. */
+async function lockReleased({ lock: path, name, ifname }: Place): Promise<void> {
+  const { pinPath } = await import('../../gate/pins.ts');
+  const { lockFile } = await import('../../kernel/index.ts');
   const end = performance.now() + DOWN_MS;
-  for (;;) {
-    try {
-      PinDirectory.claim(ifindex, ifname).release();
+  while (existsSync(path)) {
+    const lock = lockFile(path);
+    if (lock !== undefined) {
+      // By it a later run finds pins that stay, and without any nobody looks for it.
+      if (existsSync(dirname(pinPath(name)))) lock.release();
+      else lock.remove();
       return;
-    } catch (error) {
-      const busy = error instanceof SluiceError && error.code === 'INTERFACE_BUSY';
-      if (!busy || performance.now() > end) throw error;
     }
+    if (performance.now() > end)
+      throw new SluiceError('INTERFACE_BUSY', `the daemon of the gate on ${ifname} has not ended yet`, {
+        help: `\`sluice gate status -i ${ifname}\` tells of it`,
+      });
     await new Promise((done) => setTimeout(done, 20));
   }
 }
