@@ -127,10 +127,20 @@ export class RuleBook {
     } catch {
       return undefined;
     }
-    // They were no longer from the future once: a machine may begin with a clock that is behind.
-    for (const line of read.lines) this.offer(line, now, Number.POSITIVE_INFINITY);
-    for (const { id, ...floor } of read.floors)
-      if (floor.revision > (this.#floors.get(id)?.revision ?? 0)) this.#floors.set(id, floor);
+    const untrusted = new Set<string>();
+    for (const line of read.lines) {
+      // They were no longer from the future once: a machine may begin with a clock that is behind.
+      const outcome = this.offer(line, now, Number.POSITIVE_INFINITY);
+      if ('refused' in outcome && outcome.refused === 'unknown key')
+        untrusted.add(digestOf(readEnvelope(line)));
+    }
+    for (const { id, ...floor } of read.floors) {
+      // Whose key is no longer trusted comes back once it is: older ones do not.
+      const known = untrusted.has(floor.digest)
+        ? { ...floor, revision: floor.revision - 1, digest: '-' }
+        : floor;
+      if (known.revision > (this.#floors.get(id)?.revision ?? 0)) this.#floors.set(id, known);
+    }
     return { heard: read.heard };
   }
 }

@@ -181,4 +181,20 @@ describe('a book of rules', () => {
     expect(held(revoked)).toEqual([]);
     expect(new RuleBook(keys).load('{"version":1', NOW)).toBeUndefined();
   });
+
+  test('a key that was left out by mistake counts again once it is back', () => {
+    const book = new RuleBook(keys);
+    book.offer(signed({ revision: 5 }), NOW);
+    book.offer(signed({ id: 'dns', revision: 7, rule: null }), NOW);
+    const without = new RuleBook(keysById(readTrustedKeys(generateKeys('carol').publicLine, 'trust')));
+    without.load(book.save(NOW), NOW);
+    expect(word(without, signed({ revision: 5 }))).toBe('unknown key');
+    const again = new RuleBook(keys);
+    again.load(without.save(NOW), NOW);
+    expect(word(again, signed({ revision: 3 }))).toBe('older');
+    expect(word(again, signed({ revision: 4 }))).toBe('conflict');
+    expect(word(again, signed({ revision: 5 }))).toBe('accepted');
+    expect(word(again, signed({ id: 'dns', revision: 6 }))).toBe('older');
+    expect(held(again)).toEqual(['ntp@5']);
+  });
 });
