@@ -63,6 +63,11 @@ kernelTest(
       await picture(page, 'attack-dark');
       await page.setViewportSize({ width: 360, height: 740 });
       await page.waitForFunction('document.documentElement.scrollWidth <= innerWidth');
+      // What is lost is read without scrolling sideways.
+      await page.waitForFunction(
+        `(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.querySelector('[aria-label=Losses]'))`,
+      );
+      expect(await findings(page)).toEqual([]);
       await picture(page, 'attack-narrow');
 
       // At the end the page has the numbers of the summary.

@@ -73,11 +73,12 @@ export function Losses({ board, old }: { board: Board; old: boolean }) {
       {shown.length === 0 ? (
         <Empty>Nothing is lost.</Empty>
       ) : (
-        <Table label="Losses" head={['Stage', 'Where', 'What', '#Total', '#Now']}>
+        <Table label="Losses" head={['Where', 'What', '#Total', '#Now']} fits>
           {shown.map(({ stage, where, counter, kind, unit, total, rate }) => (
             <tr key={`${stage} ${where} ${counter}`} class={kind === 'loss' ? 'bad' : ''}>
-              <td>{stage}</td>
-              <td>{where || 'machine'}</td>
+              <td class="place">
+                {stage} <span class="dim">{where || 'machine'}</span>
+              </td>
               <td class="wrap">
                 {counter}
                 {kind === 'warning' ? ' (a warning, in no sum)' : ''}
@@ -89,7 +90,7 @@ export function Losses({ board, old }: { board: Board; old: boolean }) {
             </tr>
           ))}
           <tr class="rule">
-            <th scope="row" colSpan={3}>
+            <th scope="row" colSpan={2}>
               Packets lost in all
             </th>
             <td class="n">

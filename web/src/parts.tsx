@@ -73,17 +73,20 @@ export function Bar({ share }: { share: number }) {
 
 /**
  * A table that scrolls by itself where it is too wide; then the keyboard reaches it. Columns with a name that begins with # are
- * of numbers; those of `less` (from 1) are left out where there is little room.
+ * of numbers; those of `less` (from 1) are left out where there is little room. `fits`: cells break there, and nothing scrolls.
  */
 export function Table(props: {
   label: string;
   head: readonly string[];
   less?: readonly (2 | 3 | 4 | 5 | 7 | 8)[];
+  fits?: boolean;
   children: ComponentChildren;
 }) {
+  const classes = (props.less ?? []).map((column) => `less${column}`);
+  if (props.fits === true) classes.push('fits');
   return (
     <div class="scroll" role="region" aria-label={props.label} tabIndex={0}>
-      <table class={(props.less ?? []).map((column) => `less${column}`).join(' ')}>
+      <table class={classes.join(' ')}>
         <thead>
           <tr>
             {props.head.map((name) => (
