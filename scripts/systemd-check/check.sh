@@ -101,13 +101,15 @@ at "$g stops, and takes the gate with it"
 must systemctl stop "$g"
 must ended_well "$g"
 must ping_it
-at "$g has the rules of a file with each start"
+at "$g has the rules of a file with each start, and lets a group in"
 mkdir -p "/etc/systemd/system/$g.service.d"
-printf '[Service]\nExecStartPost=-sluice rule add -i %%i --file /etc/sluice/rules.yaml --replace\n' >"/etc/systemd/system/$g.service.d/rules.conf"
+printf '[Service]\nExecStartPost=-sluice rule add -i %%i --file /etc/sluice/rules.yaml --replace\nSupplementaryGroups=games\n' >"/etc/systemd/system/$g.service.d/more.conf"
+printf 'OPTIONS=--tap --pin-group games\n' >/etc/sluice/gate-eth1.env
 printf -- '- { id: silence, expr: icmp, action: drop }\n' >/etc/sluice/rules.yaml
 must systemctl enable "$g"
 must systemctl start "$g"
 must silent
+must setpriv --reuid=nobody --regid=games --clear-groups sluice shunt add -i eth1 --flow 'udp 192.0.2.1:5000 192.0.2.2:6000' --quiet
 at "root takes the gate of $g down"
 must sluice gate down -i eth1
 must until_true 60 is "$g" ActiveState inactive
