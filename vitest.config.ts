@@ -5,8 +5,9 @@ const shared = {
   // A child per file: descriptors, mappings and links that a file leaks are its own, and are checked when it ends.
   isolate: true,
   setupFiles: ['test/support/leaks.ts'],
-  testTimeout: 60_000,
-  hookTimeout: 60_000,
+  // Far more than any wait inside of a test: what does not come true is named by the wait that gives up.
+  testTimeout: 300_000,
+  hookTimeout: 300_000,
 };
 
 export default defineConfig({
@@ -38,7 +39,6 @@ export default defineConfig({
           name: 'long',
           include: ['test/long/**/*.test.ts'],
           testTimeout: 900_000,
-          hookTimeout: 120_000,
         },
       },
     ],

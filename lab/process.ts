@@ -15,7 +15,7 @@ export interface CommandResult {
 export interface RunOptions {
   /** Text for standard input; without it the command reads nothing. */
   input?: string;
-  /** Milliseconds until the command is killed (default 30,000). */
+  /** Milliseconds until the command is killed (default 120,000). */
   timeoutMs?: number;
   /** Limit of each output stream in bytes (default 16 MiB); what is beyond it is dropped. */
   maxBytes?: number;
@@ -74,7 +74,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
     why = reason;
     child.kill('SIGKILL');
   };
-  const timer = setTimeout(() => stop('took too long'), options.timeoutMs ?? 30_000);
+  const timer = setTimeout(() => stop('took too long'), options.timeoutMs ?? 120_000);
   const onAbort = () => stop('was cancelled');
   options.signal?.addEventListener('abort', onAbort, { once: true });
   if (options.signal?.aborted === true) onAbort();

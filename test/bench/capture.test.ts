@@ -17,5 +17,4 @@ kernelTest(
     ]);
     expect(rows.every(({ both }) => Number(both) > 0)).toBe(true);
   },
-  30_000,
 );

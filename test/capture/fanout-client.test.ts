@@ -64,7 +64,7 @@ class Client {
 
   /** Frames of each socket, and the sockets of each source address. */
   async end(): Promise<{ shares: number[]; sockets: Set<string>[] }> {
-    await until(() => this.process.exitCode !== null, `the client has not all frames: ${this.stderr}`, 30);
+    await until(() => this.process.exitCode !== null, `the client has not all frames: ${this.stderr}`);
     await until(() => this.stdout.split('\n').length > frames.length, 'the client has not said all');
     const shares = Array.from({ length: SOCKETS }, () => 0);
     const flows = new Map<string, Set<string>>();

@@ -22,6 +22,7 @@ import { conversation } from '../../src/packet/conversation.ts';
 import { type FrameToWrite, pcapFile } from '../../src/packet/pcap.ts';
 import { pcapngFile } from '../../src/packet/pcapng-writer.ts';
 import { sluice, sluiceOn, start } from '../support/command.ts';
+import { until } from '../support/kernel.ts';
 
 let dir: string;
 let logs: string;
@@ -56,6 +57,8 @@ function write(name: string, bytes: Uint8Array): string {
 }
 
 const conn = (folder = logs) => readLog(join(folder, 'conn.log')).records;
+/** Of conn.log, as far as it is written. */
+const logged = (): number => (existsSync(join(logs, 'conn.log')) ? conn().length : 0);
 
 describe('sluice read', () => {
   it('writes one line for each connection, and the summary of the contract', async () => {
@@ -159,14 +162,14 @@ describe('sluice read', () => {
 
   it('stops at a signal while a pipe is silent', async () => {
     const { child, outcome } = start('read', '-', '--log-dir', logs, '--json');
-    child.stdin.write(pcapFile(trace(2)));
-    for (let n = 0; n < 400 && !existsSync(join(logs, 'conn.log')); n++)
-      await new Promise((resolve) => setTimeout(resolve, 25));
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    // Long after the end of the two a third one begins: once they are in the log, all has been read.
+    const [later] = trace(1, 2);
+    child.stdin.write(pcapFile([...trace(2), { ...later, ts: START + 3600 }]));
+    await until(() => logged() >= 2, 'what is read is in no log');
     child.kill('SIGTERM');
     const { code, stdout } = await outcome;
     expect(code).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({ flows: 2, interrupted: true });
+    expect(JSON.parse(stdout)).toMatchObject({ flows: 3, interrupted: true });
   });
 
   it('says the same for people', async () => {
@@ -446,16 +449,7 @@ async function waiting(frames: FrameToWrite[]) {
     },
   );
   const { child, outcome } = start('read', fifo, '--log-dir', logs, '--json');
-  // conn.log is there once the run has begun to read.
-  for (let n = 0; n < 400; n++) {
-    try {
-      readFileSync(join(logs, 'conn.log'));
-      break;
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, 25));
-    }
-  }
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  await until(() => logged() > 0, 'what is read is in no log');
   return { child, outcome, writer };
 }
 

@@ -144,11 +144,17 @@ kernelTest(
     }
     {
       using raw = new Raw(gate);
-      const many = LIMITS.burst * 3;
-      raw.socket.write('{"id":1,"op":"hello","version":1}\n'.repeat(many));
-      const answers = await raw.answers(many);
+      let many = 0;
+      let refused = 0;
+      let answers: Awaited<ReturnType<Raw['answers']>> = [];
+      // A slow daemon may answer all of a few thousand at the rate that it allows: until it is more than that.
+      for (let round = 0; refused === 0 && round < 20; round++) {
+        many += LIMITS.burst * 3;
+        raw.socket.write('{"id":1,"op":"hello","version":1}\n'.repeat(LIMITS.burst * 3));
+        answers = await raw.answers(many);
+        refused = answers.filter(({ error }) => error?.code === 'LIMIT').length;
+      }
       expect(answers).toHaveLength(many);
-      const refused = answers.filter(({ error }) => error?.code === 'LIMIT').length;
       expect(refused).toBeGreaterThan(0);
       expect(answers.filter(({ result }) => result !== undefined)).toHaveLength(many - refused);
     }
@@ -182,7 +188,7 @@ kernelTest('an owner keeps its entries by its lease, within its limits', [], asy
     'never both',
   );
   await expect(client.ask('add', { owner: 'x', flows: [flow()] })).rejects.toThrow('no owner x');
-  await client.ask('owner.register', { name: 'fast', lease: 0.5, maxEntries: 2 });
+  await client.ask('owner.register', { name: 'fast', lease: 2, maxEntries: 2 });
   await client.ask('owner.register', { name: 'slow', lease: 'off', idle: 1 });
   const first = await client.ask<Results>('add', { owner: 'fast', flows: [flow(1), flow(2), flow(3)] });
   expect(codesOf(first)).toEqual(['ok', 'ok', 'LIMIT']);
@@ -193,7 +199,8 @@ kernelTest('an owner keeps its entries by its lease, within its limits', [], asy
   for (let i = 0; i < 8; i++) {
     await client.ask('renew', { owner: 'fast' });
     for (const port of [1, 2]) gate.send(udp(port));
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    // Longer than the lease in all.
+    await new Promise((resolve) => setTimeout(resolve, 300));
   }
   expect(await gate.status()).toMatchObject({
     shunted: { pkts: 16 },

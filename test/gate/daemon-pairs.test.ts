@@ -24,7 +24,7 @@ kernelTest(
     await using gate = await UpGate.up();
     const { programId } = await gate.status();
     gate.send(between(A, B), 2);
-    expect((await gate.shunt('add', '--pair', B, A, '--ttl', '3')).code).toBe(0);
+    expect((await gate.shunt('add', '--pair', B, A, '--ttl', '8')).code).toBe(0);
     // The program that looks for pairs has taken over from the one that does not.
     expect((await gate.status()).programId).not.toBe(programId);
     gate.send(between(A, B), 3);

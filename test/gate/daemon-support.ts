@@ -7,7 +7,7 @@ import type { ShuntRow, StatusReport } from '../../src/gate/control-protocol.ts'
 import { PacketSender } from '../../src/kernel/index.ts';
 import type { PacketBuilder } from '../../src/packet/build.ts';
 import { type Outcome, sluice } from '../support/command.ts';
-import { vethPair } from '../support/kernel.ts';
+import { PATIENCE, vethPair } from '../support/kernel.ts';
 
 /** A gate as `sluice gate up` starts it, on one end of a pair of interfaces of this file's namespace. */
 export class UpGate {
@@ -104,7 +104,7 @@ export class UpGate {
 export async function eventually<T>(
   ask: () => Promise<T | undefined>,
   what: string,
-  seconds = 15,
+  seconds = PATIENCE,
 ): Promise<T> {
   const end = performance.now() + seconds * 1000;
   for (;;) {

@@ -261,12 +261,14 @@ kernelTest('a killed daemon leaves the gate, which is read, taken over and taken
 });
 
 kernelTest('without its daemon an entry lapses by itself', [], async () => {
+  // Seconds; more than passes until the daemon is killed.
+  const LEFT = 4;
   await using gate = await UpGate.up();
   using client = await gate.connect();
-  await client.ask('owner.register', { name: 'sensor', lease: 1 });
+  await client.ask('owner.register', { name: 'sensor', lease: LEFT });
   const flow = { proto: 'udp', a: { addr: A, port: 5000 }, b: { addr: B, port: 6000 } };
   await client.ask('add', { owner: 'sensor', flows: [flow] });
-  await gate.shunt('add', '--flow', `udp ${A}:5001 ${B}:6000`, '--ttl', '1');
+  await gate.shunt('add', '--flow', `udp ${A}:5001 ${B}:6000`, '--ttl', String(LEFT));
   const other = eth().ipv4({ src: A, dst: B }).udp({ sport: 5001, dport: 6000 });
   gate.send(udp());
   gate.send(other);
@@ -275,7 +277,7 @@ kernelTest('without its daemon an entry lapses by itself', [], async () => {
     .then((status) => ({ pid: status.daemon.pid, shunted: status.shunted.pkts }));
   expect(shunted).toBe(2);
   process.kill(pid as number, 'SIGKILL');
-  await new Promise((resolve) => setTimeout(resolve, 2500));
+  await new Promise((resolve) => setTimeout(resolve, 1000 * LEFT + 1500));
   gate.send(udp(), 3);
   gate.send(other, 3);
   expect(await gate.status()).toMatchObject({
@@ -433,7 +435,7 @@ kernelTest('an interface that goes down, gets another name and another MTU keeps
   ip(`link set ${gate.ifname} name ${other}`);
   ip(`link set ${other} mtu 1400`);
   ip(`link set ${other} up`);
-  untilOperational(other);
+  untilOperational(other, gate.peer);
   expect(await statusOf(other)).toMatchObject({ interface: other, programId, mode: 'native' });
   gate.send(udp(), 3);
   expect(await statusOf(other)).toMatchObject({

@@ -4,7 +4,7 @@ import { SlFlow } from '../../src/gate/layout.gen.ts';
 import { State } from '../../src/gate/layout.ts';
 import { BpfMap, monotonic } from '../../src/kernel/index.ts';
 import { eth, type PacketBuilder } from '../../src/packet/build.ts';
-import { kernelTest, ownNetns } from '../support/kernel.ts';
+import { kernelTest, ownNetns, until } from '../support/kernel.ts';
 import { gateKey, TestGate, XDP_DROP, XDP_PASS } from './support.ts';
 
 // Two files at once may hold the loopback interface: each one of its own.
@@ -153,16 +153,20 @@ kernelTest('a lapsed lease passes everything and ends the shunt', [...FEATURES],
   expect(gate.read(key)?.dirs[1]).toMatchObject({ state: State.ending, reason: 'lease' });
 });
 
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
 kernelTest('an idle limit that has passed ends the shunt at the next packet', [...FEATURES], async () => {
   using gate = new TestGate();
-  gate.shunt(key, { idleMs: 150, seq: [100, 900], ack: [900, 100] });
+  // So long that a machine with other work is not late by it.
+  const idleMs = 3000;
+  gate.shunt(key, { idleMs, seq: [100, 900], ack: [900, 100] });
   expect(gate.run(data(0, 100, 900, 10)).verdict).toBe('shunted');
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await pause(0.55 * idleMs);
   expect(gate.run(data(0, 110, 900, 10)).verdict).toBe('shunted');
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await pause(0.55 * idleMs);
   // The other direction has been quiet for longer than the limit, but the flow has not.
   expect(gate.run(data(1, 900, 120, 0)).verdict).toBe('shunted');
-  await new Promise((resolve) => setTimeout(resolve, 200));
+  await pause(idleMs + 100);
   expect(gate.run(data(0, 120, 900, 10))).toEqual({ action: XDP_PASS, verdict: 'passIdle' });
   expect(gate.read(key)?.dirs[0].reason).toBe('idle');
 });
@@ -199,7 +203,8 @@ kernelTest(
   [...FEATURES],
   async () => {
     using gate = new TestGate();
-    gate.shunt(key, { owner: 0, cookie: Math.floor(monotonic()) + 1 });
+    const limit = Math.floor(monotonic()) + 3;
+    gate.shunt(key, { owner: 0, cookie: limit });
     expect(gate.run(data(0, 3_000_000_000, 7, 10)).verdict).toBe('shunted');
     expect(gate.run(data(0, 3_000_000_010, 7, 10)).verdict).toBe('shunted');
     expect(gate.read(key)?.dirs[0]).toMatchObject({
@@ -209,7 +214,7 @@ kernelTest(
       ack: 7,
       rexmits: 0,
     });
-    await new Promise((resolve) => setTimeout(resolve, 2100));
+    await until(() => monotonic() > limit + 1.1, 'time stands still');
     expect(gate.run(data(0, 3_000_000_020, 7, 10))).toEqual({ action: XDP_PASS, verdict: 'passLimit' });
     expect(gate.read(key)?.dirs[1].reason).toBe('limit');
   },

@@ -1,11 +1,12 @@
 import { expect } from 'vitest';
 import { eth } from '../../src/packet/build.ts';
-import { Feed, LedgerReader, pause } from '../sensor/run.ts';
+import { Feed, LedgerReader, pause, suspend } from '../sensor/run.ts';
 import { kernelTest, ownNetns, until } from '../support/kernel.ts';
 import { eventually, UpGate } from './daemon-support.ts';
 
 const XDP = ['xdpFrags', 'xdpNativeVeth'] as const;
-const LEASE_SECONDS = 1;
+/** More than a busy machine keeps this process waiting. */
+const LEASE_SECONDS = 3;
 const FLOWS = 64;
 const RATE = 40_000;
 
@@ -45,13 +46,13 @@ for (const signal of ['SIGSTOP', 'SIGKILL'] as const) {
         await until(() => ledger.read().shunted.pkts > 20_000, 'nothing is shunted');
         expect(ledger.read().passed.pkts).toBe(0);
         clearInterval(renewal);
-        process.kill(pid as number, signal);
+        if (signal === 'SIGSTOP') await suspend(pid as number);
+        else process.kill(pid as number, signal);
         await pause(LEASE_SECONDS * 1000 + 50);
         const before = ledger.read();
-        await pause(500);
+        await until(() => ledger.read().seen.pkts > before.seen.pkts + 1000, 'nothing comes');
         const after = ledger.read();
         const seen = after.seen.pkts - before.seen.pkts;
-        expect(seen).toBeGreaterThan(1000);
         expect(after.passed.pkts - before.passed.pkts).toBe(seen);
         // One packet of each flow has found the lease over; the rest of it had ended then.
         expect(after.reasons.passLease?.pkts).toBe(FLOWS);

@@ -61,7 +61,7 @@ async function hammer(hopEvery: number): Promise<void> {
     const before = sides.map(({ counts }) => flows.map((_, flow) => counts[flow * 2 + 1]));
     const hit = (): boolean =>
       sides.every(({ counts }, side) => flows.every((_, flow) => counts[flow * 2 + 1] > before[side][flow]));
-    await until(hit, 'a flow is not hit from both sides', 30);
+    await until(hit, 'a flow is not hit from both sides');
     all('end');
     await gate.client.grace();
     keys.forEach((key, flow) => {

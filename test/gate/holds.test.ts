@@ -100,7 +100,7 @@ kernelTest(
     await client.ask('pair.add', { a: '10.9.0.0/24', b: '10.9.0.0/24' });
     await client.ask('pair.add', { a: A, b: '10.9.0.77' });
     gate.send(udp(), 4);
-    await client.ask('owner.register', { name: 'short', lease: 0.3 });
+    await client.ask('owner.register', { name: 'short', lease: 4 });
     expect(told(await client.ask<Results>('hold.add', { owner: 'short', flows: [flow()] }))).toEqual([true]);
     const { pairs } = await client.ask<{ pairs: { b: string }[] }>('pair.list');
     expect(pairs).toHaveLength(1);
@@ -112,7 +112,7 @@ kernelTest(
       return holds?.live === 0 ? true : undefined;
     }, 'the hold of an owner that is gone stays');
     expect(gate.audit().find(({ op }) => op === 'hold.end')).toMatchObject({ reason: 'lease' });
-    await client.ask('hold.add', { flows: [{ ...flow(), ttl: 1 }] });
+    await client.ask('hold.add', { flows: [{ ...flow(), ttl: 3 }] });
     expect(told(await client.ask<Results>('add', { flows: [flow()] }))).toEqual(['HELD']);
     await eventually(
       async () =>

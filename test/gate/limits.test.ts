@@ -5,6 +5,8 @@ import { eventually, UpGate } from './daemon-support.ts';
 
 ownNetns();
 
+/** Seconds; more than passes here between two steps. */
+const IDLE = 4;
 const flow = (port: number, idle?: number | 'off') => ({
   proto: 'udp',
   a: { addr: '10.9.0.1', port },
@@ -25,15 +27,17 @@ kernelTest('lease and idle limit, by owner and by entry: one may be off, never b
   using client = await gate.connect();
   await client.ask('owner.register', { name: 'leased', lease: 600, idle: 'off' });
   await client.ask('owner.register', { name: 'unleased', lease: 'off', idle: 600 });
-  const leased = await client.ask<Results>('add', { owner: 'leased', flows: [flow(1), flow(2, 1)] });
+  const leased = await client.ask<Results>('add', { owner: 'leased', flows: [flow(1), flow(2, IDLE)] });
   expect(codes(leased)).toEqual(['ok', 'ok']);
   const unleased = await client.ask<Results>('add', {
     owner: 'unleased',
-    flows: [flow(3), flow(4, 'off'), flow(5, 1)],
+    flows: [flow(3), flow(4, 'off'), flow(5, IDLE)],
   });
   expect(codes(unleased)).toEqual(['ok', 'REFUSED', 'ok']);
   // By hand there is the time limit besides.
-  expect(codes(await client.ask<Results>('add', { flows: [{ ...flow(6, 1), ttl: 600 }] }))).toEqual(['ok']);
+  expect(codes(await client.ask<Results>('add', { flows: [{ ...flow(6, IDLE), ttl: 600 }] }))).toEqual([
+    'ok',
+  ]);
   for (const port of [1, 2, 3, 5, 6]) gate.send(packet(port));
   expect(await gate.status()).toMatchObject({ shunted: { pkts: 5 } });
 

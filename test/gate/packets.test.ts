@@ -55,13 +55,13 @@ function wire(mode: 'native' | 'generic' | 'socket', options: Partial<GateOption
   const run = async (bytes: Uint8Array): Promise<{ action: number; verdict: string }> => {
     const before = gate.gate.ledger();
     expect(sender.send(bytes, Uint32Array.of(0, bytes.length))).toBe(1);
-    await until(() => gate.gate.ledger().seen.pkts > before.seen.pkts, 'the gate has not seen the frame', 2);
+    await until(() => gate.gate.ledger().seen.pkts > before.seen.pkts, 'the gate has not seen the frame');
     const verdict = gate.verdictSince(before, bytes.length);
     expected = bytes;
     // A frame that was let through by mistake shows with the next one, or at the end.
     if (!dropped(verdict)) passed++;
-    await until(() => behind.received() >= passed, `a frame counted as ${verdict} did not come through`, 2);
-    await until(() => (drain(), behind.packets >= passed), 'the ring does not hand it out', 2);
+    await until(() => behind.received() >= passed, `a frame counted as ${verdict} did not come through`);
+    await until(() => (drain(), behind.packets >= passed), 'the ring does not hand it out');
     expect(behind.packets).toBe(passed);
     return { action: dropped(verdict) ? XDP_DROP : XDP_PASS, verdict };
   };

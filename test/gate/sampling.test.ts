@@ -1,7 +1,7 @@
 import { expect } from 'vitest';
 import type { GateSample, GateSampler } from '../../src/gate/sampling.ts';
 import { eth } from '../../src/packet/build.ts';
-import { kernelTest, ownNetns } from '../support/kernel.ts';
+import { kernelTest, ownNetns, PATIENCE } from '../support/kernel.ts';
 import { handRule } from './hand-rule.ts';
 import { gateKey, TestGate, XDP_DROP, XDP_PASS } from './support.ts';
 
@@ -139,7 +139,7 @@ kernelTest('a budget holds at once, and the rate follows', ['xdpFrags'], async (
         sampler.poll();
         return sampler.every(LO);
       },
-      { timeout: 20_000, interval: 20 },
+      { timeout: PATIENCE * 1000, interval: 20 },
     )
     .toBeGreaterThan(10);
   const { taken, over } = sampler.counts();

@@ -13,6 +13,8 @@ import { eventually, UpGate } from './daemon-support.ts';
 ownNetns();
 
 const NOBODY = 65_534;
+/** Seconds, as fixtures/syscall-owner.ts has it. */
+const LEASE = 3;
 const A = '10.1.0.1';
 const B = '10.1.0.2';
 const FLOW = `udp ${A}:5000 ${B}:6000`;
@@ -67,12 +69,12 @@ kernelTest(
       // It reads its own counters, without asking the daemon.
       expect(await eventually(async () => lines.find(({ pkts }) => pkts === 5), 'no counters')).toBeDefined();
       // Longer than its lease, which it renews.
-      await new Promise((resolve) => setTimeout(resolve, 1500));
+      await new Promise((resolve) => setTimeout(resolve, 1000 * LEASE + 500));
       gate.send(udp, 1);
       expect(await gate.status()).toMatchObject({ shunted: { pkts: 6 } });
       child.kill('SIGKILL');
       await closed;
-      await new Promise((resolve) => setTimeout(resolve, 1300));
+      await new Promise((resolve) => setTimeout(resolve, 1000 * LEASE + 300));
       gate.send(udp, 2);
       expect(await gate.status()).toMatchObject({ shunted: { pkts: 6 }, passed: { pkts: 2 } });
     } finally {

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createLab, type Lab, type LabOptions, type TapName } from '../../lab/index.ts';
-import { kernelTest } from '../support/kernel.ts';
+import { kernelTest, PATIENCE, until } from '../support/kernel.ts';
 
 /** A test with a lab of its own, which is taken down after it. */
 export function labTest(name: string, options: LabOptions, body: (lab: Lab) => Promise<void>): void {
@@ -79,20 +79,35 @@ export async function watchTap(lab: Lab, name: TapName, snap = 256) {
     });
   });
   await listening;
+  /** What it says of frames that it has taken, that there were, and that were lost; it does when asked by a signal. */
+  const counts = async (signal: NodeJS.Signals): Promise<Record<'taken' | 'came' | 'lost', number>> => {
+    const from = said.length;
+    const number = (what: string): number =>
+      Number(new RegExp(`(\\d+) packets? ${what}`).exec(said.slice(from))?.[1] ?? Number.NaN);
+    child.kill(signal);
+    await until(() => number('dropped by kernel') >= 0, 'tcpdump does not say what it has seen');
+    return {
+      taken: number('captured'),
+      came: number('received by filter'),
+      lost: number('dropped by kernel'),
+    };
+  };
   return {
     async stop(): Promise<Seen> {
-      // At the signal it ends, and leaves what the kernel still holds for it: let it come to rest first.
-      for (let before = -1; before !== chunks.length; ) {
-        before = chunks.length;
+      // At the signal it ends, and leaves what the kernel still holds for it, and what is on its way: let all come to rest first.
+      for (let before = -1, late = performance.now() + PATIENCE * 1000; ; ) {
+        const { backlog } = await lab.mirrorCounters(name);
+        const { taken, came, lost } = await counts('SIGUSR1');
+        if (backlog === 0 && taken + lost === came && came === before) break;
+        if (performance.now() > late)
+          throw new Error(`a tap does not come to rest: ${taken} of ${came} frames`);
+        before = came;
         await new Promise((resolve) => setTimeout(resolve, 300));
       }
       const closed = once(child, 'close');
-      child.kill('SIGINT');
+      const { lost } = await counts('SIGINT');
       await closed;
-      return {
-        ...parsePcap(Buffer.concat(chunks)),
-        lost: Number(/(\d+) packets dropped by kernel/.exec(said)?.[1] ?? Number.NaN),
-      };
+      return { ...parsePcap(Buffer.concat(chunks)), lost };
     },
   };
 }

@@ -1,5 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process';
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -18,6 +19,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Disk, systemDisk, tornBytes } from '../../src/log/disk.ts';
 import { LogFiles, type LogFilesOptions } from '../../src/log/log-files.ts';
 import { LogWriter } from '../../src/log/log-writer.ts';
+import { until } from '../support/kernel.ts';
 
 let dir: string;
 let clock: number;
@@ -167,6 +169,7 @@ describe('a torn last line', () => {
       });
       await new Promise((resolve) => child.stdout.once('data', resolve));
       const ended = new Promise((resolve) => child.once('exit', resolve));
+      await until(() => existsSync(join(dir, 'conn.log')), 'it writes nothing');
       await new Promise((resolve) => setTimeout(resolve, 10 + round * 15));
       child.kill('SIGKILL');
       await ended;

@@ -68,7 +68,7 @@ describe('the log thread', () => {
     const worker = startWriter(thread, 'w', 20_000);
     let written = 0;
     // No turn of the event loop from here on: only the worker and the log thread run.
-    for (let n = 0; n < 600 && written < 20_000; n++) {
+    for (let n = 0; n < 1200 && written < 20_000; n++) {
       block(50);
       try {
         written = lines('conn').length;

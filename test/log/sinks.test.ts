@@ -10,7 +10,10 @@ import { syslogMessage } from '../../src/log/sinks/frame.ts';
 import { openSink, parseSink } from '../../src/log/sinks/index.ts';
 import { RecordQueue } from '../../src/log/sinks/queue.ts';
 import { pauseAfter } from '../../src/log/sinks/sink.ts';
-import { until } from '../support/kernel.ts';
+import { ownNetns, until } from '../support/kernel.ts';
+
+// A port that nobody listens on stays free for who comes back to it.
+ownNetns();
 
 let dir: string;
 beforeEach(() => {

@@ -1,13 +1,15 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { Ledger } from '../../src/gate/index.ts';
 import { conversation } from '../../src/packet/conversation.ts';
 import { kernelTest, ownNetns, sh, until, vethPair } from '../support/kernel.ts';
-import { documentOf, Feed, LedgerReader, LogDir, mixed, pause, Run, sumOf } from './run.ts';
+import { documentOf, Feed, LedgerReader, LogDir, mixed, pause, Run, sumOf, suspend } from './run.ts';
 
 const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
-const LEASE_MS = 500;
+/** Longer than a busy machine keeps a thread waiting. */
+const LEASE_MS = 2000;
+const RATE = 6000;
 const BLOCKER = join(import.meta.dirname, '..', 'support', 'blocker.ts');
 const STEP_CLOCK = join(import.meta.dirname, '..', 'support', 'step-clock.c');
 
@@ -29,7 +31,7 @@ function transfers(count: number, bytes: number): Uint8Array[] {
 
 /** `sluice run` with something put into its process. */
 function runWith(ifname: string, logs: LogDir, environment: readonly string[], ...more: string[]): Run {
-  const options = ['--lease', `${LEASE_MS}ms`, '--policy', 'bulk=100kB', ...more];
+  const options = ['--lease', `${LEASE_MS}ms`, '--policy', 'bulk=100kB', '--ring-bytes', '256MiB', ...more];
   return new Run(
     ['run', '-i', ifname, '--json', '--log-dir', logs.path, ...options],
     ['env', ...environment],
@@ -42,10 +44,18 @@ const blocking = (logs: LogDir): string[] => [
 ];
 
 /** Blocks a thread, or lets it go on. */
-function block(logs: LogDir, thread: string, blocked: boolean): void {
+async function block(logs: LogDir, thread: string, blocked: boolean): Promise<void> {
   const file = join(logs.path, thread);
   if (blocked) writeFileSync(file, '');
   else rmSync(file);
+  await until(() => existsSync(`${file}.still`) === blocked, `${thread} is not as it is told`);
+}
+
+/** What the gate does with the next packets. */
+async function meanwhile(ledger: LedgerReader, packets = 1000): Promise<[Ledger, Ledger]> {
+  const before = ledger.read();
+  await until(() => since(ledger.read(), before, 'seen') >= packets, 'nothing comes');
+  return [ledger.read(), before];
 }
 
 const since = (now: Ledger, before: Ledger, what: 'seen' | 'shunted' | 'passed'): number =>
@@ -62,16 +72,14 @@ kernelTest(
     using logs = new LogDir();
     try {
       await using run = await runWith(a, logs, blocking(logs)).ready();
-      const frames = transfers(4, 6_000_000);
-      const feed = new Feed(b, frames, 8000);
+      const frames = transfers(4, 10_000_000);
+      const feed = new Feed(b, frames, RATE);
       using ledger = new LedgerReader(a);
       await until(() => ledger.read().shunted.pkts > 1000, 'nothing is shunted');
-      block(logs, 'main', true);
-      await pause(3 * LEASE_MS);
-      const before = ledger.read();
-      await pause(300);
-      const after = ledger.read();
-      block(logs, 'main', false);
+      await block(logs, 'main', true);
+      await pause(2 * LEASE_MS);
+      const [after, before] = await meanwhile(ledger);
+      await block(logs, 'main', false);
       expect(since(after, before, 'shunted')).toBeGreaterThan(since(after, before, 'seen') / 2);
       await feed.done;
       const summary = documentOf(await run.stop());
@@ -93,15 +101,13 @@ kernelTest(
       const count = 24;
       await using run = await runWith(a, logs, blocking(logs), '--workers', '2').ready();
       const frames = transfers(count, 2_000_000);
-      const feed = new Feed(b, frames, 8000);
+      const feed = new Feed(b, frames, RATE);
       using ledger = new LedgerReader(a);
-      await until(() => logs.shunts('start') === count, 'nothing is shunted', 20);
-      block(logs, 'worker-1', true);
+      await until(() => logs.shunts('start') === count, 'nothing is shunted');
+      await block(logs, 'worker-1', true);
       await pause(LEASE_MS + 300);
-      const before = ledger.read();
-      await pause(500);
-      const after = ledger.read();
-      block(logs, 'worker-1', false);
+      const [after, before] = await meanwhile(ledger, 3000);
+      await block(logs, 'worker-1', false);
       const [seen, passed] = [since(after, before, 'seen'), since(after, before, 'passed')];
       expect(since(after, before, 'shunted')).toBeGreaterThan(0);
       expect(passed).toBeGreaterThan(seen / count);
@@ -136,28 +142,28 @@ kernelTest('the time of day is set by an hour, forth and back: no shunt ends by 
     writeFileSync(file, Buffer.alloc(8));
     const environment = [`LD_PRELOAD=${library}`, `STEP_CLOCK=${file}`];
     await using run = await runWith(a, logs, environment).ready();
-    const frames = transfers(4, 8_000_000);
-    const feed = new Feed(b, frames, 8000);
+    const frames = transfers(4, 12_000_000);
+    const feed = new Feed(b, frames, RATE);
     using ledger = new LedgerReader(a);
     await until(() => logs.shunts('start') === 4, 'nothing is shunted');
     for (const seconds of [3600, -3600, 0]) {
       set(seconds);
       await pause(LEASE_MS);
-      const before = ledger.read();
-      await pause(300);
-      const after = ledger.read();
-      expect(since(after, before, 'seen')).toBeGreaterThan(100);
+      const [after, before] = await meanwhile(ledger);
       expect(since(after, before, 'shunted'), `${seconds}`).toBe(since(after, before, 'seen'));
     }
     expect(reasons(logs)).toEqual([]);
     await feed.done;
-    await pause(300);
+    await until(() => reasons(logs).length >= 4, 'not all have ended');
     expect(reasons(logs)).toEqual(['fin', 'fin', 'fin', 'fin']);
     expect(documentOf(await run.stop())).toMatchObject({ connections: 4, latePackets: 0 });
   } finally {
     remove();
   }
 });
+
+/** Longer than a busy machine keeps this process waiting. */
+const IDLE_MS = 3000;
 
 kernelTest(
   'without a lease the idle limit lets go: told, counted, and the record is whole',
@@ -167,26 +173,35 @@ kernelTest(
     using logs = new LogDir();
     try {
       const args = ['run', '-i', a, '--json', '--log-dir', logs.path, '--policy', 'bulk=100kB'];
-      await using run = await new Run([...args, '--lease', 'off', '--shunt-idle', '1s']).ready();
+      await using run = await new Run([...args, '--lease', 'off', '--shunt-idle', `${IDLE_MS}ms`]).ready();
       const frames = transfers(2, 3_000_000);
       const half = frames.length >> 1;
       using ledger = new LedgerReader(a);
-      await new Feed(b, frames.slice(0, half), 3000).done;
+      await new Feed(b, frames.slice(0, half), 3000, {
+        from: half >> 1,
+        to: half - 200,
+        until: () => logs.shunts('start') >= 2,
+        what: 'not all are shunted',
+      }).done;
       expect(logs.shunts('start')).toBe(2);
       // It hangs, and nothing but silence ends a shunt.
-      run.process.kill('SIGSTOP');
-      await pause(300);
+      await suspend(run.process.pid as number);
       const hung = ledger.read();
       await new Feed(b, frames.slice(half, half + 300), 3000).done;
       expect(ledger.read().shunted.pkts - hung.shunted.pkts).toBe(300);
-      await pause(1200);
+      await pause(IDLE_MS + 200);
       await new Feed(b, frames.slice(half + 300, half + 400), 3000).done;
       const { reasons: verdicts, shunted } = ledger.read();
       expect(shunted.pkts).toBe(hung.shunted.pkts + 300);
       expect(verdicts.passIdle?.pkts).toBe(2);
       run.process.kill('SIGCONT');
-      await new Feed(b, frames.slice(half + 400), 3000).done;
-      await pause(300);
+      const rest = frames.slice(half + 400);
+      await new Feed(b, rest, 3000, {
+        from: 0,
+        to: rest.length >> 1,
+        until: () => logs.shunts('start') >= 4,
+        what: 'not all are shunted again',
+      }).done;
       const summary = documentOf(await run.stop());
       expect(summary).toMatchObject({ connections: 2, latePackets: 0, ring: { drops: 0 } });
       expect(reasons(logs).filter((reason) => reason === 'idle').length).toBe(2);

@@ -3,8 +3,11 @@ import { afterEach, expect, test } from 'vitest';
 import { HealthPort, isHealthy } from '../../src/sensor/health.ts';
 import { Stat } from '../../src/sensor/setup.ts';
 import type { Station } from '../../src/sensor/station.ts';
-import { until } from '../support/kernel.ts';
+import { ownNetns, until } from '../support/kernel.ts';
 import { freePort } from './mirror.ts';
+
+// A port that nobody uses stays so.
+ownNetns();
 
 const stationWith = (...lastTurns: number[]): Station =>
   ({

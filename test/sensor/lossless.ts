@@ -92,7 +92,7 @@ export async function lossless(
         new DropWitness(sensor.process.pid as number, slow, options.tunnel?.headers.length),
       );
       if (trace === undefined) {
-        const report = await runTraffic(lab, mixedPlan());
+        const report = await runTraffic(lab, { ...mixedPlan(), maxSeconds: 240 });
         expect(report.errors).toEqual([]);
       } else {
         const { refused } = await lab.replay(trace, { mbps: MBPS });

@@ -83,8 +83,8 @@ export async function checkMirrorGate(host: MirroredHost, ...mirrors: readonly M
     logs.path,
     ...more,
   ];
-  const gated = await new Run(args(GATED, gatedLogs, '--mirror-gate', pair.a)).ready();
-  const plain = await new Run(args(PLAIN, plainLogs, '--no-gate')).ready();
+  await using gated = await new Run(args(GATED, gatedLogs, '--mirror-gate', pair.a)).ready();
+  await using plain = await new Run(args(PLAIN, plainLogs, '--no-gate')).ready();
   const all = frames();
   // And some of the host's own traffic.
   const knock = host.outer(MAC).tcp({ dport: 22, flags: 'S' }).bytes();
@@ -94,7 +94,12 @@ export async function checkMirrorGate(host: MirroredHost, ...mirrors: readonly M
     ),
     ...(i % 100 === 0 ? [knock] : []),
   ]);
-  await new Feed(pair.b, sent, RATE).done;
+  await new Feed(pair.b, sent, RATE, {
+    from: sent.length >> 2,
+    to: sent.length >> 1,
+    until: () => gatedLogs.shunts('start') >= mirrors.length * (LONG / 2),
+    what: 'not enough is shunted',
+  }).done;
   const [first, second] = await Promise.all([gated.stop(), plain.stop()]);
   const { ledger, udp } = documentOf(first);
   expect(udp).toMatchObject(mirrors.map(() => ({ mode: 'native', drop: 'xdp', dropped: 0 })));

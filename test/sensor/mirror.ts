@@ -181,7 +181,7 @@ export class MirrorSender {
     }
     const lines = (this.#round - 1) * PROBES;
     const ended = (): boolean => connLines(this.#logs).split(`"${this.#probe}"`).length > lines;
-    await until(ended, `nobody reads UDP port ${this.#target.port}`, 40);
+    await until(ended, `nobody reads UDP port ${this.#target.port}`);
     this.#ahead = 0;
   }
 

@@ -13,6 +13,7 @@ import {
   type Ended,
   type ErrorDocument,
   Feed,
+  type Hold,
   LogDir,
   mixed,
   places,
@@ -24,6 +25,14 @@ import {
 const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
 
 ownNetns();
+
+/** From the middle on frames wait until so many have been shunted, of which they are the last ones. */
+const shuntedBy = (logs: LogDir, frames: readonly Uint8Array[], count: number): Hold => ({
+  from: frames.length >> 1,
+  to: frames.length - (frames.length >> 3),
+  until: () => logs.shunts('start') >= count,
+  what: 'not all are shunted',
+});
 
 /** The error is told twice: for scripts on stdout, for people on stderr, with the next step. */
 function expectRefusal(ended: Ended, code: string, exit: number, ...texts: RegExp[]): void {
@@ -150,7 +159,7 @@ describe('what holds the interface stays as it is', () => {
         new RegExp(`another Sluice holds ${a}`),
       );
       const frames = mixed([conversation({ turns: [{ from: 'server', data: 3_000_000 }] })]);
-      await new Feed(b, frames).done;
+      await new Feed(b, frames, 10_000, shuntedBy(logs, frames, 1)).done;
       const summary = documentOf(await first.stop());
       expect(summary.ledger?.seen.pkts).toBe(frames.length);
       expect(summary.shuntedConnections).toBe(1);
@@ -172,8 +181,11 @@ kernelTest('a full table: refused, counted, and every record right', [...XDP], a
         turns: [{ from: i % 2 === 0 ? 'server' : 'client', data: 3_000_000 }],
       }),
     );
-    // Slow enough that a busy machine shunts a connection before it ends.
-    await new Feed(b, mixed(conversations), 3000).done;
+    const sent = mixed(conversations);
+    await new Feed(b, sent, 6000, {
+      ...shuntedBy(logs, sent, 2),
+      until: () => logs.shunts('start') >= 2 && logs.shunts('refused') >= 4,
+    }).done;
     const ended = await run.stop();
     const summary = documentOf(ended);
     expect(summary).toMatchObject({ connections: 6, shuntedConnections: 2, refused: 4, latePackets: 0 });
@@ -212,13 +224,13 @@ kernelTest(
     const { pins, lock } = places(interfaceInfo(a).index);
     const before = download(5001);
     const after = download(5002);
-    await new Feed(b, before).done;
+    await new Feed(b, before, 10_000, shuntedBy(logs, before, 1)).done;
     ip(`link set ${a} down`);
     await until(() => run.stderr.includes(`${a} is down`), 'nobody says that it is down');
     ip(`link set ${a} up`);
     await until(() => run.stderr.includes(`${a} is up again`), 'nobody says that it is up again');
     untilOperational(a, b);
-    await new Feed(b, after).done;
+    await new Feed(b, after, 10_000, shuntedBy(logs, after, 2)).done;
     await until(() => logs.shunts('end') === 2, 'the second connection was not seen');
     ip(`link del ${a}`);
     const ended = await run.end();

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Lab } from '../../lab/lab.ts';
@@ -7,16 +7,24 @@ import type { TapName } from '../../lab/options.ts';
 import type { Ledger } from '../../src/gate/index.ts';
 import { LAYOUT_VERSION } from '../../src/gate/layout.ts';
 import { readLedger } from '../../src/gate/ledger.ts';
-import { BpfMap, interfaceInfo, netnsInode, PacketSender, packageRoot } from '../../src/kernel/index.ts';
+import {
+  BpfMap,
+  interfaceCounters,
+  interfaceInfo,
+  netnsInode,
+  PacketSender,
+  packageRoot,
+} from '../../src/kernel/index.ts';
 import { readLog } from '../../src/log/reader.ts';
 import type { FrameToWrite } from '../../src/packet/pcap.ts';
 import type { RunSummary } from '../../src/sensor/report.ts';
+import { PATIENCE, until } from '../support/kernel.ts';
 import type { ConnLine } from './compare.ts';
 
 const PINS = '/sys/fs/bpf/sluice';
 const LOCKS = '/run/sluice';
 const READY_SECONDS = 90;
-const END_SECONDS = 30;
+const END_SECONDS = 120;
 
 /** The command that starts `sluice` as a user would. */
 export const SLUICE = [process.execPath, join(packageRoot(), 'bin', 'sluice.js')];
@@ -129,6 +137,22 @@ export function runOn(ifname: string, logs: LogDir, ...more: string[]): Run {
 
 export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Stops a process (SIGSTOP), and waits until each of its threads stands still. */
+export async function suspend(pid: number): Promise<void> {
+  const tasks = `/proc/${pid}/task`;
+  const stands = (id: string): boolean => {
+    try {
+      // Behind the name of the thread, which may have any character in it.
+      return /^[^]*\) T/.test(readFileSync(`${tasks}/${id}/stat`, 'latin1'));
+    } catch {
+      // Ended meanwhile.
+      return false;
+    }
+  };
+  process.kill(pid, 'SIGSTOP');
+  await until(() => readdirSync(tasks).every(stands), `process ${pid} goes on`);
+}
+
 /** `sluice run … --json` on a tap of a lab. */
 export function runOnTap(lab: Lab, name: TapName, logs: LogDir, ...more: string[]): Run {
   const { netns, ifname } = lab.tap(name);
@@ -182,35 +206,88 @@ export function mixed(conversations: readonly (readonly FrameToWrite[])[]): Uint
     .map(({ bytes }) => bytes);
 }
 
+/** Of the time that this process was held up, so much is made up for by sending faster: more would be another rate. */
+const LAG_MS = 20;
+/** Frames that have not arrived by then are lost: a program was attached or taken off just then. */
+const ARRIVAL_MS = 5000;
+/** Between two frames that are sent one by one. */
+const TRICKLE_MS = 5;
+const BURST = 64;
+const never = new Int32Array(new SharedArrayBuffer(4));
+
 /**
- * Sends frames into an interface a few at a time, some `rate` a second, until all are sent or `stop` is called. A burst
- * fits into the queue of a virtual interface, so that none is lost.
+ * What a sensor has to have come to while frames from `from` up to `to` are sent: until then they go out one by one, since it
+ * takes its steps when packets come; and those behind them wait.
+ */
+export interface Hold {
+  from: number;
+  to: number;
+  until: () => boolean;
+  /** What does not come true. */
+  what: string;
+}
+
+/**
+ * Sends frames into an interface a few at a time, some `rate` a second at the most, until all are sent or `stop` is called. A
+ * burst fits into the queue of a virtual interface, so that none is lost, and has left it before this thread does anything else:
+ * what the other end counts is whole whenever it is looked at.
  */
 export class Feed {
   readonly done: Promise<void>;
   sent = 0;
+  #lost = 0;
   #stopped = false;
 
-  constructor(ifname: string, frames: readonly Uint8Array[], rate = 10_000) {
-    this.done = this.#send(ifname, frames, rate);
+  constructor(ifname: string, frames: readonly Uint8Array[], rate = 10_000, hold?: Hold) {
+    this.done = this.#send(ifname, frames, rate, hold);
     // Whoever waits for it is told; a test that has failed before does not wait.
     this.done.catch(() => {});
   }
 
-  async #send(ifname: string, frames: readonly Uint8Array[], rate: number): Promise<void> {
+  async #send(ifname: string, frames: readonly Uint8Array[], rate: number, hold?: Hold): Promise<void> {
     using sender = new PacketSender(ifname);
-    const burst = 64;
-    const begin = performance.now();
-    while (this.sent < frames.length && !this.#stopped) {
-      const part = frames.slice(this.sent, this.sent + burst);
+    const before = taken(ifname);
+    const send = (count: number): void => {
+      const part = frames.slice(this.sent, this.sent + count);
       const offsets = new Uint32Array(part.length + 1);
       for (const [i, frame] of part.entries()) offsets[i + 1] = offsets[i] + frame.length;
       const sent = sender.send(Buffer.concat(part), offsets);
       if (sent !== part.length) throw new Error(`${sent} of ${part.length} frames were sent`);
       this.sent += sent;
-      await pause(Math.max(0, begin + (this.sent * 1000) / rate - performance.now()));
+      this.#arrive(ifname, before);
+    };
+    const end = hold === undefined ? frames.length : Math.min(hold.from, frames.length);
+    await this.#run(end, rate, send);
+    if (hold === undefined) return;
+    const late = performance.now() + PATIENCE * 1000;
+    while (!this.#stopped && !hold.until()) {
+      if (performance.now() > late) throw new Error(`after ${PATIENCE} s: ${hold.what}`);
+      if (this.sent < hold.to) send(1);
+      await pause(TRICKLE_MS);
+    }
+    await this.#run(frames.length, rate, send);
+  }
+
+  async #run(end: number, rate: number, send: (count: number) => void): Promise<void> {
+    let due = performance.now();
+    while (this.sent < end && !this.#stopped) {
+      const count = Math.min(BURST, end - this.sent);
+      send(count);
+      due = Math.max(due + (count * 1000) / rate, performance.now() - LAG_MS);
+      await pause(Math.max(0, due - performance.now()));
       // Timers that are always late would keep the event loop from its sockets and pipes.
       await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  /** Waits, event loop and all, until the other end has handled what was sent. */
+  #arrive(ifname: string, before: number): void {
+    const late = performance.now() + ARRIVAL_MS;
+    for (;;) {
+      const missing = before + this.sent - this.#lost - taken(ifname);
+      if (missing <= 0) return;
+      if (performance.now() > late) this.#lost += missing;
+      Atomics.wait(never, 0, 0, 1);
     }
   }
 
@@ -219,6 +296,9 @@ export class Feed {
     await this.done;
   }
 }
+
+/** Frames of an interface that are not in its queue any more. Those of a veth are counted when the other end handles them. */
+const taken = (ifname: string): number => interfaceCounters(ifname).txPackets;
 
 export const sumOf = (records: readonly ConnLine[], ...fields: string[]): number =>
   records.reduce((sum, r) => sum + fields.reduce((s, field) => s + Number(r[field] ?? 0), 0), 0);

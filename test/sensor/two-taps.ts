@@ -10,7 +10,7 @@ import type { RunSummary } from '../../src/sensor/report.ts';
 import type { ConnLine } from './compare.ts';
 
 const READY_SECONDS = 90;
-const END_SECONDS = 30;
+const END_SECONDS = 120;
 
 /** `sluice run` as a user would start it, inside a tap's namespace. */
 export class Sensor {
@@ -34,7 +34,8 @@ export class Sensor {
     this.process.stderr?.on('data', (data: Buffer) => {
       this.stderr += data.toString();
     });
-    this.#ended = new Promise((resolve) => this.process.once('exit', (code) => resolve(code ?? -1)));
+    // Not when it has ended: what it has said may still be on its way.
+    this.#ended = new Promise((resolve) => this.process.once('close', (code) => resolve(code ?? -1)));
   }
 
   async ready(): Promise<void> {

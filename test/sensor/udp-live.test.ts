@@ -4,7 +4,7 @@ import { back, type Ends, fragmentsOf, packetOf } from '../../bench/fanout-frame
 import { Namespace } from '../../lab/namespace.ts';
 import { eth } from '../../src/packet/build.ts';
 import { conversation } from '../../src/packet/conversation.ts';
-import { ip, kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
+import { ip, kernelTest, ownNetns, PATIENCE, until, vethPair } from '../support/kernel.ts';
 import { booksOf, connOf, freePort, hiddenFromNobody, MirrorSender, runMirror, WRAPS } from './mirror.ts';
 import { documentOf, Feed, LogDir, mixed, pause, Run, sumOf } from './run.ts';
 
@@ -87,9 +87,13 @@ test.skipIf(hidden !== undefined)(
     while (!/^ready$/m.test(run.stderr)) {
       if (!run.running) throw new Error(`not ready: ${run.stderr}`);
       await sender.flood(frames[sender.sent % frames.length], 1);
-      if (sender.sent % 16 === 0) await pause(1);
+      // Slowly enough that there is room while the workers do other things.
+      if (sender.sent % 4 === 0) await pause(2);
     }
-    for (let i = 0; i < 2 * frames.length; i++) await sender.flood(frames[sender.sent % frames.length], 1);
+    for (let i = 0; i < 2 * frames.length; i++) {
+      await sender.flood(frames[sender.sent % frames.length], 1);
+      if (sender.sent % 4 === 0) await pause(2);
+    }
     const books = booksOf(documentOf(await run.stop()));
     expect(books.dropped).toBe(0);
     expect(books.frames).toBeGreaterThanOrEqual(2 * frames.length);
@@ -168,7 +172,7 @@ kernelTest(
       await using run = await new Run(args, ['nsenter', `--net=/proc/${tap.pid}/ns/net`, '--']).ready();
       const [four, six] = [mixed(talk(20, 1)), mixed(talk(20, 2))];
       await Promise.all([new Feed('vx4', four).done, new Feed('vx6', six).done]);
-      await until(() => arrivedAt(tap.pid, b) >= four.length + six.length, 'datagrams are missing', 30);
+      await until(() => arrivedAt(tap.pid, b) >= four.length + six.length, 'datagrams are missing');
       const summary = documentOf(await run.stop());
       expect(booksOf(summary)).toMatchObject({ frames: four.length + six.length, dropped: 0, early: 0 });
       expect(summary.directions).toEqual({ judged: 40, oneWay: 0 });
@@ -231,13 +235,13 @@ kernelTest(
       // A block of the ring is due once there is a packet in it: something else goes on meanwhile.
       const other = eth().ipv4({ src: '192.0.2.77', dst: '192.0.2.78' }).udp().payload(100).bytes();
       let others = 0;
-      for (const end = performance.now() + 30_000; logs.shunts('start') < 4; others++) {
+      for (const end = performance.now() + PATIENCE * 1000; logs.shunts('start') < 4; others++) {
         if (performance.now() > end) throw new Error('not all are shunted');
         await new Feed(b, [other]).done;
         await pause(10);
       }
       await new Feed(b, frames.slice(half)).done;
-      await until(() => logs.shunts('end') === 4, 'not all have ended', 30);
+      await until(() => logs.shunts('end') === 4, 'not all have ended');
       const summary = documentOf(await run.stop());
       expect(summary.interfaces).toMatchObject([{ interface: a, mode: 'native', drop: 'xdp' }]);
       expect(booksOf(summary)).toMatchObject({ source, drop: 'none', datagrams: sender.sent, dropped: 0 });

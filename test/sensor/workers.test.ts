@@ -1,7 +1,7 @@
 import { expect } from 'vitest';
 import { conversation } from '../../src/packet/conversation.ts';
 import { kernelTest, ownNetns, vethPair } from '../support/kernel.ts';
-import { documentOf, Feed, LogDir, mixed, pause, runOn, sumOf } from './run.ts';
+import { documentOf, Feed, LogDir, mixed, runOn, sumOf } from './run.ts';
 
 const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
 const CONNECTIONS = 40;
@@ -32,8 +32,13 @@ kernelTest(
       await using run = await runOn(a, logs, '--workers', '3', '--policy', 'bulk=100kB').ready();
       await slow.stop();
       const missed = begun + slow.sent;
-      await new Feed(b, frames.slice(missed), 9000).done;
-      await pause(300);
+      const rest = frames.slice(missed);
+      await new Feed(b, rest, 9000, {
+        from: rest.length >> 2,
+        to: rest.length >> 1,
+        until: () => logs.shunts('start') >= CONNECTIONS,
+        what: 'not all are shunted',
+      }).done;
       const summary = documentOf(await run.stop());
       expect(summary).toMatchObject({
         connections: CONNECTIONS,

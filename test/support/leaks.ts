@@ -9,8 +9,8 @@ import { loadedAddon } from '../../src/kernel/addon.ts';
 import { descriptors } from './descriptors.ts';
 
 const PINS = '/sys/fs/bpf';
-/** Closing a socket or a worker takes some turns of the event loop. */
-const PATIENCE_MS = 3000;
+/** Closing a socket or a worker takes some turns of the event loop, and others may have the processor meanwhile. */
+const PATIENCE_MS = 30_000;
 
 /** What a descriptor is: of BPF objects their ids and types too. */
 function describe(key: string, fd: string): string {
