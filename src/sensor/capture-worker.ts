@@ -469,9 +469,11 @@ export class CaptureWorker {
   async #drainRing(): Promise<void> {
     const until = monotonicSeconds() + LAST_BLOCK_SECONDS;
     for (;;) {
+      // Asked before: also when this thread had to wait for a CPU all the while there is one more look.
+      const late = monotonicSeconds() > until;
       this.#source.drain(this.#sink, Number.MAX_SAFE_INTEGER);
       const { packets, drops } = this.#source.counts();
-      if (this.#source.packets >= packets - drops || monotonicSeconds() > until) return;
+      if (this.#source.packets >= packets - drops || late) return;
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
   }
