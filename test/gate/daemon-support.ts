@@ -80,10 +80,10 @@ export class UpGate {
   }
 
   audit(): { op: string; [field: string]: unknown }[] {
-    const text = readFileSync(join(this.logDir, 'audit.log'), 'utf8');
-    return text
-      .trimEnd()
+    // Whole lines: the last one may be on its way.
+    return readFileSync(join(this.logDir, 'audit.log'), 'utf8')
       .split('\n')
+      .slice(0, -1)
       .map((line) => JSON.parse(line) as { op: string });
   }
 

@@ -65,13 +65,20 @@ function between(ip: ReturnType<typeof ipv4>, protocol: number, frame: Uint8Arra
     .bytes();
 }
 
-/** A UDP port of this host that nobody uses just now, of either family. */
+/** The kernel may choose the same port again. */
+const given = new Set<number>();
+
+/** A UDP port of this host that nobody uses just now, of either family; another one each time. */
 export async function freePort(): Promise<number> {
-  const socket = createSocket('udp6');
-  await new Promise<void>((resolve) => socket.bind(0, '::', resolve));
-  const { port } = socket.address();
-  socket.close();
-  return port;
+  for (;;) {
+    const socket = createSocket('udp6');
+    await new Promise<void>((resolve) => socket.bind(0, '::', resolve));
+    const { port } = socket.address();
+    socket.close();
+    if (given.has(port)) continue;
+    given.add(port);
+    return port;
+  }
 }
 
 /** Datagrams that are sent at a time. */

@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Lab } from '../../lab/lab.ts';
 import type { TapName } from '../../lab/options.ts';
-import type { Ledger } from '../../src/gate/index.ts';
+import { type Ledger, NOTE_BYTES } from '../../src/gate/index.ts';
 import { LAYOUT_VERSION } from '../../src/gate/layout.ts';
 import { readLedger } from '../../src/gate/ledger.ts';
+import { SideNotes } from '../../src/gate/side.ts';
 import {
   BpfMap,
   interfaceCounters,
@@ -17,6 +18,7 @@ import {
 } from '../../src/kernel/index.ts';
 import { readLog } from '../../src/log/reader.ts';
 import type { FrameToWrite } from '../../src/packet/pcap.ts';
+import { readNote } from '../../src/sensor/notes.ts';
 import type { RunSummary } from '../../src/sensor/report.ts';
 import { PATIENCE, until } from '../support/kernel.ts';
 import type { ConnLine } from './compare.ts';
@@ -196,6 +198,26 @@ export class LedgerReader {
   }
 }
 
+/** Waits until a running gate has counted so many packets: what was sent may still wait for the kernel. */
+export async function untilSeen(ifname: string, packets: number): Promise<void> {
+  using ledger = new LedgerReader(ifname);
+  await until(() => ledger.read().seen.pkts === packets, `the gate does not see ${packets} packets`);
+}
+
+/**
+ * Connections of which all that came before their shunt is in the notes of their run (ADR 17): the next run has no less of
+ * them when this one is killed from now on.
+ */
+export function noted(ifindex: number, inode = netnsInode()): number {
+  using map = BpfMap.openPinned(join(places(ifindex, inode).pins, `v${LAYOUT_VERSION}`, 'side'));
+  const notes = new SideNotes(map);
+  const note = new Uint8Array(NOTE_BYTES);
+  let count = 0;
+  for (const { family, key } of notes.keys())
+    if (notes.read(family, key, note) && readNote(note).begun) count++;
+  return count;
+}
+
 /** Frames of several connections, mixed evenly: each keeps its own order. */
 export function mixed(conversations: readonly (readonly FrameToWrite[])[]): Uint8Array[] {
   return conversations
@@ -295,6 +317,25 @@ export class Feed {
     this.#stopped = true;
     await this.done;
   }
+}
+
+/**
+ * Sends all of these frames; those from the `from`th on slowly, and ever more so, until `begun`, the rest at the rate again.
+ * A shunt takes its steps when packets come, and how many come before it depends on how busy the machine is.
+ */
+export async function feedUntilShunted(
+  ifname: string,
+  frames: readonly Uint8Array[],
+  { from, rate, begun }: { from: number; rate: number; begun: () => boolean },
+): Promise<void> {
+  await new Feed(ifname, frames.slice(0, from), rate).done;
+  let at = from;
+  for (; !begun(); at++) {
+    if (at >= frames.length) throw new Error('all was sent before it was shunted');
+    await new Feed(ifname, frames.slice(at, at + 1), rate).done;
+    await pause(Math.min(250, 2 + (at - from) / 4));
+  }
+  await new Feed(ifname, frames.slice(at), rate).done;
 }
 
 /** Frames of an interface that are not in its queue any more. Those of a veth are counted when the other end handles them. */
