@@ -4,12 +4,23 @@ import { Namespace } from '../../lab/namespace.ts';
 import { interfaceInfo, xdpAttachment } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { conversation } from '../../src/packet/conversation.ts';
-import { documentOf, Feed, LogDir, mixed, pause, places, Run, runOn, sumOf } from '../sensor/run.ts';
+import {
+  documentOf,
+  Feed,
+  feedUntilShunted,
+  LogDir,
+  mixed,
+  noted,
+  places,
+  Run,
+  runOn,
+  sumOf,
+  untilSeen,
+} from '../sensor/run.ts';
 import { ip, kernelTest, ownNetns, until, untilOperational, vethPair } from '../support/kernel.ts';
 
 const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
 const POLICY = ['--policy', 'bulk=100kB'];
-/** Slow enough that a busy machine shunts a connection before it ends. */
 const RATE = 2500;
 
 ownNetns();
@@ -26,6 +37,16 @@ function download(port: number, close: 'none' | 'server-fin' = 'server-fin'): Ui
   return mixed([talk]);
 }
 
+/** Sends frames of a connection that is to be shunted before they end, however busy the machine. */
+async function send(
+  ifname: string,
+  frames: readonly Uint8Array[],
+  begun: () => boolean,
+  from = frames.length >> 2,
+): Promise<void> {
+  await feedUntilShunted(ifname, frames, { from, rate: RATE, begun });
+}
+
 kernelTest(
   'one run holds several interfaces: each has its gate, and goes on after a kill',
   [...XDP],
@@ -38,16 +59,19 @@ kernelTest(
       const half = frames.length >> 1;
       const both = `${one.a},${two.a}`;
       await using first = await runOn(both, logs, ...POLICY).ready();
-      await Promise.all([one.b, two.b].map((name) => new Feed(name, frames.slice(0, half), RATE).done));
-      await until(() => logs.shunts('start') === 2, 'not both are shunted');
-      await pause(300);
+      const begun = (): boolean => logs.shunts('start') === 2;
+      await Promise.all([one.b, two.b].map((name) => send(name, frames.slice(0, half), begun)));
+      for (const { a } of [one, two]) {
+        await until(() => noted(interfaceInfo(a).index) === 1, 'what was shunted is not noted');
+        await untilSeen(a, half);
+      }
       await first.stop('SIGKILL');
       for (const { a } of [one, two]) expect(xdpAttachment(interfaceInfo(a).index)).toBeUndefined();
       await using second = await runOn(both, logs, ...POLICY).ready();
       for (const { a } of [one, two])
         expect(second.stderr).toContain(`goes on with 1 connections that an earlier run had shunted on ${a}`);
       await Promise.all([one.b, two.b].map((name) => new Feed(name, frames.slice(half), RATE).done));
-      await pause(300);
+      for (const { a } of [one, two]) await untilSeen(a, frames.length - half);
       const summary = documentOf(await second.stop());
       expect(summary).toMatchObject({ connections: 2, recovered: 2, latePackets: 0 });
       expect(summary.interfaces.map(({ interface: name }) => name)).toEqual([one.a, two.a]);
@@ -69,14 +93,16 @@ kernelTest('of two that start at once on one interface, one has it', [...XDP], a
   try {
     await using first = runOn(a, logs, ...POLICY);
     await using second = runOn(a, others, ...POLICY);
-    await until(() => !(first.running && second.running), 'both run', 20);
+    await until(() => !(first.running && second.running), 'both run');
     const [loser, winner] = first.running ? [second, first] : [first, second];
     const refused = await loser.ended;
     expect(refused.code).toBe(1);
     expect(JSON.parse(refused.stdout)).toMatchObject({ error: { code: 'INTERFACE_BUSY' } });
     await winner.ready();
     const frames = download(8002);
-    await new Feed(b, frames, RATE).done;
+    const log = first.running ? logs : others;
+    await send(b, frames, () => log.shunts('start') === 1);
+    await untilSeen(a, frames.length);
     const summary = documentOf(await winner.stop());
     expect(summary).toMatchObject({ connections: 1, shuntedConnections: 1 });
     expect(summary.ledger?.seen.pkts).toBe(frames.length);
@@ -96,7 +122,8 @@ kernelTest(
     try {
       await using run = await runOn(a, logs, ...POLICY).ready();
       const before = download(8003);
-      await new Feed(b, before, RATE).done;
+      await send(b, before, () => logs.shunts('start') === 1);
+      await untilSeen(a, before.length);
       ip(`link set ${a} down`);
       ip(`link set ${a} name ${renamed}`);
       ip(`link set ${renamed} up`);
@@ -104,22 +131,19 @@ kernelTest(
       for (const name of [renamed, b]) ip(`link set ${name} mtu 9000`);
       untilOperational(renamed, b);
       const after = download(8004);
-      await new Feed(b, after, RATE).done;
+      await send(b, after, () => logs.shunts('start') === 2);
       // A datagram that would not have fitted before.
       const jumbo = eth()
         .ipv4({ src: '192.0.2.8', dst: '192.0.2.9' })
         .udp({ sport: 8005, dport: 80 })
         .payload(8000)
         .bytes();
-      await new Feed(
-        b,
-        Array.from({ length: 200 }, () => jumbo),
-        2000,
-      ).done;
-      await pause(300);
+      const datagrams = Array.from({ length: 600 }, () => jumbo);
+      await send(b, datagrams, () => logs.shunts('start') === 3, 20);
+      const sent = before.length + after.length + datagrams.length;
+      await untilSeen(renamed, sent);
       const summary = documentOf(await run.stop());
       expect(summary).toMatchObject({ connections: 3, shuntedConnections: 3, latePackets: 0 });
-      const sent = before.length + after.length + 200;
       expect(summary.ledger?.seen.pkts).toBe(sent);
       expect(sumOf(logs.read('conn'), 'orig_pkts', 'resp_pkts')).toBe(sent);
       expect(existsSync(places(interfaceInfo(renamed).index).pins)).toBe(false);
@@ -138,9 +162,8 @@ kernelTest('an interface that is moved to another network namespace has gone', [
     await using run = await runOn(a, logs, ...POLICY).ready();
     const { pins, lock } = places(interfaceInfo(a).index);
     const frames = download(8006, 'none');
-    await new Feed(b, frames, RATE).done;
-    await until(() => logs.shunts('start') === 1, 'nothing is shunted');
-    await pause(300);
+    await send(b, frames, () => logs.shunts('start') === 1);
+    await untilSeen(a, frames.length);
     ip(`link set ${a} netns ${elsewhere.pid}`);
     const ended = await run.end();
     expect(ended).toMatchObject({ code: 1, signal: null });

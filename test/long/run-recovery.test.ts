@@ -9,20 +9,21 @@ import { type Comparison, type ConnLine, compare } from '../sensor/compare.ts';
 import {
   documentOf,
   Feed,
+  feedUntilShunted,
   LedgerReader,
   LogDir,
   mixed,
-  pause,
+  noted,
   places,
   type Run,
   runOn,
   sumOf,
+  untilSeen,
 } from '../sensor/run.ts';
 import { sluice } from '../support/command.ts';
 import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 
 const XDP = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
-/** Slow enough that a busy machine shunts a connection in the first part of its transfer. */
 const RATE = 8000;
 const POLICY = ['--policy', 'bulk=200kB'];
 
@@ -59,10 +60,31 @@ async function readBack(frames: readonly Uint8Array[], logs: LogDir): Promise<Co
   return logs.read('conn');
 }
 
-/** Sends a part, and waits until the sensor has handled it: its shunts are settled then. */
+interface Ends {
+  /** The run is on `a`, frames come in by `b`. */
+  a: string;
+  b: string;
+}
+
+/**
+ * Sends a part, in the course of which shunt.log comes to `starts` shunts that have begun, and waits until the run may be killed:
+ * what passed before the last `count` of them is in their notes.
+ */
+async function sendAndSettle(
+  { a, b }: Ends,
+  logs: LogDir,
+  frames: readonly Uint8Array[],
+  { starts, count }: { starts: number; count: number },
+): Promise<void> {
+  const begun = (): boolean => logs.shunts('start') >= starts;
+  await feedUntilShunted(b, frames, { from: frames.length >> 1, rate: RATE, begun });
+  await until(() => noted(interfaceInfo(a).index) === count, 'not all that was shunted is noted');
+  await untilSeen(a, frames.length);
+}
+
+/** Sends a part to a run that is not killed: it handles all that came before it ends. */
 async function send(ifname: string, frames: readonly Uint8Array[]): Promise<void> {
   await new Feed(ifname, frames, RATE).done;
-  await pause(300);
 }
 
 const expectSame = ({ differences, connections }: Comparison, count: number): void => {
@@ -90,17 +112,18 @@ kernelTest(
       const frames = transfers(4, 3_000_000, 1);
       const part = Math.ceil(frames.length / 3);
       await using first = await runOn(a, logs, ...POLICY).ready();
-      await send(b, frames.slice(0, part));
+      await sendAndSettle({ a, b }, logs, frames.slice(0, part), { starts: 4, count: 4 });
       const started = logs.read('shunt').filter((r) => r['event'] === 'start');
       expect(started.length).toBe(4);
       await kill(first, a);
       // The one that goes on with them is killed too.
       await using second = await runOn(a, logs, ...POLICY).ready();
       expect(second.stderr).toContain('goes on with 4 connections');
-      await send(b, frames.slice(part, 2 * part));
+      await sendAndSettle({ a, b }, logs, frames.slice(part, 2 * part), { starts: 8, count: 4 });
       await kill(second, a);
       await using third = await runOn(a, logs, ...POLICY).ready();
       await send(b, frames.slice(2 * part));
+      await untilSeen(a, frames.length - 2 * part);
       const ended = await third.stop();
       expect(ended).toMatchObject({ code: 0, signal: null });
       const summary = documentOf(ended);
@@ -133,12 +156,13 @@ kernelTest('what passes while there is no sensor is missing, and nothing else', 
     const frames = transfers(4, 3_000_000, 50);
     const part = Math.ceil(frames.length / 3);
     await using first = await runOn(a, logs, ...POLICY).ready();
-    await send(b, frames.slice(0, part));
+    await sendAndSettle({ a, b }, logs, frames.slice(0, part), { starts: 4, count: 4 });
     await kill(first, a);
     await send(b, frames.slice(part, 2 * part));
     // Several workers, where there was one: each connection is found by the one that gets its packets.
     await using second = await runOn(a, logs, ...POLICY, '--workers', '2').ready();
     await send(b, frames.slice(2 * part));
+    await untilSeen(a, frames.length - 2 * part);
     expect(documentOf(await second.stop())).toMatchObject({ recovered: 4, connections: 4, latePackets: 0 });
     const seen = [...frames.slice(0, part), ...frames.slice(2 * part)];
     const conn = logs.read('conn');
@@ -178,10 +202,11 @@ kernelTest(
         serverSeq: 9_000_000,
       }).map(({ bytes }) => bytes);
       await using first = await runOn(a, logs, ...POLICY).ready();
-      await send(b, mixed([silent, again]));
+      await sendAndSettle({ a, b }, logs, mixed([silent, again]), { starts: 2, count: 2 });
       await kill(first, a);
       await using second = await runOn(a, logs, ...POLICY).ready();
       await send(b, anew);
+      await untilSeen(a, anew.length);
       expect(documentOf(await second.stop())).toMatchObject({ recovered: 2, connections: 3, latePackets: 0 });
       const conn = logs.read('conn').toSorted((x, y) => x.ts - y.ts);
       expect(conn.map((r) => [r['id.orig_p'], r['resp_bytes'], r['recovered']])).toEqual([
@@ -202,8 +227,9 @@ kernelTest('what cannot be used is logged with its counts, and removed', [...XDP
     const open = transfers(4, 2_000_000, 80).slice(0, 5000);
     for (const [why, ...options] of [['another key', '--vlan-key'], ['a damaged note']]) {
       const before = logs.read('shunt').length;
+      const starts = logs.shunts('start') + 4;
       await using run = await runOn(a, logs, ...POLICY).ready();
-      await send(b, open);
+      await sendAndSettle({ a, b }, logs, open, { starts, count: 4 });
       using ledger = new LedgerReader(a);
       const { pkts } = ledger.read().shunted;
       expect(pkts, why).toBeGreaterThan(1000);
@@ -243,7 +269,6 @@ kernelTest(
       await using second = await runOn(a, logs, ...POLICY).ready();
       expect(second.stderr).not.toMatch(/goes on with|removed/);
       await feed.done;
-      await pause(300);
       const summary = documentOf(await second.stop());
       expect(summary).toMatchObject({ recovered: 0, latePackets: 0 });
       expect(summary.ring.drops).toBe(0);
