@@ -20,7 +20,7 @@ import { handRule } from '../gate/hand-rule.ts';
 import { gateKey, TestGate } from '../gate/support.ts';
 import { documentOf, Feed, LogDir, runOn } from '../sensor/run.ts';
 import { ip, kernelTest, ownNetns, sh, until, untilOperational, vethPair } from '../support/kernel.ts';
-import { macOf, rowOf, times, total } from './losses-support.ts';
+import { macOf, rowOf, times, total, untilBacklogEmpty } from './losses-support.ts';
 
 /** Every loss here is caused for real, and the sums of the ledger have to be right (docs/losses.md says which test forces what). */
 
@@ -96,7 +96,7 @@ kernelTest(
           .payload(50)
           .bytes();
       await using run = await runOn(`${tap.b},vx0`, logs, '--tap', '--no-gate').ready();
-      const before = { tap: countersOf(tap.b), vx: countersOf('vx0') };
+      const before = { from: countersOf(tap.a), tap: countersOf(tap.b), vx: countersOf('vx0') };
       const frame = eth().ipv4({ src: '10.9.1.1', dst: '10.9.1.2' }).udp({ sport: 1, dport: 2 }).bytes();
       const TRIGGERS = 5;
       {
@@ -108,12 +108,16 @@ kernelTest(
         ...Array.from({ length: refused }, () => inTunnel(3)),
         ...Array.from({ length: good }, () => inTunnel(0)),
       ]).done;
-      await until(
-        () => countersOf('vx0').rxPackets - before.vx.rxPackets === good,
-        'frames of the tunnel are missing',
-      );
-      const reached = countersOf(tap.b).rxPackets - before.tap.rxPackets;
+      await until(() => {
+        const { rxPackets, rxErrors } = countersOf('vx0');
+        return rxPackets - before.vx.rxPackets === good && rxErrors - before.vx.rxErrors === refused;
+      }, 'frames of the tunnel are missing');
       const copied = TRIGGERS * FILTERS * ACTIONS;
+      const arrived = (): number => countersOf(tap.b).rxPackets - before.tap.rxPackets;
+      const notTaken = (): number => countersOf(tap.a).txDropped - before.from.txDropped;
+      await until(() => arrived() + notTaken() === copied, 'not all copies were made');
+      const reached = arrived();
+      await untilBacklogEmpty();
       const { losses } = documentOf(await run.stop());
       // 1,000 wait for a CPU and not one more (net.core.netdev_max_backlog), so that most of them were lost.
       expect(copied - reached).toBeGreaterThan(TRIGGERS);
@@ -204,6 +208,12 @@ kernelTest(
         const sampler = gate.gate.sample({ every: 1, size: 2048, ringBytes: 4096 }, () => {});
         sendAll(a, times(udp(53), 40));
         await until(() => gate.gate.ledger().seen.pkts === 100, 'packets are missing');
+        // Counted beside the verdicts.
+        const taken = (): number => {
+          const { sampled, sampleLost } = gate.gate.sampled();
+          return sampled.pkts + sampleLost.pkts;
+        };
+        await until(() => taken() === 40, 'samples are missing');
         ledger.look();
         const { sampled, sampleLost } = gate.gate.sampled();
         expect(sampleLost.pkts).toBeGreaterThan(0);

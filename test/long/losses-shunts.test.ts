@@ -1,7 +1,18 @@
 import { expect } from 'vitest';
 import { conversation } from '../../src/packet/conversation.ts';
 import type { FrameToWrite } from '../../src/packet/pcap.ts';
-import { documentOf, Feed, LogDir, mixed, pause, runOn } from '../sensor/run.ts';
+import { eventually } from '../gate/daemon-support.ts';
+import {
+  documentOf,
+  Feed,
+  feedUntilShunted,
+  LedgerReader,
+  LogDir,
+  mixed,
+  pause,
+  runOn,
+  suspend,
+} from '../sensor/run.ts';
 import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 import { total } from './losses-support.ts';
 
@@ -32,27 +43,31 @@ kernelTest(
     const { a, b, remove } = vethPair();
     using logs = new LogDir();
     try {
-      const options = ['--tap', '--policy', 'bulk=20kB', '--lease', '2s'];
+      const options = ['--tap', '--policy', 'bulk=20kB', '--lease', '5s'];
       await using run = await runOn(a, logs, ...options).ready();
       const ends = (reason: string): number =>
         logs.read('shunt').filter((line) => line['event'] === 'end' && line['reason'] === reason).length;
       const open = Object.fromEntries(
         Object.entries(PORTS).map(([name, port]) => [name, download(port, 'none')]),
       );
-      await new Feed(b, mixed(Object.values(open)), 3000).done;
-      await until(() => logs.shunts('start') >= 5, 'five shunts', 30);
+      const begun = (): boolean => logs.shunts('start') >= 5;
+      await feedUntilShunted(b, mixed(Object.values(open)), { from: 600, rate: 3000, begun });
       const last = (port: number, close: Close, count: number): Uint8Array[] =>
         bytesOf(download(port, close).slice(-count));
       await new Feed(b, [...last(PORTS.fin, 'client-fin', 3), ...last(PORTS.rst, 'client-rst', 1)]).done;
       // The same ports again.
       await new Feed(b, bytesOf(download(PORTS.syn, 'none').slice(0, 1))).done;
-      await until(() => ends('fin') > 0 && ends('rst') > 0 && ends('syn') > 0, 'three ends', 30);
-      // Longer than the lease: the next packet of one passes.
-      run.process.kill('SIGSTOP');
-      await pause(3000);
-      await new Feed(b, bytesOf(open['lease'].slice(-1))).done;
+      await until(() => ends('fin') > 0 && ends('rst') > 0 && ends('syn') > 0, 'three ends');
+      // Nobody renews the lease: when it is over the next packet of one passes.
+      using ledger = new LedgerReader(a);
+      await suspend(run.process.pid as number);
+      const passed = ledger.read().passed.pkts;
+      await eventually(async () => {
+        await new Feed(b, bytesOf(open['lease'].slice(-1))).done;
+        return ledger.read().passed.pkts > passed ? true : undefined;
+      }, 'a lease that nobody renews is not over');
       run.process.kill('SIGCONT');
-      await until(() => ends('lease') > 0, 'the end of a lease', 30);
+      await until(() => ends('lease') > 0, 'the end of a lease');
       const { losses } = documentOf(await run.stop());
       for (const reason of REASONS)
         expect([reason, total(losses, 'gate', `shunts.ended.${reason}`)]).toEqual([reason, ends(reason)]);
@@ -78,16 +93,16 @@ kernelTest('a shunt ends as nothing comes, and is refused as there is no room', 
     const options = ['--tap', '--policy', 'bulk=20kB', '--lease', 'off', '--shunt-idle', '1s'];
     await using run = await runOn(a, logs, ...options, '--max-shunts4', '2').ready();
     const flows = [5000, 5001, 5002].map((port) => download(port, 'none'));
-    await new Feed(b, mixed(flows), 3000).done;
-    await until(() => logs.shunts('start') >= 2 && logs.shunts('refused') > 0, 'two shunts', 30);
+    const begun = (): boolean => logs.shunts('start') >= 2 && logs.shunts('refused') > 0;
+    await feedUntilShunted(b, mixed(flows), { from: 400, rate: 3000, begun });
     const again = flows.flatMap((frames) => bytesOf(frames.slice(-100)));
     // Nobody looks after them meanwhile: what comes then passes, and tells the worker.
-    run.process.kill('SIGSTOP');
+    await suspend(run.process.pid as number);
     await pause(1200);
     await new Feed(b, again).done;
     run.process.kill('SIGCONT');
     const inSilence = (): number => logs.read('shunt').filter((line) => line['reason'] === 'idle').length;
-    await until(() => inSilence() >= 2, 'two ends in silence', 30);
+    await until(() => inSilence() >= 2, 'two ends in silence');
     const { losses } = documentOf(await run.stop());
     expect(total(losses, 'gate', 'shunts.ended.idle')).toBe(inSilence());
     expect(total(losses, 'gate', 'shunts.started')).toBe(logs.shunts('start'));
