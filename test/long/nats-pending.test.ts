@@ -7,7 +7,11 @@ import { keysOf } from '../../src/fleet/nats-keys.ts';
 import { connectOnce, natsPlace } from '../../src/fleet/nats-place.ts';
 import { NatsSource } from '../../src/fleet/nats-source.ts';
 import { eventually } from '../gate/daemon-support.ts';
+import { ownNetns } from '../support/kernel.ts';
 import { NatsServer } from '../support/nats-server.ts';
+
+// The port is that of other tests, and of a server that somebody may have on this machine.
+ownNetns();
 
 const directory = mkdtempSync(join(tmpdir(), 'sluice-pending-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true, maxRetries: 20 }));

@@ -161,7 +161,11 @@ kernelTest(
         `what is ${refused} is not refused for it`,
       );
     }
-    const kept = await runs(fra, 3, 1);
+    const kept = await fleet(
+      fra,
+      ({ programs: now }) => now?.taken === 3 && now.here === 1 && now.why?.includes('instruction') === true,
+      'not as it was, or not told why the last one was not taken',
+    );
     expect(kept.programs?.why).toMatch('instruction');
     await drops(fra, 'fleet-dns', 53);
     // Signed by the right key, for another rule of that name: nothing of it is in force.
