@@ -83,9 +83,10 @@ async function sluice(...args: string[]): Promise<string> {
 function linesOf(directory: string): MitigationLine[] {
   const path = join(directory, 'mitigation.log');
   if (!existsSync(path)) return [];
+  // Whole lines: the last one may be on its way.
   return readFileSync(path, 'utf8')
     .split('\n')
-    .filter((text) => text !== '')
+    .slice(0, -1)
     .map((text) => JSON.parse(text) as MitigationLine);
 }
 

@@ -69,11 +69,13 @@ type Line = Record<string, unknown>;
 
 const SLUICE = join(packageRoot(), 'bin', 'sluice.js');
 const READY_MS = 60_000;
-const END_MS = 60_000;
-const PAUSE_MS = 60_000;
+const END_MS = 120_000;
+const PAUSE_MS = 120_000;
 const BURST = 32;
 /** Frames on their way at most: the queue of the interface takes 256. */
 const WINDOW = 128;
+/** So many milliseconds, and more, frames are waited for. */
+const ARRIVAL_MS = 10_000;
 const TIMES = new Set(['ts', 'uid', 'duration', 'tunnel_parents']);
 
 /** Of a connection of nobody's. */
@@ -158,9 +160,9 @@ async function send(
     for (const [i, frame] of part.entries()) offsets[i + 1] = offsets[i] + frame.length;
     sent += sender.send(Buffer.concat(part), offsets);
     await pause(Math.max(0, begin + (sent * 1000) / rate - performance.now()));
-    for (let i = 0; i < 1000 && sent - (arrived() - before) > WINDOW; i++) await pause(1);
+    for (let i = 0; i < ARRIVAL_MS && sent - (arrived() - before) > WINDOW; i++) await pause(1);
   }
-  for (let i = 0; i < 1000 && arrived() - before < frames.length; i++) await pause(1);
+  for (let i = 0; i < ARRIVAL_MS && arrived() - before < frames.length; i++) await pause(1);
 }
 
 /** `sluice run` on this interface while `work` is done; its summary. */

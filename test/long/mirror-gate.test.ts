@@ -91,17 +91,11 @@ kernelTest(
       vni: { 'id.ctx.geneve_vni': 5 },
     });
   },
-  120_000,
 );
 
-kernelTest(
-  'VXLAN inside of GENEVE, over IPv4 and IPv6, to two workers',
-  FEATURES,
-  async () => {
-    await checkMirrorGate(host(6, '--workers', '2'), geneveVxlan('[fd77::1]'));
-  },
-  120_000,
-);
+kernelTest('VXLAN inside of GENEVE, over IPv4 and IPv6, to two workers', FEATURES, async () => {
+  await checkMirrorGate(host(6, '--workers', '2'), geneveVxlan('[fd77::1]'));
+});
 
 kernelTest(
   'several mirrors at once with the same connections in them, two of them under the same identifiers',
@@ -116,5 +110,4 @@ kernelTest(
       behind(16),
     );
   },
-  120_000,
 );

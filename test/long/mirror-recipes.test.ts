@@ -122,7 +122,7 @@ describe.skipIf(hidden !== undefined)('recipes of docs/mirrors.md, live and as n
     await sender.send(frames.map(({ bytes }) => bytes));
     await sender.taken();
     // A load balancer sends to those that answer.
-    if (balanced) await expect.poll(ask, { timeout: 10_000 }).toBe(200);
+    if (balanced) await expect.poll(ask, { timeout: 60_000 }).toBe(200);
     const ended = await run.stop();
     expect(ended.code).toBe(0);
     if (balanced) expect(await ask()).toBe(0);

@@ -19,17 +19,23 @@ interface Line {
 const linesOf = (directory: string, log = 'mitigation'): Line[] => {
   const path = join(directory, `${log}.log`);
   if (!existsSync(path)) return [];
+  // Whole lines: the last one may be on its way.
   return readFileSync(path, 'utf8')
     .split('\n')
-    .filter((text) => text !== '')
+    .slice(0, -1)
     .map((text) => JSON.parse(text) as Line);
 };
 
 /** Seconds for what takes one or two when the machine is quiet. */
 const PATIENCE = 120;
 
-const untilTold = (directory: string, what: (line: Line) => boolean, name: string): Promise<Line> =>
-  eventually(async () => linesOf(directory).find(what), `nothing says: ${name}`, PATIENCE);
+const untilTold = (
+  directory: string,
+  what: (line: Line) => boolean,
+  name: string,
+  log = 'mitigation',
+): Promise<Line> =>
+  eventually(async () => linesOf(directory, log).find(what), `nothing says: ${name}`, PATIENCE);
 
 const rules = async (ifname: string): Promise<RuleRow[]> =>
   JSON.parse((await sluice('rule', 'ls', '-i', ifname, '--json')).stdout) as RuleRow[];
@@ -55,9 +61,9 @@ kernelTest(
     expect(rule.expr).toContain('udp src port 11211');
     expect(rule.expr).toContain('not ((tcp and port 22))');
     expect(rule.expires).not.toBeNull();
-    const began = linesOf(gate.logDir).find(({ event }) => event === 'began');
+    const began = await untilTold(gate.logDir, ({ event }) => event === 'began', 'began');
     expect(began).toMatchObject({ kind: 'memcached-amplification', target: traffic.server });
-    const [notice] = linesOf(gate.logDir, 'notice');
+    const notice = await untilTold(gate.logDir, () => true, 'a notice', 'notice');
     expect(notice).toMatchObject({ note: 'Sluice::Attack' });
     expect(notice['msg']).toContain(`memcached-amplification on ${traffic.server}`);
     const status = await gate.status();
@@ -121,7 +127,7 @@ kernelTest(
     const { id, expr, dropped } = await dropping(pair.a);
     expect(expr).toContain('udp src port 123');
     expect(expr).toContain('not ((tcp and host 192.0.2.1 and port 22))');
-    expect(logs.read('notice').map(({ note }) => note)).toContain('Sluice::Attack');
+    await untilTold(logs.path, ({ note }) => note === 'Sluice::Attack', 'the attack', 'notice');
     // What comes now is not what this is about.
     traffic.attacking = false;
     // What is usual has been written down beside the rules, and is no secret of everybody.

@@ -7,13 +7,13 @@ import { packageRoot } from '../../src/kernel/index.ts';
 const CANNOT = 77;
 
 test('the packed tarball installs on a Debian without compilers, reads, and puts a gate up', {
-  timeout: 600_000,
+  timeout: 1_200_000,
 }, async (context) => {
   const { code, said } = await new Promise<{ code: unknown; said: string }>((resolve) => {
     execFile(
       'bash',
       [join(packageRoot(), 'scripts', 'package-check.sh')],
-      { timeout: 580_000, killSignal: 'SIGINT' },
+      { timeout: 1_180_000, killSignal: 'SIGINT' },
       (error, stdout, stderr) => resolve({ code: error === null ? 0 : error.code, said: stdout + stderr }),
     );
   });

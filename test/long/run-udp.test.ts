@@ -12,7 +12,16 @@ import {
   timeless,
   WRAPS,
 } from '../sensor/mirror.ts';
-import { documentOf, type Ended, type ErrorDocument, LogDir, mixed, Run, sumOf } from '../sensor/run.ts';
+import {
+  documentOf,
+  type Ended,
+  type ErrorDocument,
+  LogDir,
+  mixed,
+  Run,
+  sumOf,
+  suspend,
+} from '../sensor/run.ts';
 import { ownNetns, until } from '../support/kernel.ts';
 
 ownNetns();
@@ -143,7 +152,7 @@ describe('a mirror over UDP, as nobody and without a capability', () => {
     const port = await freePort();
     await using run = await runMirror([`udp://127.0.0.1:${port}?encap=raw`], logs).ready();
     const frame = mixed(talk(1))[0];
-    run.process.kill('SIGSTOP');
+    await suspend(run.process.pid as number);
     using sender = new MirrorSender(logs, { port, wrap: WRAPS.raw });
     // Each takes 768 bytes of the socket's room at least, which is 2 × 16 MiB at most.
     await sender.flood(frame, 50_000);
@@ -169,9 +178,9 @@ describe('a mirror over UDP, as nobody and without a capability', () => {
       await sender.send(sent(10_000, (i) => i >= 10));
       // One-way connections have no end of their own, unless the same ports begin anew.
       await sender.send(sent(10_000, () => true));
-      await until(noted('Sluice::One_Way'), 'nobody names the mirror', 30);
+      await until(noted('Sluice::One_Way'), 'nobody names the mirror');
       await sender.send(sent(10_000, () => true));
-      await until(noted('Sluice::Both_Ways'), 'nobody says that it is whole', 30);
+      await until(noted('Sluice::Both_Ways'), 'nobody says that it is whole');
       const { directions } = documentOf(await run.stop());
       expect(directions).toEqual({ judged: 90, oneWay: 10 });
     },

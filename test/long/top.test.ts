@@ -133,5 +133,4 @@ kernelTest(
       remove();
     }
   },
-  300_000,
 );
