@@ -65,8 +65,9 @@ function trace(): Uint8Array {
       retransmit: (i % 7) * 0.01,
       reorder: (i % 3) * 0.02,
       seed: i,
-      start: 1_700_000_000 + (long ? i * 0.05 : (i - LONG) * 0.003),
-      gap: 0.0004,
+      // The long ones side by side, for as long as all of it takes: time for a busy machine to shunt them.
+      start: 1_700_000_000 + (long ? i * 0.005 : (i - LONG) * 0.003),
+      gap: long ? 0.001 : 0.0004,
     });
     // Every fifth was there before the sensor.
     return i % 5 === 2 ? whole.slice(7) : whole;
