@@ -35,7 +35,7 @@ export interface ShuntSizes {
   steps: number;
 }
 
-const SIZES: ShuntSizes = { rate: 100_000, seconds: 4, warm: 20, trial: 0.7, picture: 6, steps: 5 };
+const SIZES: ShuntSizes = { rate: 100_000, seconds: 6, warm: 30, trial: 0.7, picture: 6, steps: 5 };
 
 /** Short connections. */
 const BEGINS = {
