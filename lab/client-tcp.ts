@@ -5,7 +5,7 @@ import type { Job } from './plan.ts';
 import { ports, type TrafficTally } from './wire.ts';
 
 /** A transfer in which nothing moves for this long has failed. */
-const SILENCE_MS = 15_000;
+const SILENCE_MS = 60_000;
 
 /** What the client says first. */
 function opening(job: Job): string {

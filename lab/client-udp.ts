@@ -7,7 +7,7 @@ import { ports } from './wire.ts';
 const FIRST_UDP_PORT = 10_000;
 const UDP_PORTS = 10_000;
 /** A question is asked so often, each time after this long without an answer. */
-const TRIES = 3;
+const TRIES = 10;
 const SILENCE_MS = 1000;
 
 let nextUdpPort = 0;

@@ -25,7 +25,7 @@ const PER_OFFSET = 2;
 /** Simulated edges with a wrong clock. */
 export const SKEWED = PER_OFFSET * Object.keys(OFFSETS).length;
 /** Seconds; a source that was away is asked again after up to 30. */
-export const LONG = 90;
+export const LONG = 240;
 
 const HOST = '10.77.0.1';
 
