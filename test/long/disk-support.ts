@@ -4,13 +4,13 @@ import type { Ledger } from '../../src/gate/index.ts';
 import { conversation } from '../../src/packet/conversation.ts';
 import type { FrameToWrite } from '../../src/packet/pcap.ts';
 import type { ConnLine } from '../sensor/compare.ts';
-import { documentOf, type Ended, Run } from '../sensor/run.ts';
+import { documentOf, type Ended, Feed, LedgerReader, mixed, Run } from '../sensor/run.ts';
 
 export const FEATURES = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing'] as const;
 /** Frames a second. */
 export const RATE = 6000;
 /** Seconds that a step may take on a machine that is busy. */
-export const PATIENCE = 60;
+export const PATIENCE = 120;
 
 export function ledgerOf(ended: Ended): Ledger {
   const { ledger } = documentOf(ended);
@@ -42,6 +42,21 @@ export const long = (port: number): FrameToWrite[] =>
     ],
     mss: 1400,
   });
+
+/** Sends what is mixed with something long, of which the gate has dropped something before the end. */
+export async function feedShunted(
+  between: { a: string; b: string },
+  connections: readonly (readonly FrameToWrite[])[],
+): Promise<void> {
+  using ledger = new LedgerReader(between.a);
+  const frames = mixed(connections);
+  await new Feed(between.b, frames, RATE, {
+    from: frames.length >> 1,
+    to: frames.length - (frames.length >> 3),
+    until: () => ledger.read().shunted.pkts > 0,
+    what: 'nothing is shunted',
+  }).done;
+}
 
 /** Records of a log with the files that were kept aside; throws for a line that is not whole. */
 export function records(name: string, at: string): ConnLine[] {

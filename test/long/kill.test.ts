@@ -6,7 +6,7 @@ import { runTraffic } from '../../lab/traffic.ts';
 import { seeded } from '../../src/packet/conversation.ts';
 import { expectOneRecordEach, killAt, killOften } from '../sensor/killing.ts';
 import { LogDir, pause, places, tapLink } from '../sensor/run.ts';
-import { kernelTest } from '../support/kernel.ts';
+import { kernelTest, until } from '../support/kernel.ts';
 
 const FEATURES = ['xdpFrags', 'xdpNativeVeth', 'syscallProgram', 'packetRing', 'tcx'] as const;
 const KILLS = 200;
@@ -22,7 +22,7 @@ kernelTest(
     await using lab = await createLab({ mbps: 200 });
     using logs = new LogDir();
     const traffic = new AbortController();
-    const driven = runTraffic(lab, { ...demoPlan(900), maxBytes: 1e11 }, { signal: traffic.signal });
+    const driven = runTraffic(lab, { ...demoPlan(1790), maxBytes: 1e11 }, { signal: traffic.signal });
     const random = seeded(25);
     let recovered = 0;
     let dropped = 0;
@@ -30,7 +30,12 @@ kernelTest(
       for (let kills = 0; kills < KILLS; kills += LOOK_EVERY) {
         // One of them is killed in the middle of its work, and the one after it is looked at.
         await killOften(lab, logs, LOOK_EVERY - 1, () => random() * LATEST_MS);
-        const last = await killAt(lab, logs, [{ when: () => pause(300 + random() * LATEST_MS) }]);
+        const when = async (): Promise<void> => {
+          const started = logs.shunts('start');
+          await until(() => logs.shunts('start') > started, 'nothing is shunted');
+          await pause(random() * LATEST_MS);
+        };
+        const last = await killAt(lab, logs, [{ when }]);
         recovered += last.recovered;
         dropped += last.dropped;
       }
@@ -45,5 +50,5 @@ kernelTest(
     const { pins, lock } = places(ifindex, lab.namespace('tapA').inode);
     expect(existsSync(pins) || existsSync(lock)).toBe(false);
   },
-  900_000,
+  1_800_000,
 );

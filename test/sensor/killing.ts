@@ -5,7 +5,7 @@ import type { Lab } from '../../lab/lab.ts';
 import { monotonic } from '../../src/kernel/index.ts';
 import { until } from '../support/kernel.ts';
 import { DropWitness } from './drop-witness.ts';
-import { documentOf, type LogDir, pause, places, type Run, runOnTap, tapLink } from './run.ts';
+import { documentOf, LedgerReader, type LogDir, pause, places, type Run, runOnTap, tapLink } from './run.ts';
 
 export interface Kill {
   /** Comes to its end when the run, which is ready, is to be killed. */
@@ -119,6 +119,9 @@ export async function killAt(
     expect((await tapLink(lab, 'a')).xdp).toBeDefined();
     const started = logs.shunts('start');
     await until(() => logs.shunts('start') > started, 'nothing is shunted');
+    using ledger = new LedgerReader('', pins);
+    const before = ledger.read().shunted.pkts;
+    await until(() => ledger.read().shunted.pkts > before, 'nothing that is shunted is dropped');
     await pause(500);
     const ended = await run.stop();
     expect(ended).toMatchObject({ code: 0, signal: null });

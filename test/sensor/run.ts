@@ -181,10 +181,8 @@ export class LedgerReader {
   readonly #map: BpfMap;
   readonly #words: Uint32Array;
 
-  constructor(ifname: string) {
-    this.#map = BpfMap.openPinned(
-      join(places(interfaceInfo(ifname).index).pins, `v${LAYOUT_VERSION}`, 'ledger'),
-    );
+  constructor(ifname: string, pins = places(interfaceInfo(ifname).index).pins) {
+    this.#map = BpfMap.openPinned(join(pins, `v${LAYOUT_VERSION}`, 'ledger'));
     const words = (this.#map.mappedStride / 4) * this.#map.maxEntries;
     this.#words = new Uint32Array(this.#map.mmap(false), 0, words);
   }
