@@ -66,6 +66,14 @@ export class UpGate {
     return JSON.parse(stdout) as StatusReport;
   }
 
+  /** Its state once it has seen so many packets: on a busy machine they come to it later than they are sent. */
+  async seen(pkts: number): Promise<StatusReport> {
+    return await eventually(async () => {
+      const status = await this.status();
+      return status.seen.pkts >= pkts ? status : undefined;
+    }, `the gate has not seen ${pkts} packets`);
+  }
+
   async rows(): Promise<ShuntRow[]> {
     const { stdout } = await sluice('shunt', 'ls', '-i', this.ifname, '--json');
     return JSON.parse(stdout) as ShuntRow[];

@@ -15,11 +15,16 @@ import { eventually } from '../gate/daemon-support.ts';
 import { kernelTest } from '../support/kernel.ts';
 
 const FEATURES = ['xdpFrags', 'syscallProgram'] as const;
-const END_SECONDS = 20;
+const END_SECONDS = 120;
+/** For traffic that takes some ten. */
+const TRAFFIC_SECONDS = 600;
 /** Slow enough that no listener loses a packet on a busy machine. */
 const MBPS = 150;
 
 const installed = (program: string): boolean => spawnSync('which', [program]).status === 0;
+
+/** Column of /proc/net/packet. */
+const RUNNING = 5;
 
 /** A tool that listens on a tap. */
 class Listener {
@@ -28,21 +33,26 @@ class Listener {
 
   constructor(lab: Lab, tap: TapName, command: string, args: (ifname: string) => string[]) {
     const { netns, ifname } = lab.tap(tap);
-    this.process = spawn('nsenter', [`--net=${netns}`, command, ...args(ifname)], {
+    // Whatever else the machine does, it loses no packet.
+    const before = ['-n', '-20', 'nsenter', `--net=${netns}`];
+    this.process = spawn('nice', [...before, command, ...args(ifname)], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     for (const stream of [this.process.stdout, this.process.stderr])
       stream?.on('data', (data: Buffer) => (this.text += data.toString()));
   }
 
-  /** It has a packet socket. */
+  /** So many have a packet socket that takes packets: it is there before, and takes none. */
   async listening(lab: Lab, tap: TapName, number: number): Promise<void> {
     const { netns } = lab.tap(tap);
     await eventually(async () => {
       const { stdout } = spawnSync('nsenter', [`--net=${netns}`, 'cat', '/proc/net/packet'], {
         encoding: 'utf8',
       });
-      return stdout.trim().split('\n').length - 1 >= number ? true : undefined;
+      const sockets = stdout.trim().split('\n').slice(1);
+      return sockets.filter((line) => line.trim().split(/\s+/)[RUNNING] === '1').length >= number
+        ? true
+        : undefined;
     }, `no listener: ${this.text}`);
   }
 
@@ -160,7 +170,7 @@ kernelTest(
     const [plain, behind, argus, nfpcapd] = listeners;
     await plain.listening(lab, 'b', 1);
     await behind.listening(lab, 'a', 3);
-    const report = await runTraffic(lab, mixedPlan());
+    const report = await runTraffic(lab, { ...mixedPlan(), maxSeconds: TRAFFIC_SECONDS });
     expect(report.errors).toEqual([]);
 
     const status = (): StatusReport =>
@@ -188,8 +198,9 @@ kernelTest(
         return tables.flows4.entries + tables.flows6.entries === 0 ? true : undefined;
       },
       'shunts that do not end',
-      60,
+      END_SECONDS,
     );
+    const books = status();
     for (const listener of listeners) await listener.stop();
 
     const [whole, seen] = [tally(join(dir, 'b.pcap')), tally(join(dir, 'a.pcap'))];
@@ -219,10 +230,10 @@ kernelTest(
     }
     expect(differences).toEqual([]);
     const sum = [...dropped.values()].reduce((total, { pkts }) => total + pkts, 0);
-    expect(sum).toBe(all.shunted.pkts);
+    expect(sum).toBe(books.shunted.pkts);
     expect(whole.size).toBeGreaterThan(1000);
     // Most of the mix is TLS and bulk.
-    expect(all.shunted.pkts / all.seen.pkts).toBeGreaterThan(0.5);
+    expect(books.shunted.pkts / books.seen.pkts).toBeGreaterThan(0.5);
     const starts = lines.filter((line) => line['event'] === 'start');
     expect(new Set(starts.map((line) => line['shunt_trigger']))).toEqual(
       new Set(['TLS_ESTABLISHED', 'BULK']),
@@ -260,5 +271,4 @@ kernelTest(
     execFileSync('nfpcapd', ['-r', join(dir, 'a.pcap'), '-w', join(dir, 'nf-file')], { stdio: 'pipe' });
     expect(packetsByNfdump(join(dir, 'nf-file'))).toBe(passed);
   },
-  240_000,
 );

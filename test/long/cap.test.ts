@@ -8,7 +8,7 @@ import { eth } from '../../src/packet/build.ts';
 import { Captures, cap, Foreign, type Report, ready, shown, tcpdump } from '../gate/cap-support.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
 import { sluice } from '../support/command.ts';
-import { kernelTest, ownNetns } from '../support/kernel.ts';
+import { kernelTest, ownNetns, until } from '../support/kernel.ts';
 
 ownNetns();
 
@@ -57,8 +57,9 @@ kernelTest(
     const first = await cap(gate.ifname, '-w', files.at('killed'));
     first.child.kill('SIGKILL');
     await first.outcome;
+    const { seen } = await gate.status();
     gate.send(shunted, 5);
-    expect((await gate.status()).shunted.pkts).toBe(5);
+    expect((await gate.seen(seen.pkts + 5)).shunted.pkts).toBe(5);
     await eventually(
       async () => ((await gate.status()).slots.hook.length === 0 ? true : undefined),
       'the slots of a killed capture are still taken',
@@ -66,6 +67,7 @@ kernelTest(
     const file = files.at('second.pcapng');
     const { child, outcome } = await cap(gate.ifname, '-w', file);
     gate.send(shunted, 2);
+    await gate.seen(seen.pkts + 7);
     child.kill('SIGINT');
     expect((await outcome).code).toBe(130);
     expect(shown(file).map((one) => one.interface)).toEqual(['XDPdrop', 'XDPdrop']);
@@ -86,8 +88,9 @@ kernelTest(
     );
     const file = files.at('dead.pcapng');
     const first = await cap(gate.ifname, '-w', file);
+    const { seen } = await gate.status();
     gate.send(other, 2);
-    expect((await gate.status()).slots.hook).toHaveLength(5);
+    expect((await gate.seen(seen.pkts + 2)).slots.hook).toHaveLength(5);
     first.child.kill('SIGTERM');
     expect((await first.outcome).stderr).toContain('no comments');
     expect(shown(file)).toMatchObject(
@@ -108,7 +111,9 @@ kernelTest('a gate that goes down ends its captures', ['xdpFrags'], async () => 
   await using gate = await UpGate.up();
   const file = files.at('down.pcapng');
   const { outcome } = await cap(gate.ifname, '-w', file, '--json');
+  const { seen } = await gate.status();
   gate.send(other, 3);
+  await gate.seen(seen.pkts + 3);
   await sluice('gate', 'down', '-i', gate.ifname);
   const { code, stdout } = await outcome;
   expect(code).toBe(1);
@@ -167,7 +172,9 @@ kernelTest('the gate of a sensor', ['xdpFrags', 'syscallProgram'], async () => {
   const run = await ready('run', '-i', gate.ifname, '--tap', '--log-dir', files.at('logs'));
   const file = files.at('run.pcapng');
   const { child, outcome } = await cap(gate.ifname, '-w', file);
+  const { seen } = await gate.status();
   gate.send(other, 2);
+  await gate.seen(seen.pkts + 2);
   child.kill('SIGTERM');
   expect((await outcome).code).toBe(0);
   expect(shown(file).map((one) => [one.interface, one.comment])).toEqual([
@@ -193,8 +200,12 @@ kernelTest('files by time and size, an expression in another language', ['xdpFra
     '--json',
     ...args,
   );
-  const send = setInterval(() => gate.send(other), 400);
-  const { code, stdout } = await outcome.finally(() => clearInterval(send));
+  // One packet for each file: the next is sent when that one has had its time.
+  for (let number = 1; number <= 6; number++) {
+    await until(() => existsSync(files.at(`turn-0000${number}.pcapng`)), `there is no file ${number}`);
+    gate.send(other);
+  }
+  const { code, stdout } = await outcome;
   expect(code).toBe(0);
   const report = JSON.parse(stdout) as Report;
   expect(report.packets).toBe(6);

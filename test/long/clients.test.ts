@@ -49,7 +49,7 @@ class Client {
         return undefined;
       },
       `not said: ${line}`,
-      60,
+      240,
     );
   }
 
@@ -68,84 +68,77 @@ async function restart(gate: UpGate): Promise<void> {
   expect(await gate.start()).toMatchObject({ code: 0 });
 }
 
-kernelTest(
-  'the client for Node.js: all requests, errors by code, and what it sets again',
-  [],
-  async () => {
-    await using gate = await UpGate.up();
-    using client = await GateClient.connect({ interface: gate.ifname });
-    await client.own({ name: 'node', lease: 3, idle: 60 }, { renew: true });
-    expect(await client.add([flow(1), flow(2)], { owner: 'node' })).toEqual([undefined, undefined]);
-    expect((await client.add([flow(1), { ...flow(3), ttl: 60 }])).map(codeOf)).toEqual(['EXISTS', undefined]);
-    expect((await client.list()).map(({ a }) => a.port).toSorted((x, y) => x - y)).toEqual([1, 2, 3]);
-    expect(await client.hold([{ ...flow(3), ttl: 60 }, flow(4)], { why: 'a file' })).toEqual([
-      { released: true },
-      { released: false },
-    ]);
-    expect((await client.add([flow(4)])).map(codeOf)).toEqual(['HELD']);
-    expect((await client.holds()).map(({ a, kept }) => [a.port, kept])).toEqual([
-      [3, 0],
-      [4, 1],
-    ]);
-    expect((await client.release([flow(3), flow(9)])).map(codeOf)).toEqual([undefined, 'NOT_FOUND']);
-    expect(await client.except(`${A}/32`)).toBe(2);
-    expect(await client.exceptions()).toContain(`${A}/32`);
-    expect((await client.add([flow(1)])).map(codeOf)).toEqual(['REFUSED']);
-    await client.unexcept(`${A}/32`);
-    await expect(client.request('nonsense')).rejects.toMatchObject({ code: 'CONTROL' });
-    await expect(GateClient.connect({ interface: 'none' })).rejects.toMatchObject({ code: 'GATE_DOWN' });
+kernelTest('the client for Node.js: all requests, errors by code, and what it sets again', [], async () => {
+  await using gate = await UpGate.up();
+  using client = await GateClient.connect({ interface: gate.ifname });
+  await client.own({ name: 'node', lease: 60, idle: 300 }, { renew: true });
+  expect(await client.add([flow(1), flow(2)], { owner: 'node' })).toEqual([undefined, undefined]);
+  expect((await client.add([flow(1), { ...flow(3), ttl: 300 }])).map(codeOf)).toEqual(['EXISTS', undefined]);
+  expect((await client.list()).map(({ a }) => a.port).toSorted((x, y) => x - y)).toEqual([1, 2, 3]);
+  expect(await client.hold([{ ...flow(3), ttl: 300 }, flow(4)], { why: 'a file' })).toEqual([
+    { released: true },
+    { released: false },
+  ]);
+  expect((await client.add([flow(4)])).map(codeOf)).toEqual(['HELD']);
+  expect((await client.holds()).map(({ a, kept }) => [a.port, kept])).toEqual([
+    [3, 0],
+    [4, 1],
+  ]);
+  expect((await client.release([flow(3), flow(9)])).map(codeOf)).toEqual([undefined, 'NOT_FOUND']);
+  expect(await client.except(`${A}/32`)).toBe(2);
+  expect(await client.exceptions()).toContain(`${A}/32`);
+  expect((await client.add([flow(1)])).map(codeOf)).toEqual(['REFUSED']);
+  await client.unexcept(`${A}/32`);
+  await expect(client.request('nonsense')).rejects.toMatchObject({ code: 'CONTROL' });
+  await expect(GateClient.connect({ interface: 'none' })).rejects.toMatchObject({ code: 'GATE_DOWN' });
 
-    // More than the gate takes: this one waits, and is not refused.
-    using hasty = await GateClient.connect({ interface: gate.ifname, requestsPerSecond: 5000 });
+  // More than the gate takes: this one waits, and is not refused.
+  using hasty = await GateClient.connect({ interface: gate.ifname, requestsPerSecond: 5000 });
+  await eventually(async () => {
+    // On a busy machine they may come so slowly that all are taken.
     await Promise.all(Array.from({ length: 4000 }, () => hasty.exceptions()));
-    expect((await gate.status()).control?.limited).toBeGreaterThan(0);
+    return ((await gate.status()).control?.limited ?? 0) > 0 ? true : undefined;
+  }, 'so many requests are never too many');
 
-    const events: GateEvent[] = [];
-    const watching = await client.watch((event) => events.push(event), 0);
-    await restart(gate);
-    await eventually(async () => {
-      try {
-        return codeOf((await client.add([flow(7)], { owner: 'node' }))[0]) === undefined ? true : undefined;
-      } catch (error) {
-        // One that was under way when the daemon died.
-        expect(error).toMatchObject({ code: 'GATE_DOWN' });
-        return undefined;
-      }
-    }, 'the gate is not back');
-    await eventually(
-      async () => events.find(({ event }) => event === 'start'),
-      'no event after the gate was away',
-    );
-    expect((await client.holds()).map(({ a }) => a.port)).toEqual([4]);
-    await watching.stop();
-    expect(await client.disown('node')).toBeGreaterThan(0);
-  },
-  120_000,
-);
+  const events: GateEvent[] = [];
+  const watching = await client.watch((event) => events.push(event), 0);
+  await restart(gate);
+  await eventually(async () => {
+    try {
+      return codeOf((await client.add([flow(7)], { owner: 'node' }))[0]) === undefined ? true : undefined;
+    } catch (error) {
+      // One that was under way when the daemon died.
+      expect(error).toMatchObject({ code: 'GATE_DOWN' });
+      return undefined;
+    }
+  }, 'the gate is not back');
+  await eventually(
+    async () => events.find(({ event }) => event === 'start'),
+    'no event after the gate was away',
+  );
+  expect((await client.holds()).map(({ a }) => a.port)).toEqual([4]);
+  await watching.stop();
+  expect(await client.disown('node')).toBeGreaterThan(0);
+});
 
 const python = spawnSync('python3', ['-c', 'import sys; sys.exit(sys.version_info < (3, 11))']);
 
-kernelTest(
-  'the client for Python: the same',
-  [],
-  async (context) => {
-    if (python.status !== 0) context.skip('there is no Python 3.11');
-    await using gate = await UpGate.up();
-    const here = join(packageRoot(), 'clients/python');
-    await using client = new Client(
-      'python3',
-      ['-W', 'error', join(here, 'tests/session.py'), findPlace(gate.ifname).socket],
-      { PYTHONPATH: join(here, 'src'), PYTHONDONTWRITEBYTECODE: '1' },
-    );
-    await client.said('done');
-    await client.said('patient');
-    await client.said('watching');
-    await restart(gate);
-    client.process.stdin?.write('go on\n');
-    await client.said('back');
-  },
-  120_000,
-);
+kernelTest('the client for Python: the same', [], async (context) => {
+  if (python.status !== 0) context.skip('there is no Python 3.11');
+  await using gate = await UpGate.up();
+  const here = join(packageRoot(), 'clients/python');
+  await using client = new Client(
+    'python3',
+    ['-W', 'error', join(here, 'tests/session.py'), findPlace(gate.ifname).socket],
+    { PYTHONPATH: join(here, 'src'), PYTHONDONTWRITEBYTECODE: '1' },
+  );
+  await client.said('done');
+  await client.said('patient');
+  await client.said('watching');
+  await restart(gate);
+  client.process.stdin?.write('go on\n');
+  await client.said('back');
+});
 
 kernelTest(
   'clients that flood, crash, renew nothing or send garbage harm nobody else’s entries',
@@ -153,7 +146,7 @@ kernelTest(
   async () => {
     await using gate = await UpGate.up();
     using good = await GateClient.connect({ interface: gate.ifname });
-    await good.own({ name: 'good', lease: 5 }, { renew: true });
+    await good.own({ name: 'good', lease: 30 }, { renew: true });
     expect(await good.add([flow(1), flow(2)], { owner: 'good' })).toEqual([undefined, undefined]);
     await good.hold([{ ...flow(3), ttl: 600 }]);
 
@@ -207,15 +200,19 @@ kernelTest(
     ]);
     expect((await good.add([flow(3)])).map(codeOf)).toEqual(['HELD']);
     // What nobody renews lets go, and no more than that; under a flood it is taken out of the table later.
+    await eventually(async () => {
+      const { control } = await gate.status();
+      return (control?.limited ?? 0) > 0 && (control?.malformed ?? 0) > 0 ? true : undefined;
+    }, 'nothing of it is refused');
     flood.process.kill('SIGKILL');
     await eventually(
       async () => {
-        const { owners } = await gate.status();
+        const { owners, holds } = await gate.status();
         const left = owners.filter(({ name, entries }) => name !== 'good' && entries > 0);
-        return left.length === 0 ? true : undefined;
+        return left.length === 0 && holds?.live === 1 ? true : undefined;
       },
-      'entries of those who are gone stay',
-      60,
+      'entries and holds of those who are gone stay',
+      120,
     );
     const status = await gate.status();
     expect(status).toMatchObject({
@@ -229,5 +226,4 @@ kernelTest(
     expect(status.owners.find(({ name }) => name === 'good')).toMatchObject({ entries: 2, lapsed: false });
     expect((await good.holds()).map(({ a }) => a.port)).toEqual([3]);
   },
-  120_000,
 );
