@@ -5,7 +5,7 @@ import { type Child, type Outcome, start } from '../support/command.ts';
 
 export const PARTITIONS = 4;
 /** Seconds for what takes a few when the machine is quiet. */
-export const PATIENCE = 90;
+export const PATIENCE = 240;
 
 export interface Line {
   event: string;
@@ -39,8 +39,9 @@ export class Detector {
   #read(name: string): Record<string, unknown>[] {
     const path = join(this.logDir, name);
     if (!existsSync(path)) return [];
-    const texts = readFileSync(path, 'utf8').split('\n');
-    return texts.filter((text) => text !== '').map((text) => JSON.parse(text) as Record<string, unknown>);
+    // The last line may be on its way, or torn by a kill.
+    const texts = readFileSync(path, 'utf8').split('\n').slice(0, -1);
+    return texts.map((text) => JSON.parse(text) as Record<string, unknown>);
   }
 
   /** Partitions that it holds, by its own log. */

@@ -96,9 +96,9 @@ export function toolTest(
   name: string,
   command: string,
   run: (context: TestContext) => Promise<void> | void,
-  timeout = 60_000,
+  timeout?: number,
 ): void {
-  test(name, { timeout }, async (context) => {
+  test(name, timeout === undefined ? {} : { timeout }, async (context) => {
     const found = spawnSync('sh', ['-c', `command -v ${command}`], { env: { ...process.env, PATH } });
     if (found.status !== 0) {
       if (process.env['CI'] !== undefined)

@@ -80,7 +80,7 @@ kernelTest(
     });
     await inForce(canary, 'fleet-good');
     expect(await ids(other)).toBe('');
-    expect(await publish(good, '--canary-for', '1s')).toMatchObject({
+    expect(await publish(good, '--canary-for', '10s')).toMatchObject({
       published: ['good'],
       canary: [
         { id: 'good', sites: ['fra1'], edges: [{ site: 'fra1', state: 'in force', dropped: 0 }], why: null },

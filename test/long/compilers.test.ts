@@ -32,6 +32,5 @@ for (const version of ['14', '19']) {
         rmSync(directory, { recursive: true });
       }
     },
-    60_000,
   );
 }

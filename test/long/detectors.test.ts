@@ -65,6 +65,10 @@ const attacks = async (url: string): Promise<AttackDocument[]> => {
   return (JSON.parse(stdout) as AttackDocument[]).filter(({ attack }) => attack);
 };
 
+/** It is told of beside its rule, by the same detector. */
+const firstAttack = (url: string): Promise<AttackDocument> =>
+  eventually(async () => (await attacks(url))[0], 'no attack is told of', PATIENCE);
+
 kernelTest(
   'a detector is killed in the middle of an attack: another takes over, and the rule stays in force',
   [],
@@ -103,11 +107,16 @@ kernelTest(
       expect(id).toMatch(/^auto-ntp-amplification-/);
       expect(rule?.expr).toContain('udp src port 123');
       expect(author).toContain('detector@');
-      const [attack] = await attacks(url);
+      const attack = await firstAttack(url);
       expect(attack).toMatchObject({ kind: 'ntp-amplification', target: edges[0].target, ended: null });
 
       const { partition } = attack;
       const [holder, other] = first.held.includes(partition) ? [first, second] : [second, first];
+      await eventually(
+        async () => (holder.notes().includes('Sluice::Attack') ? true : undefined),
+        'no notice of the attack',
+        PATIENCE,
+      );
       holder.kill('SIGKILL');
       await holder.outcome;
       await other.until(
@@ -135,10 +144,9 @@ kernelTest(
         PATIENCE,
       );
       expect(rules.refused).toEqual([]);
-      expect(holder.notes()).toContain('Sluice::Attack');
-      expect(other.notes()).toContain('Sluice::Attack_Ended');
       other.kill('SIGTERM');
       expect(await other.outcome).toMatchObject({ code: 0, stderr: expect.not.stringMatching(/error/i) });
+      expect(other.notes()).toContain('Sluice::Attack_Ended');
     } finally {
       await Promise.all(edges.map((edge) => edge.close()));
     }
@@ -187,7 +195,7 @@ kernelTest(
       expect(text).toMatch(/samples to +nats:\/\/127.*4 partitions; [\d,]+ sent/);
 
       const id = dropping.id.slice('fleet-'.length);
-      const [{ id: attack }] = await attacks(url);
+      const { id: attack } = await firstAttack(url);
       const shown = await sluice('attack', 'show', attack, '--from', url, '--json');
       expect(JSON.parse(shown.stdout)).toMatchObject({ kind: 'ntp-amplification', rules: [{ id }] });
       const withdrawal = join(directory, 'withdrawal.jsonl');

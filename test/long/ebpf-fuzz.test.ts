@@ -69,5 +69,5 @@ kernelTest(
     expect(refused).toBeLessThan(PROGRAMS / 5000);
     expect(calls).toBe(splits ? Math.ceil(PROGRAMS / 10) : 0);
   },
-  600_000,
+  1_800_000,
 );

@@ -13,5 +13,4 @@ kernelTest(
     );
     expect(result.shunted).toBeGreaterThan(20);
   },
-  120_000,
 );

@@ -134,7 +134,11 @@ kernelTest(
     expect(sink.totals()).toMatchObject({ sent: 2 * RECORDS, lost: 0 });
     expect(told.at(-1)).toBeUndefined();
     const second = await connectOnce(natsPlace(url));
-    expect((await stored(second)).length).toBe(2 * RECORDS);
+    await eventually(
+      async () => ((await stored(second)).length === 2 * RECORDS ? true : undefined),
+      'not all records are stored',
+      PATIENCE,
+    );
     await second.close();
     await sink.close();
 
@@ -156,4 +160,5 @@ kernelTest(
       clearInterval(flood);
     }
   },
+  3_600_000,
 );

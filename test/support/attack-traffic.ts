@@ -8,7 +8,7 @@ import { sluice } from './command.ts';
 /** Packets a second of what is usual. */
 const USUAL_PPS = 500;
 /** Seconds for what takes some when the machine is quiet. */
-const PATIENCE = 120;
+const PATIENCE = 240;
 
 /** Sends usual traffic at a rate, and an attack beside it for as long as it is told to. */
 export class AttackTraffic {

@@ -5,7 +5,7 @@ import { eventually } from '../gate/daemon-support.ts';
 import { sluice } from './command.ts';
 
 /** Seconds: a source that was away is asked again after up to 30. */
-export const LONGEST = 90;
+export const LONGEST = 240;
 
 /** Somebody with a key who signs rules, and a place for their files. */
 export class Desk {

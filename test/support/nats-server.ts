@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Seconds. */
-const LONGEST = 90;
+const LONGEST = 240;
 
 /** Who may do what, unless a test says otherwise. */
 const LOGIN = 'authorization { user: sluice, password: secret }';
