@@ -17,7 +17,7 @@ const SILENCE_MS = 7500;
 /** A stall of a sensor on a machine with other work loses nothing: the ring has room for all that there is. */
 const RING = ['--ring-bytes', '256MiB'];
 /** Slow enough for a busy machine to shunt most of what is long before it ends. */
-const MBPS = 300;
+const MBPS = 150;
 
 export interface Lossless extends Comparison {
   summary: RunSummary;
