@@ -43,7 +43,8 @@ async function shareOfDropped(annotate: (message: string) => Promise<unknown>): 
   const ends = new Map(
     sensor
       .log('shunt')
-      .filter((r) => r['event'] === 'end')
+      // One that has dropped nothing has none.
+      .filter((r) => r['event'] === 'end' && r['delay'] !== undefined)
       .map((r) => [r['uid'], Number(r['delay'])]),
   );
   for (const r of transfers) {
