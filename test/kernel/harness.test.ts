@@ -57,7 +57,7 @@ describe('leaks', () => {
   kernelTest('what is left open fails the run and is named', ['mmapableArray', 'packetRing'], () => {
     const folder = mkdtempSync(join(tmpdir(), 'sluice-leaks-'));
     try {
-      const { status, output } = run('leaky.fixture.ts', { LEAKS: folder });
+      const { status, output } = run('leaky.fixture.ts', { LEAKS: folder, LEAK_PATIENCE_MS: '1000' });
       const pin = readFileSync(join(folder, 'pin'), 'utf8');
       rmdirSync(pin);
       expect(status).toBe(1);

@@ -10,7 +10,7 @@ import { descriptors } from './descriptors.ts';
 
 const PINS = '/sys/fs/bpf';
 /** Closing a socket or a worker takes some turns of the event loop, and others may have the processor meanwhile. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = Number(process.env['LEAK_PATIENCE_MS'] ?? 30_000);
 
 /** What a descriptor is: of BPF objects their ids and types too. */
 function describe(key: string, fd: string): string {
