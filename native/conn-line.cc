@@ -44,6 +44,8 @@ class Line {
   }
 
   void bytes(const void* data, size_t count) {
+    // Of nothing there is no address.
+    if (count == 0) return;
     memcpy(at_, data, count);
     at_ += count;
   }
