@@ -371,6 +371,16 @@ export function addon(): Addon {
   return loaded;
 }
 
+/** The addon, or undefined where it does not load: reading files needs none. */
+export function addonIfAny(): Addon | undefined {
+  try {
+    return addon();
+  } catch (error) {
+    if (error instanceof SluiceError) return undefined;
+    throw error;
+  }
+}
+
 /** The addon if some part of this process has loaded it already: for checks that must not load it themselves. */
 export function loadedAddon(): Addon | undefined {
   return loaded;

@@ -1,5 +1,4 @@
-import { SluiceError } from '../base/errors.ts';
-import { type Addon, addon, type ConnLineTables, type RawConnLines } from './addon.ts';
+import { type Addon, addonIfAny, type ConnLineTables, type RawConnLines } from './addon.ts';
 
 /** Lines of conn.log, made by native code from one engine's tables (native/conn-line.cc). */
 export class NativeConnLines {
@@ -11,16 +10,10 @@ export class NativeConnLines {
     this.#lines = lines;
   }
 
-  /** Undefined where the addon does not load: reading files needs none. */
+  /** Undefined where the addon does not load. */
   static over(tables: ConnLineTables): NativeConnLines | undefined {
-    let native: Addon;
-    try {
-      native = addon();
-    } catch (error) {
-      if (error instanceof SluiceError) return undefined;
-      throw error;
-    }
-    return new NativeConnLines(native, native.connLines(tables));
+    const native = addonIfAny();
+    return native && new NativeConnLines(native, native.connLines(tables));
   }
 
   /**

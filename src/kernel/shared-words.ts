@@ -1,5 +1,4 @@
-import { SluiceError } from '../base/errors.ts';
-import { addon } from './addon.ts';
+import { addonIfAny } from './addon.ts';
 
 const CACHE_LINE = 64;
 const LARGE_PAGE = 2 << 20;
@@ -13,14 +12,6 @@ export function sharedWords(length: number): Uint32Array<SharedArrayBuffer> {
   const alignment = size >= LARGE_PAGE ? LARGE_PAGE : CACHE_LINE;
   // Whole ones: what is left over would lie in small pages, and be waited for longer than the rest.
   const memory = new SharedArrayBuffer(Math.ceil(size / alignment) * alignment + alignment);
-  return new Uint32Array(memory, placeIn(new Uint8Array(memory), alignment), length);
-}
-
-function placeIn(memory: Uint8Array, alignment: number): number {
-  try {
-    return addon().largePages(memory, alignment);
-  } catch (error) {
-    if (error instanceof SluiceError) return 0;
-    throw error;
-  }
+  const place = addonIfAny()?.largePages(new Uint8Array(memory), alignment) ?? 0;
+  return new Uint32Array(memory, place, length);
 }

@@ -1,5 +1,4 @@
-import { SluiceError } from '../base/errors.ts';
-import { type Addon, addon, type RawShortWays, type ShortWayTables } from './addon.ts';
+import { type Addon, addonIfAny, type RawShortWays, type ShortWayTables } from './addon.ts';
 
 export type { ShortWayTables } from './addon.ts';
 
@@ -14,18 +13,12 @@ export class NativeShortWays {
   }
 
   /**
-   * Undefined where the addon does not load: reading files needs none. `bare`: flows are opened and closed here too,
-   * which is right only where nothing but conn.log wants to know of them.
+   * Undefined where the addon does not load. `bare`: flows are opened and closed here too, which is right only where
+   * nothing but conn.log wants to know of them.
    */
   static over(tables: ShortWayTables, checksums: boolean, bare: boolean): NativeShortWays | undefined {
-    let native: Addon;
-    try {
-      native = addon();
-    } catch (error) {
-      if (error instanceof SluiceError) return undefined;
-      throw error;
-    }
-    return new NativeShortWays(native, native.shortWays(tables, checksums, bare));
+    const native = addonIfAny();
+    return native && new NativeShortWays(native, native.shortWays(tables, checksums, bare));
   }
 
   /**

@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { LossTable } from '../../src/gate/losses/index.ts';
 import { readLog } from '../../src/log/reader.ts';
 import { conversation } from '../../src/packet/conversation.ts';
@@ -57,6 +57,8 @@ function write(name: string, bytes: Uint8Array): string {
 }
 
 const conn = (folder = logs) => readLog(join(folder, 'conn.log')).records;
+/** What two runs have alike. */
+const anyUid = (folder = logs) => conn(folder).map((record) => ({ ...record, uid: '' }));
 /** Of conn.log, as far as it is written. */
 const logged = (): number => (existsSync(join(logs, 'conn.log')) ? conn().length : 0);
 
@@ -106,6 +108,18 @@ describe('sluice read', () => {
     child.stdin.end(pcapFile(frames));
     expect(await outcome).toMatchObject({ code: 0 });
     expect(conn(join(dir, 'piped'))).toHaveLength(3);
+  });
+
+  it('needs no addon, and writes the same without it', async () => {
+    const path = write('a.pcap', pcapFile(trace(20)));
+    const without = join(dir, 'without');
+    vi.stubEnv('SLUICE_ADDON', join(dir, 'none.node'));
+    const { outcome } = start('read', path, '--log-dir', without);
+    vi.unstubAllEnvs();
+    expect(await outcome).toMatchObject({ code: 0 });
+    await sluice('read', path, '--log-dir', logs);
+    expect(anyUid(without)).toHaveLength(20);
+    expect(anyUid(without)).toEqual(anyUid());
   });
 
   it('takes several files in the order of time, packed or not', async () => {
