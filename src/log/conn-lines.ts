@@ -1,7 +1,7 @@
 import type { FlowEngine } from '../flow/index.ts';
-import { type ConnExtras, type ConnLogOptions, extraFields } from './conn-log.ts';
+import { type ConnExtras, type ConnLogOptions, connSchema, extraFields } from './conn-log.ts';
 import { jsonWriter, lineOf } from './json-format.ts';
-import type { LogSettings } from './log-setup.ts';
+import { connSchemaOf, type LogSettings } from './log-setup.ts';
 import type { LogWriter } from './log-writer.ts';
 
 /** Writes the line of a connection; false when that has to be done from its record. */
@@ -16,10 +16,13 @@ export function connLines(
   settings: LogSettings,
   options: ConnLogOptions = {},
 ): ConnLines | undefined {
-  const { logFormat, jsonTimestamps, communityId, vlan, vlanKey, vni, tunnelKey, gwlb } = settings;
-  const others = vlan || vlanKey || vni || tunnelKey || gwlb || options.shuntFields === 'added';
-  if (others || logFormat !== 'json' || jsonTimestamps !== 'epoch') return undefined;
-  const behind = jsonWriter({ log: 'conn', fields: extraFields({ ...options, communityId }) });
+  const { logFormat, jsonTimestamps, communityId } = settings;
+  if (logFormat !== 'json' || jsonTimestamps !== 'epoch') return undefined;
+  const last = extraFields({ ...options, communityId });
+  const known = [...connSchema().fields, ...last];
+  const { fields } = connSchemaOf(settings, options);
+  if (fields.length !== known.length || known.some((field, i) => field !== fields[i])) return undefined;
+  const behind = jsonWriter({ log: 'conn', fields: last });
   let engine: FlowEngine;
   let more: string | undefined;
   const write = writer.inPlace('conn', (slot, bytes, at) => engine.line(slot, bytes, at, more));

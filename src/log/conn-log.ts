@@ -54,25 +54,17 @@ export interface ConnLogOptions {
 
 type F = Field<ConnLogRecord>;
 
-/** conn.log: Zeek's names, order and types (base/protocols/conn/main.zeek). */
+/**
+ * conn.log: Zeek's names, order and types (base/protocols/conn/main.zeek). The fields of a column are the same objects
+ * whatever else is asked for.
+ */
 export function connSchema(options: ConnLogOptions = {}): LogSchema<ConnLogRecord> {
   const fields: F[] = [
-    time('ts', (r) => r.ts),
-    ...connectionFields,
+    ...firstFields,
     ...(options.vni === true ? vniFields : []),
-    text('proto', (r) => r.proto, 'enum'),
-    text('service', (r) => r.service),
-    interval('duration', (r) => r.duration),
-    count('orig_bytes', (r) => r.origBytes),
-    count('resp_bytes', (r) => r.respBytes),
-    text('conn_state', (r) => r.connState),
-    bool('local_orig', (r) => r.localOrig),
-    bool('local_resp', (r) => r.localResp),
-    count('missed_bytes', (r) => r.missedBytes),
-    text('history', (r) => r.history),
+    ...flowFields,
     ...(options.shuntFields === 'added' ? seenFields : wholeFields),
-    texts('tunnel_parents', 'set[string]', (r) => r.tunnelParents),
-    count('ip_proto', (r) => r.ipProto),
+    ...otherFields,
   ];
   if (options.vlan === true) fields.push(...vlanFields);
   if (options.gwlb === true) fields.push(...gwlbFields);
@@ -84,6 +76,26 @@ export function connSchema(options: ConnLogOptions = {}): LogSchema<ConnLogRecor
 export function extraFields({ communityId, shunts }: ConnLogOptions): readonly Field<ConnExtras>[] {
   return [...(communityId === true ? [communityIdField] : []), ...(shunts === true ? shuntFields : [])];
 }
+
+const firstFields: readonly F[] = [time('ts', (r) => r.ts), ...connectionFields];
+
+const flowFields: readonly F[] = [
+  text('proto', (r) => r.proto, 'enum'),
+  text('service', (r) => r.service),
+  interval('duration', (r) => r.duration),
+  count('orig_bytes', (r) => r.origBytes),
+  count('resp_bytes', (r) => r.respBytes),
+  text('conn_state', (r) => r.connState),
+  bool('local_orig', (r) => r.localOrig),
+  bool('local_resp', (r) => r.localResp),
+  count('missed_bytes', (r) => r.missedBytes),
+  text('history', (r) => r.history),
+];
+
+const otherFields: readonly F[] = [
+  texts('tunnel_parents', 'set[string]', (r) => r.tunnelParents),
+  count('ip_proto', (r) => r.ipProto),
+];
 
 const wholeFields: readonly F[] = [
   count('orig_pkts', (r) => r.origPkts),

@@ -1,6 +1,11 @@
 import { expect, test } from 'vitest';
 import { type ConnLines, connLines } from '../../src/log/conn-lines.ts';
-import { type ConnExtras, type ConnLogRecord, connSchema } from '../../src/log/conn-log.ts';
+import {
+  type ConnExtras,
+  type ConnLogOptions,
+  type ConnLogRecord,
+  connSchema,
+} from '../../src/log/conn-log.ts';
 import { jsonWriter, lineOf } from '../../src/log/json-format.ts';
 import { idsOf, type LogSettings } from '../../src/log/log-setup.ts';
 import { LogWriter } from '../../src/log/log-writer.ts';
@@ -53,17 +58,21 @@ function feed(harness: Harness): void {
   harness.feed(eth().ipv4(ends).icmp({ type: 8, code: 0 }).payload(text('ping')), 6);
 }
 
-function linesOf(settings: LogSettings, given: ConnExtras): { own: string[]; expected: string[] } {
+function linesOf(
+  settings: LogSettings,
+  given: ConnExtras,
+  options: ConnLogOptions = { shunts: true },
+): { own: string[]; expected: string[] } {
   let written = '';
   const writer = new LogWriter({
     lost: 0,
     append: (_log, lines) => (written += Buffer.from(lines).toString()),
   });
-  const line = connLines(writer, settings, { shunts: true }) as ConnLines;
+  const line = connLines(writer, settings, options) as ConnLines;
   const idOf = idsOf(settings);
   const ids = new CommunityIds(settings.communityIdSeed);
   const { communityId } = settings;
-  const write = jsonWriter(connSchema({ communityId, shunts: true }));
+  const write = jsonWriter(connSchema({ ...options, communityId }));
   const expected: string[] = [];
   const harness = new Harness(
     {},
@@ -94,6 +103,15 @@ test.each([true, false])(
     }
   },
 );
+
+test.each<[string, ConnLogOptions]>([
+  ['no shunts, as of capture files', {}],
+  ['packets are those of the whole connection', { shunts: true, shuntFields: 'within' }],
+])('lines that the engine makes are those of the schema: %s', (_name, options) => {
+  const { own, expected } = linesOf(SETTINGS, { shunted: SHUNTED }, options);
+  expect(own).toEqual(expected);
+  expect(own).toHaveLength(4);
+});
 
 test.each<[string, Partial<LogSettings>]>([
   ['another format', { logFormat: 'zeek' }],
