@@ -2,17 +2,7 @@ import { expect } from 'vitest';
 import { conversation } from '../../src/packet/conversation.ts';
 import type { FrameToWrite } from '../../src/packet/pcap.ts';
 import { eventually } from '../gate/daemon-support.ts';
-import {
-  documentOf,
-  Feed,
-  feedUntilShunted,
-  LedgerReader,
-  LogDir,
-  mixed,
-  pause,
-  runOn,
-  suspend,
-} from '../sensor/run.ts';
+import { documentOf, Feed, LedgerReader, LogDir, mixed, pause, runOn, suspend } from '../sensor/run.ts';
 import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 import { total } from './losses-support.ts';
 
@@ -50,8 +40,13 @@ kernelTest(
       const open = Object.fromEntries(
         Object.entries(PORTS).map(([name, port]) => [name, download(port, 'none')]),
       );
-      const begun = (): boolean => logs.shunts('start') >= 5;
-      await feedUntilShunted(b, mixed(Object.values(open)), { from: 600, rate: 3000, begun });
+      const frames = mixed(Object.values(open));
+      await new Feed(b, frames, 3000, {
+        from: 600,
+        to: frames.length,
+        until: () => logs.shunts('start') >= 5,
+        what: 'not all are shunted',
+      }).done;
       const last = (port: number, close: Close, count: number): Uint8Array[] =>
         bytesOf(download(port, close).slice(-count));
       await new Feed(b, [...last(PORTS.fin, 'client-fin', 3), ...last(PORTS.rst, 'client-rst', 1)]).done;
@@ -93,8 +88,13 @@ kernelTest('a shunt ends as nothing comes, and is refused as there is no room', 
     const options = ['--tap', '--policy', 'bulk=20kB', '--lease', 'off', '--shunt-idle', '1s'];
     await using run = await runOn(a, logs, ...options, '--max-shunts4', '2').ready();
     const flows = [5000, 5001, 5002].map((port) => download(port, 'none'));
-    const begun = (): boolean => logs.shunts('start') >= 2 && logs.shunts('refused') > 0;
-    await feedUntilShunted(b, mixed(flows), { from: 400, rate: 3000, begun });
+    const sent = mixed(flows);
+    await new Feed(b, sent, 3000, {
+      from: 400,
+      to: sent.length,
+      until: () => logs.shunts('start') >= 2 && logs.shunts('refused') > 0,
+      what: 'not two shunts and a refusal',
+    }).done;
     const again = flows.flatMap((frames) => bytesOf(frames.slice(-100)));
     // Nobody looks after them meanwhile: what comes then passes, and tells the worker.
     await suspend(run.process.pid as number);

@@ -7,7 +7,6 @@ import { conversation } from '../../src/packet/conversation.ts';
 import {
   documentOf,
   Feed,
-  feedUntilShunted,
   LogDir,
   mixed,
   noted,
@@ -44,7 +43,8 @@ async function send(
   begun: () => boolean,
   from = frames.length >> 2,
 ): Promise<void> {
-  await feedUntilShunted(ifname, frames, { from, rate: RATE, begun });
+  await new Feed(ifname, frames, RATE, { from, to: frames.length, until: begun, what: 'it is not shunted' })
+    .done;
 }
 
 kernelTest(

@@ -9,7 +9,6 @@ import { type Comparison, type ConnLine, compare } from '../sensor/compare.ts';
 import {
   documentOf,
   Feed,
-  feedUntilShunted,
   LedgerReader,
   LogDir,
   mixed,
@@ -76,8 +75,12 @@ async function sendAndSettle(
   frames: readonly Uint8Array[],
   { starts, count }: { starts: number; count: number },
 ): Promise<void> {
-  const begun = (): boolean => logs.shunts('start') >= starts;
-  await feedUntilShunted(b, frames, { from: frames.length >> 1, rate: RATE, begun });
+  await new Feed(b, frames, RATE, {
+    from: frames.length >> 1,
+    to: frames.length,
+    until: () => logs.shunts('start') >= starts,
+    what: 'not all are shunted',
+  }).done;
   await until(() => noted(interfaceInfo(a).index) === count, 'not all that was shunted is noted');
   await untilSeen(a, frames.length);
 }

@@ -16,17 +16,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Ledger } from '../../src/gate/index.ts';
 import { packageRoot, UnixDatagrams } from '../../src/kernel/index.ts';
 import { conversation } from '../../src/packet/conversation.ts';
-import {
-  documentOf,
-  type Ended,
-  Feed,
-  feedUntilShunted,
-  LogDir,
-  mixed,
-  Run,
-  SLUICE,
-  sumOf,
-} from '../sensor/run.ts';
+import { documentOf, type Ended, Feed, LogDir, mixed, Run, SLUICE, sumOf } from '../sensor/run.ts';
 import { kernelTest, ownNetns, until, vethPair } from '../support/kernel.ts';
 
 ownNetns();
@@ -251,8 +241,12 @@ describe('a service', () => {
           const args = ['run', '-i', a, '--tap', '--policy', 'bulk=20kB', '--json', '--log-dir', own];
           await using run = await new Run(args, as).ready();
           const log = join(own, 'shunt.log');
-          const begun = (): boolean => existsSync(log) && readFileSync(log, 'utf8').includes('"start"');
-          await feedUntilShunted(b, frames, { from: frames.length >> 2, rate: 6000, begun });
+          await new Feed(b, frames, 6000, {
+            from: frames.length >> 2,
+            to: frames.length,
+            until: () => existsSync(log) && readFileSync(log, 'utf8').includes('"start"'),
+            what: 'nothing is shunted',
+          }).done;
           const { ledger } = gateRun(await run.stop());
           expect(ledger.seen.pkts).toBe(frames.length);
           expect(ledger.shunted.pkts).toBeGreaterThan(0);

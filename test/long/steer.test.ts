@@ -20,7 +20,7 @@ import { eth } from '../../src/packet/build.ts';
 import { conversation } from '../../src/packet/conversation.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
 import { TestGate } from '../gate/support.ts';
-import { documentOf, feedUntilShunted, LogDir, mixed, runOn, sumOf } from '../sensor/run.ts';
+import { documentOf, Feed, LogDir, mixed, runOn, sumOf } from '../sensor/run.ts';
 import { sluice } from '../support/command.ts';
 import { ip, kernelTest, ownNetns, sh, until, untilOperational, vethPair } from '../support/kernel.ts';
 
@@ -218,8 +218,12 @@ kernelTest('sluice run --steer: whole records behind it, shunted ones too', [...
     );
     const steer = ['--steer', CPUS.join(), '--workers', '2', '--fanout', 'cpu', '--policy', 'bulk=100kB'];
     await using run = await runOn(a, logs, ...steer).ready();
-    const begun = (): boolean => logs.shunts('start') >= connections;
-    await feedUntilShunted(b, frames, { from: frames.length >> 1, rate: 4000, begun });
+    await new Feed(b, frames, 4000, {
+      from: frames.length >> 1,
+      to: frames.length,
+      until: () => logs.shunts('start') >= connections,
+      what: 'not all are shunted',
+    }).done;
     await until(() => logs.read('conn').length === connections, 'records are missing');
     const summary = documentOf(await run.stop());
     expect(summary).toMatchObject({ connections, shuntedConnections: connections });

@@ -230,14 +230,15 @@ export function mixed(conversations: readonly (readonly FrameToWrite[])[]): Uint
 const LAG_MS = 20;
 /** Frames that have not arrived by then are lost: a program was attached or taken off just then. */
 const ARRIVAL_MS = 5000;
-/** Between two frames that are sent one by one. */
-const TRICKLE_MS = 5;
+/** Between two frames that are sent one by one, at the most. */
+const TRICKLE_MS = 250;
 const BURST = 64;
 const never = new Int32Array(new SharedArrayBuffer(4));
 
 /**
  * What a sensor has to have come to while frames from `from` up to `to` are sent: until then they go out one by one, since it
- * takes its steps when packets come; and those behind them wait.
+ * takes its steps when packets come, and ever more slowly, since how many come before depends on how busy the machine is;
+ * and those behind them wait.
  */
 export interface Hold {
   from: number;
@@ -283,7 +284,7 @@ export class Feed {
     while (!this.#stopped && !hold.until()) {
       if (performance.now() > late) throw new Error(`after ${PATIENCE} s: ${hold.what}`);
       if (this.sent < hold.to) send(1);
-      await pause(TRICKLE_MS);
+      await pause(Math.min(TRICKLE_MS, 2 + (this.sent - end) / 4));
     }
     await this.#run(frames.length, rate, send);
   }
@@ -315,25 +316,6 @@ export class Feed {
     this.#stopped = true;
     await this.done;
   }
-}
-
-/**
- * Sends all of these frames; those from the `from`th on slowly, and ever more so, until `begun`, the rest at the rate again.
- * A shunt takes its steps when packets come, and how many come before it depends on how busy the machine is.
- */
-export async function feedUntilShunted(
-  ifname: string,
-  frames: readonly Uint8Array[],
-  { from, rate, begun }: { from: number; rate: number; begun: () => boolean },
-): Promise<void> {
-  await new Feed(ifname, frames.slice(0, from), rate).done;
-  let at = from;
-  for (; !begun(); at++) {
-    if (at >= frames.length) throw new Error('all was sent before it was shunted');
-    await new Feed(ifname, frames.slice(at, at + 1), rate).done;
-    await pause(Math.min(250, 2 + (at - from) / 4));
-  }
-  await new Feed(ifname, frames.slice(at), rate).done;
 }
 
 /** Frames of an interface that are not in its queue any more. Those of a veth are counted when the other end handles them. */
