@@ -1,8 +1,7 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, type TestContext } from 'vitest';
+import { expect, type TestContext } from 'vitest';
 import { statusShape } from '../../src/api/shapes.ts';
 import { eth } from '../../src/packet/build.ts';
 import { eventually } from '../gate/daemon-support.ts';
@@ -26,12 +25,6 @@ import {
 /** Disks that fail in other ways than by being full: the gate goes on, and what was captured is in the logs or counted. */
 
 ownNetns();
-
-let dir: string;
-beforeEach(() => {
-  dir = mkdtempSync(join(tmpdir(), 'sluice-disk-'));
-});
-afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 /** A file system in a file, mounted on a directory until the end of the scope; the test is skipped where there can be none. */
 class LoopDisk {
@@ -93,6 +86,8 @@ kernelTest(
   'a disk that breaks: what was captured is on the one in its place, and the gate goes on',
   [...FEATURES],
   async (context) => {
+    using at = new LogDir();
+    const dir = at.path;
     using disk = new LoopDisk(context, dir, ['mkfs.ext4', '-q', '-F'], 16 * 2 ** 20);
     const { a, b, remove } = vethPair();
     try {
@@ -144,6 +139,8 @@ kernelTest(
   'a quota that is used up: what was captured waits for more of it, and the gate goes on',
   [...FEATURES],
   async (context) => {
+    using at = new LogDir();
+    const dir = at.path;
     using _ = new LoopDisk(context, dir, ['mkfs.btrfs', '-q'], 128 * 2 ** 20);
     const { a, b, remove } = vethPair();
     const logs = join(dir, 'logs');

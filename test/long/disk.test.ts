@@ -1,8 +1,7 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect } from 'vitest';
-import { Feed, mixed } from '../sensor/run.ts';
+import { expect } from 'vitest';
+import { Feed, LogDir, mixed } from '../sensor/run.ts';
 import { kernelTest, ownNetns, sh, until, vethPair } from '../support/kernel.ts';
 import {
   count,
@@ -20,16 +19,8 @@ import {
 
 ownNetns();
 
-let dir: string;
-beforeEach(() => {
-  dir = mkdtempSync(join(tmpdir(), 'sluice-disk-'));
-});
-afterEach(() => rmSync(dir, { recursive: true, force: true }));
-
-const runOn = (ifname: string, ...more: string[]) => runInto(dir, ifname, ...more);
-
-/** A small disk on `dir`, until the end of the scope. */
-function smallDisk(size: string): Disposable & { grow(size: string): void } {
+/** A small disk on a directory, until the end of the scope. */
+function smallDisk(dir: string, size: string): Disposable & { grow(size: string): void } {
   sh('mount', '-t', 'tmpfs', '-o', `size=${size}`, 'sluice-test', dir);
   return {
     grow: (larger) => void sh('mount', '-o', `remount,size=${larger}`, dir),
@@ -41,10 +32,12 @@ kernelTest(
   'a disk that is full: the gate goes on, nothing that was captured is lost, and the logs are whole again',
   [...FEATURES],
   async () => {
+    using logs = new LogDir();
+    const dir = logs.path;
     const { a, b, remove } = vethPair();
-    using disk = smallDisk('512k');
+    using disk = smallDisk(dir, '512k');
     try {
-      await using run = await runOn(a);
+      await using run = await runInto(dir, a);
       const before = short(20_000, 100);
       await new Feed(b, mixed(before), RATE).done;
       const written = (): boolean =>
@@ -100,9 +93,11 @@ kernelTest(
   'a directory of logs that is removed under a run is made again; what went with it is said and counted',
   [...FEATURES],
   async () => {
+    using logs = new LogDir();
+    const dir = logs.path;
     const { a, b, remove } = vethPair();
     try {
-      await using run = await runOn(a);
+      await using run = await runInto(dir, a);
       await new Feed(b, mixed(short(20_000, 100)), RATE).done;
       await until(
         () => existsSync(join(dir, 'conn.log')) && records('conn', dir).length === 100,
@@ -132,9 +127,11 @@ kernelTest(
   'files that are begun anew all the time under load lose no record and cut none',
   [...FEATURES],
   async () => {
+    using logs = new LogDir();
+    const dir = logs.path;
     const { a, b, remove } = vethPair();
     try {
-      await using run = await runOn(a, '--log-rotate-size', '20kB');
+      await using run = await runInto(dir, a, '--log-rotate-size', '20kB');
       const load = [...short(20_000, 3000), ...Array.from({ length: 20 }, (_, i) => long(50_000 + i))];
       await new Feed(b, mixed(load), RATE).done;
       const ended = await run.stop();
