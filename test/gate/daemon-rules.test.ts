@@ -19,8 +19,6 @@ const FRAME = udp(1).bytes().length;
 
 const rule = (gate: UpGate, name: string, ...args: string[]): Promise<Outcome> =>
   sluice('rule', name, '-i', gate.ifname, '--json', ...args);
-const rows = async (gate: UpGate): Promise<RuleRow[]> =>
-  JSON.parse((await rule(gate, 'ls')).stdout) as RuleRow[];
 const errorOf = ({ stdout }: Outcome) =>
   (JSON.parse(stdout) as { error: { code: string; message: string } }).error;
 
@@ -57,7 +55,7 @@ kernelTest('rules from the command line: add, list, off, on, remove; the ledger'
     passed: { pkts: 3 },
     shunted: { pkts: 0 },
   });
-  expect(await rows(gate)).toEqual([
+  expect(await gate.rules()).toEqual([
     expect.objectContaining({
       id: 'dns',
       expr: `dst host ${B} and udp dst port 53`,
@@ -123,7 +121,7 @@ kernelTest('what is refused is named, and what is in force stays', [], async () 
   gate.send(udp(53), 2);
   gate.send(udp(54), 2);
   expect(await seen(gate, 4)).toMatchObject({ ruleDropped: { pkts: 2 }, passed: { pkts: 2 } });
-  expect((await rows(gate)).map(({ id }) => id)).toEqual(['dns']);
+  expect((await gate.rules()).map(({ id }) => id)).toEqual(['dns']);
   const nobody = await rule(gate, 'add', 'udp', '--ttl', '0');
   expect(nobody.code).toBe(2);
 });
@@ -157,7 +155,7 @@ kernelTest('sets exchanged under traffic: each frame has a verdict, and no count
   expect(all.pkts).toBe(sent);
   expect(ruleDropped.pkts + passed.pkts).toBe(sent);
   expect(aborted.pkts).toBe(0);
-  const [drop] = (await rows(gate)).filter(({ id }) => id === 'drop');
+  const [drop] = (await gate.rules()).filter(({ id }) => id === 'drop');
   expect(drop.dropped.pkts).toBe(ruleDropped.pkts);
   expect(drop.matched.pkts).toBe(ruleDropped.pkts);
 });
@@ -180,7 +178,7 @@ kernelTest(
     expect(again.code, again.stdout + again.stderr).toBe(0);
     gate.send(udp(53), 2);
     expect(await seen(gate, 14)).toMatchObject({ ruleDropped: { pkts: 14 } });
-    expect(await rows(gate)).toEqual([
+    expect(await gate.rules()).toEqual([
       expect.objectContaining({ id: 'dns', dropped: { pkts: 14, bytes: 14 * FRAME } }),
     ]);
   },
@@ -202,7 +200,7 @@ kernelTest('a rule for the NIC stays in XDP where there is none, says so, and dr
   expect(long.stderr).toMatch(/rule long stays in XDP: .*equalities/);
   gate.send(udp(53), 3);
   expect(await seen(gate, 3)).toMatchObject({ ruleDropped: { pkts: 3 } });
-  expect(await rows(gate)).toEqual([
+  expect(await gate.rules()).toEqual([
     expect.objectContaining({ id: 'dns', offload: state, dropped: { pkts: 3, bytes: 3 * FRAME } }),
     expect.objectContaining({ id: 'long', offload: expect.objectContaining({ state: 'xdp' }) as object }),
   ]);
@@ -227,7 +225,7 @@ kernelTest('rules for sites and roles hold where the gate is one of them', [], a
   });
   for (const port of [53, 54, 55]) gate.send(udp(port), 2);
   expect(await seen(gate, 6)).toMatchObject({ ruleDropped: { pkts: 2 }, passed: { pkts: 4 } });
-  const dropped = (await rows(gate)).map((row) => [row.id, row.inScope, row.dropped.pkts]);
+  const dropped = (await gate.rules()).map((row) => [row.id, row.inScope, row.dropped.pkts]);
   expect(dropped).toEqual([
     ['here', true, 2],
     ['elsewhere', false, 0],
@@ -240,8 +238,8 @@ kernelTest('rules for sites and roles hold where the gate is one of them', [], a
 kernelTest('a rule ends with its time', [], async () => {
   await using gate = await UpGate.up();
   await rule(gate, 'add', 'udp dst port 53', '--id', 'short', '--ttl', '6s');
-  expect((await rows(gate))[0].expires).toBeGreaterThan(Date.now() / 1000);
-  await eventually(async () => ((await rows(gate)).length === 0 ? true : undefined), 'the rule to end');
+  expect((await gate.rules())[0].expires).toBeGreaterThan(Date.now() / 1000);
+  await eventually(async () => ((await gate.rules()).length === 0 ? true : undefined), 'the rule to end');
   gate.send(udp(53), 2);
   expect(await seen(gate, 2)).toMatchObject({ ruleDropped: { pkts: 0 }, passed: { pkts: 2 } });
   expect(gate.audit().at(-1)).toMatchObject({ op: 'rule.end', key: 'short', reason: 'expired' });

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ControlClient } from '../../src/gate/control-client.ts';
 import { findPlace } from '../../src/gate/control-places.ts';
-import type { ShuntRow, StatusReport } from '../../src/gate/control-protocol.ts';
+import type { RuleRow, ShuntRow, StatusReport } from '../../src/gate/control-protocol.ts';
 import { PacketSender } from '../../src/kernel/index.ts';
 import type { PacketBuilder } from '../../src/packet/build.ts';
 import { type Outcome, sluice } from '../support/command.ts';
@@ -77,6 +77,11 @@ export class UpGate {
   async rows(): Promise<ShuntRow[]> {
     const { stdout } = await sluice('shunt', 'ls', '-i', this.ifname, '--json');
     return JSON.parse(stdout) as ShuntRow[];
+  }
+
+  async rules(): Promise<RuleRow[]> {
+    const { stdout } = await sluice('rule', 'ls', '-i', this.ifname, '--json');
+    return JSON.parse(stdout) as RuleRow[];
   }
 
   shunt(...args: string[]): Promise<Outcome> {

@@ -7,7 +7,6 @@ import { NatsDesk } from '../../src/fleet/nats-desk.ts';
 import { natsPlace } from '../../src/fleet/nats-place.ts';
 import { type PublishOutcome, publishStaged } from '../../src/fleet/staged-publish.ts';
 import { signStatement } from '../../src/fleet/statement.ts';
-import type { RuleRow } from '../../src/gate/control-protocol.ts';
 import { eth } from '../../src/packet/build.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
 import { sluice } from '../support/command.ts';
@@ -22,10 +21,8 @@ afterAll(() => rmSync(directory, { recursive: true, force: true, maxRetries: 20 
 
 const packet = eth().ipv4({ src: '10.9.0.1', dst: '10.9.0.2' }).udp({ sport: 5000, dport: 53 }).payload('x');
 
-const rules = async (gate: UpGate): Promise<RuleRow[]> =>
-  JSON.parse((await sluice('rule', 'ls', '-i', gate.ifname, '--json')).stdout) as RuleRow[];
 const ids = async (gate: UpGate): Promise<string> =>
-  (await rules(gate))
+  (await gate.rules())
     .map(({ id }) => id)
     .sort()
     .join();

@@ -7,7 +7,6 @@ import type { AttackDocument } from '../../src/detect/attack-book.ts';
 import { keysById, readTrustedKeys } from '../../src/fleet/keys.ts';
 import { connectOnce, natsPlace } from '../../src/fleet/nats-place.ts';
 import { type Statement, verifyStatement } from '../../src/fleet/statement.ts';
-import type { RuleRow } from '../../src/gate/control-protocol.ts';
 import { eth } from '../../src/packet/build.ts';
 import { Detector, PARTITIONS, PATIENCE, shared } from '../detect/detector-process.ts';
 import { SimulatedEdge } from '../detect/simulated-edge.ts';
@@ -180,10 +179,7 @@ kernelTest(
     const flood = setInterval(() => gate.send(answer, 100), 10);
     try {
       const dropping = await eventually(
-        async () => {
-          const { stdout } = await sluice('rule', 'ls', '-i', gate.ifname, '--json');
-          return (JSON.parse(stdout) as RuleRow[]).find(({ dropped }) => dropped.pkts > 1000);
-        },
+        async () => (await gate.rules()).find(({ dropped }) => dropped.pkts > 1000),
         'no rule drops',
         PATIENCE,
       );
@@ -204,10 +200,7 @@ kernelTest(
       expect((await sluice('rule', 'publish', withdrawal, '--to', url)).code).toBe(0);
       await detector.until(({ event, rule }) => event === 'reverted' && rule === id, 'reverted');
       await eventually(
-        async () => {
-          const { stdout } = await sluice('rule', 'ls', '-i', gate.ifname, '--json');
-          return stdout.trim() === '[]' ? true : undefined;
-        },
+        async () => ((await gate.rules()).length === 0 ? true : undefined),
         'the rule stays',
         PATIENCE,
       );

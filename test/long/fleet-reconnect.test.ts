@@ -9,7 +9,6 @@ import { openSink, parseSink } from '../../src/log/sinks/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { Detector, PARTITIONS, shared } from '../detect/detector-process.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
-import { sluice } from '../support/command.ts';
 import { Desk } from '../support/desk.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
 import { NatsServer } from '../support/nats-server.ts';
@@ -24,9 +23,6 @@ const udp = (sport: number, dport: number, bytes: number) =>
 const RECORDS = 100;
 /** Seconds: each asks again after up to 30, and on a busy machine more than one of these questions may fail. */
 const PATIENCE = 300;
-
-const rules = async (gate: UpGate): Promise<RuleRow[]> =>
-  JSON.parse((await sluice('rule', 'ls', '-i', gate.ifname, '--json')).stdout) as RuleRow[];
 
 kernelTest(
   'a server is killed under an edge, a detector and a log sink: all come back, and nothing is lost that had time',
@@ -52,7 +48,7 @@ kernelTest(
       eventually(
         async () => {
           gate.send(udp(5000, 53, 20));
-          return (await rules(gate)).find((row) => id.test(row.id) && row.dropped.pkts > 0);
+          return (await gate.rules()).find((row) => id.test(row.id) && row.dropped.pkts > 0);
         },
         `nothing is dropped by ${id.source}`,
         PATIENCE,
@@ -104,11 +100,11 @@ kernelTest(
     append(RECORDS);
     await eventually(async () => (told.length > 0 ? true : undefined), 'the sink does not tell', PATIENCE);
     expect(sink.totals()).toMatchObject({ sent: RECORDS, lost: 0, waiting: RECORDS });
-    const before = (await rules(gate)).find(({ id }) => id === 'fleet-dns')?.dropped.pkts ?? 0;
+    const before = (await gate.rules()).find(({ id }) => id === 'fleet-dns')?.dropped.pkts ?? 0;
     await eventually(
       async () => {
         gate.send(udp(5000, 53, 20));
-        const now = (await rules(gate)).find(({ id }) => id === 'fleet-dns');
+        const now = (await gate.rules()).find(({ id }) => id === 'fleet-dns');
         return (now?.dropped.pkts ?? 0) > before ? true : undefined;
       },
       'the last good rule is not in force',
@@ -152,7 +148,7 @@ kernelTest(
     try {
       await eventually(
         async () =>
-          (await rules(gate)).find(({ id, dropped }) => id.startsWith('fleet-auto-ntp') && dropped.pkts > 0),
+          (await gate.rules()).find(({ id, dropped }) => id.startsWith('fleet-auto-ntp') && dropped.pkts > 0),
         'no rule against the attack',
         PATIENCE,
       );

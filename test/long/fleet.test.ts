@@ -9,11 +9,10 @@ import type { EdgeResult } from '../../src/fleet/nats-desk.ts';
 import { connectOnce, natsPlace } from '../../src/fleet/nats-place.ts';
 import { signStatement } from '../../src/fleet/statement.ts';
 import type { RuleRow } from '../../src/gate/control-protocol.ts';
-import type { FleetStatus } from '../../src/gate/daemon-fleet.ts';
 import { eth } from '../../src/packet/build.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
 import { sluice } from '../support/command.ts';
-import { Desk, LONGEST } from '../support/desk.ts';
+import { Desk, fleetStatus, LONGEST } from '../support/desk.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
 import { NatsServer } from '../support/nats-server.ts';
 
@@ -39,28 +38,17 @@ function signBad(desk: Desk, id: string): string {
   return signStatement({ ...about, rule }, readSigningKey(readFileSync(`${desk.key}.key`, 'utf8'), 'key'));
 }
 
-const rules = async (gate: UpGate): Promise<RuleRow[]> =>
-  JSON.parse((await sluice('rule', 'ls', '-i', gate.ifname, '--json')).stdout) as RuleRow[];
-const ids = async (gate: UpGate): Promise<string[]> => (await rules(gate)).map(({ id }) => id).sort();
+const ids = async (gate: UpGate): Promise<string[]> => (await gate.rules()).map(({ id }) => id).sort();
 const inForce = (gate: UpGate, wanted: string[]): Promise<true> =>
   eventually(
     async () => ((await ids(gate)).join() === wanted.join() ? true : undefined),
     `not exactly ${wanted.join()} in force`,
     LONGEST,
   );
-const fleet = (gate: UpGate, good: (status: FleetStatus) => boolean, what: string): Promise<FleetStatus> =>
-  eventually(
-    async () => {
-      const { fleet: status } = await gate.status();
-      return status !== null && good(status) ? status : undefined;
-    },
-    what,
-    LONGEST,
-  );
 const dropped = (gate: UpGate, id: string): Promise<RuleRow> =>
   eventually(async () => {
     gate.send(udp(53));
-    return (await rules(gate)).find((row) => row.id === id && row.dropped.pkts > 0);
+    return (await gate.rules()).find((row) => row.id === id && row.dropped.pkts > 0);
   }, `${id} drops nothing`);
 
 kernelTest(
@@ -81,7 +69,11 @@ kernelTest(
     appendFileSync(desk.rules, first.replace('port 123', 'port 443'));
     appendFileSync(desk.rules, '{"half":');
     await inForce(gate, ['fleet-dns', 'fleet-ntp']);
-    const status = await fleet(gate, ({ lines }) => lines.length === 3, 'three lines that do not count');
+    const status = await fleetStatus(
+      gate,
+      ({ lines }) => lines.length === 3,
+      'three lines that do not count',
+    );
     expect(status.lines.map(({ where, id, refused }) => `${where} ${id} ${refused}`)).toEqual([
       'rules.jsonl:4 evil unknown key',
       'rules.jsonl:5 ntp forged',
@@ -95,10 +87,10 @@ kernelTest(
       writeFileSync(`${desk.rules}.new`, text);
       renameSync(`${desk.rules}.new`, desk.rules);
     };
-    const before = (await rules(gate)).find(({ id }) => id === 'fleet-dns') as RuleRow;
+    const before = (await gate.rules()).find(({ id }) => id === 'fleet-dns') as RuleRow;
     replace(await desk.sign('dns', 'udp dst port 53 or udp dst port 54'));
     await eventually(async () => {
-      const row = (await rules(gate)).find(({ id }) => id === 'fleet-dns') as RuleRow;
+      const row = (await gate.rules()).find(({ id }) => id === 'fleet-dns') as RuleRow;
       return row.expr.endsWith('54') && row.dropped.pkts >= before.dropped.pkts ? row : undefined;
     }, 'the rule did not change, or lost its counts');
     expect(await ids(gate)).toEqual(['fleet-dns', 'fleet-ntp']);
@@ -118,9 +110,9 @@ kernelTest(
     expect(JSON.parse(refused.stdout)).toMatchObject({ error: { code: 'FILTER_INVALID' } });
     replace(`${many[0]}${many[1]}${signBad(desk, 'dns')}\n${many[2]}`);
     await inForce(gate, ['fleet-a', 'fleet-b', 'fleet-c', 'fleet-dns', 'fleet-ntp']);
-    const { bad } = await fleet(gate, (now) => now.bad.length > 0, 'the bad rule is not named');
+    const { bad } = await fleetStatus(gate, (now) => now.bad.length > 0, 'the bad rule is not named');
     expect(bad).toMatchObject([{ id: 'dns', why: expect.stringContaining('syntax error') as string }]);
-    expect((await rules(gate)).find(({ id }) => id === 'fleet-dns')?.expr).toContain('port 54');
+    expect((await gate.rules()).find(({ id }) => id === 'fleet-dns')?.expr).toContain('port 54');
 
     replace((await desk.withdraw('ntp')) + first);
     await inForce(gate, ['fleet-a', 'fleet-b', 'fleet-c', 'fleet-dns']);
@@ -163,7 +155,7 @@ kernelTest('a web server that fails: the rules stay, also over a restart of the 
     await inForce(gate, ['fleet-dns']);
     await eventually(async () => (unchanged > 0 ? true : undefined), 'it is always read whole');
     failing = true;
-    const cut = await fleet(gate, ({ connected }) => !connected, 'the failure is not seen');
+    const cut = await fleetStatus(gate, ({ connected }) => !connected, 'the failure is not seen');
     expect(cut).toMatchObject({ problem: expect.stringContaining('503') as string, rules: 1, inForce: 1 });
     expect(cut.source).toBe(`http://127.0.0.1:${port}/rules`);
     await dropped(gate, 'fleet-dns');
@@ -255,20 +247,24 @@ kernelTest(
     await meddle(url, 'dns=a', undefined);
 
     await server.stop();
-    const cut = await fleet(gate, ({ connected }) => !connected, 'the cut is not seen');
+    const cut = await fleetStatus(gate, ({ connected }) => !connected, 'the cut is not seen');
     expect(cut.source).toBe(server.bareUrl('flood'));
     expect(await ids(gate)).toEqual(['fleet-dns.a']);
     // Its daemon has only what it kept.
     await sluice('gate', 'down', '-i', gate.ifname);
     expect((await gate.start(...desk.options(url))).code).toBe(0);
     await inForce(gate, ['fleet-dns.a']);
-    expect((await fleet(gate, ({ problem }) => problem !== null, 'no problem is told')).age).toBeGreaterThan(
-      0,
-    );
+    expect(
+      (await fleetStatus(gate, ({ problem }) => problem !== null, 'no problem is told')).age,
+    ).toBeGreaterThan(0);
 
     await server.start();
     await desk.publish([await desk.sign('ntp', 'udp src port 123'), await desk.withdraw('dns.a')], url);
     await inForce(gate, ['fleet-ntp']);
-    await fleet(gate, ({ connected, problem }) => connected && problem === null, 'it is not said to be back');
+    await fleetStatus(
+      gate,
+      ({ connected, problem }) => connected && problem === null,
+      'it is not said to be back',
+    );
   },
 );

@@ -15,7 +15,7 @@ import { eth } from '../../src/packet/build.ts';
 import { compilerAbi, compileSet } from '../../src/rules/taken/program-set.ts';
 import { eventually, UpGate } from '../gate/daemon-support.ts';
 import { sluice } from '../support/command.ts';
-import { Desk, LONGEST } from '../support/desk.ts';
+import { Desk, fleetStatus, LONGEST } from '../support/desk.ts';
 import { kernelTest, ownNetns } from '../support/kernel.ts';
 import { NatsServer } from '../support/nats-server.ts';
 
@@ -34,19 +34,8 @@ const udp = (host: number, dport: number) =>
 const without = (line: string, name: string): object =>
   Object.fromEntries(Object.entries(JSON.parse(line) as object).filter(([member]) => member !== name));
 
-const rows = async (gate: UpGate): Promise<RuleRow[]> =>
-  JSON.parse((await sluice('rule', 'ls', '-i', gate.ifname, '--json')).stdout) as RuleRow[];
-const fleet = (gate: UpGate, good: (status: FleetStatus) => boolean, what: string): Promise<FleetStatus> =>
-  eventually(
-    async () => {
-      const { fleet: status } = await gate.status();
-      return status !== null && good(status) ? status : undefined;
-    },
-    what,
-    LONGEST,
-  );
 const runs = (gate: UpGate, taken: number, here: number): Promise<FleetStatus> =>
-  fleet(
+  fleetStatus(
     gate,
     ({ programs }) => programs?.taken === taken && programs.here === here,
     `not ${taken} rules taken and ${here} compiled on ${gate.ifname}`,
@@ -54,7 +43,7 @@ const runs = (gate: UpGate, taken: number, here: number): Promise<FleetStatus> =
 const drops = (gate: UpGate, id: string, port: number): Promise<RuleRow> =>
   eventually(async () => {
     gate.send(udp(2, port));
-    return (await rows(gate)).find((row) => row.id === id && row.dropped.pkts > 0);
+    return (await gate.rules()).find((row) => row.id === id && row.dropped.pkts > 0);
   }, `${id} drops nothing on ${gate.ifname}`);
 
 kernelTest(
@@ -100,9 +89,9 @@ kernelTest(
     await drops(fra, 'fleet-web', 80);
     await drops(ams, 'fleet-ntp', 123);
     ams.send(udp(2, 80));
-    expect((await rows(ams)).map(({ id }) => id).sort()).toEqual(['fleet-dns', 'fleet-ntp']);
+    expect((await ams.rules()).map(({ id }) => id).sort()).toEqual(['fleet-dns', 'fleet-ntp']);
     expect(
-      (await fleet(alone, ({ inForce }) => inForce === 2, 'no rules without programs')).programs,
+      (await fleetStatus(alone, ({ inForce }) => inForce === 2, 'no rules without programs')).programs,
     ).toBeNull();
     expect((await sluice('gate', 'status', '-i', fra.ifname)).stdout).toMatch(
       /programs +of desk, [0-9a-f]{12} of revision \d+: 2 rules taken, 0 compiled here/,
@@ -155,13 +144,13 @@ kernelTest(
     for (const [refused, text] of attempts) {
       await bucket.purge('head');
       expect(await putBundle(bucket, text)).toBe(true);
-      await fleet(
+      await fleetStatus(
         fra,
         ({ lines }) => lines.at(-1)?.refused === refused,
         `what is ${refused} is not refused for it`,
       );
     }
-    const kept = await fleet(
+    const kept = await fleetStatus(
       fra,
       ({ programs: now }) => now?.taken === 3 && now.here === 1 && now.why?.includes('instruction') === true,
       'not as it was, or not told why the last one was not taken',
@@ -201,7 +190,7 @@ kernelTest('programs in a file of rules, for those who trust them', [], async ()
   await runs(one, 1, 0);
   await drops(one, 'fleet-dns', 53);
   await using other = await UpGate.up(...desk.options(desk.rules));
-  const status = await fleet(other, ({ inForce }) => inForce === 1, 'not in force');
+  const status = await fleetStatus(other, ({ inForce }) => inForce === 1, 'not in force');
   expect(status).toMatchObject({ refused: 0, programs: null });
   const none = await sluice('rule', 'compile', desk.rules, '--key', `${desk.key}.key`, '--json');
   expect(JSON.parse(none.stdout)).toMatchObject({ error: { code: 'USAGE' } });

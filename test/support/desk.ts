@@ -1,7 +1,8 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { eventually } from '../gate/daemon-support.ts';
+import type { FleetStatus } from '../../src/gate/daemon-fleet.ts';
+import { eventually, type UpGate } from '../gate/daemon-support.ts';
 import { sluice } from './command.ts';
 
 /** Seconds: a source that was away is asked again after up to 30. */
@@ -61,4 +62,20 @@ export class Desk {
       LONGEST,
     );
   }
+}
+
+/** What a gate says of the rules that it follows, once that is so. */
+export function fleetStatus(
+  gate: UpGate,
+  good: (status: FleetStatus) => boolean,
+  what: string,
+): Promise<FleetStatus> {
+  return eventually(
+    async () => {
+      const { fleet } = await gate.status();
+      return fleet !== null && good(fleet) ? fleet : undefined;
+    },
+    what,
+    LONGEST,
+  );
 }
