@@ -116,10 +116,10 @@ napi_value prog_load(napi_env env, napi_callback_info info) {
   return out;
 }
 
-// (fd, data, dataOut, ctxIn, ctxOut, repeat, flags, cpu, result: Uint8Array of 4 doubles) -> 0 or a negative errno.
+// (fd, data, dataOut, ctxIn, ctxOut, repeat, flags, cpu, batch, result: Uint8Array of 4 doubles) -> 0 or a negative errno.
 // result: retval, mean duration in ns, bytes of dataOut, bytes of ctxOut.
 napi_value prog_test_run(napi_env env, napi_callback_info info) {
-  Args args(env, info, 9);
+  Args args(env, info, 10);
   int fd = args.i32(0);
   Bytes data = args.bytes(1);
   Bytes data_out = args.bytes(2);
@@ -137,7 +137,8 @@ napi_value prog_test_run(napi_env env, napi_callback_info info) {
   options.repeat = args.i32(5);
   options.flags = args.u32(6);
   options.cpu = args.u32(7);
-  Bytes result = args.bytes(8);
+  options.batch_size = args.u32(8);
+  Bytes result = args.bytes(9);
   if (!args.ok) return nullptr;
   if (result.size < 32) return number(env, -EINVAL);
   int error = bpf_prog_test_run_opts(fd, &options);

@@ -72,6 +72,7 @@ export interface Addon {
     repeat: number,
     flags: number,
     cpu: number,
+    batch: number,
     result: Uint8Array,
   ): number;
   progRunSyscall(fd: number, context: Uint8Array): number;

@@ -5,6 +5,8 @@ import { attempt, check, closedError, KernelError, logLines, VerifierError } fro
 const FIRST_LOG = 256 * 1024;
 const LAST_LOG = 256 * 1024 * 1024;
 const ENOSPC = 28;
+/** BPF_F_TEST_XDP_LIVE_FRAMES. */
+const LIVE_FRAMES = 1 << 1;
 /** What the kernel answers when the verifier says no. */
 const REFUSALS: ReadonlySet<number> = new Set([1, 7, 13, 22, 28]);
 
@@ -33,6 +35,14 @@ export interface TestRunOptions {
   repeat?: number;
   flags?: number;
   cpu?: number;
+  /**
+   * XDP only: frames are real ones. What the program redirects goes out at that interface; what it passes goes up the stack of this
+   * thread's network namespace as if `lo` had received it, or the interface that `ctxIn` names; so there is no `dataOut` and no
+   * `ctxOut`. Each of `repeat` frames begins as long as `data`, with its bytes or with what the program left in an earlier frame.
+   * They go on in batches of `batch` (64 unless given, 256 at most), for which no other work is done on the CPU. A frame for
+   * which an interface has no room is no error, but a signal is (EINTR): only the program can count what it has sent by then.
+   */
+  live?: boolean | { batch: number };
 }
 
 export interface TestRunResult {
@@ -119,7 +129,9 @@ export class BpfProgram {
 
   /** BPF_PROG_TEST_RUN. For XDP at least 14 bytes of data; only the first 3,520 are linear. */
   testRun(options: TestRunOptions): TestRunResult {
-    const { data, dataOut, ctxIn, ctxOut, repeat = 0, flags = 0, cpu = 0 } = options;
+    const { data, dataOut, ctxIn, ctxOut, repeat = 0, flags = 0, cpu = 0, live = false } = options;
+    if (live !== false && (dataOut !== undefined || ctxOut !== undefined))
+      throw new RangeError('live frames go on: there is no output of them');
     const result = addon().progTestRun(
       this.fd,
       data,
@@ -127,8 +139,9 @@ export class BpfProgram {
       ctxIn,
       ctxOut,
       repeat,
-      flags,
+      live === false ? flags : flags | LIVE_FRAMES,
       cpu,
+      typeof live === 'object' ? live.batch : 0,
       this.#resultBytes,
     );
     check('program.run', result, () => `run program ${this.name}`);
