@@ -3,47 +3,65 @@
 export interface Offered {
   /** Packets per second that were sent. */
   rate: number;
-  lost: number;
+  /** Packets for which the cable had no room, and those for which the listener's buffer had none. */
+  cable: number;
+  listener: number;
 }
 
-/** Of the fastest that can be sent, the lowest rate that is looked at is this part. */
-const SPAN = 64;
+export interface Highest {
+  /** 0 where all rates lost something. */
+  highest: number;
+  /** Who loses at the next higher rate that was tried; nobody when `highest` is the first. */
+  limit: 'cable' | 'listener' | 'both' | undefined;
+}
+
+/** The lowest rate that is looked at is this part of the highest. */
+const SPAN = 32;
 /** A rate is kept by so many trials without a loss, before so many with one. */
 const CLEAN = 2;
 const LOSSY = 3;
 
 /**
- * By halving, in ratios, between the fastest that can be sent and a SPAN of it: after five `steps` to 14 percent. A rate that
- * is too high loses in each trial, so what one alone has lost was the machine's. `most`: nothing was lost however fast;
- * `highest` is 0 where all rates lost something.
+ * By halving, in ratios, between `most` and a SPAN of it: after six `steps` to 6 percent. A rate that is too high loses in each
+ * trial, so what one alone has lost was the machine's.
  */
 export async function highestRate(
   offer: (rate: number) => Promise<Offered>,
+  most: number,
   steps: number,
-): Promise<{ highest: number; most: boolean }> {
-  const fastest = await tried(offer, Number.POSITIVE_INFINITY);
-  if (fastest.kept) return { highest: fastest.rate, most: true };
-  let highest = 0;
-  let [low, high] = [fastest.rate / SPAN, fastest.rate];
+): Promise<Highest> {
+  let { rate: highest, limit } = await tried(offer, most);
+  if (limit === undefined) return { highest, limit };
+  highest = 0;
+  let [low, high] = [most / SPAN, most];
   for (let step = 0; step < steps; step++) {
     const middle = Math.sqrt(low * high);
-    const { kept, rate } = await tried(offer, middle);
-    if (kept) [low, highest] = [middle, rate];
-    else high = middle;
+    const found = await tried(offer, middle);
+    if (found.limit === undefined) [low, highest] = [middle, found.rate];
+    else [high, limit] = [middle, found.limit];
   }
-  return { highest, most: false };
+  return { highest, limit };
 }
 
 async function tried(
   offer: (rate: number) => Promise<Offered>,
   rate: number,
-): Promise<{ kept: boolean; rate: number }> {
-  const clean: number[] = [];
-  const lossy: number[] = [];
+): Promise<{ rate: number; limit: Highest['limit'] }> {
+  const clean: Offered[] = [];
+  const lossy: Offered[] = [];
   while (clean.length < CLEAN && lossy.length < LOSSY) {
-    const { rate: sent, lost } = await offer(rate);
-    (lost === 0 ? clean : lossy).push(sent);
+    const offered = await offer(rate);
+    (offered.cable + offered.listener === 0 ? clean : lossy).push(offered);
   }
   const kept = clean.length === CLEAN;
-  return { kept, rate: Math.min(...(kept ? clean : lossy)) };
+  return {
+    rate: Math.min(...(kept ? clean : lossy).map((each) => each.rate)),
+    limit: kept ? undefined : limitOf(lossy),
+  };
+}
+
+function limitOf(lossy: readonly Offered[]): Highest['limit'] {
+  const [cable, listener] = [lossy.some((each) => each.cable > 0), lossy.some((each) => each.listener > 0)];
+  if (cable && listener) return 'both';
+  return cable ? 'cable' : 'listener';
 }

@@ -1,23 +1,17 @@
-/** A virtual cable for `sluice bench shunt`, and who sends a mix into it at set rates. */
+/** A virtual cable for `sluice bench shunt`, and what is sent into it. */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { SluiceError } from '../src/base/errors.ts';
 import {
   attachXdp,
   type BpfLink,
   interfaceCounters,
   interfaceInfo,
-  KernelError,
   loadInstructions,
-  PacketSender,
   ProgramType,
+  XdpAction,
 } from '../src/kernel/index.ts';
-import { type Mix, shiftAddresses } from './tls-mix.ts';
-
-/** Frames of one send. */
-const BURST = 32;
-const XDP_DROP = 1;
-const XDP_PASS = 2;
+import { ip } from './cable.ts';
+import type { LiveSender, Place } from './live-sender.ts';
 
 export interface Sent {
   packets: number;
@@ -32,52 +26,47 @@ function commandOf(pid: string): string {
   }
 }
 
-function ip(...args: string[]): void {
-  const { status, stderr } = spawnSync('ip', args, { encoding: 'utf8' });
-  if (status !== 0) throw new SluiceError('LAB', `ip ${args.join(' ')}: ${stderr}`);
-}
-
 /** In the network namespace of this thread. */
 export class Stand {
-  readonly tap = 'bst0';
-  readonly #far = 'bst1';
-  readonly #sender: PacketSender;
-  #mix: Mix;
-  readonly #sleep = new Int32Array(new SharedArrayBuffer(4));
-  #turn = 0;
-  #at = 0;
+  readonly tap: string;
+  readonly #far: number;
+  readonly #place: Place = { next: 0, turn: 0 };
+  #sender: LiveSender;
+  #sent = 0;
 
-  constructor(mix: Mix) {
-    this.#mix = mix;
-    ip('link', 'add', this.tap, 'type', 'veth', 'peer', 'name', this.#far);
-    for (const name of [this.tap, this.#far]) {
-      ip('link', 'set', name, 'addrgenmode', 'none');
-      ip('link', 'set', name, 'up');
+  /** `name`: of four letters at most, as the kernel's thread has it in its name of fifteen. */
+  constructor(name: string, sender: LiveSender) {
+    this.tap = `${name}0`;
+    const far = `${name}1`;
+    ip('link', 'add', this.tap, 'type', 'veth', 'peer', 'name', far);
+    for (const each of [this.tap, far]) {
+      ip('link', 'set', each, 'addrgenmode', 'none');
+      ip('link', 'set', each, 'up');
     }
-    this.#sender = new PacketSender(this.#far);
+    this.#far = interfaceInfo(far).index;
+    this.#sender = sender;
   }
 
-  /** Sends this from now on, from its beginning. */
-  change(mix: Mix): void {
-    this.#mix = mix;
-    this.#at = 0;
-    this.#turn++;
+  /** What this one has is sent from now on, from its beginning. */
+  change(sender: LiveSender): void {
+    this.#sender = sender;
+    this.#place.next = 0;
+    this.#place.turn++;
   }
 
-  /** Frames for which the cable itself had no room: the receiving side did not come to them. */
+  /** Frames that have not arrived since the stand was made, as the cable had no room for them; a moment after they were sent. */
   get dropped(): number {
-    const [a, b] = [interfaceCounters(this.tap), interfaceCounters(this.#far)];
-    return a.rxDropped + a.txDropped + b.rxDropped + b.txDropped;
+    return this.#sent - interfaceCounters(this.tap).rxPackets;
   }
 
   /** Lets everything pass in XDP, so that what arrives takes the same way as with a gate. */
   passAll(): BpfLink {
-    return this.#bare(XDP_PASS);
+    return this.#bare(XdpAction.pass);
   }
 
   /** Drops everything: what is left is what the cable itself costs. */
   dropAll(): BpfLink {
-    return this.#bare(XDP_DROP);
+    return this.#bare(XdpAction.drop);
   }
 
   #bare(verdict: number): BpfLink {
@@ -106,55 +95,20 @@ export class Stand {
     return Number(pid);
   }
 
-  /** Sends for a while at this rate, or as fast as it goes; blocks meanwhile. `each` is called every `step` seconds. */
-  send(
-    rate: number,
-    seconds: number,
-    step = Number.POSITIVE_INFINITY,
-    each?: (packets: number) => void,
-  ): Sent {
+  /** Sends for a while at this rate, or as fast as it goes if that is slower; blocks meanwhile. `each` is called every `step` seconds. */
+  send(rate: number, seconds: number, step = seconds, each?: (packets: number) => void): Sent {
     const begun = performance.now();
-    const end = begun + seconds * 1000;
-    let next = begun + step * 1000;
-    let packets = 0;
-    let told = 0;
-    for (let now = begun; now < end; now = performance.now()) {
-      if (now >= next) {
-        each?.(packets - told);
-        told = packets;
-        next += step * 1000;
-      }
-      if (packets > ((now - begun) * rate) / 1000) Atomics.wait(this.#sleep, 0, 0, 0.2);
-      else packets += this.#burst();
+    const count = Math.round(rate * step);
+    const steps = Math.round(seconds / step);
+    for (let i = 0; i < steps; i++) {
+      this.#sender.send(this.#far, this.#place, count, rate);
+      this.#sent += count;
+      each?.(count);
     }
-    return { packets, seconds: (performance.now() - begun) / 1000 };
-  }
-
-  #burst(): number {
-    const { frames, offsets, packets } = this.#mix;
-    const count = Math.min(BURST, packets - this.#at);
-    shiftAddresses(this.#mix, this.#turn, this.#at, this.#at + count);
-    const sent = this.#offer(frames, offsets, count);
-    this.#at += sent;
-    if (this.#at === packets) {
-      this.#at = 0;
-      this.#turn++;
-    }
-    return sent;
-  }
-
-  /** How many were taken; of those for which the cable has no room the interface counts one as dropped. */
-  #offer(frames: Uint8Array, offsets: Uint32Array, count: number): number {
-    try {
-      return this.#sender.send(frames, offsets, this.#at, count);
-    } catch (error) {
-      if (error instanceof KernelError && error.errnoName === 'ENOBUFS') return 0;
-      throw error;
-    }
+    return { packets: count * steps, seconds: (performance.now() - begun) / 1000 };
   }
 
   close(): void {
-    this.#sender.close();
     ip('link', 'del', this.tap);
   }
 }

@@ -58,6 +58,14 @@ export function lostIn(view: string): number | undefined {
   return Number(/, (\d+) lost/.exec(last)?.[1] ?? 0);
 }
 
+/** Shunts that have begun by a shunt.log, by their trigger; its lines are too many to be parsed while others wait. */
+export function shuntsIn(log: string): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const [, trigger] of log.matchAll(/"event":"start","shunt_trigger":"(\w+)"/g))
+    counts.set(trigger, (counts.get(trigger) ?? 0) + 1);
+  return counts;
+}
+
 /** `sluice run` on this interface, pinned to `cpu` as a whole. */
 export class Sluice implements Listener {
   readonly pid: number;
@@ -102,6 +110,12 @@ export class Sluice implements Listener {
     const before = this.#views;
     for (let i = 0; i < 60 && this.#views < before + 2; i++) await pause(50);
     return lostIn(this.#view);
+  }
+
+  /** Shunts that it has begun and logged, by their trigger. */
+  shunts(): Map<string, number> {
+    const path = join(this.logs, 'shunt.log');
+    return shuntsIn(existsSync(path) ? readFileSync(path, 'latin1') : '');
   }
 
   async stop(): Promise<void> {

@@ -1,203 +1,224 @@
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
-import { type BpfLink, setThreadAffinity, unshareNetns } from '../src/kernel/index.ts';
-import { type BenchIo, median, type Table } from './measure.ts';
-import { highestRate } from './rate-search.ts';
+import { SluiceError } from '../src/base/errors.ts';
+import { setThreadAffinity, unshareNetns } from '../src/kernel/index.ts';
+import { LiveSender } from './live-sender.ts';
+import { type BenchIo, median, quantile, type Table } from './measure.ts';
+import type { Highest } from './rate-search.ts';
+import { bulkOf, CABLE, type Case, type Cost, Side } from './shunt-side.ts';
 import { Stand } from './shunt-stand.ts';
 import { type Sample, shuntEvents, type Timeline, timelineOf, timelinePage } from './shunt-timeline.ts';
-import {
-  BUFFER_MIB,
-  cpuOf,
-  installed,
-  type Listener,
-  PEERS,
-  type Peer,
-  PeerListener,
-  Sluice,
-} from './shunt-tools.ts';
-import { type Mix, tlsMix } from './tls-mix.ts';
+import { BUFFER_MIB, cpuOf, installed, PEERS, type Sluice } from './shunt-tools.ts';
+import { type Mix, tlsMix, warmMix } from './tls-mix.ts';
 
 const SENDER_CPU = 0;
-const SENSOR_CPU = 1;
 const BOTH = 'tls,quic,bulk=512kB';
+const WARM_BULK = 512_000;
 const FLAGS = ['--ring-bytes', `${BUFFER_MIB}MiB`];
+/** Packets a second with which the search for the cable's own highest rate begins. */
+const FASTEST = 2_000_000;
 
 export interface ShuntSizes {
   /** Packets a second at which CPU time is compared. */
   rate: number;
-  /** Seconds: of a measurement of CPU time, of what runs before it, of one trial of a rate, of the picture. */
+  /** Seconds: of one measurement of CPU time, of what runs before the first, of one trial of a rate, of the picture. */
   seconds: number;
   warm: number;
   trial: number;
   picture: number;
+  /** Shunts of each kind that have to have begun before the first measurement. */
+  shunts: number;
+  /** Pairs of measurements in a round. */
+  pairs: number;
   /** Halvings in the search for the highest rate. */
   steps: number;
 }
 
-const SIZES: ShuntSizes = { rate: 100_000, seconds: 6, warm: 30, trial: 0.7, picture: 6, steps: 5 };
+const SIZES: ShuntSizes = {
+  rate: 100_000,
+  seconds: 2,
+  warm: 30,
+  trial: 0.7,
+  picture: 6,
+  shunts: 3000,
+  pairs: 5,
+  steps: 6,
+};
 
-/** Short connections. */
-const BEGINS = {
-  tls: [
-    [150, 6_000],
-    [50, 60_000],
-  ],
-  http: [[150, 3_000]],
-  dns: 400,
-} as const;
-
-interface Case {
-  name: string;
-  policy: string;
-  /** The case without shunting that it is held against; undefined: it is one. */
-  base: string | undefined;
-  /** Of our sensor; undefined: it does not run. */
-  flags: readonly string[] | undefined;
-  peer: Peer | undefined;
+/** A case without shunting, and those that are held against it. */
+interface Group {
+  base: Case;
+  others: readonly Case[];
 }
 
-interface Trial {
-  /** Nanoseconds of CPU for each packet that was offered: of the listener, of the kernel's receiving thread with the gate. */
-  own: number;
-  kernel: number;
-  /** Packets per second without loss; undefined where the tool does not say. */
-  highest: number | undefined;
-  /** Nothing was lost however fast packets were sent. */
-  most: boolean;
+interface Measured {
+  one: Case;
+  /** Nothing for a case without shunting: its costs are those of all pairs. */
+  pairs: Pair[] | undefined;
+  costs: Cost[];
+  highest: Highest | undefined;
+  base: Measured | undefined;
+  shunts: string;
+}
+
+/** Costs of two measurements, one right after the other. */
+export interface Pair {
+  base: Cost;
+  other: Cost;
 }
 
 const key = ({ name, policy }: Case): string => `${name}, ${policy}`;
 
 /** Our sensor with each of these policies. */
-function ours(name: string, more: readonly string[], policies: readonly string[]): Case[] {
-  return policies.map((policy) => ({
-    name,
-    policy,
-    base: policy === 'none' ? undefined : `${name}, none`,
-    flags: ['--policy', policy, ...FLAGS, ...more],
-    peer: undefined,
-  }));
+function ours(name: string, more: readonly string[], policies: readonly string[]): Group {
+  const one = (policy: string): Case => ({ name, policy, flags: ['--policy', policy, ...FLAGS, ...more] });
+  return { base: one('none'), others: policies.map(one) };
 }
 
-function casesOf(): Case[] {
-  const theirs = PEERS.filter(({ program }) => installed(program)).flatMap((peer): Case[] => [
-    { name: peer.name, policy: 'none', base: undefined, flags: undefined, peer },
-    {
-      name: peer.name,
-      policy: BOTH,
-      base: `${peer.name}, none`,
-      flags: ['--policy', BOTH, ...FLAGS],
-      peer,
-    },
-  ]);
+function groups(): Group[] {
+  const theirs = PEERS.filter(({ program }) => installed(program)).map(
+    (peer): Group => ({
+      base: { name: peer.name, policy: 'none', peer },
+      others: [{ name: peer.name, policy: BOTH, flags: ['--policy', BOTH, ...FLAGS], peer }],
+    }),
+  );
   return [
-    ...ours('sluice run', [], ['none', 'bulk=4MB', 'bulk=1MB', 'bulk=512kB', 'tls', BOTH]),
-    ...ours('sluice run --workers 2', ['--workers', '2'], ['none', BOTH]),
-    ...ours('sluice run --snaplen auto', ['--snaplen', 'auto'], ['none', BOTH]),
+    ours('sluice run', [], ['bulk=4MB', 'bulk=1MB', 'bulk=512kB', 'tls', BOTH]),
+    ours('sluice run --workers 2', ['--workers', '2'], [BOTH]),
+    ours('sluice run --snaplen auto', ['--snaplen', 'auto'], [BOTH]),
     ...theirs,
   ];
 }
 
 class Bench {
-  readonly #stand: Stand;
-  readonly #mix: Mix;
-  readonly #begins: Mix;
+  readonly cables: number[] = [];
+  readonly measured: Measured[] = [];
+  /** What the cable takes without a loss, with nobody at its end. */
+  cable: Highest = { highest: 0, limit: undefined };
   readonly #sizes: ShuntSizes;
+  readonly #io: BenchIo;
+  readonly #main: LiveSender;
+  /** For the warm-up, by the size of bulky connections. */
+  readonly #busy = new Map<number, LiveSender>();
+  readonly #stands: readonly [Stand, Stand];
 
-  /** `begins`: of short connections, for what has to run often before it is compiled. */
-  constructor(stand: Stand, mix: Mix, begins: Mix, sizes: ShuntSizes) {
-    this.#stand = stand;
-    this.#mix = mix;
-    this.#begins = begins;
+  constructor(mix: Mix, sizes: ShuntSizes, io: BenchIo) {
     this.#sizes = sizes;
+    this.#io = io;
+    this.#main = new LiveSender(mix);
+    this.#stands = [new Stand('bsta', this.#main), new Stand('bstb', this.#main)];
   }
 
-  async #listening<T>(
-    one: Case,
-    work: (own: Listener, receiver: number | undefined) => Promise<T>,
-  ): Promise<T> {
-    const all: Listener[] = [];
-    let link: BpfLink | undefined;
+  get #stopped(): boolean {
+    return this.#io.stop.aborted;
+  }
+
+  async #start(one: Case, stand: Stand): Promise<Side> {
+    this.#io.progress(`${key(one)}: starting and warming`);
+    const side = await Side.start(one, stand);
+    const bulk = bulkOf(one.policy) ?? WARM_BULK;
+    const busy = this.#busy.get(bulk) ?? new LiveSender(await warmMix(bulk));
+    this.#busy.set(bulk, busy);
+    await side.warm(busy, this.#main, this.#sizes, this.#io.stop);
+    await side.cost(this.#sizes.rate, this.#sizes.seconds / 2);
+    return side;
+  }
+
+  async #highest(one: Case, side: Side): Promise<Highest | undefined> {
+    if (this.#stopped) return undefined;
+    this.#io.progress(`${key(one)}: highest rate`);
+    const { steps, trial } = this.#sizes;
+    return await side.highest(this.cable.highest || FASTEST, steps, trial);
+  }
+
+  /** What the cable costs now; the first time also what it takes. */
+  async #ofCable(): Promise<void> {
+    const side = await Side.start(CABLE, this.#stands[0]);
     try {
-      if (one.flags === undefined) link = this.#stand.passAll();
-      else all.push(await Sluice.start(this.#stand.tap, SENSOR_CPU, one.flags));
-      if (one.peer !== undefined) all.push(await PeerListener.start(one.peer, this.#stand.tap, SENSOR_CPU));
-      return await work(all[all.length - 1], this.#stand.receiver(SENSOR_CPU));
+      const { rate, seconds } = this.#sizes;
+      await side.cost(rate, seconds / 2);
+      this.cables.push((await side.cost(rate, seconds)).kernel);
+      if (this.cables.length === 1) this.cable = (await this.#highest(CABLE, side)) ?? this.cable;
     } finally {
-      link?.close();
-      for (const each of all.toReversed()) await each.stop();
+      await side.stop();
     }
   }
 
-  async trial(one: Case): Promise<Trial> {
-    const { rate, seconds } = this.#sizes;
-    return await this.#listening(one, async (own, receiver) => {
-      // Code that has just begun to run is not compiled yet, and what runs once for a connection has not run often after a minute
-      // of few: connections begin twelve times as fast for a while.
-      if (one.flags !== undefined) {
-        this.#stand.change(this.#begins);
-        this.#stand.send(rate, this.#sizes.warm);
-        this.#stand.change(this.#mix);
+  /** One case without shunting stays alive while each of the others has its turn beside it. */
+  async group({ base, others }: Group, rounds: number): Promise<void> {
+    await this.#ofCable();
+    const side = await this.#start(base, this.#stands[0]);
+    try {
+      const ours: Measured = {
+        one: base,
+        pairs: undefined,
+        costs: [],
+        highest: await this.#highest(base, side),
+        base: undefined,
+        shunts: '',
+      };
+      this.measured.push(ours);
+      for (const one of others) if (!this.#stopped) await this.#other(one, { side, ours }, rounds);
+    } finally {
+      await side.stop();
+    }
+  }
+
+  async #other(one: Case, base: { side: Side; ours: Measured }, rounds: number): Promise<void> {
+    const side = await this.#start(one, this.#stands[1]);
+    try {
+      const { shunts } = side;
+      const { rate, seconds } = this.#sizes;
+      const pairs: Pair[] = [];
+      await base.side.cost(rate, seconds / 2);
+      for (let n = 0; n < this.#sizes.pairs * rounds && !this.#stopped; n++) {
+        this.#io.progress(`${key(one)}: pair ${n + 1} of ${this.#sizes.pairs * rounds}`);
+        // A B, B A: who comes first is not always the same.
+        const first = await (n % 2 === 0 ? base.side : side).cost(rate, seconds);
+        const second = await (n % 2 === 0 ? side : base.side).cost(rate, seconds);
+        pairs.push(n % 2 === 0 ? { base: first, other: second } : { base: second, other: first });
       }
-      this.#stand.send(rate, seconds / 2);
-      await pause(300);
-      const cpu = () => [own.pid, receiver].map((pid) => (pid === undefined ? 0 : cpuOf(pid)));
-      const before = cpu();
-      const { packets } = this.#stand.send(rate, seconds);
-      await pause(150);
-      const [mine, kernel] = cpu().map((now, i) => ((now - before[i]) * 1e9) / packets);
-      return { own: mine, kernel, ...(await this.#highest(own)) };
-    });
-  }
-
-  /** Nanoseconds of the kernel's thread for each packet that a bare program drops: the cable alone. */
-  async cable(): Promise<number> {
-    const link = this.#stand.dropAll();
-    try {
-      const receiver = this.#stand.receiver(SENSOR_CPU);
-      if (receiver === undefined) return 0;
-      this.#stand.send(this.#sizes.rate, this.#sizes.seconds / 4);
-      const before = cpuOf(receiver);
-      const { packets } = this.#stand.send(this.#sizes.rate, this.#sizes.seconds);
-      await pause(50);
-      return ((cpuOf(receiver) - before) * 1e9) / packets;
+      base.ours.costs.push(...pairs.map((pair) => pair.base));
+      this.measured.push({
+        one,
+        pairs,
+        costs: pairs.map((pair) => pair.other),
+        highest: await this.#highest(one, side),
+        base: base.ours,
+        shunts,
+      });
     } finally {
-      link.close();
+      await side.stop();
     }
-  }
-
-  async #highest(own: Listener): Promise<Pick<Trial, 'highest' | 'most'>> {
-    const lost = async () => {
-      const its = await own.lost();
-      return its === undefined ? undefined : its + this.#stand.dropped;
-    };
-    let before = await lost();
-    if (before === undefined) return { highest: undefined, most: false };
-    return await highestRate(async (rate) => {
-      const { packets, seconds } = this.#stand.send(rate, this.#sizes.trial);
-      const now = (await lost()) ?? 0;
-      const more = now - (before ?? 0);
-      before = now;
-      return { rate: packets / seconds, lost: more };
-    }, this.#sizes.steps);
   }
 
   /** What goes on over time, from the start of the sensor on. */
   async timeline(one: Case): Promise<Timeline> {
+    this.#io.progress(`over time: ${key(one)}`);
     const samples: Sample[] = [];
     const step = 0.2;
-    return await this.#listening(one, async (own) => {
+    const [stand] = this.#stands;
+    const side = await Side.start(one, stand);
+    try {
+      const own = side.listener as Sluice;
       let cpu = cpuOf(own.pid);
-      this.#stand.send(this.#sizes.rate, this.#sizes.picture, step, (packets) => {
+      stand.send(this.#sizes.rate, this.#sizes.picture, step, (packets) => {
         const now = cpuOf(own.pid);
         samples.push({ ts: Date.now() / 1000, seconds: step, packets, cpu: now - cpu });
         cpu = now;
       });
       // The log is written behind.
       await pause(1500);
-      return timelineOf(samples, shuntEvents((own as Sluice).logs));
-    });
+      return timelineOf(samples, shuntEvents(own.logs));
+    } finally {
+      await side.stop();
+    }
+  }
+
+  close(): void {
+    for (const stand of this.#stands) stand.close();
+    for (const sender of [this.#main, ...this.#busy.values()]) sender.close();
   }
 }
 
@@ -206,19 +227,49 @@ export function gain(now: number | undefined, base: number | undefined): number 
   return now === undefined || base === undefined ? undefined : (now / base - 1) * 100;
 }
 
+/** The gain in the middle of all pairs, and its quartiles: each pair is of the same seconds, however fast memory is in them. */
+export function gainOfPairs(
+  pairs: readonly Pair[],
+  of: (cost: Cost) => number,
+): { middle: number; quartiles: string } | undefined {
+  if (pairs.length === 0) return undefined;
+  // The other way round: less time for each is more of them.
+  const gains = pairs.map(({ base, other }) => (of(base) / of(other) - 1) * 100);
+  const [low, middle, high] = [0.25, 0.5, 0.75].map((share) => quantile(gains, share));
+  return { middle, quartiles: `${low.toFixed(0)} to ${high.toFixed(0)}` };
+}
+
 const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
 
-const total = (t: Trial): number => t.own + t.kernel;
+const LIMITS = { cable: 'the cable', listener: 'its buffer', both: 'both' } as const;
 
-const middle = (trials: readonly Trial[], of: (t: Trial) => number | undefined): number | undefined => {
-  const values = trials.map(of).filter((value) => value !== undefined);
-  return values.length === 0 ? undefined : median(values);
-};
+function rowOf({ one, pairs, costs, highest, base, shunts }: Measured, cable: number): Table['rows'][number] {
+  // What a listener and its gate do; the cable's own work stays the same whatever is dropped.
+  const work = ({ own, kernel }: Cost): number => Math.max(1, own + kernel - cable);
+  const middle = (of: (cost: Cost) => number) => (costs.length === 0 ? undefined : median(costs.map(of)));
+  const [own, both] = [gainOfPairs(pairs ?? [], (cost) => cost.own), gainOfPairs(pairs ?? [], work)];
+  return {
+    name: one.name,
+    policy:
+      one.peer !== undefined && one.flags !== undefined ? `behind sluice run, ${one.policy}` : one.policy,
+    own: middle((cost) => cost.own),
+    ownGain: own?.middle,
+    ownQuartiles: own?.quartiles,
+    kernel: middle((cost) => cost.kernel),
+    both: middle(work),
+    bothGain: both?.middle,
+    bothQuartiles: both?.quartiles,
+    highest: highest?.highest,
+    limit: highest && (highest.limit === undefined ? 'as fast as sent' : LIMITS[highest.limit]),
+    highestGain: gain(highest?.highest, base?.highest?.highest),
+    shunts,
+  };
+}
 
 /**
- * What shunting saves: a mix of TLS and others over a virtual cable in a network namespace of this thread's own, sender and
- * listeners on a CPU each. CPU time for each offered packet and the highest rate at which nothing is lost, with and without.
- * `report`: where the page goes that shows it over time.
+ * What shunting saves: a mix of TLS and others over virtual cables in a network namespace of this thread's own, sender and
+ * listeners on a CPU each. CPU time for each offered packet and the highest rate at which nothing is lost, with and without, in
+ * turn. `report`: where the page goes that shows it over time.
  */
 export async function benchShunt(
   rounds: number,
@@ -226,68 +277,25 @@ export async function benchShunt(
   report?: string,
   sizes: ShuntSizes = SIZES,
 ): Promise<{ tables: Table[]; notes: string[] }> {
+  if (cpus().length < 2)
+    throw new SluiceError('LAB', 'sluice bench shunt needs two CPUs: the sender takes one as a whole');
   io.progress('making traffic');
   const mix = await tlsMix();
-  const two = cpus().length > 1;
-  if (two) setThreadAffinity(SENDER_CPU);
+  setThreadAffinity(SENDER_CPU);
   unshareNetns();
-  const cases = casesOf();
-  const trials = new Map(cases.map((one) => [key(one), [] as Trial[]]));
-  const cables: number[] = [];
+  const all = groups();
   const lines: Record<string, Timeline> = {};
-  const stand = new Stand(mix);
+  const bench = new Bench(mix, sizes, io);
   try {
-    const bench = new Bench(stand, mix, await tlsMix(BEGINS), sizes);
-    for (let round = 0; round < rounds && !io.stop.aborted; round++) {
-      cables.push(await bench.cable());
-      for (let i = 0; i < cases.length && !io.stop.aborted; i++) {
-        const one = cases[(i + round) % cases.length];
-        io.progress(`round ${round + 1} of ${rounds}: ${key(one)}`);
-        trials.get(key(one))?.push(await bench.trial(one));
-      }
-    }
-    if (report !== undefined && !io.stop.aborted)
-      for (const one of cases.filter(
-        ({ name, policy }) => name === 'sluice run' && /^none$|,/.test(policy),
-      )) {
-        io.progress(`over time: ${key(one)}`);
-        lines[key(one)] = await bench.timeline(one);
-      }
+    for (const group of all) if (!io.stop.aborted) await bench.group(group, rounds);
+    if (report !== undefined)
+      for (const one of [all[0].base, all[0].others[all[0].others.length - 1]])
+        if (!io.stop.aborted) lines[key(one)] = await bench.timeline(one);
   } finally {
-    stand.close();
+    bench.close();
   }
-  const cable = cables.length === 0 ? 0 : median(cables);
-  // What a listener and its gate do; the cable's own work stays the same whatever is dropped.
-  const work = (t: Trial): number => Math.max(0, total(t) - cable);
-  const rows = cases.map((one) => {
-    const mine = trials.get(key(one)) ?? [];
-    const base = one.base === undefined ? undefined : trials.get(one.base);
-    const [own, highest] = [middle(mine, (t) => t.own), middle(mine, (t) => t.highest)];
-    return {
-      name: one.name,
-      policy:
-        one.peer !== undefined && one.flags !== undefined ? `behind sluice run, ${one.policy}` : one.policy,
-      own,
-      ownGain:
-        base &&
-        gain(
-          middle(base, (t) => t.own),
-          own,
-        ),
-      kernel: middle(mine, (t) => t.kernel),
-      // The other way round: less time for each is more of them.
-      both: middle(mine, work),
-      bothGain: base && gain(middle(base, work), middle(mine, work)),
-      highest,
-      most: mine.some(({ most }) => most) ? 'as fast as sent' : '',
-      highestGain:
-        base &&
-        gain(
-          highest,
-          middle(base, (t) => t.highest),
-        ),
-    };
-  });
+  const cable = bench.cables.length === 0 ? 0 : median(bench.cables);
+  const rows = bench.measured.map((each) => rowOf(each, cable));
   const table: Table = {
     title: `CPU time for each offered packet at ${sizes.rate.toLocaleString('en-US')}/s; highest rate without loss, buffers of ${BUFFER_MIB} MiB`,
     columns: [
@@ -295,28 +303,34 @@ export async function benchShunt(
       { key: 'policy', title: 'shunted' },
       { key: 'own', title: 'CPU ns' },
       { key: 'ownGain', title: 'gain %' },
+      { key: 'ownQuartiles', title: 'quartiles' },
       { key: 'kernel', title: 'kernel, gate ns' },
       { key: 'both', title: 'both without the cable ns' },
       { key: 'bothGain', title: 'gain %' },
+      { key: 'bothQuartiles', title: 'quartiles' },
       { key: 'highest', title: 'most/s without loss' },
+      { key: 'limit', title: 'limit' },
       { key: 'highestGain', title: 'gain %' },
-      { key: 'most', title: '' },
+      { key: 'shunts', title: 'shunts before' },
     ],
     rows,
   };
   const notes = [
     `The mix: ${mix.packets.toLocaleString('en-US')} packets of ${mix.connections} connections, over and over as new ones; TLS is ${percent(mix.tlsBytes)} of the bytes, ${percent(mix.tlsPackets)} of the packets. ${(mix.frames.length / mix.packets).toFixed(0)} bytes a packet.`,
-    two
-      ? 'Two CPUs: the sender on one; on the other all that receives: the kernel’s receiving thread with the gate (real-time, as interrupts go first) and the listeners with all their threads.'
-      : 'One CPU for all.',
-    `The cable: ${cable.toFixed(0)} ns of the kernel’s thread for each packet that a program of two instructions drops, which is what a veth costs; a driver’s own queue takes 30 to 80 ns in its place. It is in the kernel’s column, and taken off where both are added.`,
-    'Gain: how much more traffic the same CPU time, or the same buffer, takes than without shunting. Behind sluice run: both listen on the same interface and CPU, the tool gets what XDP passes. argus and nfpcapd do not say what they lose while they run.',
-    'The highest rate: by halving in ratios, to 14 %; a rate is kept if nothing is lost in two trials before something is in three, as a machine loses some packets by itself now and then.',
+    'Two CPUs: the sender on one; on the other all that receives: the kernel’s receiving thread with the gate (real-time, as interrupts go first) and the listeners with all their threads.',
+    `The cable: ${cable.toFixed(0)} ns of the kernel’s thread for each packet that a program of two instructions drops. Frames come in as from a driver, redirected into a veth by a program that is run over live frames: nobody copies them. It is in the kernel’s column, and taken off where both are added.`,
+    `Gain: how much more traffic the same CPU time, or the same buffer, takes than without shunting. What is compared lives at the same time on cables of their own and gets traffic in turn, ${sizes.seconds} s each, ${sizes.pairs * rounds} pairs: the middle of the pairs, and their quartiles. Shunts before: those that had begun before the first pair, so that their code was compiled.`,
+    'Behind sluice run: both listen on the same interface and CPU, the tool gets what XDP passes. argus and nfpcapd do not say what they lose while they run.',
+    `The highest rate: by halving in ratios, to 6 %, from what the cable takes with nobody at its end (${Math.round(bench.cable.highest).toLocaleString('en-US')}/s${bench.cable.limit === undefined ? ', as fast as sent' : ''}); a rate is kept if nothing is lost in two trials before something is in three, as a machine loses some packets by itself now and then. Limit: where packets were lost at the next higher rate, in the cable (a ring of 256, when the kernel’s thread is late) or in the listener’s buffer; where it is the cable, the listener may take more.`,
   ];
   if (report !== undefined) {
-    const text = rows.map(
-      ({ name, policy, own, highest }) =>
-        `${name}, ${policy}: ${own?.toFixed(0)} ns, ${highest?.toFixed(0) ?? '–'}/s`,
+    const text = rows.map(({ name, policy, own, highest }) =>
+      [
+        `${name}, ${policy}:`,
+        Number(own).toFixed(0),
+        'ns,',
+        highest && `${Number(highest).toFixed(0)}/s`,
+      ].join(' '),
     );
     writeFileSync(report, timelinePage('sluice bench shunt', [...text, '', ...notes].join('\n'), lines));
     notes.push(`Over time: ${report}`);

@@ -1,0 +1,74 @@
+/** Sends a mix again and again at set rates, each time as other connections; bpf/bench_send.bpf.c does it in the kernel. */
+import { bpfObjectPath } from '../src/gate/index.ts';
+import { type BpfObject, KernelError, loadObject, monotonicNs } from '../src/kernel/index.ts';
+import type { Mix } from './tls-mix.ts';
+
+/** So long each frame begins. */
+const LONGEST = 1514;
+/** Frames of one batch: more at once would fill the 256 places of a veth. */
+const BATCH = 32;
+/** Nanoseconds of a delay that are caught up with, for the same reason. */
+const CATCH_UP = 100_000n;
+/** Of struct order. */
+const AT = { due: 0, gap: 8, catchUp: 16, sent: 24, ifindex: 32, packets: 36, next: 40, turn: 44 };
+
+/** How far a receiver has got: the next frame of the mix, and how often it was all sent. */
+export interface Place {
+  next: number;
+  turn: number;
+}
+
+export class LiveSender {
+  readonly #object: BpfObject;
+  readonly #order: DataView;
+  readonly #packets: number;
+  readonly #data = new Uint8Array(LONGEST);
+
+  constructor({ frames, offsets, packets }: Mix) {
+    this.#object = loadObject(bpfObjectPath('bench_send'), { mapSizes: { frames: packets } });
+    this.#packets = packets;
+    const map = this.#object.map('frames');
+    const memory = map.mmap(true);
+    const [bytes, view] = [new Uint8Array(memory), new DataView(memory)];
+    for (let i = 0; i < packets; i++) {
+      const frame = frames.subarray(offsets[i], offsets[i + 1]);
+      view.setUint32(i * map.mappedStride, frame.length, true);
+      bytes.set(frame, i * map.mappedStride + 4);
+    }
+    this.#order = new DataView(this.#object.map('orders').mmap(true));
+  }
+
+  /** Sends `count` frames at this interface, `rate` a second or as fast as it goes, from a place that moves on; blocks meanwhile. */
+  send(ifindex: number, place: Place, count: number, rate: number): void {
+    const order = this.#order;
+    order.setBigUint64(AT.due, monotonicNs(), true);
+    order.setBigUint64(AT.gap, BigInt(Math.round(1e9 / rate)), true);
+    order.setBigUint64(AT.catchUp, CATCH_UP, true);
+    order.setBigUint64(AT.sent, 0n, true);
+    order.setUint32(AT.ifindex, ifindex, true);
+    order.setUint32(AT.packets, this.#packets, true);
+    order.setUint32(AT.next, place.next, true);
+    order.setUint32(AT.turn, place.turn, true);
+    const left = (): number => count - Number(order.getBigUint64(AT.sent, true));
+    for (let now = left(); now > 0; now = left()) this.#run(now);
+    place.next = order.getUint32(AT.next, true);
+    place.turn = order.getUint32(AT.turn, true);
+  }
+
+  /** A signal, as of a child that has ended, makes it end early. */
+  #run(count: number): void {
+    try {
+      this.#object.program('bench_send').testRun({ data: this.#data, repeat: count, live: { batch: BATCH } });
+    } catch (error) {
+      if (!(error instanceof KernelError && error.errnoName === 'EINTR')) throw error;
+    }
+  }
+
+  close(): void {
+    this.#object.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

@@ -1,0 +1,72 @@
+import { expect } from 'vitest';
+import { LiveSender } from '../../bench/live-sender.ts';
+import { Stand } from '../../bench/shunt-stand.ts';
+import { type Mix, mixOf, tlsMix } from '../../bench/tls-mix.ts';
+import { AfPacketSource } from '../../src/capture/afpacket.ts';
+import { openPacketRing } from '../../src/kernel/index.ts';
+import { eth } from '../../src/packet/build.ts';
+import { kernelTest, ownNetns, until, untilOperational } from '../support/kernel.ts';
+import { shifted } from './shifted.ts';
+
+ownNetns();
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** Frames of these turns, one after the other. */
+const turns = (mix: Mix, all: readonly number[]): string[] =>
+  all.flatMap((turn) => Array.from({ length: mix.packets }, (_, i) => hex(shifted(mix, turn, i))));
+
+kernelTest('frames of a mix arrive byte for byte, turn after turn, from where they stopped', [], async () => {
+  const mix = await tlsMix({ tls: [[3, 20_000]], http: [[2, 8000]], dns: 4 });
+  const ends = { src: '10.20.0.0', dst: '198.51.100.0' };
+  const longest = eth().ipv4(ends).udp({ sport: 1, dport: 2 }).payload(1472).bytes();
+  const other = mixOf([{ tls: false, frames: [longest, longest.subarray(0, 34)] }]);
+  const [sender, next] = [new LiveSender(mix), new LiveSender(other)];
+  const stand = new Stand('tls', sender);
+  untilOperational(stand.tap);
+  const source = new AfPacketSource(
+    openPacketRing({ interface: stand.tap, blockSize: 1 << 18, blocks: 16, retireMs: 1 }),
+    stand.tap,
+  );
+  const link = stand.passAll();
+  try {
+    // In two parts that end within a turn, with and without waits.
+    expect(stand.send(mix.packets * 1.5, 1).packets).toBe(Math.round(mix.packets * 1.5));
+    stand.send(1_000_000, (mix.packets * 2 - Math.round(mix.packets * 1.5)) / 1_000_000);
+    stand.change(next);
+    stand.send(4 * 50, 0.02);
+    const arrived: string[] = [];
+    await until(() => {
+      source.drain(({ u8, offset, caplen, wirelen }) => {
+        arrived.push(hex(u8.subarray(offset, offset + caplen)));
+        expect(wirelen).toBe(caplen);
+      }, 1e6);
+      return arrived.length >= mix.packets * 2 + 4;
+    }, 'frames are missing');
+    expect(arrived).toEqual([...turns(mix, [0, 1]), ...turns(other, [3, 4])]);
+    expect(stand.dropped).toBe(0);
+  } finally {
+    link.close();
+    source.close();
+    stand.close();
+    sender.close();
+    next.close();
+  }
+});
+
+kernelTest('frames for which a cable has no room are counted', [], async () => {
+  const mix = await tlsMix({ tls: [[1, 2000]], http: [], dns: 100 });
+  using sender = new LiveSender(mix);
+  const stand = new Stand('tlr', sender);
+  try {
+    // Without a program at its end, nobody takes frames that are redirected into it.
+    expect(stand.send(100_000, 0.1).packets).toBe(10_000);
+    expect(stand.dropped).toBe(10_000);
+    const link = stand.dropAll();
+    stand.send(100_000, 0.1, 0.02);
+    await until(() => stand.dropped === 10_000, 'frames are missing');
+    link.close();
+  } finally {
+    stand.close();
+  }
+});
