@@ -3,7 +3,8 @@ import { bpfObjectPath } from '../src/gate/index.ts';
 import { type BpfObject, KernelError, loadObject, monotonicNs } from '../src/kernel/index.ts';
 import type { Mix } from './tls-mix.ts';
 
-/** So long each frame begins. */
+/** A header of IPv4; and so long each frame begins. */
+const SHORTEST = 34;
 const LONGEST = 1514;
 /** Frames of one batch: more at once would fill the 256 places of a veth. */
 const BATCH = 32;
@@ -32,6 +33,7 @@ export class LiveSender {
     const [bytes, view] = [new Uint8Array(memory), new DataView(memory)];
     for (let i = 0; i < packets; i++) {
       const frame = frames.subarray(offsets[i], offsets[i + 1]);
+      if (frame.length < SHORTEST || frame.length > LONGEST) throw new RangeError('no frame of IPv4');
       view.setUint32(i * map.mappedStride, frame.length, true);
       bytes.set(frame, i * map.mappedStride + 4);
     }
