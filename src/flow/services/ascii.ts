@@ -62,6 +62,11 @@ export function replyCode(u8: Uint8Array, at: number, length: number): number {
   return code;
 }
 
+/** The reply codes that servers of news greet with, as no other text protocol with such codes does. */
+export function isNews(code: number): boolean {
+  return code === 200 || code === 201;
+}
+
 /** A decimal number that fills u8[at, end); -1 when it is none or above `limit`. */
 export function decimal(u8: Uint8Array, at: number, end: number, limit: number): number {
   if (at >= end) return -1;

@@ -1,4 +1,4 @@
-import { begins, contains, mayBegin, replyCode, skipBlanks, upperWord } from './ascii.ts';
+import { begins, contains, isNews, mayBegin, replyCode, skipBlanks, upperWord } from './ascii.ts';
 import { bySide, charOf } from './choice.ts';
 import { announcedByCommand, announcedByReply } from './ftp-address.ts';
 import { type Announced, type Service, ServiceNews, type ServiceParser } from './service.ts';
@@ -56,7 +56,7 @@ export class FtpParser extends TextParser {
       if (code !== this.#pending || (length > 3 && u8[at + 3] !== SPACE)) return 0;
       this.#pending = 0;
     } else {
-      if (code < 100) return ServiceNews.rejected;
+      if (code < 100 || (!this.#ready && isNews(code))) return ServiceNews.rejected;
       if (length > 3 && u8[at + 3] === DASH) this.#pending = code;
       else if (length > 3 && u8[at + 3] !== SPACE) return ServiceNews.rejected;
     }

@@ -15,6 +15,7 @@ import { LDAP_TCP, LDAP_UDP } from './ldap.ts';
 import { MODBUS } from './modbus.ts';
 import { MQTT } from './mqtt.ts';
 import { MYSQL } from './mysql.ts';
+import { NNTP } from './nntp.ts';
 import { NTP } from './ntp.ts';
 import { OPENVPN_TCP, OPENVPN_UDP } from './openvpn.ts';
 import { POP3 } from './pop3.ts';
@@ -25,6 +26,7 @@ import { RDP, RDPEUDP } from './rdp.ts';
 import { REDIS } from './redis.ts';
 import { RFB } from './rfb.ts';
 import type { Service } from './service.ts';
+import { SIEVE } from './sieve.ts';
 import { SIP } from './sip.ts';
 import { SMB } from './smb.ts';
 import { SMTP } from './smtp.ts';
@@ -33,6 +35,7 @@ import { SOCKS } from './socks.ts';
 import { SSH } from './ssh.ts';
 import { STUN } from './stun.ts';
 import { SYSLOG, SYSLOG_TCP } from './syslog.ts';
+import { TDS } from './tds.ts';
 import { TLS } from './tls.ts';
 import { WIREGUARD } from './wireguard.ts';
 import { XMPP } from './xmpp.ts';
@@ -83,6 +86,9 @@ export const SERVICES: readonly Service[] = [
   OPENVPN_UDP,
   IKE,
   RFB,
+  TDS,
+  NNTP,
+  SIEVE,
 ];
 
 /** Made once: every flow chooses from the same. */

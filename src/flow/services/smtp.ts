@@ -1,4 +1,4 @@
-import { contains, decimal, mayBegin, replyCode, skipBlanks, upperWord, wordEnd } from './ascii.ts';
+import { contains, decimal, isNews, mayBegin, replyCode, skipBlanks, upperWord, wordEnd } from './ascii.ts';
 import { bySide, charOf } from './choice.ts';
 import { type Service, ServiceNews, type ServiceParser } from './service.ts';
 import { TextParser } from './text.ts';
@@ -75,7 +75,7 @@ class SmtpParser extends TextParser {
 
   #server(u8: Uint8Array, at: number, length: number): number {
     const code = replyCode(u8, at, length);
-    if (code < 100 || code > 599) return ServiceNews.rejected;
+    if (code < 100 || code > 599 || (!this.#ready && isNews(code))) return ServiceNews.rejected;
     this.#ready = true;
     if (!this.#named) this.#named = contains(u8, at, length, 'SMTP');
     if (length > 3 && u8[at + 3] === DASH) return this.#judge();

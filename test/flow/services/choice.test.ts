@@ -67,7 +67,7 @@ describe('all recognizers together', () => {
     const inside = (await examples()).filter(({ found }) => found.endsWith(',ssl'));
     const carriers = new Set(inside.map(({ found }) => found.split(',')[0]));
     expect([...carriers].toSorted()).toEqual(
-      'ftp http imap irc ldap_tcp mysql pop3 postgresql quic rdp smtp socks xmpp'.split(' '),
+      'ftp http imap irc ldap_tcp mysql nntp pop3 postgresql quic rdp sieve smtp socks tds xmpp'.split(' '),
     );
     for (const { transport, said, respPort, found } of inside) {
       const recognition = new Recognition();

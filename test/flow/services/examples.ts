@@ -1,6 +1,7 @@
 import { bytesOf, C, hex, S, type Said } from '../../../lab/bytes.ts';
 import { full as dtls } from '../../../lab/dtls-build.ts';
 import { crypto, initial, short } from '../../../lab/quic-build.ts';
+import { answer, ENCRYPT, inPackets, PRELOGIN } from '../../../lab/tds-build.ts';
 import { SERVICES } from '../../../src/flow/services/index.ts';
 import type { Service } from '../../../src/flow/services/service.ts';
 import { capture } from '../tls-capture.ts';
@@ -94,6 +95,8 @@ const openvpn = [
   hex('40 1112131415161718 01 00000000 0102030405060708 00000000'),
 ] as const;
 const smtp: readonly Said[] = [S('220 x ESMTP\r\n'), C('EHLO y\r\n'), S('250 x\r\n')];
+const news: readonly Said[] = [S('200 news.example ready\r\n'), C('MODE READER\r\n'), S('200 go on\r\n')];
+const sieve = S('"IMPLEMENTATION" "x"\r\n"SIEVE" "fileinto"\r\n"STARTTLS"\r\nOK\r\n');
 const http: readonly Said[] = [
   C('GET / HTTP/1.1\r\nHost: x\r\n\r\n'),
   S('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'),
@@ -225,6 +228,10 @@ const TCP: readonly Row[] = [
     ],
   ],
   ['openvpn', [C(framed(openvpn[0])), S(framed(openvpn[1]))]],
+  ['tds', [C(PRELOGIN), S(answer(ENCRYPT.notSupported)), C(hex('10 01 0010 0000 01 00 0000000000000000'))]],
+  ['nntp', [...news, C('GROUP a.b\r\nLIST\r\nSTAT 1\r\n'), S('211 1 1 1 a.b\r\n215 list\r\n.\r\n')]],
+  ['nntp', [S('201 no posting\r\n'), C('AUTHINFO USER x\r\n'), S('381 password\r\n'), C('LIST\r\nQUIT\r\n')]],
+  ['sieve', [sieve, C('AUTHENTICATE "PLAIN" {4+}\r\neA==\r\n'), S('OK "in"\r\n')]],
 ];
 
 const UDP: readonly Row[] = [
@@ -296,7 +303,10 @@ async function handshakes(): Promise<Example[]> {
     ['rdp', [C(x224(0xe0, hex('01 00 0800 0b000000'))), S(x224(0xd0, hex('02 1f 0800 02000000')))]],
     ['socks', [C(hex('04 01 01bb 0a000001 00')), S(hex('00 5a 0000 00000000'))]],
     ['http', [C('CONNECT a:443 HTTP/1.1\r\n\r\n'), S('HTTP/1.0 200 OK\r\n\r\n')]],
+    ['nntp', [...news, C('STARTTLS\r\n'), S('382 go\r\n')]],
+    ['sieve', [sieve, C('STARTTLS\r\n'), S('OK "go"\r\n')]],
   ];
+  const encrypted = (mode: number) => said.map((all) => [C(PRELOGIN), S(answer(mode)), ...inPackets(all)]);
   const tcp = (found: string, all: readonly Said[]): Example => ({
     transport: 'tcp',
     found,
@@ -306,6 +316,9 @@ async function handshakes(): Promise<Example[]> {
   return [
     ...said.map((all) => tcp('ssl', all)),
     ...inside.flatMap(([carrier, first]) => said.map((all) => tcp(`${carrier},ssl`, [...first, ...all]))),
+    ...[ENCRYPT.on, ENCRYPT.required].flatMap(encrypted).map((all) => tcp('tds,ssl', all)),
+    // The login alone: what follows is plain.
+    ...encrypted(ENCRYPT.off).map((all) => tcp('tds', all)),
     { transport: 'udp', found: 'quic,ssl', said: quic, respPort: ANY_PORT },
   ];
 }
