@@ -2,6 +2,7 @@
 import { C, hex, S, type Said, bytesOf as saidBytes } from '../lab/bytes.ts';
 import { full as dtlsHandshake, record as dtlsRecord } from '../lab/dtls-build.ts';
 import { crypto, initial, short } from '../lab/quic-build.ts';
+import { answer, ENCRYPT, inPackets, PRELOGIN } from '../lab/tds-build.ts';
 import { eth, pattern } from '../src/packet/build.ts';
 import { conversation, seeded, type Turn } from '../src/packet/conversation.ts';
 import { tlsTurns } from './tls-mix.ts';
@@ -68,6 +69,8 @@ const turnOf = ([from, bytes]: Said): Turn => ({
   from: from === 1 ? 'client' : 'server',
   data: Uint8Array.from(saidBytes(bytes)),
 });
+
+const saidOf = ({ from, data }: Turn): Said => [from === 'client' ? 1 : 0, data as Uint8Array];
 
 const text = (...said: readonly Said[]): Turn[] => said.map(turnOf);
 
@@ -155,6 +158,28 @@ const CARRIERS: readonly (readonly [
     'http',
     3128,
     [C('CONNECT x.example:443 HTTP/1.1\r\nHost: x.example:443\r\n\r\n'), S('HTTP/1.1 200 OK\r\n\r\n')],
+  ],
+  [
+    'nntp',
+    'nntp',
+    119,
+    [
+      S('200 news.example ready\r\n'),
+      C('CAPABILITIES\r\n'),
+      S('101 list\r\nVERSION 2\r\nSTARTTLS\r\n.\r\n'),
+      C('STARTTLS\r\n'),
+      S('382 go ahead\r\n'),
+    ],
+  ],
+  [
+    'sieve',
+    'sieve',
+    4190,
+    [
+      S('"IMPLEMENTATION" "example"\r\n"SIEVE" "fileinto"\r\n"STARTTLS"\r\nOK "ready"\r\n'),
+      C('STARTTLS\r\n'),
+      S('OK "go ahead"\r\n'),
+    ],
   ],
 ];
 
@@ -245,6 +270,14 @@ export async function kindsOf(packets: number): Promise<Kind[]> {
         talk: (nth) => [...text(...said), ...either(nth)],
       }),
     ),
+    {
+      ...tcp,
+      name: 'TLS in tds',
+      service: 'tds,ssl',
+      carrier: 'tds',
+      port: 1433,
+      talk: (nth) => text(C(PRELOGIN), S(answer(ENCRYPT.on)), ...inPackets(either(nth).map(saidOf))),
+    },
     {
       name: 'DTLS',
       service: 'ssl',

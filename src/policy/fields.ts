@@ -211,6 +211,8 @@ export const FIELDS: ReadonlyMap<string, FieldAbout> = new Map<string, FieldAbou
         ['https', 'ssl'],
         ['dtls', 'ssl'],
         ['postgres', 'postgresql'],
+        ['mssql', 'tds'],
+        ['managesieve', 'sieve'],
       ]),
     },
   ],

@@ -18,9 +18,9 @@ export interface Preset {
 
 /** What TLS is started in, as `service` has it: what of it is kept is named with a minus. */
 const CARRIERS: ReadonlyMap<string, string> = new Map([
-  ...['smtp', 'imap', 'pop3', 'ftp', 'irc', 'xmpp', 'rdp', 'mysql', 'postgresql', 'socks', 'http'].map(
-    (name) => [name, `service == ${name}`] as const,
-  ),
+  ...'smtp imap pop3 ftp irc xmpp nntp sieve rdp mysql postgresql tds socks http'
+    .split(' ')
+    .map((name) => [name, `service == ${name}`] as const),
   ['ldap', 'service == ldap_tcp'],
   ['dtls', 'proto == udp'],
 ]);
@@ -56,7 +56,7 @@ export const PRESETS: ReadonlyMap<string, Preset> = new Map<string, Preset>([
   [
     'tls',
     {
-      help: 'tls[=SIZE][-CARRIER…]: TLS and DTLS once both sides have finished the handshake, and SIZE bytes were seen of the connection if it is given; also inside of smtp, imap, pop3, ftp, irc, xmpp, ldap, rdp, mysql, postgresql, socks, http; tls=-socks-rdp keeps these, tls=100kB-socks is both',
+      help: 'tls[=SIZE][-CARRIER…]: TLS and DTLS once both sides have finished the handshake, and SIZE bytes were seen of the connection if it is given; also inside of smtp, imap, pop3, ftp, irc, xmpp, nntp, sieve, ldap, rdp, mysql, postgresql, tds, socks, http; tls=-socks-rdp keeps these, tls=100kB-socks is both',
       make: makeTls,
     },
   ],

@@ -42,6 +42,6 @@ kernelTest(
       remove();
     }
     expect([...kept].toSorted()).toEqual([...shunted].toSorted());
-    expect(shunted.size).toBe(31);
+    expect(shunted.size).toBe(34);
   },
 );

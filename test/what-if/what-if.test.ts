@@ -173,6 +173,9 @@ const CARRIERS = [
   'irc',
   'pop3',
   'ldap',
+  'tds',
+  'nntp',
+  'sieve',
 ];
 
 /** Services of the connections of the whole corpus that each of the policies would shunt. */
