@@ -3,7 +3,8 @@
 export interface Offered {
   /** Packets per second that were sent. */
   rate: number;
-  /** Packets for which the cable had no room, and those for which the listener's buffer had none. */
+  packets: number;
+  /** Of them, those for which the cable had no room, and those for which the listener's buffer had none. */
   cable: number;
   listener: number;
 }
@@ -20,6 +21,8 @@ const SPAN = 32;
 /** A rate is kept by so many trials without a loss, before so many with one. */
 const CLEAN = 2;
 const LOSSY = 3;
+/** A trial that loses so large a part needs no other: no machine does by itself. */
+const HOPELESS = 0.1;
 
 /**
  * By halving, in ratios, between `most` and a SPAN of it: after six `steps` to 6 percent. A rate that is too high loses in each
@@ -51,7 +54,9 @@ async function tried(
   const lossy: Offered[] = [];
   while (clean.length < CLEAN && lossy.length < LOSSY) {
     const offered = await offer(rate);
-    (offered.cable + offered.listener === 0 ? clean : lossy).push(offered);
+    const lost = offered.cable + offered.listener;
+    (lost === 0 ? clean : lossy).push(offered);
+    if (lost > offered.packets * HOPELESS) break;
   }
   const kept = clean.length === CLEAN;
   return {

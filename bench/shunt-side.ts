@@ -145,6 +145,7 @@ export class Side {
       const now = (await this.listener.lost()) ?? 0;
       const offered = {
         rate: packets / taken,
+        packets,
         cable: this.#stand.dropped - dropped,
         listener: now - (before ?? 0),
       };

@@ -57,15 +57,18 @@ interface Measured {
   /** Nothing for a case without shunting: its costs are those of all pairs. */
   pairs: Pair[] | undefined;
   costs: Cost[];
+  /** What the cable cost in the time of each of them. */
+  cables: number[];
   highest: Highest | undefined;
   base: Measured | undefined;
   shunts: string;
 }
 
-/** Costs of two measurements, one right after the other. */
+/** Costs of two measurements, one right after the other, and of the cable in between. */
 export interface Pair {
   base: Cost;
   other: Cost;
+  cable: number;
 }
 
 const key = ({ name, policy }: Case): string => `${name}, ${policy}`;
@@ -92,7 +95,6 @@ function groups(): Group[] {
 }
 
 class Bench {
-  readonly cables: number[] = [];
   readonly measured: Measured[] = [];
   /** What the cable takes without a loss, with nobody at its end. */
   cable: Highest = { highest: 0, limit: undefined };
@@ -101,13 +103,15 @@ class Bench {
   readonly #main: LiveSender;
   /** For the warm-up, by the size of bulky connections. */
   readonly #busy = new Map<number, LiveSender>();
-  readonly #stands: readonly [Stand, Stand];
+  /** The last one has nobody at its end. */
+  readonly #stands: readonly [Stand, Stand, Stand];
 
   constructor(mix: Mix, sizes: ShuntSizes, io: BenchIo) {
     this.#sizes = sizes;
     this.#io = io;
     this.#main = new LiveSender(mix);
-    this.#stands = [new Stand('bsta', this.#main), new Stand('bstb', this.#main)];
+    const stand = (name: string) => new Stand(name, this.#main);
+    this.#stands = [stand('bsta'), stand('bstb'), stand('bstc')];
   }
 
   get #stopped(): boolean {
@@ -132,40 +136,38 @@ class Bench {
     return await side.highest(this.cable.highest || FASTEST, steps, trial);
   }
 
-  /** What the cable costs now; the first time also what it takes. */
-  async #ofCable(): Promise<void> {
-    const side = await Side.start(CABLE, this.#stands[0]);
+  /** All groups, beside a cable with nobody at its end. */
+  async run(all: readonly Group[], rounds: number): Promise<void> {
+    const cable = await Side.start(CABLE, this.#stands[2]);
     try {
-      const { rate, seconds } = this.#sizes;
-      await side.cost(rate, seconds / 2);
-      this.cables.push((await side.cost(rate, seconds)).kernel);
-      if (this.cables.length === 1) this.cable = (await this.#highest(CABLE, side)) ?? this.cable;
+      this.cable = (await this.#highest(CABLE, cable)) ?? this.cable;
+      for (const group of all) if (!this.#stopped) await this.#group(group, cable, rounds);
     } finally {
-      await side.stop();
+      await cable.stop();
     }
   }
 
   /** One case without shunting stays alive while each of the others has its turn beside it. */
-  async group({ base, others }: Group, rounds: number): Promise<void> {
-    await this.#ofCable();
+  async #group({ base, others }: Group, cable: Side, rounds: number): Promise<void> {
     const side = await this.#start(base, this.#stands[0]);
     try {
       const ours: Measured = {
         one: base,
         pairs: undefined,
         costs: [],
+        cables: [],
         highest: await this.#highest(base, side),
         base: undefined,
         shunts: '',
       };
       this.measured.push(ours);
-      for (const one of others) if (!this.#stopped) await this.#other(one, { side, ours }, rounds);
+      for (const one of others) if (!this.#stopped) await this.#other(one, { side, ours, cable }, rounds);
     } finally {
       await side.stop();
     }
   }
 
-  async #other(one: Case, base: { side: Side; ours: Measured }, rounds: number): Promise<void> {
+  async #other(one: Case, base: { side: Side; ours: Measured; cable: Side }, rounds: number): Promise<void> {
     const side = await this.#start(one, this.#stands[1]);
     try {
       const { shunts } = side;
@@ -176,14 +178,20 @@ class Bench {
         this.#io.progress(`${key(one)}: pair ${n + 1} of ${this.#sizes.pairs * rounds}`);
         // A B, B A: who comes first is not always the same.
         const first = await (n % 2 === 0 ? base.side : side).cost(rate, seconds);
+        const { kernel: cable } = await base.cable.cost(rate, seconds / 2);
         const second = await (n % 2 === 0 ? side : base.side).cost(rate, seconds);
-        pairs.push(n % 2 === 0 ? { base: first, other: second } : { base: second, other: first });
+        pairs.push(
+          n % 2 === 0 ? { base: first, other: second, cable } : { base: second, other: first, cable },
+        );
       }
+      const cables = pairs.map(({ cable }) => cable);
       base.ours.costs.push(...pairs.map((pair) => pair.base));
+      base.ours.cables.push(...cables);
       this.measured.push({
         one,
         pairs,
         costs: pairs.map((pair) => pair.other),
+        cables,
         highest: await this.#highest(one, side),
         base: base.ours,
         shunts,
@@ -230,11 +238,11 @@ export function gain(now: number | undefined, base: number | undefined): number 
 /** The gain in the middle of all pairs, and its quartiles: each pair is of the same seconds, however fast memory is in them. */
 export function gainOfPairs(
   pairs: readonly Pair[],
-  of: (cost: Cost) => number,
+  of: (cost: Cost, cable: number) => number,
 ): { middle: number; quartiles: string } | undefined {
   if (pairs.length === 0) return undefined;
   // The other way round: less time for each is more of them.
-  const gains = pairs.map(({ base, other }) => (of(base) / of(other) - 1) * 100);
+  const gains = pairs.map(({ base, other, cable }) => (of(base, cable) / of(other, cable) - 1) * 100);
   const [low, middle, high] = [0.25, 0.5, 0.75].map((share) => quantile(gains, share));
   return { middle, quartiles: `${low.toFixed(0)} to ${high.toFixed(0)}` };
 }
@@ -243,10 +251,12 @@ const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
 
 const LIMITS = { cable: 'the cable', listener: 'its buffer', both: 'both' } as const;
 
-function rowOf({ one, pairs, costs, highest, base, shunts }: Measured, cable: number): Table['rows'][number] {
-  // What a listener and its gate do; the cable's own work stays the same whatever is dropped.
-  const work = ({ own, kernel }: Cost): number => Math.max(1, own + kernel - cable);
-  const middle = (of: (cost: Cost) => number) => (costs.length === 0 ? undefined : median(costs.map(of)));
+/** What a listener and its gate do; the cable's own work stays the same whatever is dropped. */
+const work = ({ own, kernel }: Cost, cable: number): number => Math.max(1, own + kernel - cable);
+
+function rowOf({ one, pairs, costs, cables, highest, base, shunts }: Measured): Table['rows'][number] {
+  const middle = (of: (cost: Cost, cable: number) => number) =>
+    costs.length === 0 ? undefined : median(costs.map((cost, i) => of(cost, cables[i])));
   const [own, both] = [gainOfPairs(pairs ?? [], (cost) => cost.own), gainOfPairs(pairs ?? [], work)];
   return {
     name: one.name,
@@ -287,15 +297,16 @@ export async function benchShunt(
   const lines: Record<string, Timeline> = {};
   const bench = new Bench(mix, sizes, io);
   try {
-    for (const group of all) if (!io.stop.aborted) await bench.group(group, rounds);
+    await bench.run(all, rounds);
     if (report !== undefined)
       for (const one of [all[0].base, all[0].others[all[0].others.length - 1]])
         if (!io.stop.aborted) lines[key(one)] = await bench.timeline(one);
   } finally {
     bench.close();
   }
-  const cable = bench.cables.length === 0 ? 0 : median(bench.cables);
-  const rows = bench.measured.map((each) => rowOf(each, cable));
+  const cables = bench.measured.flatMap((each) => each.cables);
+  const cable = cables.length === 0 ? 0 : median(cables);
+  const rows = bench.measured.map(rowOf);
   const table: Table = {
     title: `CPU time for each offered packet at ${sizes.rate.toLocaleString('en-US')}/s; highest rate without loss, buffers of ${BUFFER_MIB} MiB`,
     columns: [
@@ -318,7 +329,7 @@ export async function benchShunt(
   const notes = [
     `The mix: ${mix.packets.toLocaleString('en-US')} packets of ${mix.connections} connections, over and over as new ones; TLS is ${percent(mix.tlsBytes)} of the bytes, ${percent(mix.tlsPackets)} of the packets. ${(mix.frames.length / mix.packets).toFixed(0)} bytes a packet.`,
     'Two CPUs: the sender on one; on the other all that receives: the kernel’s receiving thread with the gate (real-time, as interrupts go first) and the listeners with all their threads.',
-    `The cable: ${cable.toFixed(0)} ns of the kernel’s thread for each packet that a program of two instructions drops. Frames come in as from a driver, redirected into a veth by a program that is run over live frames: nobody copies them. It is in the kernel’s column, and taken off where both are added.`,
+    `The cable: ${cable.toFixed(0)} ns of the kernel’s thread for each packet that a program of two instructions drops. Frames come in as from a driver, redirected into a veth by a program that is run over live frames: nobody copies them. It is in the kernel’s column, and taken off where both are added, by what it was between the two of each pair.`,
     `Gain: how much more traffic the same CPU time, or the same buffer, takes than without shunting. What is compared lives at the same time on cables of their own and gets traffic in turn, ${sizes.seconds} s each, ${sizes.pairs * rounds} pairs: the middle of the pairs, and their quartiles. Shunts before: those that had begun before the first pair, so that their code was compiled.`,
     'Behind sluice run: both listen on the same interface and CPU, the tool gets what XDP passes. argus and nfpcapd do not say what they lose while they run.',
     `The highest rate: by halving in ratios, to 6 %, from what the cable takes with nobody at its end (${Math.round(bench.cable.highest).toLocaleString('en-US')}/s${bench.cable.limit === undefined ? ', as fast as sent' : ''}); a rate is kept if nothing is lost in two trials before something is in three, as a machine loses some packets by itself now and then. Limit: where packets were lost at the next higher rate, in the cable (a ring of 256, when the kernel’s thread is late) or in the listener’s buffer; where it is the cable, the listener may take more.`,

@@ -117,7 +117,7 @@ export const SIZES = {
 } as const;
 
 /** Bytes of all bulky connections in a mix that warms up, and what each has more than `bulk` asks for. */
-const BULKY_BYTES = 36_000_000;
+const BULKY_BYTES = 60_000_000;
 const BULKY_MORE = 1.05;
 
 interface MixSizes {

@@ -122,6 +122,7 @@ test('gains are those within pairs, however fast the machine is at the time', ()
   const pairs = [1, 10, 2, 5, 3].map((slow, i) => ({
     base: { own: 300 * slow, kernel: 0 },
     other: { own: (200 + i) * slow, kernel: 0 },
+    cable: 0,
   }));
   const gains = gainOfPairs(pairs, ({ own }) => own);
   expect(gains?.middle).toBeCloseTo((300 / 202 - 1) * 100);
