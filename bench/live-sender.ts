@@ -11,23 +11,30 @@ const BATCH = 32;
 /** Nanoseconds of a delay that are caught up with, for the same reason. */
 const CATCH_UP = 100_000n;
 /** Of struct order. */
-const AT = { due: 0, gap: 8, catchUp: 16, sent: 24, ifindex: 32, packets: 36, next: 40, turn: 44 };
+const AT = { due: 0, gap: 8, catchUp: 16, sent: 24, ifindex: 32, packets: 36, streams: 40, stream: 44 };
+/** Of struct place. */
+const PLACE = { next: 0, turn: 4 };
 
-/** How far a receiver has got: the next frame of the mix, and how often it was all sent. */
+/** How far a stream of a receiver has got: the next frame of the mix, and the turn whose addresses it has. */
 export interface Place {
   next: number;
   turn: number;
 }
 
+/** Streams at the most. */
+export const STREAMS = 16;
+
 export class LiveSender {
   readonly #object: BpfObject;
   readonly #order: DataView;
-  readonly #packets: number;
+  readonly #places: DataView;
+  readonly #placeBytes: number;
+  readonly packets: number;
   readonly #data = new Uint8Array(LONGEST);
 
   constructor({ frames, offsets, packets }: Mix) {
     this.#object = loadObject(bpfObjectPath('bench_send'), { mapSizes: { frames: packets } });
-    this.#packets = packets;
+    this.packets = packets;
     const map = this.#object.map('frames');
     const memory = map.mmap(true);
     const [bytes, view] = [new Uint8Array(memory), new DataView(memory)];
@@ -38,23 +45,36 @@ export class LiveSender {
       bytes.set(frame, i * map.mappedStride + 4);
     }
     this.#order = new DataView(this.#object.map('orders').mmap(true));
+    const places = this.#object.map('places');
+    this.#places = new DataView(places.mmap(true));
+    this.#placeBytes = places.mappedStride;
   }
 
-  /** Sends `count` frames at this interface, `rate` a second or as fast as it goes, from a place that moves on; blocks meanwhile. */
-  send(ifindex: number, place: Place, count: number, rate: number): void {
+  /**
+   * Sends `count` frames at this interface, `rate` a second or as fast as it goes, of one stream after the other, from places that
+   * move on; blocks meanwhile.
+   */
+  send(ifindex: number, streams: readonly Place[], count: number, rate: number): void {
     const order = this.#order;
+    const places = this.#places;
     order.setBigUint64(AT.due, monotonicNs(), true);
     order.setBigUint64(AT.gap, BigInt(Math.round(1e9 / rate)), true);
     order.setBigUint64(AT.catchUp, CATCH_UP, true);
     order.setBigUint64(AT.sent, 0n, true);
     order.setUint32(AT.ifindex, ifindex, true);
-    order.setUint32(AT.packets, this.#packets, true);
-    order.setUint32(AT.next, place.next, true);
-    order.setUint32(AT.turn, place.turn, true);
+    order.setUint32(AT.packets, this.packets, true);
+    order.setUint32(AT.streams, streams.length, true);
+    order.setUint32(AT.stream, 0, true);
+    for (const [i, { next, turn }] of streams.entries()) {
+      places.setUint32(i * this.#placeBytes + PLACE.next, next, true);
+      places.setUint32(i * this.#placeBytes + PLACE.turn, turn, true);
+    }
     const left = (): number => count - Number(order.getBigUint64(AT.sent, true));
     for (let now = left(); now > 0; now = left()) this.#run(now);
-    place.next = order.getUint32(AT.next, true);
-    place.turn = order.getUint32(AT.turn, true);
+    for (const [i, place] of streams.entries()) {
+      place.next = places.getUint32(i * this.#placeBytes + PLACE.next, true);
+      place.turn = places.getUint32(i * this.#placeBytes + PLACE.turn, true);
+    }
   }
 
   /** A signal, as of a child that has ended, makes it end early. */

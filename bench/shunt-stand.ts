@@ -11,7 +11,10 @@ import {
   XdpAction,
 } from '../src/kernel/index.ts';
 import { ip } from './cable.ts';
-import type { LiveSender, Place } from './live-sender.ts';
+import { type LiveSender, type Place, STREAMS } from './live-sender.ts';
+
+/** Addresses that a stream has before it takes those of the next one. */
+const TURNS = 512 / STREAMS;
 
 export interface Sent {
   packets: number;
@@ -30,12 +33,17 @@ function commandOf(pid: string): string {
 export class Stand {
   readonly tap: string;
   readonly #far: number;
-  readonly #place: Place = { next: 0, turn: 0 };
+  /** The most that one stream sends in a second. */
+  readonly #each: number;
+  #streams: readonly Place[] = [];
   #sender: LiveSender;
   #sent = 0;
 
-  /** `name`: of four letters at most, as the kernel's thread has it in its name of fifteen. */
-  constructor(name: string, sender: LiveSender) {
+  /**
+   * `name`: of four letters at most, as the kernel's thread has it in its name of fifteen. `each`: packets a second beyond which
+   * there are more connections at a time, not faster ones.
+   */
+  constructor(name: string, sender: LiveSender, each = Number.POSITIVE_INFINITY) {
     this.tap = `${name}0`;
     const far = `${name}1`;
     ip('link', 'add', this.tap, 'type', 'veth', 'peer', 'name', far);
@@ -44,14 +52,19 @@ export class Stand {
       ip('link', 'set', each, 'up');
     }
     this.#far = interfaceInfo(far).index;
+    this.#each = each;
     this.#sender = sender;
+    this.change(sender);
   }
 
   /** What this one has is sent from now on, from its beginning. */
   change(sender: LiveSender): void {
     this.#sender = sender;
-    this.#place.next = 0;
-    this.#place.turn++;
+    // Streams are at different places of the mix, so that its large connections are not all at the same time.
+    this.#streams = Array.from({ length: STREAMS }, (_, i) => ({
+      next: Math.floor((sender.packets * i) / STREAMS),
+      turn: (this.#streams[i]?.turn ?? i * TURNS - 1) + 1,
+    }));
   }
 
   /** Frames that have not arrived since the stand was made, as the cable had no room for them; a moment after they were sent. */
@@ -99,9 +112,10 @@ export class Stand {
   send(rate: number, seconds: number, step = seconds, each?: (packets: number) => void): Sent {
     const begun = performance.now();
     const count = Math.round(rate * step);
+    const streams = this.#streams.slice(0, Math.min(STREAMS, Math.ceil(rate / this.#each) || 1));
     const steps = Math.round(seconds / step);
     for (let i = 0; i < steps; i++) {
-      this.#sender.send(this.#far, this.#place, count, rate);
+      this.#sender.send(this.#far, streams, count, rate);
       this.#sent += count;
       each?.(count);
     }

@@ -110,7 +110,7 @@ class Bench {
     this.#sizes = sizes;
     this.#io = io;
     this.#main = new LiveSender(mix);
-    const stand = (name: string) => new Stand(name, this.#main);
+    const stand = (name: string) => new Stand(name, this.#main, sizes.rate);
     this.#stands = [stand('bsta'), stand('bstb'), stand('bstc')];
   }
 

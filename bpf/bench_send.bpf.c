@@ -18,6 +18,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define TURNS 512
 #define SUM 0x6400
 #define CLIENTS 10
+/* Mixes that are sent at the same time. */
+#define STREAMS 16
 /* Looks at the clock before a wait is given up, some 0.1 s. */
 #define LOOKS (1 << 22)
 
@@ -44,8 +46,9 @@ struct order {
 	__u64 sent;
 	__u32 ifindex;
 	__u32 packets;
-	__u32 next;
-	__u32 turn;
+	/* Streams take turns, frame by frame: how many there are, and whose turn it is. */
+	__u32 streams;
+	__u32 stream;
 };
 
 struct {
@@ -55,6 +58,20 @@ struct {
 	__type(key, __u32);
 	__type(value, struct order);
 } orders SEC(".maps");
+
+/* How far a stream has got: its next frame, and whose addresses it has. */
+struct place {
+	__u32 next;
+	__u32 turn;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, STREAMS);
+	__type(key, __u32);
+	__type(value, struct place);
+} places SEC(".maps");
 
 static long is_due(__u64 i, void *due)
 {
@@ -91,13 +108,17 @@ int bench_send(struct xdp_md *ctx)
 {
 	__u32 zero = 0;
 	struct order *order = bpf_map_lookup_elem(&orders, &zero);
+	struct place *place;
 	struct frame *frame;
 	struct iphdr *ip;
 	__u32 length;
 
 	if (!order)
 		return XDP_ABORTED;
-	frame = bpf_map_lookup_elem(&frames, &order->next);
+	place = bpf_map_lookup_elem(&places, &order->stream);
+	if (!place)
+		return XDP_ABORTED;
+	frame = bpf_map_lookup_elem(&frames, &place->next);
 	if (!frame)
 		return XDP_ABORTED;
 	length = frame->length;
@@ -108,11 +129,13 @@ int bench_send(struct xdp_md *ctx)
 	ip = (void *)(long)ctx->data + sizeof(struct ethhdr);
 	if ((void *)(ip + 1) > (void *)(long)ctx->data_end)
 		return XDP_ABORTED;
-	shift(ip, order->turn);
-	if (++order->next >= order->packets) {
-		order->next = 0;
-		order->turn++;
+	shift(ip, place->turn);
+	if (++place->next >= order->packets) {
+		place->next = 0;
+		place->turn++;
 	}
+	if (++order->stream >= order->streams)
+		order->stream = 0;
 	order->sent++;
 	if (order->gap)
 		wait(order);

@@ -54,6 +54,43 @@ kernelTest('frames of a mix arrive byte for byte, turn after turn, from where th
   }
 });
 
+kernelTest(
+  'what is beyond the rate of one stream comes of others, at other places and with other addresses',
+  [],
+  async () => {
+    const mix = await tlsMix({ tls: [[1, 2000]], http: [], dns: 20 });
+    using sender = new LiveSender(mix);
+    const stand = new Stand('tls', sender, 1000);
+    untilOperational(stand.tap);
+    const source = new AfPacketSource(
+      openPacketRing({ interface: stand.tap, blockSize: 1 << 18, blocks: 16, retireMs: 1 }),
+      stand.tap,
+    );
+    const link = stand.passAll();
+    try {
+      expect(stand.send(2500, 0.008).packets).toBe(20);
+      const arrived: string[] = [];
+      await until(() => {
+        source.drain(
+          ({ u8, offset, caplen }) => void arrived.push(hex(u8.subarray(offset, offset + caplen))),
+          1e6,
+        );
+        return arrived.length >= 20;
+      }, 'frames are missing');
+      // Three streams, of sixteen that there may be.
+      const begins = [0, 1, 2].map((i) => Math.floor((mix.packets * i) / 16));
+      const wanted = Array.from({ length: 20 }, (_, n) =>
+        hex(shifted(mix, (n % 3) * 32, begins[n % 3] + Math.floor(n / 3))),
+      );
+      expect(arrived).toEqual(wanted);
+    } finally {
+      link.close();
+      source.close();
+      stand.close();
+    }
+  },
+);
+
 kernelTest('frames for which a cable has no room are counted', [], async () => {
   const mix = await tlsMix({ tls: [[1, 2000]], http: [], dns: 100 });
   using sender = new LiveSender(mix);
