@@ -13,7 +13,7 @@ import {
 import { ip } from './cable.ts';
 import { type LiveSender, type Place, STREAMS } from './live-sender.ts';
 
-/** Addresses that a stream has before it takes those of the next one. */
+/** Of 512 that there are (bpf/bench_send.bpf.c), the addresses that a stream has before it takes those of the next one. */
 const TURNS = 512 / STREAMS;
 
 export interface Sent {
@@ -47,9 +47,9 @@ export class Stand {
     this.tap = `${name}0`;
     const far = `${name}1`;
     ip('link', 'add', this.tap, 'type', 'veth', 'peer', 'name', far);
-    for (const each of [this.tap, far]) {
-      ip('link', 'set', each, 'addrgenmode', 'none');
-      ip('link', 'set', each, 'up');
+    for (const end of [this.tap, far]) {
+      ip('link', 'set', end, 'addrgenmode', 'none');
+      ip('link', 'set', end, 'up');
     }
     this.#far = interfaceInfo(far).index;
     this.#each = each;

@@ -3,7 +3,7 @@ import { LiveSender } from '../../bench/live-sender.ts';
 import { Stand } from '../../bench/shunt-stand.ts';
 import { type Mix, mixOf, tlsMix } from '../../bench/tls-mix.ts';
 import { AfPacketSource } from '../../src/capture/afpacket.ts';
-import { openPacketRing } from '../../src/kernel/index.ts';
+import { type BpfLink, openPacketRing } from '../../src/kernel/index.ts';
 import { eth } from '../../src/packet/build.ts';
 import { kernelTest, ownNetns, until, untilOperational } from '../support/kernel.ts';
 import { shifted } from './shifted.ts';
@@ -11,6 +11,37 @@ import { shifted } from './shifted.ts';
 ownNetns();
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** Takes what arrives on a stand, which lets all pass. */
+class Receiver {
+  readonly #source: AfPacketSource;
+  readonly #link: BpfLink;
+
+  constructor(stand: Stand) {
+    untilOperational(stand.tap);
+    const ring = openPacketRing({ interface: stand.tap, blockSize: 1 << 18, blocks: 16, retireMs: 1 });
+    this.#source = new AfPacketSource(ring, stand.tap);
+    this.#link = stand.passAll();
+  }
+
+  /** All frames, once there are so many. */
+  async take(count: number): Promise<string[]> {
+    const arrived: string[] = [];
+    await until(() => {
+      this.#source.drain(({ u8, offset, caplen, wirelen }) => {
+        arrived.push(hex(u8.subarray(offset, offset + caplen)));
+        expect(wirelen).toBe(caplen);
+      }, 1e6);
+      return arrived.length >= count;
+    }, 'frames are missing');
+    return arrived;
+  }
+
+  [Symbol.dispose](): void {
+    this.#link.close();
+    this.#source.close();
+  }
+}
 
 /** Frames of these turns, one after the other. */
 const turns = (mix: Mix, all: readonly number[]): string[] =>
@@ -23,31 +54,19 @@ kernelTest('frames of a mix arrive byte for byte, turn after turn, from where th
   const other = mixOf([{ tls: false, frames: [longest, longest.subarray(0, 34)] }]);
   const [sender, next] = [new LiveSender(mix), new LiveSender(other)];
   const stand = new Stand('tls', sender);
-  untilOperational(stand.tap);
-  const source = new AfPacketSource(
-    openPacketRing({ interface: stand.tap, blockSize: 1 << 18, blocks: 16, retireMs: 1 }),
-    stand.tap,
-  );
-  const link = stand.passAll();
+  using receiver = new Receiver(stand);
   try {
     // In two parts that end within a turn, with and without waits.
     expect(stand.send(mix.packets * 1.5, 1).packets).toBe(Math.round(mix.packets * 1.5));
     stand.send(1_000_000, (mix.packets * 2 - Math.round(mix.packets * 1.5)) / 1_000_000);
     stand.change(next);
     stand.send(4 * 50, 0.02);
-    const arrived: string[] = [];
-    await until(() => {
-      source.drain(({ u8, offset, caplen, wirelen }) => {
-        arrived.push(hex(u8.subarray(offset, offset + caplen)));
-        expect(wirelen).toBe(caplen);
-      }, 1e6);
-      return arrived.length >= mix.packets * 2 + 4;
-    }, 'frames are missing');
-    expect(arrived).toEqual([...turns(mix, [0, 1]), ...turns(other, [3, 4])]);
+    expect(await receiver.take(mix.packets * 2 + 4)).toEqual([
+      ...turns(mix, [0, 1]),
+      ...turns(other, [3, 4]),
+    ]);
     expect(stand.dropped).toBe(0);
   } finally {
-    link.close();
-    source.close();
     stand.close();
     sender.close();
     next.close();
@@ -61,31 +80,16 @@ kernelTest(
     const mix = await tlsMix({ tls: [[1, 2000]], http: [], dns: 20 });
     using sender = new LiveSender(mix);
     const stand = new Stand('tls', sender, 1000);
-    untilOperational(stand.tap);
-    const source = new AfPacketSource(
-      openPacketRing({ interface: stand.tap, blockSize: 1 << 18, blocks: 16, retireMs: 1 }),
-      stand.tap,
-    );
-    const link = stand.passAll();
+    using receiver = new Receiver(stand);
     try {
       expect(stand.send(2500, 0.008).packets).toBe(20);
-      const arrived: string[] = [];
-      await until(() => {
-        source.drain(
-          ({ u8, offset, caplen }) => void arrived.push(hex(u8.subarray(offset, offset + caplen))),
-          1e6,
-        );
-        return arrived.length >= 20;
-      }, 'frames are missing');
       // Three streams, of sixteen that there may be.
       const begins = [0, 1, 2].map((i) => Math.floor((mix.packets * i) / 16));
       const wanted = Array.from({ length: 20 }, (_, n) =>
         hex(shifted(mix, (n % 3) * 32, begins[n % 3] + Math.floor(n / 3))),
       );
-      expect(arrived).toEqual(wanted);
+      expect(await receiver.take(20)).toEqual(wanted);
     } finally {
-      link.close();
-      source.close();
       stand.close();
     }
   },
