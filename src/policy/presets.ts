@@ -56,7 +56,7 @@ export const PRESETS: ReadonlyMap<string, Preset> = new Map<string, Preset>([
   [
     'tls',
     {
-      help: 'tls[=SIZE][-CARRIER…]: TLS and DTLS once both sides have finished the handshake, and SIZE bytes were seen of the connection if it is given; also inside of smtp, imap, pop3, ftp, irc, xmpp, nntp, sieve, ldap, rdp, mysql, postgresql, tds, socks, http; tls=-socks-rdp keeps these, tls=100kB-socks is both',
+      help: 'tls[=[SIZE][-CARRIER…]]: TLS and DTLS once both sides have finished the handshake, and SIZE bytes were seen of the connection if it is given; also inside of smtp, imap, pop3, ftp, irc, xmpp, nntp, sieve, ldap, rdp, mysql, postgresql, tds, socks, http; tls=-socks-rdp keeps these, tls=100kB-socks is both',
       make: makeTls,
     },
   ],
@@ -155,7 +155,8 @@ export function presetPolicy(text: string): PolicySpec {
   const name = (equals < 0 ? text : text.slice(0, equals)).trim().toLowerCase();
   const preset = PRESETS.get(name);
   if (preset === undefined) {
-    const near = nearest(name, PRESETS.keys());
+    // Carriers that are kept stand behind the sign, also without a size.
+    const near = name.startsWith('tls-') ? `tls=${name.slice(3)}` : nearest(name, PRESETS.keys());
     const hint = near === undefined ? '' : `did you mean '${near}'? `;
     throw usage(
       name === '' ? 'a policy has no name' : `there is no policy '${name}'`,

@@ -88,6 +88,7 @@ describe('presets', () => {
 
   test.each([
     ['tsl', /there is no policy 'tsl'/, /did you mean 'tls'\?/],
+    ['tls-socks-tds', /no policy 'tls-socks-tds'/, /did you mean 'tls=-socks-tds'\?/],
     ['bluk=1MB', /no policy 'bluk'/, /did you mean 'bulk'/],
     ['zzzzzzzzz', /no policy/, /^known: tls, .*none; others/],
     ['', /no name/, /known/],
