@@ -5,7 +5,7 @@ import { SluiceError } from '../src/base/errors.ts';
 import { setThreadAffinity, unshareNetns } from '../src/kernel/index.ts';
 import { LiveSender } from './live-sender.ts';
 import { type BenchIo, median, quantile, type Table } from './measure.ts';
-import type { Highest } from './rate-search.ts';
+import { type Highest, STALLS } from './rate-search.ts';
 import { bulkOf, CABLE, type Case, type Cost, Side } from './shunt-side.ts';
 import { Stand } from './shunt-stand.ts';
 import { type Sample, shuntEvents, type Timeline, timelineOf, timelinePage } from './shunt-timeline.ts';
@@ -332,7 +332,7 @@ export async function benchShunt(
     `The cable: ${cable.toFixed(0)} ns of the kernel’s thread for each packet that a program of two instructions drops. Frames come in as from a driver, redirected into a veth by a program that is run over live frames: nobody copies them. It is in the kernel’s column, and taken off where both are added, by what it was between the two of each pair.`,
     `Gain: how much more traffic the same CPU time, or the same buffer, takes than without shunting. What is compared lives at the same time on cables of their own and gets traffic in turn, ${sizes.seconds} s each, ${sizes.pairs * rounds} pairs: the middle of the pairs, and their quartiles. Shunts before: those that had begun before the first pair, so that their code was compiled.`,
     'Behind sluice run: both listen on the same interface and CPU, the tool gets what XDP passes. argus and nfpcapd do not say what they lose while they run.',
-    `The highest rate: by halving in ratios, to 6 %, from what the cable takes with nobody at its end (${Math.round(bench.cable.highest).toLocaleString('en-US')}/s${bench.cable.limit === undefined ? ', as fast as sent' : ''}); beyond ${sizes.rate.toLocaleString('en-US')}/s with more connections at a time, not faster ones; a rate is kept if nothing is lost in two trials before something is in three, as a machine loses some packets by itself now and then. Limit: where packets were lost at the next higher rate, in the cable (a ring of 256, when the kernel’s thread is late) or in the listener’s buffer; where it is the cable, the listener may take more.`,
+    `The highest rate: by halving in ratios, to 6 %, from what the cable takes with nobody at its end (${Math.round(bench.cable.highest).toLocaleString('en-US')}/s${bench.cable.limit === undefined ? ', as fast as sent' : ''}); beyond ${sizes.rate.toLocaleString('en-US')}/s with more connections at a time, not faster ones; a rate is kept if in two trials before three fail the listener loses nothing and the cable, a ring of 256 that a stall of the machine overruns, no more than ${STALLS * 100} %. Limit: where packets were lost at the next higher rate, in the cable (the kernel’s thread with the gate is late) or in the listener’s buffer; where it is the cable, the listener may take more.`,
   ];
   if (report !== undefined) {
     const text = rows.map(({ name, policy, own, highest }) =>

@@ -40,6 +40,29 @@ static __always_inline void advance_ack(struct sl_dir *d, const struct sl_packet
 		__sync_val_compare_and_swap(&d->ack, high, p->ack);
 }
 
+/*
+ * `high` is the sequence end before this segment. What has no payload moves it only past something that was lost on the way
+ * here, until data makes up for that from its beginning, or reaches the end. Of entries made by the gate itself sync_ack is taken.
+ */
+__noinline int note_missing(struct sl_dir *d, __u32 seq, __u32 payload, __u32 high)
+{
+	__u32 end = seq + payload, edge;
+
+	if (!d)
+		return 0;
+	if (!payload) {
+		WRITE_ONCE(d->sync_ack, high);
+		__sync_fetch_and_or(&d->cpu, SL_AHEAD);
+		return 0;
+	}
+	edge = READ_ONCE(d->sync_ack);
+	if (end == (__u32)READ_ONCE(d->seq))
+		__sync_fetch_and_and(&d->cpu, ~SL_AHEAD);
+	else if ((__s32)(seq - edge) <= 0 && (__s32)(end - edge) > 0)
+		WRITE_ONCE(d->sync_ack, end);
+	return 0;
+}
+
 static __always_inline bool owns(struct sl_dir *d, __u32 word, __u32 me)
 {
 	if (likely((word & SL_CPU_MASK) == me))
@@ -130,7 +153,11 @@ static __always_inline int on_hit(struct sl_flow *f, const struct sl_packet *p, 
 		}
 		if (unlikely(!p->window))
 			log_scaled(f, SL_EV_ZERO_WINDOW + side, &d->zero_windows);
+		__u32 high = READ_ONCE(d->seq);
+
 		advance_seq(d, p->seq + p->payload, own, &old);
+		if (unlikely(word & SL_AHEAD ? p->payload : !p->payload && !old) && !(word & SL_MADE))
+			note_missing(d, p->seq, p->payload, high);
 		if (unlikely(old && p->payload))
 			log_scaled(f, SL_EV_REXMIT + side, &d->rexmits);
 		advance_ack(d, p, own);

@@ -67,6 +67,8 @@ enum sl_end_reason {
 #define SL_CPU_MASK 0xffffU
 #define SL_SEEN_DATA (1U << 16)
 #define SL_SEEN_ACK (1U << 17)
+/* TCP, while shunted: a segment without payload was the last to move the sequence, so what it moved past was lost; see sync_ack. */
+#define SL_AHEAD (1U << 19)
 /*
  * While armed. The order of T and W letters depends on how many there were before, which only the owner knows, and the
  * owner is behind: it reads a ring. So both take their count at the same packet, the first to advance sequence or
@@ -104,7 +106,7 @@ struct sl_dir {
 	__u32 zero_windows;
 	/*
 	 * Armed: the mark, then the values after the packet that passed it. Shunted: see SL_TIED; else, where the gate has begun it by
-	 * itself, sync_seq is the sequence end then.
+	 * itself, sync_seq is the sequence end then. With SL_AHEAD sync_ack is where that begins which is missing below seq.
 	 */
 	__u32 sync_seq;
 	__u32 sync_ack;

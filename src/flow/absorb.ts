@@ -108,8 +108,12 @@ export class Absorber {
       words[ep + EP_LAST] = seq;
     } else if (distance(seq, words[ep + EP_LAST]) > 0) {
       this.#endpoints.advanceLast(ep, seq);
+    } else if (delta.retransmits === 0) {
+      // No data: what was missing still is.
+      return;
     }
-    this.#gaps.takeAsSeen(ep, this.#endpoints.relativeLast(ep));
+    const missing = delta.edge < 0 ? 0 : Math.max(0, distance(words[ep + EP_LAST], delta.edge | 0));
+    this.#gaps.takeAsSeen(ep, this.#endpoints.relativeLast(ep) - missing);
   }
 
   /** `delta` is of the side that acknowledges what `ep` sent. */

@@ -35,6 +35,8 @@ export interface SideDelta {
   /** TCP: highest sequence end and acknowledgement seen from this side, absolute 32-bit values; -1: none. */
   seq: number;
   ack: number;
+  /** TCP: what follows this sequence number, up to `seq`, was not seen, absolute as they are; -1: nothing is known to be missing. */
+  edge: number;
   /** TCP: how many times the highest sequence wrapped past 2^32 inside the shunted phase. */
   seqWraps: number;
   /** TCP: occurrences of retransmission (T) and zero window (W). */

@@ -3,6 +3,7 @@ import { SlDir, SlFlow, SlSpare, SlValue4, SlValue6 } from './layout.gen.ts';
 import {
   AFTER_BYTES,
   AFTER_PACKETS,
+  AHEAD,
   END_REASONS,
   type EndReason,
   LEARN,
@@ -27,6 +28,8 @@ export interface DirectionCounts {
   seqWraps: number;
   /** TCP: highest acknowledgement, 32 bits. */
   ack: number;
+  /** TCP, shunted: what follows this, up to `seq`, was not seen, 32 bits; -1: nothing is known to be missing. */
+  edge: number;
   /** TCP: retransmissions and zero windows since the mark, or the packet that passed it (bpf/gate.h). */
   rexmits: number;
   zeroWindows: number;
@@ -49,6 +52,7 @@ const direction = (): DirectionCounts => ({
   seq: 0,
   seqWraps: 0,
   ack: 0,
+  edge: -1,
   rexmits: 0,
   zeroWindows: 0,
   synced: false,
@@ -128,6 +132,7 @@ export function readEntry(view: DataView, at: number, family: 4 | 6, tcp: boolea
     dir.synced = (flags & SYNC_DONE) !== 0;
     dir.syncSeq = view.getUint32(d + D.sync_seq, true);
     dir.syncAck = view.getUint32(d + D.sync_ack, true);
+    dir.edge = (flags & AHEAD) !== 0 ? dir.syncAck : -1;
     dir.last = u64(view, d + D.last) / 1e9;
     const itself = (flags & (MADE | AFTER)) !== 0 && dir.state !== State.armed;
     dir.began = itself && tcp && (flags & (LEARN | TIED)) === 0 ? dir.syncSeq : undefined;

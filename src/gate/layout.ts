@@ -21,6 +21,7 @@ export type EndReason = (typeof END_REASONS)[number];
 export const OpCode = { arm: 1, sync: 2, flip: 3, end: 4, pairEnd: 5, prefixEnd: 6 } as const;
 
 /** Bits of sl_dir.cpu, see bpf/gate.h. */
+export const AHEAD = 1 << 19;
 export const SYNC_DONE = 1 << 20;
 export const LEARN = 1 << 21;
 /** Bits of sl_op.flags. */

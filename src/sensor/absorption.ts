@@ -11,6 +11,7 @@ const delta = (): SideDelta => ({
   payloadBytes: 0,
   seq: -1,
   ack: -1,
+  edge: -1,
   seqWraps: 0,
   retransmits: 0,
   zeroWindows: 0,
@@ -119,6 +120,7 @@ export class Absorption {
     out.seqWraps = now.seqWraps - before.seqWraps;
     out.seq = tcp && now.pkts > 0 ? now.seq : -1;
     out.ack = tcp && now.pkts > 0 ? now.ack : -1;
+    out.edge = tcp && now.pkts > 0 ? now.edge : -1;
     out.last = out.pkts > 0 ? now.last + this.clockOffset + late : 0;
     before.pkts = now.pkts;
     before.ipBytes = now.ipBytes;

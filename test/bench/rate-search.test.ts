@@ -21,6 +21,14 @@ function receiver(listener: number, cable = MOST, every = Number.POSITIVE_INFINI
   return { rates, offer };
 }
 
+/** The same at any rate: a part of what is sent, and packets. */
+const losing = (cable: number, listener: number) => async (rate: number) => ({
+  rate,
+  packets: rate,
+  cable: rate * cable,
+  listener,
+});
+
 test.each([40_000, 100_000, 333_333, 900_000])(
   'the highest rate that nothing is lost at: %i a second',
   async (most) => {
@@ -32,6 +40,12 @@ test.each([40_000, 100_000, 333_333, 900_000])(
     expect(rates.length).toBeLessThanOrEqual(18);
   },
 );
+
+test('what a cable loses in a stall is none of the rate; a listener may lose nothing', async () => {
+  expect(await highestRate(losing(0.0009, 0), MOST, 6)).toEqual({ highest: MOST, limit: undefined });
+  expect(await highestRate(losing(0.0011, 0), MOST, 6)).toEqual({ highest: 0, limit: 'cable' });
+  expect(await highestRate(losing(0, 1), MOST, 6)).toEqual({ highest: 0, limit: 'listener' });
+});
 
 test('losses that are the machine’s own do not make it another one', async () => {
   for (const most of [40_000, 100_000, 333_333]) {

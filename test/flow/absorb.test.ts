@@ -1,77 +1,11 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { ShuntEvent, Side, SideDelta, TcpSideState } from '../../src/flow/index.ts';
-import { eth, type PacketBuilder } from '../../src/packet/build.ts';
+import type { ShuntEvent, Side, SideDelta } from '../../src/flow/index.ts';
+import { eth } from '../../src/packet/build.ts';
+import { seeded } from '../../src/packet/conversation.ts';
 import { CLIENT_SIDE, comparable, Harness, handshake, noDelta, segment } from './support/harness.ts';
-
-interface Step {
-  side: Side;
-  flags: string;
-  seq: number;
-  ack: number;
-  bytes: number;
-  window: number;
-  ts: number;
-}
-
-function frameOf(step: Step): PacketBuilder {
-  const from = step.side === CLIENT_SIDE ? 'client' : 'server';
-  return segment(from, step.flags, step.seq, step.ack, step.bytes, { window: step.window });
-}
-
-/** What the gate would do with the packets that it drops: the reference that `absorb` is fed from. */
-class ReferenceGate {
-  readonly sides: [SideDelta, SideDelta] = [noDelta(), noDelta()];
-  readonly events: ShuntEvent[] = [];
-  readonly #base: [TcpSideState, TcpSideState];
-  readonly #seen = new Set<string>();
-
-  constructor(base: [TcpSideState, TcpSideState]) {
-    this.#base = base;
-    for (const side of [0, 1] as const) {
-      this.sides[side].seq = base[side].seq;
-      this.sides[side].ack = base[side].ack;
-    }
-  }
-
-  drop(step: Step): void {
-    const { side } = step;
-    const delta = this.sides[side];
-    const base = this.#base[side];
-    delta.pkts++;
-    delta.ipBytes += 40 + step.bytes;
-    delta.last = step.ts;
-    this.#once(step.bytes > 0 ? 'D' : 'A', side);
-    if (step.window === 0) this.#scaled('W', side, base.zeroWindows + ++delta.zeroWindows);
-    const end = (step.seq + step.bytes) >>> 0;
-    if (((end - delta.seq) | 0) > 0) {
-      if (end < delta.seq) delta.seqWraps++;
-      delta.seq = end;
-    } else if (step.bytes > 0) {
-      this.#scaled('T', side, base.retransmits + ++delta.retransmits);
-    }
-    if (delta.ack < 0 || ((step.ack - delta.ack) | 0) > 0) delta.ack = step.ack >>> 0;
-  }
-
-  #once(letter: 'D' | 'A', side: Side): void {
-    if (this.#seen.has(letter + side)) return;
-    this.#seen.add(letter + side);
-    this.events.push({ letter, side });
-  }
-
-  #scaled(letter: 'T' | 'W', side: Side, count: number): void {
-    if (/^10*$/.test(String(count))) this.events.push({ letter, side });
-  }
-}
-
-function sideStates(harness: Harness, slot: number): [TcpSideState, TcpSideState] {
-  const states: [TcpSideState, TcpSideState] = [
-    { seq: 0, ack: 0, retransmits: 0, zeroWindows: 0 },
-    { seq: 0, ack: 0, retransmits: 0, zeroWindows: 0 },
-  ];
-  for (const side of [0, 1] as const) harness.engine.tcpSide(slot, side, states[side]);
-  return states;
-}
+import { impairedTalk, isMissing, type Talk } from './support/impaired.ts';
+import { frameOf, ReferenceGate, type Step, sideStates } from './support/reference-gate.ts';
 
 /** An established connection with data both ways, retransmissions and closed windows; each segment is acknowledged. */
 function steps(
@@ -234,6 +168,103 @@ describe('absorbing what the gate dropped gives the record that the packets woul
       { numRuns: 200 },
     );
   });
+});
+
+/** The record of these segments, of which the gate drops those from `first` on, until one of them ends the shunt at `last`. */
+function shuntedRecord(all: readonly Step[], first: number, last: number): ReturnType<typeof comparable> {
+  const harness = new Harness();
+  let slot = -1;
+  let gate: ReferenceGate | undefined;
+  for (const [index, step] of all.entries()) {
+    if (index === first) gate = new ReferenceGate(sideStates(harness, slot));
+    if (gate !== undefined && index === last) {
+      harness.engine.absorb(slot, gate.sides, gate.events);
+      gate = undefined;
+    }
+    if (gate === undefined) slot = harness.feed(frameOf(step), step.ts);
+    else gate.drop(step);
+  }
+  return comparable(harness.only());
+}
+
+function wholeRecord(all: readonly Step[]): ReturnType<typeof comparable> {
+  const harness = new Harness();
+  for (const step of all) harness.feed(frameOf(step), step.ts);
+  return comparable(harness.only());
+}
+
+test('a bad link: what it lost before the end is still missing at the end', () => {
+  const [client, server] = [1000, 5000];
+  let compared = 0;
+  for (let seed = 1; seed <= 3000; seed++) {
+    const luck = seeded(seed);
+    const talk = (): Talk => ({
+      sends: Array.from({ length: 1 + Math.floor(luck() * 6) }, () => [
+        luck() < 0.3 ? 24 : 1 + Math.floor(luck() * 1400),
+        luck() < 0.5 ? 0 : luck() * 0.1,
+      ]),
+      closes: luck() < 0.5 ? 0 : luck() * 0.3,
+      waitsForPeer: luck() < 0.5,
+    });
+    const talks = [talk(), talk()] as const;
+    if (talks[0].waitsForPeer && talks[1].waitsForPeer) talks[1].waitsForPeer = false;
+    const all = [...openings(client, server), ...impairedTalk(talks, [client, server], luck, 0.05)];
+    const first = 3 + Math.floor(luck() * (all.length - 3));
+    const last = all.findIndex((step, i) => i >= first && step.flags.includes('F'));
+    if (last < 0 || all.slice(0, first).some(({ flags }) => flags.includes('F'))) continue;
+    // A hole from before the shunt, or one with more behind it, is in no count of the gate.
+    const before = new Harness();
+    let slot = -1;
+    for (const step of all.slice(0, last)) slot = before.feed(frameOf(step), step.ts);
+    if (isMissing(all.slice(0, first)) || !before.engine.isShuntable(slot)) continue;
+    compared++;
+    expect(shuntedRecord(all, first, last), `seed ${seed}`).toEqual(wholeRecord(all));
+  }
+  expect(compared).toBeGreaterThan(1000);
+});
+
+const at = (ts: number, side: Side, flags: string, seq: number, ack: number, bytes = 0): Step => ({
+  ts,
+  side,
+  flags,
+  seq: (side === 0 ? 1000 : 5000) + seq,
+  ack: (side === 0 ? 5000 : 1000) + ack,
+  bytes,
+  window: 8000,
+});
+
+test('the FIN of one side is lost; its acknowledgement of the other side’s, which is dropped, shows so', () => {
+  const all = [
+    ...openings(1000, 5000),
+    at(2, 0, 'PA', 1, 1, 100),
+    at(2.1, 1, 'PA', 1, 101, 500),
+    at(2.2, 0, 'A', 102, 501),
+    at(2.3, 0, 'FA', 101, 501),
+    at(2.31, 1, 'FA', 501, 102),
+    at(2.5, 0, 'A', 102, 502),
+  ];
+  const whole = wholeRecord(all);
+  // With both FINs it is closed: the acknowledgement is none of its duration.
+  expect(whole.duration).toBeCloseTo(1.31, 6);
+  expect(shuntedRecord(all, 4, 6)).toEqual(whole);
+});
+
+test('the last data of one side is lost, sent again and dropped: nothing is missing', () => {
+  const all = [
+    ...openings(1000, 5000),
+    at(2, 1, 'PA', 1, 1, 500),
+    at(2.1, 1, 'A', 701, 1),
+    at(2.2, 0, 'A', 1, 501),
+    at(2.3, 1, 'PA', 501, 1, 100),
+    at(2.31, 1, 'PA', 601, 1, 100),
+    at(2.4, 1, 'FA', 701, 1),
+    at(2.5, 0, 'FA', 1, 702),
+    at(2.7, 1, 'A', 702, 2),
+  ];
+  const whole = wholeRecord(all);
+  expect(whole).toMatchObject({ missedBytes: 0, connState: 'SF' });
+  // From before the first, and with the first of the two in the ring.
+  for (const first of [3, 4]) expect(shuntedRecord(all, first, 8)).toEqual(whole);
 });
 
 test('more than 4 GiB in one piece', () => {

@@ -13,6 +13,7 @@ const NOTHING: SideDelta = {
   payloadBytes: 0,
   seq: -1,
   ack: -1,
+  edge: -1,
   seqWraps: 0,
   retransmits: 0,
   zeroWindows: 0,

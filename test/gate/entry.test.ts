@@ -35,6 +35,38 @@ kernelTest('counts what it drops, per direction, in IP bytes', [...FEATURES], ()
 });
 
 kernelTest(
+  'what is missing below the highest sequence: where it begins, until data makes up for it',
+  [...FEATURES],
+  () => {
+    using gate = new TestGate();
+    gate.shunt(key, { seq: [100, 900], ack: [900, 100] });
+    const edge = (...packets: [seq: number, bytes: number][]) => {
+      for (const [seq, bytes] of packets) expect(gate.run(data(0, seq, 900, bytes)).action).toBe(XDP_DROP);
+      return gate.read(key)?.dirs[0].edge;
+    };
+    expect(edge([100, 10], [110, 0])).toBe(-1);
+    // 110 to 140 was lost; what is sent again moves the edge from its beginning on only.
+    expect(edge([140, 0], [140, 0])).toBe(110);
+    expect(edge([120, 10])).toBe(110);
+    expect(edge([110, 10])).toBe(120);
+    expect(edge([145, 0])).toBe(120);
+    expect(edge([120, 25])).toBe(-1);
+    // Data behind what is missing: where it is cannot be told any more.
+    expect(edge([150, 0])).toBe(145);
+    expect(edge([150, 10])).toBe(-1);
+    expect(gate.read(key)?.dirs[0]).toMatchObject({ seq: 160, rexmits: 3 });
+    expect(gate.read(key)?.dirs[1].edge).toBe(-1);
+  },
+);
+
+kernelTest('what is missing may begin before a wrap of the sequence', [...FEATURES], () => {
+  using gate = new TestGate();
+  gate.shunt(key, { seq: [0xffff_fff0, 900], ack: [900, 100] });
+  gate.run(data(0, 0x10, 900, 0));
+  expect(gate.read(key)?.dirs[0]).toMatchObject({ edge: 0xffff_fff0, seq: 0x10, seqWraps: 1 });
+});
+
+kernelTest(
   'an armed entry passes and tracks; its synchronization begins beyond what gate and worker have seen',
   [...FEATURES],
   () => {

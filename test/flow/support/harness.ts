@@ -115,6 +115,7 @@ export function noDelta(): SideDelta {
     payloadBytes: 0,
     seq: -1,
     ack: -1,
+    edge: -1,
     seqWraps: 0,
     retransmits: 0,
     zeroWindows: 0,
