@@ -84,7 +84,7 @@ for (const [name, line] of Object.entries(data)) {
     box.className = 'chart';
     box.setAttribute('role', 'img');
     box.setAttribute('aria-label', title + ', over time: ' + name);
-    new uPlot({ title, width: Math.min(1100, charts.clientWidth), height: 200, scales: { x: { time: false } },
+    new uPlot({ title, width: Math.min(1100, charts.clientWidth), height: 200, scales: { x: { time: false } }, axes: [{}, wide],
       series: [{ label: 'seconds' }, ...parts.map(([, label, stroke]) => ({ label, stroke, width: 2 }))] },
       [line.x, ...parts.map(([key]) => line[key])], box);
   }

@@ -8,7 +8,7 @@ export interface ChartPage {
   style?: string;
   /** What `script` finds in `data`. */
   data: unknown;
-  /** Draws with `uPlot`. */
+  /** Draws with `uPlot`; `wide` is an axis that has room for its numbers. */
   script: string;
 }
 
@@ -37,6 +37,8 @@ ${body}
 <script>${uPlotFile('uPlot.iife.min.js')}</script>
 <script>
 const data = ${json};
+// 50 pixels where nothing else is said: 100,000 is cut off.
+const wide = { size: 80 };
 ${script}
 </script></body></html>
 `;

@@ -162,5 +162,5 @@ const chart = document.getElementById('chart');
 const series = [{ label: 'seconds' }, { label: 'all traffic, Mb/s', stroke: '#111827', width: 2 }];
 data.left.forEach(({ name }, i) => series.push({ label: 'left with ' + name, stroke: colors[i % colors.length], show: i < 4 }));
 new uPlot({ width: Math.min(1100, chart.clientWidth), height: 420, scales: { x: { time: false } }, series,
-  axes: [{ label: 'seconds from the first packet' }, { label: 'Mb/s' }] },
+  axes: [{ label: 'seconds from the first packet' }, { label: 'Mb/s', ...wide }] },
   [data.x, data.total, ...data.left.map(({ y }) => y)], chart);`;
