@@ -276,6 +276,14 @@ function rowOf({ one, pairs, costs, cables, highest, base, shunts }: Measured): 
   };
 }
 
+function writeReport(path: string, page: string): void {
+  try {
+    writeFileSync(path, page);
+  } catch (cause) {
+    throw new SluiceError('FILE', `cannot write ${path}`, { cause, help: 'check its directory' });
+  }
+}
+
 /**
  * What shunting saves: a mix of TLS and others over virtual cables in a network namespace of this thread's own, sender and
  * listeners on a CPU each. CPU time for each offered packet and the highest rate at which nothing is lost, with and without, in
@@ -289,6 +297,8 @@ export async function benchShunt(
 ): Promise<{ tables: Table[]; notes: string[] }> {
   if (cpus().length < 2)
     throw new SluiceError('LAB', 'sluice bench shunt needs two CPUs: the sender takes one as a whole');
+  // Not found out after half an hour.
+  if (report !== undefined) writeReport(report, '');
   io.progress('making traffic');
   const mix = await tlsMix();
   setThreadAffinity(SENDER_CPU);
@@ -343,7 +353,7 @@ export async function benchShunt(
         highest && `${Number(highest).toFixed(0)}/s`,
       ].join(' '),
     );
-    writeFileSync(report, timelinePage('sluice bench shunt', [...text, '', ...notes].join('\n'), lines));
+    writeReport(report, timelinePage('sluice bench shunt', [...text, '', ...notes].join('\n'), lines));
     notes.push(`Over time: ${report}`);
   } else notes.push('--report FILE makes a page with packets, shunts and CPU over time.');
   return { tables: [table], notes };

@@ -21,6 +21,7 @@ interface Sent {
 const RTO = 0.2;
 const TRIP = 0.0002;
 const HELD = 0.02;
+/** Segments after which a talk is broken off. */
 const MOST = 2000;
 
 /**
@@ -34,10 +35,9 @@ export function impairedTalk(
   share: number,
 ): Step[] {
   const out: Step[] = [];
-  const due: { at: number; order: number; run: (now: number) => void }[] = [];
+  const due: { at: number; run: (now: number) => void }[] = [];
   const lastSend: [number, number] = [0, 0];
-  let order = 0;
-  const later = (at: number, run: (now: number) => void) => due.push({ at, order: order++, run });
+  const later = (at: number, run: (now: number) => void) => due.push({ at, run });
   const ends = ([0, 1] as const).map((side) => ({
     side,
     next: 1,
@@ -119,12 +119,13 @@ export function impairedTalk(
     if (!talks[side].waitsForPeer) later(at, (now) => close(side, now));
   }
   while (due.length > 0 && out.length < MOST) {
-    let first = 0;
-    for (let i = 1; i < due.length; i++)
-      if (due[i].at < due[first].at || (due[i].at === due[first].at && due[i].order < due[first].order))
-        first = i;
-    const [{ at, run }] = due.splice(first, 1);
-    run(at);
+    // Of those at the same time the one that was asked for first.
+    const soonest = Math.min(...due.map(({ at }) => at));
+    const [{ run }] = due.splice(
+      due.findIndex(({ at }) => at === soonest),
+      1,
+    );
+    run(soonest);
   }
   return out;
 }
